@@ -1,0 +1,104 @@
+//! Every limit that is not configuration, in one place: buffers, queues, tables and waits (DESIGN promise 9).
+//!
+//! What a site may want to change is in `relay.toml` (`[limits]`, `listen.max_connections`, `[upstream]` time-outs).
+
+use std::time::Duration;
+
+// --- clients: waits ---------------------------------------------------------------------------------------------
+
+/// The first byte of a connection, and the first inside a tunnel.
+pub const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// The whole TLS handshake, from the first byte of the ClientHello.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A request head, from its first byte.
+pub const HEAD: Duration = Duration::from_secs(30);
+/// A kept connection without a request; above the 90 s of Go's client, so that the client closes first.
+pub const IDLE: Duration = Duration::from_secs(100);
+/// The next bytes of a request body, and of the place that a reply is written to.
+pub const STALL: Duration = Duration::from_secs(20);
+/// A whole request body.
+pub const BODY: Duration = Duration::from_secs(300);
+/// A refused client's unread bytes: so long and so many are read, so that it sees the refusal and not a reset.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// See [`LINGER`].
+pub const LINGER_BYTES: u64 = 1 << 20;
+/// A connection over the limits is told so, if it says something within this time.
+pub const OVER_LIMIT: Duration = Duration::from_secs(2);
+/// Waiting for a part of the memory for bodies.
+pub const BODY_MEMORY: Duration = Duration::from_secs(5);
+
+// --- clients: sizes ---------------------------------------------------------------------------------------------
+
+/// A request head.
+pub const HEAD_BYTES: usize = 64 * 1024;
+/// Header fields of a request.
+pub const HEADERS: usize = 100;
+/// Connections over the limits that are being told so at one time; further ones are closed at once.
+pub const OVER_LIMIT_AT_ONCE: usize = 64;
+/// Connections that the system may queue before they are accepted.
+pub const BACKLOG: i32 = 1024;
+
+// --- accepting --------------------------------------------------------------------------------------------------
+
+/// The first pause after `accept` failed; each further one doubles.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause after `accept` failed.
+pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+// --- upstream ---------------------------------------------------------------------------------------------------
+
+/// A kept connection, unused; nginx keeps its side for 75 s.
+pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
+/// A kept connection in all, so that changes in DNS are noticed.
+pub const UPSTREAM_AGE: Duration = Duration::from_secs(300);
+/// Kept connections of one destination.
+pub const UPSTREAM_KEPT: usize = 32;
+/// Addresses of one name that are tried.
+pub const ADDRESSES: usize = 8;
+/// The start of the next address's attempt while the last one still runs (RFC 8305 §5).
+pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// A reply head.
+pub const REPLY_HEAD_BYTES: usize = 64 * 1024;
+/// A reply that is read whole; a longer one is passed on as it comes and recorded as unread.
+pub const REPLY_BYTES: usize = 8 << 20;
+
+// --- policy -----------------------------------------------------------------------------------------------------
+
+/// Client addresses with a limiter of their own; beyond, limiters that have refilled are forgotten.
+pub const LIMITED_ADDRESSES: usize = 10_000;
+/// Refused deployments kept for `sources pending`.
+pub const PENDING: usize = 1_000;
+/// Refused deployments kept of one address.
+pub const PENDING_PER_ADDRESS: usize = 32;
+/// How often `pending.json` is written at most.
+pub const PENDING_WRITE: Duration = Duration::from_secs(1);
+
+// --- the log ----------------------------------------------------------------------------------------------------
+
+/// Batches that wait for the writer.
+pub const JOURNAL_QUEUE: usize = 1024;
+/// How long a sender waits for a place in the queue.
+pub const JOURNAL_WAIT: Duration = Duration::from_secs(5);
+/// Bytes that one write carries, but for a single longer batch.
+pub const JOURNAL_WRITE: usize = 1 << 20;
+/// How often a blocked log is tried again.
+pub const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+/// How long refusals are folded before their count is written.
+pub const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
+/// Refusals of one address in a window that stand as records of their own.
+pub const REFUSALS_PER_ADDRESS: u64 = 20;
+/// Refusals of all addresses in a window that stand as records of their own.
+pub const REFUSALS: u64 = 200;
+/// Addresses counted one by one in a window; those beyond share one count.
+pub const REFUSAL_ADDRESSES: usize = 1024;
+
+// --- the relay itself -------------------------------------------------------------------------------------------
+
+/// Requests in hand at SIGTERM get this long to end; longer than one reply may take by default.
+pub const DRAIN: Duration = Duration::from_secs(75);
+/// How often leaves are looked at for renewal.
+pub const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
+/// A changed file must be unchanged for this long before it is read.
+pub const SETTLE: Duration = Duration::from_millis(250);
+/// How often files are looked at where nothing was notified.
+pub const POLL: Duration = Duration::from_secs(5);

@@ -1,0 +1,150 @@
+//! The command line: one file a verb, and what each failure is as an exit code.
+
+mod ca;
+mod check;
+mod demo;
+mod serve;
+mod sources;
+mod stub;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::model::Config;
+use crate::config::{self, Problems};
+use crate::relay::StartError;
+
+/// How the program ends (sysexits.h, and two of our own).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Exit {
+    /// A step of the demo, or a hop, failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 64,
+    /// A mistake of ours, or of the system's.
+    Internal = 70,
+    /// The log can't be written.
+    LogLost = 74,
+    /// Another one runs, or the port is taken.
+    Running = 75,
+    /// The configuration, or a file it names, is wrong.
+    Configuration = 78,
+}
+
+/// Why a verb failed: what is told, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    words: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, words: impl ToString) -> Self {
+        Self { exit, words: words.to_string() }
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "license-relay", version, about, max_term_width = 100)]
+struct Cli {
+    /// The configuration [default: $LICENSE_RELAY_CONFIG, else config/relay.toml, else
+    /// /etc/license-relay/relay.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the relay; makes the certificates, keys and folders that are missing
+    #[command(after_help = "Example:\n  license-relay serve --config /etc/license-relay/relay.toml")]
+    Serve,
+    /// See the whole job done on this machine: a stub back end, the relay, a deployment
+    #[command(after_help = "Example:\n  license-relay demo --keep")]
+    Demo(demo::Demo),
+    /// Check the configuration and every file it names; changes nothing
+    #[command(
+        after_help = "Example:\n  license-relay check --config relay.toml && systemctl reload license-relay"
+    )]
+    Check,
+    /// The root that clients must trust, and the issuer below it
+    Ca(ca::Ca),
+    /// Who may ask: the list, who was refused lately, and the one command that lets them in
+    Sources(sources::Sources),
+    /// The stand-in for the license back end, alone
+    Stub(stub::Stub),
+}
+
+/// Parses the arguments, runs the verb, and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are no errors; clap itself would end with 2 for all that are.
+            let exit = if e.use_stderr() { Exit::Usage as u8 } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(exit);
+        }
+    };
+    let done = match cli.verb {
+        Verb::Check => check::run(&config::locate(cli.config)),
+        Verb::Ca(args) => ca::run(args, &config::locate(cli.config)),
+        Verb::Sources(args) => sources::run(args, &config::locate(cli.config)),
+        Verb::Serve => on_runtime(serve::run(config::locate(cli.config))),
+        Verb::Demo(args) => on_runtime(demo::run(args)),
+        Verb::Stub(args) => {
+            on_runtime(async { stub::run(args).await.map_err(|e| Failure::new(Exit::Internal, e)) })
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { exit, words }) => {
+            eprintln!("license-relay: {words}");
+            ExitCode::from(exit as u8)
+        }
+    }
+}
+
+fn on_runtime(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime
+        .map_err(|e| Failure::new(Exit::Internal, format!("no threads can be started: {e}")))?
+        .block_on(verb)
+}
+
+/// Reads the configuration; its warnings go to standard error, its errors end the verb.
+fn load(path: &std::path::Path) -> Result<Config, Failure> {
+    let (config, warnings) = config::file::load(path).map_err(configuration)?;
+    for warning in &warnings.0 {
+        eprintln!("license-relay: warning: {warning}");
+    }
+    Ok(config)
+}
+
+fn configuration(problems: Problems) -> Failure {
+    let count = problems.0.len();
+    let words = match count {
+        1 => problems.to_string(),
+        _ => format!("{count} problems:\n{problems}"),
+    };
+    Failure::new(Exit::Configuration, words.trim_end())
+}
+
+impl From<StartError> for Failure {
+    fn from(e: StartError) -> Self {
+        use crate::audit::recover::OpenError;
+        let exit = match &e {
+            StartError::Configuration(_)
+            | StartError::Certificates(_)
+            | StartError::Roots(_)
+            | StartError::SubjectKey(_)
+            | StartError::File { .. } => Exit::Configuration,
+            StartError::Log(OpenError::Locked { .. }) | StartError::Bind { .. } => Exit::Running,
+            StartError::Log(OpenError::Io { .. }) | StartError::FirstRecord(_) => Exit::LogLost,
+        };
+        Self::new(exit, e)
+    }
+}

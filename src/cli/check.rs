@@ -1,0 +1,70 @@
+//! `license-relay check`: every problem at once, and nothing changed.
+
+use std::path::Path;
+
+use super::{Failure, configuration};
+use crate::config::model::{Config, Identity};
+use crate::config::{Problem, Severity, file, sources};
+use crate::licensing::vocabulary::Vocabulary;
+use crate::relay::not_in_this_version;
+use crate::tls::authority::{Authority, Files};
+use crate::tls::faces;
+use crate::tls::leaf::Face;
+use crate::tls::roots;
+
+/// Checks the configuration and the files it names, and says that they are fine or what is wrong.
+pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    let (config, mut problems) = file::load(path).map_err(configuration)?;
+    if config.sources.file.exists()
+        && let Err(found) = sources::load(&config.sources.file)
+    {
+        problems.0.extend(found.0);
+    }
+    if let Err(found) = Vocabulary::load(config.licensing.vocabulary.as_deref()) {
+        problems.0.extend(found.0);
+    }
+    if let Err(e) = roots::client_config(&config.upstream) {
+        problems.0.push(problem(&config, e.to_string(), "see [upstream]"));
+    }
+    if let Err(words) = check_certificates(&config) {
+        problems.0.push(problem(&config, words, "see [tls]"));
+    }
+    for missing in not_in_this_version(&config).into_iter().flat_map(|missing| missing.0) {
+        // The key is right, and a later version will do it; `serve` of this one refuses.
+        problems.0.push(Problem { severity: Severity::Warning, ..missing });
+    }
+    if problems.has_errors() {
+        return Err(configuration(problems));
+    }
+    for warning in &problems.0 {
+        println!("warning: {warning}");
+    }
+    println!("{}: fine", path.display());
+    Ok(())
+}
+
+/// As at start-up, but for making what is missing.
+fn check_certificates(config: &Config) -> Result<(), String> {
+    match &config.tls.identity {
+        Identity::Leaves(pairs) => Face::load(pairs).map(drop).map_err(|e| e.to_string()),
+        Identity::Issuer { root, issuer, issuer_key } => {
+            if [root, issuer, issuer_key].iter().all(|path| !path.exists()) {
+                return Ok(());
+            }
+            let authority = Authority::open(Files { root, issuer, issuer_key }).map_err(|e| e.to_string())?;
+            Face::mint(&authority, faces::names(config).into_iter().collect())
+                .map(drop)
+                .map_err(|e| e.to_string())
+        }
+    }
+}
+
+fn problem(config: &Config, what: String, instead: &str) -> Problem {
+    Problem {
+        file: config.file.clone(),
+        line: 0,
+        what,
+        instead: instead.to_owned(),
+        severity: Severity::Error,
+    }
+}

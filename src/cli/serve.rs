@@ -1,0 +1,90 @@
+//! `license-relay serve`: the relay, until it is told to stop.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Exit, Failure, load};
+use crate::config::model::{Config, Identity};
+use crate::observe::log;
+use crate::relay::{Ended, Relay};
+
+/// Runs the relay; SIGTERM and SIGINT drain it, SIGHUP makes it look at `sources.toml` at once.
+pub(super) async fn run(path: PathBuf) -> Result<(), Failure> {
+    let config = load(&path)?;
+    log::start(config.log);
+    harden();
+    let signals = |kind| signal(kind).map_err(|e| Failure::new(Exit::Internal, format!("no signals: {e}")));
+    let mut terminate = signals(SignalKind::terminate())?;
+    let mut interrupt = signals(SignalKind::interrupt())?;
+    let mut hang_up = signals(SignalKind::hangup())?;
+    let relay = Relay::start(config.clone()).await?;
+    // A pipe that nobody reads is no reason not to serve.
+    let _ = std::io::stdout().lock().write_all(greeting(&config, &relay).as_bytes());
+
+    let reload = relay.reloader();
+    let told_to_stop = async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hang_up.recv() => reload.notify_one(),
+            }
+        }
+    };
+    match relay.run(told_to_stop).await {
+        Ended::Stopped => Ok(()),
+        Ended::CutOff => {
+            Err(Failure::new(Exit::Internal, "stopped, and cut off requests that took too long"))
+        }
+        Ended::LogLost(why) => Err(Failure::new(
+            Exit::LogLost,
+            format!("the audit log is given up ({why}); make its disk and folder sound, then start again"),
+        )),
+    }
+}
+
+/// No core dump may hold a key or a name, and the descriptors that are allowed are there to be used.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+    let dumps_off = setrlimit(Resource::Core, no_core)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(e) = dumps_off {
+        tracing::warn!("core dumps can't be switched off ({e}); a crash may leave secrets on disk");
+    }
+    let open = getrlimit(Resource::Nofile);
+    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: open.maximum, ..open }) {
+        tracing::warn!("the limit of open files can't be raised ({e})");
+    }
+}
+
+fn greeting(config: &Config, relay: &Relay) -> String {
+    let mut text = format!("license-relay {} is ready\n", env!("CARGO_PKG_VERSION"));
+    let mut line = |what: &str, value: &str| text.push_str(&format!("  {what:<22}{value}\n"));
+    for address in relay.addresses() {
+        line("listens on", &address.to_string());
+    }
+    let host = config.listen.hostnames.first().map(ToString::to_string).unwrap_or_default();
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let port = relay.addresses().first().map_or(0, std::net::SocketAddr::port);
+    line("the product's proxy", &format!("proxy-uri=http://{host}:{port}"));
+    match &config.tls.identity {
+        Identity::Issuer { root, .. } => {
+            let made = if relay.made_authority() { "  (made just now)" } else { "" };
+            line("root to trust", &format!("{}{made}", root.display()));
+        }
+        Identity::Leaves(pairs) => {
+            let chains: Vec<String> = pairs.iter().map(|(chain, _)| chain.display().to_string()).collect();
+            line("certificates", &chains.join(", "));
+        }
+    }
+    for to in &config.destinations {
+        line("leads to", &format!("{}:{}", to.host, to.port));
+    }
+    line("allowed sources", &config.sources.file.display().to_string());
+    line("audit log", &config.audit.directory.display().to_string());
+    line("health", &format!("http://{}/readyz", relay.admin()));
+    text
+}

@@ -1,0 +1,249 @@
+//! `license-relay sources`: who may ask, who was refused lately, and the one command that lets them in.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::{Exit, Failure, configuration, load};
+use crate::config::model::{AllowList, Config, Learn, Source, SourcePattern};
+use crate::config::names::LicenseNumber;
+use crate::config::sources::{self, NewSource};
+use crate::policy::pending::{Pending, Refused};
+
+/// Who may ask.
+#[derive(Debug, clap::Args)]
+pub(super) struct Sources {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show the allow-list
+    #[command(after_help = "Example:\n  license-relay sources list")]
+    List {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show who was refused lately, numbered for `allow`
+    #[command(after_help = "Example:\n  license-relay sources pending")]
+    Pending {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a deployment in; a running relay notices by itself
+    #[command(after_help = "Examples:\n  license-relay sources allow 3\n  \
+        license-relay sources allow --license 9999000000001253 --learn 24h\n  \
+        license-relay sources allow fbe89d02-6d24-4595-915e-c52ce76f2195 --name Production")]
+    Allow(Allow),
+    /// Take a deployment out of the allow-list; a running relay notices by itself
+    #[command(after_help = "Example:\n  license-relay sources deny fbe89d02-6d24-4595-915e-c52ce76f2195")]
+    Deny {
+        /// The id, in clear or as sha256:<64 hex>
+        #[arg(value_name = "ID")]
+        id: SourcePattern,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Allow {
+    /// An id (in clear or as sha256:<64 hex>), or a number of `sources pending`
+    #[arg(value_name = "ID|NUMBER", required_unless_present_any = ["license", "user", "network"])]
+    who: Option<String>,
+    /// A license that vouches for messages without an id; may repeat
+    #[arg(long, value_name = "NUMBER")]
+    license: Vec<LicenseNumber>,
+    /// Take the first id that comes with the license within this time (default with --license alone: 24h)
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "license")]
+    learn: Option<Duration>,
+    /// What to call it
+    #[arg(long, default_value = "")]
+    name: String,
+    /// A network it must come from; may repeat
+    #[arg(long, value_name = "NETWORK")]
+    network: Vec<IpNet>,
+    /// A Basic user it must be; may repeat
+    #[arg(long, value_name = "NAME")]
+    user: Vec<String>,
+}
+
+/// Runs a `sources` verb.
+pub(super) fn run(args: Sources, path: &Path) -> Result<(), Failure> {
+    let config = load(path)?;
+    match args.action {
+        Action::List { json } => list(&config, json),
+        Action::Pending { json } => pending(&config, json),
+        Action::Allow(args) => allow(&config, args),
+        Action::Deny { id } => deny(&config, &id),
+    }
+}
+
+fn list(config: &Config, json: bool) -> Result<(), Failure> {
+    let file = &config.sources.file;
+    let AllowList { sources } =
+        if file.exists() { sources::load(file).map_err(configuration)? } else { AllowList::default() };
+    if json {
+        let rows: Vec<_> = sources.iter().map(row).collect();
+        println!("{}", serde_json::Value::from(rows));
+    } else if sources.is_empty() {
+        println!("nobody is allowed yet; see who was refused with: license-relay sources pending");
+    } else {
+        for source in &sources {
+            let id = source.id.as_ref().map_or_else(|| "(no id)".into(), ToString::to_string);
+            println!("{id}  {}", source.name);
+            detail("licenses", &source.licenses);
+            detail("users", &source.users);
+            detail("networks", &source.networks);
+            if let Some(learn) = source.learn {
+                println!("    waits for its id until {:.0}", learn.until);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn row(source: &Source) -> serde_json::Value {
+    let texts = |list: Vec<String>| serde_json::Value::from(list);
+    serde_json::json!({
+        "id": source.id.as_ref().map(ToString::to_string),
+        "name": source.name,
+        "licenses": texts(source.licenses.iter().map(ToString::to_string).collect()),
+        "users": texts(source.users.clone()),
+        "networks": texts(source.networks.iter().map(ToString::to_string).collect()),
+        "learn_until": source.learn.map(|learn| learn.until.to_string()),
+        "line": source.line,
+    })
+}
+
+fn detail(what: &str, values: &[impl ToString]) {
+    if !values.is_empty() {
+        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+        println!("    {what}: {}", values.join(", "));
+    }
+}
+
+fn pending(config: &Config, json: bool) -> Result<(), Failure> {
+    let refused = read_pending(config)?;
+    if json {
+        let text = serde_json::to_string(&refused).map_err(|e| Failure::new(Exit::Internal, e))?;
+        println!("{text}");
+    } else if refused.is_empty() {
+        println!("nobody was refused lately");
+    } else {
+        for Refused { number, source, license, address, user_agent, reason, first, last, count } in &refused {
+            let shown = |value: &Option<String>| value.as_deref().unwrap_or("-").escape_default().to_string();
+            println!("{number:>4}  source {}  license {}  from {address}", shown(source), shown(license));
+            println!("      {}; {}", shown(user_agent), reason.escape_default());
+            println!("      {count} times, first {first:.0}, last {last:.0}");
+        }
+        println!("let one in with: license-relay sources allow NUMBER");
+    }
+    Ok(())
+}
+
+fn allow(config: &Config, args: Allow) -> Result<(), Failure> {
+    let usage = |words: String| Failure::new(Exit::Usage, words);
+    let mut new = NewSource {
+        name: args.name,
+        licenses: args.license,
+        users: args.user,
+        networks: args.network,
+        ..NewSource::default()
+    };
+    let mut learn_for = args.learn;
+    let mut from = None;
+    if let Some(who) = args.who {
+        let refused =
+            who.parse::<u32>().ok().map(|number| find_pending(config, number)).transpose()?.flatten();
+        match refused {
+            Some(refused) => match (&refused.source, &refused.license) {
+                (Some(source), license) => {
+                    new.id = Some(source.parse().map_err(|e| usage(format!("the id of {who} {e}")))?);
+                    new.licenses.extend(license.iter().filter_map(|number| number.parse().ok()));
+                    new.licenses.dedup();
+                }
+                (None, Some(license)) => {
+                    new.licenses.extend(license.parse());
+                    learn_for = learn_for.or(Some(LEARN));
+                    from = Some(refused.address);
+                }
+                (None, None) => new.networks.push(IpNet::from(refused.address)),
+            },
+            // Ids are opaque, but none is as short as a number.
+            None if who.len() < 6 && who.bytes().all(|b| b.is_ascii_digit()) => {
+                return Err(usage(format!(
+                    "nobody has the number {who}; see: license-relay sources pending"
+                )));
+            }
+            None => new.id = Some(who.parse().map_err(|e| usage(format!("{who}: {e}")))?),
+        }
+    } else if !new.licenses.is_empty() {
+        learn_for = learn_for.or(Some(LEARN));
+        from = known_address(config, &new.licenses);
+    }
+    if new.id.is_none()
+        && let Some(wait) = learn_for
+    {
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        let until = now.checked_add(wait).map_err(|e| usage(format!("--learn: {e}")))?;
+        new.learn = Some(Learn { until, from });
+    }
+    sources::append(&config.sources.file, &new).map_err(|e| Failure::new(Exit::Configuration, e))?;
+    println!("{}: added\n\n{}", config.sources.file.display(), new.to_string().trim_end());
+    if let Some(Learn { until, from }) = new.learn {
+        let from = from.map(|address| format!(" from {address}")).unwrap_or_default();
+        println!("\nthe first id that comes with this license{from} until {until:.0} is taken as its id");
+    }
+    Ok(())
+}
+
+/// How long an enrolment waits where nobody says.
+const LEARN: Duration = Duration::from_secs(24 * 3600);
+
+/// The one address that was refused with one of these licenses; none where there are several.
+fn known_address(config: &Config, licenses: &[LicenseNumber]) -> Option<IpAddr> {
+    let refused = read_pending(config).ok()?;
+    let mut addresses: Vec<IpAddr> = refused
+        .iter()
+        .filter(|refused| {
+            let license = refused.license.as_deref().and_then(|number| number.parse().ok());
+            license.is_some_and(|license| licenses.contains(&license))
+        })
+        .map(|refused| refused.address)
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    match addresses.as_slice() {
+        [address] => Some(*address),
+        _ => None,
+    }
+}
+
+fn deny(config: &Config, id: &SourcePattern) -> Result<(), Failure> {
+    let file = config.sources.file.display();
+    match sources::remove_id(&config.sources.file, id).map_err(|e| Failure::new(Exit::Configuration, e))? {
+        true => println!("{file}: {id} is no longer allowed"),
+        false => return Err(Failure::new(Exit::Usage, format!("{file} has no entry with the id {id}"))),
+    }
+    Ok(())
+}
+
+fn read_pending(config: &Config) -> Result<Vec<Refused>, Failure> {
+    let path = Pending::path(&config.audit.directory);
+    Pending::read(&path).map_err(|e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display())))
+}
+
+fn find_pending(config: &Config, number: u32) -> Result<Option<Refused>, Failure> {
+    Ok(read_pending(config)?.into_iter().find(|refused| refused.number == number))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| "not a duration such as 24h or 30m".to_owned())?;
+    Duration::try_from(span).map_err(|_| "a duration can't be negative".into())
+}

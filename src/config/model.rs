@@ -1,0 +1,384 @@
+//! The configuration once it is right: every value checked, every path absolute, every default filled in.
+//!
+//! [`file`](super::file) makes it from `relay.toml`; nothing else does.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::names::{Endpoint, Host, HostName, LicenseNumber, SourceId};
+
+/// A whole, validated configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from, absolute.
+    pub file: PathBuf,
+    /// `[listen]`.
+    pub listen: Listen,
+    /// `[[destination]]`: what may be reached; at least one, no host and port twice.
+    pub destinations: Vec<Destination>,
+    /// `[upstream]`.
+    pub upstream: Upstream,
+    /// `[tls]`.
+    pub tls: Tls,
+    /// `[sources]`.
+    pub sources: Sources,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[audit]`.
+    pub audit: Audit,
+    /// `[licensing]`.
+    pub licensing: Licensing,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[http]`: add `Via` towards the back end (RFC 9110 §7.6.3).
+    pub via: bool,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// Who may connect, and how.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Addresses to listen on; at least one. Port 0 lets the system choose.
+    pub addresses: Vec<SocketAddr>,
+    /// Names and addresses clients reach the relay by; at least one.
+    pub hostnames: Vec<Host>,
+    /// Connections at one time, in all.
+    pub max_connections: usize,
+    /// Connections at one time from one address.
+    pub max_connections_per_address: usize,
+    /// Networks that may connect at all; empty: any.
+    pub allow_from: Vec<IpNet>,
+    /// Networks of load balancers that send PROXY v2.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// What is made of Basic credentials on `CONNECT`.
+    pub credentials: Credentials,
+    /// File of users and password hashes.
+    pub users: PathBuf,
+}
+
+/// What is made of Basic credentials.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Credentials {
+    /// Not looked at.
+    Off,
+    /// Used to identify, where they are sent.
+    Optional,
+    /// 407 without.
+    Required,
+}
+
+/// One host and port that may be reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Destination {
+    /// The host, as clients name it and as its certificate is checked.
+    pub host: HostName,
+    /// The port.
+    pub port: u16,
+    /// What is done with its bytes.
+    pub mode: Mode,
+    /// Dialled instead of the host.
+    pub connect_to: Option<Endpoint>,
+}
+
+/// What is done with the bytes of a destination.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// TLS ends here; messages are read.
+    Terminate,
+    /// Bytes are copied, unread.
+    Tunnel,
+    /// Absolute-form `http://` requests, for the legacy LEF hosts.
+    Http,
+}
+
+/// The way to the back end.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Whose certificates are believed.
+    pub trust: Trust,
+    /// PEM files, believed as well.
+    pub extra_ca: Vec<PathBuf>,
+    /// Resolvers asked instead of the system's.
+    pub dns: Vec<SocketAddr>,
+    /// The company's own proxy.
+    pub parent_proxy: Option<ParentProxy>,
+    /// How long a connection may take: TCP and TLS each.
+    pub connect_timeout: Duration,
+    /// How long the whole reply may take.
+    pub response_timeout: Duration,
+}
+
+/// The company's own proxy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ParentProxy {
+    /// Whether it is spoken to over TLS (`https://`).
+    pub tls: bool,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// File with `user:password`, mode 0600.
+    pub credentials: Option<PathBuf>,
+}
+
+/// Whose certificates are believed upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trust {
+    /// The operating system's store.
+    System,
+    /// Mozilla's, built in.
+    Bundled,
+    /// `extra_ca` alone.
+    Files,
+}
+
+/// The relay's own certificates.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Where leaves come from.
+    pub identity: Identity,
+    /// The oldest version spoken with clients.
+    pub min_version: TlsVersion,
+}
+
+/// Where leaves come from.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// The constrained issuer signs them; all three files are made when all three are missing.
+    Issuer {
+        /// What clients must trust.
+        root: PathBuf,
+        /// The issuer's certificate.
+        issuer: PathBuf,
+        /// The issuer's key, mode 0600.
+        issuer_key: PathBuf,
+    },
+    /// The company's own PKI made them: pairs of chain and key.
+    Leaves(Vec<(PathBuf, PathBuf)>),
+}
+
+/// A TLS protocol version.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TlsVersion {
+    /// TLS 1.2, with AEAD and forward secrecy only.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// Who may ask.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The allow-list.
+    pub file: PathBuf,
+    /// What becomes of a source that is not listed.
+    pub unknown: Stranger,
+    /// What becomes of a request that nothing identifies.
+    pub unidentified: Stranger,
+}
+
+/// What becomes of a request from nobody we know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stranger {
+    /// Refused.
+    Deny,
+    /// Forwarded, and recorded as unlisted.
+    Observe,
+}
+
+/// How much anyone may ask for.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// For each source.
+    pub per_source: Rate,
+    /// For each client address.
+    pub per_address: Rate,
+    /// Bytes of one request body.
+    pub max_body: u64,
+    /// Bytes of all bodies that are in memory together.
+    pub all_bodies: u64,
+}
+
+/// So many requests in a time, and so many at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// Requests in `per`.
+    pub requests: NonZeroU32,
+    /// The time they are counted over; at least a millisecond for each request.
+    pub per: Duration,
+    /// Requests at once.
+    pub burst: NonZeroU32,
+}
+
+/// The assignment log.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Where it lies.
+    pub directory: PathBuf,
+    /// What happens when it can't be written.
+    pub on_failure: OnFailure,
+    /// How subjects are stored.
+    pub subject: SubjectForm,
+    /// The newest key of the subjects' hash.
+    pub subject_key: PathBuf,
+    /// Whether BOB and bob are one person.
+    pub subject_case: SubjectCase,
+    /// The Ed25519 key that signs checkpoints.
+    pub signing_key: PathBuf,
+    /// The log's name in its checkpoints; never empty.
+    pub origin: String,
+    /// Directories that checkpoints are copied to.
+    pub anchors: Vec<PathBuf>,
+}
+
+/// What happens when the log can't be written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnFailure {
+    /// Nothing is forwarded.
+    Block,
+    /// Requests are forwarded, and the gap is counted.
+    Degrade,
+}
+
+/// How subjects are stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SubjectForm {
+    /// As HMAC-SHA-256 under `subject_key`.
+    HmacSha256,
+    /// In clear.
+    Raw,
+}
+
+/// Whether the case of a subject tells two people apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SubjectCase {
+    /// BOB and bob are one person.
+    Fold,
+    /// BOB and bob are two.
+    Exact,
+}
+
+/// How bodies are read.
+#[derive(Clone, Debug)]
+pub struct Licensing {
+    /// The site's names for fields of the messages; the built-in ones when absent.
+    pub vocabulary: Option<PathBuf>,
+    /// What becomes of a body that is not JSON.
+    pub unreadable: Unread,
+    /// What becomes of a body that no vocabulary entry matches.
+    pub unrecognised: Unread,
+}
+
+/// What becomes of a body that is not understood.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unread {
+    /// Forwarded, and recorded.
+    Forward,
+    /// Refused, and recorded.
+    Deny,
+}
+
+/// The admin address.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `/healthz`, `/readyz`, `/metrics`, `/status` are served here.
+    pub address: SocketAddr,
+    /// File with the bearer token that is demanded; required for any address but loopback.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The program's own log.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// How much of client addresses they show.
+    pub client_address: ClientAddress,
+    /// The least important level that is shown.
+    pub level: LogLevel,
+}
+
+/// How lines of the program's own log look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much of a client's address log lines show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClientAddress {
+    /// All of it.
+    Full,
+    /// Its network: /24 for IPv4, /48 for IPv6.
+    Network,
+}
+
+/// A level of the program's own log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something needs attention.
+    Warn,
+    /// What was done.
+    Info,
+    /// How it was done.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `sources.toml` once it is right: the allow-list.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AllowList {
+    /// `[[source]]`, in the file's order; no id twice.
+    pub sources: Vec<Source>,
+}
+
+/// One deployment that may ask.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Source {
+    /// The id it sends; absent where license, user or network alone allow it.
+    pub id: Option<SourcePattern>,
+    /// What people call it; may be empty.
+    pub name: String,
+    /// Licenses that vouch for messages without an id.
+    pub licenses: Vec<LicenseNumber>,
+    /// Basic users.
+    pub users: Vec<String>,
+    /// Client networks.
+    pub networks: Vec<IpNet>,
+    /// Its limit, instead of `limits.per_source`.
+    pub limit: Option<Rate>,
+    /// `terminate` or `tunnel`; never `http`. Absent: the destination's.
+    pub mode: Option<Mode>,
+    /// Its id is yet to be learned.
+    pub learn: Option<Learn>,
+    /// The line of the file where it starts, 1 and up.
+    pub line: usize,
+}
+
+/// An id in the allow-list.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum SourcePattern {
+    /// In clear.
+    Clear(SourceId),
+    /// As SHA-256 of its bytes (`sha256:<64 hex>`), for lists that should not show it.
+    Sha256([u8; 32]),
+}
+
+/// An enrolment that waits for the first id sent with one of its licenses: written by
+/// `sources allow --license N --learn 24h`, replaced by `id` when the relay has seen one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Learn {
+    /// Until when it waits.
+    pub until: jiff::Timestamp,
+    /// The only address it may come from, where one is known.
+    pub from: Option<std::net::IpAddr>,
+}

@@ -1,0 +1,253 @@
+//! The small names that both the files and the wire carry: hosts, ports, source ids, license numbers.
+//!
+//! Each is parsed once, at the edge, and is right from then on.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// Why a text is not the name it should be: a phrase that completes "…, because it …".
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct NameError(&'static str);
+
+/// A DNS host name in lower case, without a trailing dot: letters, digits, hyphens and dots, at most 253 bytes,
+/// labels of at most 63 (RFC 1123 §2.1). A name whose last label is all digits is refused: it would be taken for
+/// an IPv4 address (WHATWG URL, "ends in a number").
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct HostName(String);
+
+impl HostName {
+    /// The name, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.is_empty() {
+            return Err(NameError("is empty"));
+        }
+        if name.len() > 253 {
+            return Err(NameError("is longer than 253 characters"));
+        }
+        for label in name.split('.') {
+            if label.is_empty() || label.len() > 63 {
+                return Err(NameError("has a part between dots that is empty or longer than 63 characters"));
+            }
+            if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                return Err(NameError("has a character other than letters, digits, hyphens and dots"));
+            }
+            if label.starts_with('-') || label.ends_with('-') {
+                return Err(NameError("has a part that starts or ends with a hyphen"));
+            }
+        }
+        let last = name.rsplit('.').next().unwrap_or(name);
+        if last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X") {
+            return Err(NameError("ends in a number, as only addresses do"));
+        }
+        Ok(Self(name.to_ascii_lowercase()))
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A host as clients may write it: a name, or an address (IPv6 without brackets).
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Host {
+    /// A DNS name.
+    Name(HostName),
+    /// An address.
+    Address(IpAddr),
+}
+
+impl FromStr for Host {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.parse() {
+            Ok(address) => Ok(Self::Address(address)),
+            Err(_) => text.parse().map(Self::Name),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// `host:port`, with brackets around an IPv6 address (RFC 3986 §3.2.2). The port is required and never 0.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Endpoint {
+    /// The host.
+    pub host: Host,
+    /// The port, 1 to 65535.
+    pub port: u16,
+}
+
+impl FromStr for Endpoint {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (host, port) = text.rsplit_once(':').ok_or(NameError("has no port"))?;
+        if port.is_empty() || port.len() > 5 || !port.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(NameError("has a port that is not a number from 1 to 65535"));
+        }
+        let port = match port.parse() {
+            Ok(0) | Err(_) => return Err(NameError("has a port that is not a number from 1 to 65535")),
+            Ok(port) => port,
+        };
+        let host = match host.strip_prefix('[') {
+            Some(rest) => {
+                let inner =
+                    rest.strip_suffix(']').ok_or(NameError("opens a bracket and does not close it"))?;
+                let address = inner.parse().map_err(|_| NameError("has brackets around no IPv6 address"))?;
+                Host::Address(IpAddr::V6(address))
+            }
+            None => match host.parse()? {
+                Host::Address(IpAddr::V6(_)) => {
+                    return Err(NameError("has an IPv6 address without brackets"));
+                }
+                host => host,
+            },
+        };
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
+        }
+    }
+}
+
+/// The hashed id a deployment sends as its *Source*: opaque text, trimmed, 1 to 128 bytes, no control characters.
+/// The guide's table shows a UUID and its sample "my assignments", so no form is demanded.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SourceId(String);
+
+impl SourceId {
+    /// The longest id that is accepted, in bytes.
+    pub const MAX: usize = 128;
+
+    /// The id as sent, trimmed.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SourceId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let id = text.trim();
+        if id.is_empty() {
+            return Err(NameError("is empty"));
+        }
+        if id.len() > Self::MAX {
+            return Err(NameError("is longer than 128 bytes"));
+        }
+        if id.chars().any(char::is_control) {
+            return Err(NameError("holds a control character"));
+        }
+        Ok(Self(id.to_owned()))
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A license number, compared as digits only: the guide prints the same number as `9999 0000 0000 1253` and
+/// as `9999000000001253`. 4 to 32 digits.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LicenseNumber(String);
+
+impl LicenseNumber {
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LicenseNumber {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{a0}')).take(33).collect();
+        if !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(NameError("has a character other than digits, spaces and hyphens"));
+        }
+        if !(4..=32).contains(&digits.len()) {
+            return Err(NameError("has fewer than 4 or more than 32 digits"));
+        }
+        Ok(Self(digits))
+    }
+}
+
+impl fmt::Display for LicenseNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_fold_case_and_one_trailing_dot() {
+        assert_eq!("License.QlikCloud.com.".parse::<HostName>().unwrap().as_str(), "license.qlikcloud.com");
+        for bad in ["", ".", "a..b", "-a.b", "a_b", "ä.b", "a b", "a/b", "1.2.3.4", "a.0x7f", "a..", "%61.b"]
+        {
+            assert!(bad.parse::<HostName>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn endpoints_need_a_port_and_bracket_ipv6() {
+        assert_eq!("[::1]:443".parse::<Endpoint>().unwrap().to_string(), "[::1]:443");
+        assert_eq!("10.0.0.1:80".parse::<Endpoint>().unwrap().port, 80);
+        for bad in [
+            "a.b",
+            "a.b:",
+            "a.b:0",
+            "a.b:65536",
+            "a.b:0x1bb",
+            "a.b:443:443",
+            "::1:443",
+            "[::1:443",
+            "[a.b]:443",
+            ":443",
+            "u@a.b:443",
+        ] {
+            assert!(bad.parse::<Endpoint>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn license_numbers_are_compared_as_digits() {
+        let printed: LicenseNumber = "9999 0000 0000 1253".parse().unwrap();
+        assert_eq!(printed, "9999000000001253".parse().unwrap());
+        assert!("9999x".parse::<LicenseNumber>().is_err());
+        assert!("".parse::<LicenseNumber>().is_err());
+    }
+}

@@ -1,0 +1,620 @@
+//! `sources.toml`: who may ask. Read by the relay, edited by people, by `sources allow` and by enrolment.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::{fmt, process};
+
+use aws_lc_rs::digest;
+use ipnet::IpNet;
+use toml::de::DeValue;
+use toml_edit::{DocumentMut, Item, Key};
+
+use super::model::{AllowList, Learn, Mode, Source, SourcePattern};
+use super::names::{LicenseNumber, NameError, SourceId};
+use super::walk::{self, Table, Wrong};
+use super::{MAX_SOURCES, Problem, Problems, Severity};
+
+/// What a new file holds: nobody, and how to change that.
+pub const TEMPLATE: &str = "\
+# sources.toml: who may reach the license back end through this relay. It is read again as it changes.
+#
+#   license-relay sources pending      numbers who was refused
+#   license-relay sources allow 1      adds the first of them here, and keeps what you wrote
+#
+# An entry allows whom any of its id, licenses, users or networks fits. Where it lists users or networks, a
+# request that names the id must come from one of them too: an id alone proves nothing.
+#
+# [[source]]
+# id = \"fbe89d02-6d24-4595-915e-c52ce76f2195\"   # the id a deployment sends, or \"sha256:<64 hex>\" of it
+# name = \"Production, Qlik Sense on Windows\"
+# licenses = [\"9999000000001253\"]       # activations carry no id: these vouch for them
+# users = [\"qlik-prod\"]                 # or this Basic user
+# networks = [\"10.20.0.0/24\"]           # or these addresses
+# limit = { requests = 120, per = \"1m\", burst = 60 }   # instead of limits.per_source
+# mode = \"terminate\"                    # or \"tunnel\", for a deployment that can't trust the CA
+";
+
+/// Reads `path`: the allow-list, or every problem of the file.
+pub fn load(path: &Path) -> Result<AllowList, Problems> {
+    parse(&walk::load(path, "make it, with a comment in it if nobody is allowed yet")?, path)
+}
+
+/// Reads `text` as the contents of `path`. A comment alone is an empty list; nothing at all is what an editor
+/// leaves half-way, and an error.
+pub fn parse(text: &str, path: &Path) -> Result<AllowList, Problems> {
+    if text.is_empty() {
+        return Err(Problems(vec![Problem {
+            file: path.to_owned(),
+            line: 0,
+            what: "0 bytes are a half-written sources.toml, never an empty list".to_owned(),
+            instead: "write it again, with a comment in it if nobody is allowed".to_owned(),
+            severity: Severity::Error,
+        }]));
+    }
+    let mut lines = HashMap::new();
+    walk::read(text, path, |top| top.tables("source", MAX_SOURCES, |t| source(t, &mut lines)))
+        .map(|(sources, _)| AllowList { sources: sources.unwrap_or_default() })
+}
+
+fn source(t: &mut Table<'_, '_>, lines: &mut HashMap<[u8; 32], usize>) -> Source {
+    let id = t.optional("id", |value| {
+        walk::name::<SourcePattern>("a source id", "fbe89d02-6d24-4595-915e-c52ce76f2195", value)
+    });
+    if let Some(first) = id.as_ref().and_then(|id| lines.insert(id.digest(), t.line("id"))) {
+        t.error("id", format!("is the same as on line {first}"), "make one entry of the two");
+    }
+    let name = t.or("name", String::new(), label);
+    let licenses = t.list("licenses", 0, |value| walk::name("a license number", "9999000000001253", value));
+    let users = t.list("users", 0, user);
+    let networks = t.list("networks", 0, walk::network);
+    let mode = t.optional("mode", walk::one_of([("terminate", Mode::Terminate), ("tunnel", Mode::Tunnel)]));
+    let limit = t.rate("limit");
+    let learn = t.table("learn", learn);
+
+    let no_caller = t.lacks("users", &users) && t.lacks("networks", &networks);
+    if no_caller && !t.has("id") && t.lacks("licenses", &licenses) {
+        t.error("id", "the entry allows nobody", "write an id, licenses, users or networks");
+    } else if no_caller && mode == Some(Mode::Tunnel) {
+        t.error(
+            "mode",
+            "ids and licenses can't be read in a tunnel",
+            "write users or networks, or \"terminate\"",
+        );
+    }
+    if t.has("learn") && t.has("id") {
+        t.error("learn", "the id is known already", "remove learn, or the id");
+    } else if t.has("learn") && t.lacks("licenses", &licenses) {
+        t.error("learn", "an id is learned by its license", "write licenses = [\"9999000000001253\"]");
+    }
+    Source {
+        id,
+        name,
+        licenses: licenses.unwrap_or_default(),
+        users: users.unwrap_or_default(),
+        networks: networks.unwrap_or_default(),
+        limit,
+        mode,
+        learn,
+        line: t.line(""),
+    }
+}
+
+fn label(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const WRITE: &str = "write at most 200 characters on one line, in quotes";
+    let text = walk::text(value, WRITE)?;
+    if text.chars().count() > 200 || text.chars().any(char::is_control) {
+        return Err(Wrong::new("is longer, or holds a control character", WRITE));
+    }
+    Ok(text.to_owned())
+}
+
+/// A user of Basic credentials, which end at the first colon (RFC 7617).
+fn user(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const WRITE: &str = "write a user name of at most 128 bytes, without a colon, in quotes";
+    let text = walk::filled(value, WRITE)?;
+    if text.len() > 128 || text.contains(':') || text.chars().any(char::is_control) {
+        return Err(Wrong::new(format!("{} is not a user name", walk::quoted(text)), WRITE));
+    }
+    Ok(text.to_owned())
+}
+
+fn learn(t: &mut Table<'_, '_>) -> Option<Learn> {
+    const WRITE: &str = "write a time with its zone, as in \"2026-01-31T12:00:00Z\"";
+    let until = t.optional("until", |value| {
+        let text = match value {
+            DeValue::Datetime(time) => time.to_string(),
+            other => walk::text(other, WRITE)?.to_owned(),
+        };
+        text.parse()
+            .map_err(|_| Wrong::new(format!("{} is not a time with a zone", walk::quoted(&text)), WRITE))
+    });
+    let from = t.optional("from", |value| {
+        const WRITE: &str = "write an IP address in quotes";
+        let text = walk::text(value, WRITE)?;
+        text.parse().map_err(|_| Wrong::new(format!("{} is not an IP address", walk::quoted(text)), WRITE))
+    });
+    if t.is_written() && !t.has("until") {
+        t.error("until", "is missing", WRITE);
+    }
+    until.map(|until| Learn { until, from })
+}
+
+impl SourcePattern {
+    /// SHA-256 of the id: the same for an id in clear and for its hash.
+    pub fn digest(&self) -> [u8; 32] {
+        match self {
+            Self::Clear(id) => {
+                let mut bytes = [0; 32];
+                bytes.copy_from_slice(digest::digest(&digest::SHA256, id.as_str().as_bytes()).as_ref());
+                bytes
+            }
+            Self::Sha256(digest) => *digest,
+        }
+    }
+}
+
+impl FromStr for SourcePattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let Some(hex) = text.trim().strip_prefix("sha256:") else {
+            return Ok(Self::Clear(text.parse()?));
+        };
+        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(PatternError::Digest);
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(0..) {
+            *byte = u8::from_str_radix(&hex[2 * pair..2 * pair + 2], 16).map_err(|_| PatternError::Digest)?;
+        }
+        Ok(Self::Sha256(digest))
+    }
+}
+
+impl fmt::Display for SourcePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clear(id) => id.fmt(f),
+            Self::Sha256(digest) => {
+                f.write_str("sha256:")?;
+                digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+/// Why a text is not an id of the allow-list: a phrase that completes "…, because it …".
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PatternError {
+    /// It is not an id in clear.
+    #[error(transparent)]
+    Id(#[from] NameError),
+    /// It says that it is a hash, and is not.
+    #[error("has no 64 hexadecimal digits after sha256:")]
+    Digest,
+}
+
+/// An entry that is to be added.
+#[derive(Clone, Debug, Default)]
+pub struct NewSource {
+    /// The id, where it is known.
+    pub id: Option<SourcePattern>,
+    /// What people call it; may be empty.
+    pub name: String,
+    /// Licenses that vouch for messages without an id.
+    pub licenses: Vec<LicenseNumber>,
+    /// Basic users.
+    pub users: Vec<String>,
+    /// Client networks.
+    pub networks: Vec<IpNet>,
+    /// Waits for the id; only without one, and with a license.
+    pub learn: Option<Learn>,
+}
+
+/// Why the list was not edited. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// It can't be read or written.
+    #[error("{path} can't be edited: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has problems, or would have them after the edit.
+    #[error("{0}")]
+    Invalid(Problems),
+    /// Its entries are not written as `[[source]]`.
+    #[error("{path} is written in a form that only people can edit; write each entry under [[source]]")]
+    Form {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Makes `path`, and the directories above it, unless it is there: an empty list that explains itself.
+/// Says whether it did.
+pub fn create_if_missing(path: &Path) -> io::Result<bool> {
+    if path.exists() {
+        return Ok(false);
+    }
+    let folder = folder(path);
+    fs::create_dir_all(folder)?;
+    let folder = File::open(folder)?;
+    // Whoever else makes or edits it has its way first. Not every file system has locks.
+    let _ = folder.lock();
+    if path.exists() {
+        return Ok(false);
+    }
+    replace(path, TEMPLATE, None, &folder)?;
+    Ok(true)
+}
+
+/// Adds an entry at the end of `path`, which is made if it is missing.
+pub fn append(path: &Path, new: &NewSource) -> Result<(), EditError> {
+    create_if_missing(path).map_err(|source| EditError::Io { path: path.to_owned(), source })?;
+    // As text, since toml_edit would move a comment at the end of the file below the new entry.
+    edit(path, |text, _| {
+        let gap = if text.ends_with('\n') { "\n" } else { "\n\n" };
+        Ok(Some(format!("{text}{gap}{new}")))
+    })?;
+    Ok(())
+}
+
+/// Writes `id` to the first entry that waits for it: the one with this license and this `learn`, which it
+/// replaces. False, and nothing is written, where none waits any more.
+pub fn bind(path: &Path, license: &LicenseNumber, learn: &Learn, id: &SourceId) -> Result<bool, EditError> {
+    edit(path, |text, list| {
+        let waits = |source: &Source| source.learn == Some(*learn) && source.licenses.contains(license);
+        let Some(index) = list.sources.iter().position(waits) else {
+            return Ok(None);
+        };
+        let mut document = document(text, path)?;
+        let entry = document
+            .get_mut("source")
+            .and_then(Item::as_array_of_tables_mut)
+            .and_then(|entries| entries.get_mut(index))
+            .ok_or_else(|| EditError::Form { path: path.to_owned() })?;
+        // The comments above and beside `learn` stay where they are.
+        let mut key = Key::new("id");
+        let mut value = toml_edit::Value::from(id.as_str());
+        if let Some((old_key, old)) = entry.remove_entry("learn") {
+            *key.leaf_decor_mut() = old_key.leaf_decor().clone();
+            if let Some(old) = old.as_value() {
+                *value.decor_mut() = old.decor().clone();
+            }
+        }
+        entry.insert_formatted(&key, Item::Value(value));
+        Ok(Some(document.to_string()))
+    })
+}
+
+/// Removes the entry with `id`, in clear or hashed, with the comments right above it. False, and nothing is
+/// written, where there is none.
+pub fn remove_id(path: &Path, id: &SourcePattern) -> Result<bool, EditError> {
+    edit(path, |text, list| {
+        let digest = id.digest();
+        let is_it = |source: &Source| source.id.as_ref().is_some_and(|id| id.digest() == digest);
+        let Some(index) = list.sources.iter().position(is_it) else {
+            return Ok(None);
+        };
+        let mut document = document(text, path)?;
+        let entries = document
+            .get_mut("source")
+            .and_then(Item::as_array_of_tables_mut)
+            .ok_or_else(|| EditError::Form { path: path.to_owned() })?;
+        // What stands above it, up to an empty line, is about something else.
+        let above = entries.get(index).and_then(|entry| entry.decor().prefix()?.as_str()).unwrap_or_default();
+        let kept = above.rfind("\n\n").map_or("", |end| &above[..end + 1]).to_owned();
+        entries.remove(index);
+        match entries.get_mut(index) {
+            Some(next) => {
+                let prefix = next.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+                let prefix = format!("{kept}{prefix}");
+                next.decor_mut().set_prefix(prefix);
+            }
+            None => {
+                let trailing = format!("{kept}{}", document.trailing().as_str().unwrap_or_default());
+                document.set_trailing(trailing);
+            }
+        }
+        let text = document.to_string();
+        // The last entry of a file without comments: an empty file would be taken for a half-written one.
+        Ok(Some(if text.is_empty() { TEMPLATE.to_owned() } else { text }))
+    })
+}
+
+impl fmt::Display for NewSource {
+    /// As an entry of the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn quoted(text: impl ToString) -> toml_edit::Value {
+            text.to_string().into()
+        }
+        fn list<T: ToString>(items: &[T]) -> Option<toml_edit::Value> {
+            (!items.is_empty()).then(|| items.iter().map(ToString::to_string).collect())
+        }
+        f.write_str("[[source]]\n")?;
+        let members = [
+            ("id", self.id.as_ref().map(quoted)),
+            ("name", Some(&self.name).filter(|name| !name.is_empty()).map(quoted)),
+            ("licenses", list(&self.licenses)),
+            ("users", list(&self.users)),
+            ("networks", list(&self.networks)),
+        ];
+        for (key, value) in members {
+            if let Some(value) = value {
+                writeln!(f, "{key} = {value}")?;
+            }
+        }
+        match &self.learn {
+            Some(Learn { until, from: Some(from) }) => {
+                writeln!(f, "learn = {{ until = \"{until}\", from = \"{from}\" }}")
+            }
+            Some(Learn { until, from: None }) => writeln!(f, "learn = {{ until = \"{until}\" }}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Replaces the text of `path` with what `change` makes of it, if anything; says whether it did. One edit at
+/// a time; a text with problems is neither edited nor written.
+fn edit(
+    path: &Path,
+    change: impl FnOnce(&str, &AllowList) -> Result<Option<String>, EditError>,
+) -> Result<bool, EditError> {
+    let failed = |source| EditError::Io { path: path.to_owned(), source };
+    // Through symlinks: the file they lead to is replaced, not the last of them.
+    let target = fs::canonicalize(path).map_err(failed)?;
+    let folder = File::open(folder(&target)).map_err(failed)?;
+    // Not every file system has locks; there, the last of two edits at one time wins.
+    let _ = folder.lock();
+    let text = walk::load(path, "make it").map_err(EditError::Invalid)?;
+    let list = parse(&text, path).map_err(EditError::Invalid)?;
+    let Some(changed) = change(&text, &list)? else {
+        return Ok(false);
+    };
+    parse(&changed, path).map_err(EditError::Invalid)?;
+    let old = fs::metadata(&target).map_err(failed)?;
+    replace(&target, &changed, Some(&old), &folder).map_err(failed)?;
+    Ok(true)
+}
+
+fn document(text: &str, path: &Path) -> Result<DocumentMut, EditError> {
+    text.parse().map_err(|_| EditError::Form { path: path.to_owned() })
+}
+
+/// Writes `text` beside `path` and renames it over, durably, with the mode and owner of the `old` file.
+fn replace(path: &Path, text: &str, old: Option<&fs::Metadata>, folder: &File) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}.tmp", process::id()));
+    let written = File::create(&beside).and_then(|mut file| {
+        if let Some(old) = old {
+            file.set_permissions(old.permissions())?;
+            // Only root can give a file away; then the relay's user can still read it after root's edit.
+            let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        folder.sync_all()
+    });
+    if written.is_err() {
+        // It is not there any more if the rename is what succeeded last.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UUID: &str = "fbe89d02-6d24-4595-915e-c52ce76f2195";
+
+    fn read(text: &str) -> Result<AllowList, Problems> {
+        parse(text, Path::new("sources.toml"))
+    }
+
+    #[test]
+    fn the_example_of_the_template_is_an_entry() {
+        assert_eq!(read(TEMPLATE).unwrap(), AllowList::default());
+        let example: Vec<_> =
+            TEMPLATE.lines().skip_while(|line| *line != "# [[source]]").map(|line| &line[2..]).collect();
+        let list = read(&example.join("\n")).unwrap();
+        let source = &list.sources[0];
+        assert_eq!(source.id, Some(SourcePattern::Clear(UUID.parse().unwrap())));
+        assert_eq!(source.limit.unwrap().burst.get(), 60);
+        assert_eq!((source.mode, source.line, source.users.len()), (Some(Mode::Terminate), 1, 1));
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_line_and_its_cure() {
+        let hash = SourcePattern::Sha256(SourcePattern::Clear(UUID.parse().unwrap()).digest());
+        let twice = format!("[[source]]\nid = \"{UUID}\"\n[[source]]\nid = \"{hash}\"");
+        let table = [
+            ("", "sources.toml: 0 bytes are a half-written sources.toml, never an empty list"),
+            ("[[source]]", ":1: source.id: the entry allows nobody; write an id"),
+            ("[[source]]\nlicenses = []", "the entry allows nobody"),
+            (
+                "[source]\nid = \"a\"",
+                ":1: source: found a table instead of a list of tables; write [[source]]",
+            ),
+            ("[[sources]]\nid = \"a\"", ":1: sources is not a known key; write source,"),
+            (
+                "[[source]]\nid = \"a\"\nlicense = [\"1\"]",
+                ":3: source.license is not a known key; write source.licenses",
+            ),
+            ("[[source]]\nid = \"sha256:00\"", "because it has no 64 hexadecimal digits"),
+            ("[[source]]\nid = \"\"", ":2: source.id: \"\" is not a source id, because it is empty"),
+            (
+                "[[source]]\nlicenses = [\n\"12\"]",
+                ":3: source.licenses: \"12\" is not a license number, because it has",
+            ),
+            ("[[source]]\nusers = [\"a:b\"]", "\"a:b\" is not a user name; write a user name"),
+            ("[[source]]\nnetworks = [\"a\"]", "\"a\" is not a network"),
+            (
+                "[[source]]\nid = \"a\"\nmode = \"http\"",
+                ":3: source.mode: \"http\" is not known; write \"terminate\" or \"tun",
+            ),
+            (
+                "[[source]]\nid = \"a\"\nmode = \"tunnel\"",
+                ":3: source.mode: ids and licenses can't be read in a tunnel",
+            ),
+            ("[[source]]\nid = \"a\"\nlimit = { requests = 0 }", "a limit of 0 lets nobody through"),
+            (
+                "[[source]]\nlicenses = \"1234\"\nlearn = {}",
+                ":3: source.learn.until: is missing; write a time",
+            ),
+            (
+                "[[source]]\nlicenses = \"1234\"\nlearn = { until = 2026-01-01T00:00:00 }",
+                "is not a time with a zone",
+            ),
+            (
+                "[[source]]\nid = \"a\"\nlearn = { until = 2026-01-01T00:00:00Z }",
+                "learn: the id is known already",
+            ),
+            (
+                "[[source]]\nusers = \"a\"\nlearn = { until = 2026-01-01T00:00:00Z }",
+                "an id is learned by its license",
+            ),
+            (&twice, ":4: source.id: is the same as on line 2; make one entry of the two"),
+        ];
+        for (text, words) in table {
+            let said = read(text).expect_err(text).to_string();
+            assert!(said.contains(words), "{text}\n  gave {said}");
+            assert_eq!(said.lines().count(), 1, "{text}\n  gave {said}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_added_bound_and_removed_with_all_else_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("below").join("sources.toml");
+        assert!(create_if_missing(&path).unwrap());
+        assert!(!create_if_missing(&path).unwrap());
+        fs::write(
+            &path,
+            format!("{TEMPLATE}\n# our first\n[[source]] # here\nid = \"one\"   # yes\n# the end"),
+        )
+        .unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let before = fs::read_to_string(&path).unwrap();
+
+        let learn =
+            Learn { until: "2026-01-31T12:00:00Z".parse().unwrap(), from: Some([10, 0, 0, 1].into()) };
+        let license: LicenseNumber = "9999 0000 0000 1253".parse().unwrap();
+        let new = NewSource {
+            name: "a \"new\" one".to_owned(),
+            licenses: vec![license.clone()],
+            networks: vec!["10.0.0.0/8".parse().unwrap()],
+            learn: Some(learn),
+            ..NewSource::default()
+        };
+        append(&path, &new).unwrap();
+        let after = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            after.strip_prefix(&before).unwrap(),
+            "\n\n[[source]]\nname = 'a \"new\" one'\nlicenses = [\"9999000000001253\"]\n\
+             networks = [\"10.0.0.0/8\"]\n\
+             learn = { until = \"2026-01-31T12:00:00Z\", from = \"10.0.0.1\" }\n"
+        );
+        let added = load(&path).unwrap().sources.remove(1);
+        assert_eq!((added.learn, added.id), (Some(learn), None));
+
+        fs::write(
+            &path,
+            after.replace("learn =", "# waits\nlearn =").replace("10.0.0.1\" }", "10.0.0.1\" } # so"),
+        )
+        .unwrap();
+        let id: SourceId = "two".parse().unwrap();
+        assert!(!bind(&path, &"1234".parse().unwrap(), &learn, &id).unwrap());
+        assert!(bind(&path, &license, &learn, &id).unwrap());
+        assert!(!bind(&path, &license, &learn, &id).unwrap());
+        let bound = fs::read_to_string(&path).unwrap();
+        assert!(bound.starts_with(&before), "{bound}");
+        assert!(bound.ends_with("networks = [\"10.0.0.0/8\"]\n# waits\nid = \"two\" # so\n"), "{bound}");
+
+        let hash = SourcePattern::Sha256(SourcePattern::Clear("one".parse().unwrap()).digest());
+        assert!(remove_id(&path, &hash).unwrap());
+        assert!(!remove_id(&path, &hash).unwrap());
+        let left = fs::read_to_string(&path).unwrap();
+        assert!(left.starts_with(TEMPLATE) && left.contains("# the end"), "{left}");
+        assert!(!left.contains("# our first") && !left.contains("\"one\""), "{left}");
+        assert!(remove_id(&path, &SourcePattern::Clear(id)).unwrap());
+        assert_eq!(load(&path).unwrap(), AllowList::default());
+        assert!(fs::read_to_string(&path).unwrap().starts_with(TEMPLATE));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "a temporary file was left");
+    }
+
+    #[test]
+    fn a_bad_edit_never_lands() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sources.toml");
+        let text = "source = [{ id = \"one\" }]\n";
+        fs::write(&path, text).unwrap();
+        let one = SourcePattern::Clear("one".parse().unwrap());
+        let two = NewSource { id: Some("two".parse().unwrap()), ..NewSource::default() };
+        assert!(matches!(append(&path, &NewSource::default()), Err(EditError::Invalid(_))));
+        assert!(matches!(append(&path, &two), Err(EditError::Invalid(_))));
+        assert!(matches!(remove_id(&path, &one), Err(EditError::Form { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        fs::write(&path, "[[source]]\nid = \"two\"\n").unwrap();
+        let twice = append(&path, &two).unwrap_err().to_string();
+        assert!(twice.contains("is the same as on line 2"), "{twice}");
+        assert!(remove_id(&path, &"two".parse().unwrap()).unwrap());
+        assert_eq!(load(&path).unwrap(), AllowList::default());
+    }
+
+    #[test]
+    fn an_edit_goes_through_a_symlink() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file.toml"), folder.path().join("sources.toml"));
+        fs::write(&file, "# nobody\r\n").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        append(&link, &NewSource { users: vec!["qlik".to_owned()], ..NewSource::default() }).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(load(&file).unwrap().sources[0].users, ["qlik"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text: String, id in "[\\PC]{0,80}") {
+            let _ = read(&text);
+            let _ = read(&format!("[[source]]\nid = {id:?}\nlearn = {{ until = {text:?} }}"));
+            let _ = format!("sha256:{id}").parse::<SourcePattern>();
+        }
+
+        #[test]
+        fn what_is_added_is_what_is_read(
+            name in "[^\\p{C}]{0,40}",
+            user in "[^\\p{C}: ]{1,20}",
+            id in "[^\\p{C} ]{1,20}",
+        ) {
+            let new = NewSource {
+                id: Some(SourcePattern::Clear(id.parse().unwrap())),
+                name,
+                users: vec![user],
+                ..NewSource::default()
+            };
+            let source = read(&new.to_string()).unwrap().sources.remove(0);
+            prop_assert_eq!((source.id, source.name, source.users), (new.id, new.name, new.users));
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The middle of the story: one request through licensing, policy, the log and the back end.
+//!
+//! Read it top-down: understand, judge, write the intent, send once, write the outcome, hand back the reply.
+
+pub mod records;
+
+use std::net::IpAddr;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Method, Request, Uri};
+use http_body_util::Full;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::audit::journal::{CommitError, Journal, State};
+use crate::audit::refusals::Refusals;
+use crate::config::model::{Destination, OnFailure};
+use crate::config::names::{LicenseNumber, SourceId};
+use crate::ledger::record::{Action, Record};
+use crate::licensing::message::Message;
+use crate::licensing::reply::Told;
+use crate::licensing::subject::Pseudonyms;
+use crate::licensing::vocabulary::Vocabulary;
+use crate::observe::access::Access;
+use crate::policy::pending::Pending;
+use crate::policy::{Asker, Asking, Denial, Policy};
+use crate::upstream::send::{Reply, ReplyBody, SendError, Sender};
+use crate::upstream::{UpstreamError, whole_cause};
+use records::Scene;
+
+/// What all exchanges share.
+#[derive(Debug)]
+pub struct Exchange {
+    /// What may be reached, by whom, how often.
+    pub policy: Policy,
+    /// What messages call things.
+    pub words: ArcSwap<Vocabulary>,
+    /// Turns subjects into pseudonyms.
+    pub pseudonyms: Pseudonyms,
+    /// The assignment log.
+    pub journal: Journal,
+    /// Refusals in it.
+    pub refusals: Refusals,
+    /// Who was refused lately.
+    pub pending: Pending,
+    /// The way to the back end.
+    pub sender: Sender,
+    /// What happens when the log can't be written.
+    pub on_failure: OnFailure,
+    /// Ids that enrolments have learned, to be written into `sources.toml`.
+    pub learned: mpsc::Sender<(SourceId, Vec<LicenseNumber>)>,
+}
+
+/// One request, read whole, with what is known about who sent it.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its id, in the log and in every refusal.
+    pub id: Uuid,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Its Basic user, where it has proved to be one.
+    pub user: Option<String>,
+    /// Where it goes.
+    pub to: Destination,
+    /// Its method.
+    pub method: Method,
+    /// Its target in origin form.
+    pub target: Uri,
+    /// Its end-to-end headers.
+    pub headers: HeaderMap,
+    /// The case of its header names.
+    pub extensions: Extensions,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why a request gets no reply of the back end.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Policy refuses it.
+    #[error("{denial}")]
+    Denied {
+        /// Why.
+        denial: Denial,
+        /// Its number in `sources pending`.
+        pending: Option<u32>,
+    },
+    /// The log can't be written.
+    #[error("{0}")]
+    Log(#[from] CommitError),
+    /// The back end gave no reply.
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+}
+
+impl Exchange {
+    /// Takes a request to the back end and its reply back.
+    ///
+    /// # Errors
+    /// It is refused here, or there is no reply.
+    pub async fn run(&self, asked: Asked, access: &mut Access) -> Result<Reply, Fault> {
+        let words = self.words.load_full();
+        let message = Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, &words);
+        note_message(access, &message);
+
+        let asker = Asker {
+            said: message.said(),
+            source: &message.source,
+            licenses: &message.licenses,
+            user: asked.user.as_deref(),
+            address: asked.client,
+        };
+        let scene = match self.policy.judge(asker) {
+            Ok(admission) => Scene::new(&asked, &message, admission),
+            Err(denial) => return Err(self.refuse(&asked, &message, denial)),
+        };
+        access.identified_by = Some(scene.admission.identified_by);
+        access.verdict = if scene.admission.listed { "allow" } else { "observe" };
+        if let Some(id) = &scene.admission.learned {
+            // A full queue loses nothing: the enrolment goes on to wait, and the next message tells the id again.
+            let _ = self.learned.try_send((id.clone(), message.licenses.clone()));
+        }
+
+        self.write_intent(records::intent(&scene, &self.pseudonyms)).await?;
+
+        match self.sender.send(&asked.to, request(&asked)).await {
+            Ok(reply) => {
+                note_reply(access, &reply);
+                let told = read_reply(&message, &reply, &words);
+                self.write_outcome(records::outcome(&scene, &reply.head, &told, &self.pseudonyms)).await;
+                Ok(reply)
+            }
+            Err(SendError { error, sent, address }) => {
+                access.upstream = address;
+                access.error = Some(error.class());
+                access.cause = Some(whole_cause(&error));
+                self.write_outcome(records::failure(&scene, &error, sent)).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// On disk before it is forwarded; or, where the site chose `degrade`, forwarded and counted.
+    async fn write_intent(&self, records: Vec<Record>) -> Result<(), CommitError> {
+        let state = self.journal.state().borrow().clone();
+        let written = match state {
+            // What leaves no intent must not pass either while its outcome could not be written.
+            State::Blocked(why) if records.is_empty() => Err(CommitError::Blocked(why)),
+            State::Poisoned(why) if records.is_empty() => Err(CommitError::Poisoned(why)),
+            _ => self.journal.commit(records).await,
+        };
+        match (written, self.on_failure) {
+            (Err(e), OnFailure::Block) => Err(e),
+            (Err(_), OnFailure::Degrade) => {
+                self.journal.count_lost();
+                Ok(())
+            }
+            (Ok(()), _) => Ok(()),
+        }
+    }
+
+    /// On disk before it is answered. Where that fails, the answer is passed on all the same: withholding it would
+    /// make the product report the same consumption twice. The intent then stands as unknown, and the gap is counted.
+    async fn write_outcome(&self, records: Vec<Record>) {
+        if let Err(e) = self.journal.commit(records).await {
+            tracing::warn!("an outcome is not in the audit log, its intent stands as unknown: {e}");
+            self.journal.count_lost();
+        }
+    }
+
+    fn refuse(&self, asked: &Asked, message: &Message, denial: Denial) -> Fault {
+        let source = match &message.source {
+            Asking::Source(id) => Some(id.as_str()),
+            _ => None,
+        };
+        let license = message.license().map(LicenseNumber::as_str);
+        let user_agent = records::user_agent(asked);
+        let action = match denial {
+            Denial::SourceLimit(_) | Denial::AddressLimit(_) => Action::AccessLimited,
+            Denial::Unreadable(_) | Denial::Unrecognised | Denial::TwoSources | Denial::UnfitSource(_) => {
+                Action::AccessInvalid
+            }
+            Denial::UnknownSource(_) | Denial::WrongPlace(_) | Denial::Unidentified(_) => {
+                Action::AccessDenied
+            }
+        };
+        let pending = (action == Action::AccessDenied).then(|| {
+            self.pending.note(source, license, asked.client, user_agent.as_deref(), &denial.to_string())
+        });
+        let mut record = Record::new(action, asked.id);
+        record.reason = denial.to_string();
+        record.qlik.source_id = source.map(Into::into);
+        record.qlik.license = license.map(Into::into);
+        record.user_agent = user_agent;
+        self.refusals.note(record, asked.client);
+        Fault::Denied { denial, pending: pending.flatten() }
+    }
+}
+
+fn note_message(access: &mut Access, message: &Message) {
+    access.exchange = Some(message.kind.name());
+    access.license = message.license().map(ToString::to_string);
+    if let Asking::Source(id) = &message.source {
+        access.source = Some(id.to_string());
+    }
+}
+
+fn note_reply(access: &mut Access, reply: &Reply) {
+    access.upstream = Some(reply.address);
+    access.status = Some(reply.head.status().as_u16());
+    access.made_by = Some("back end");
+    access.resent = reply.resent;
+    let (ReplyBody::Whole(bytes) | ReplyBody::Streamed(bytes, _)) = &reply.body;
+    access.bytes_out = bytes.len() as u64;
+}
+
+/// The request as it is sent: bytes, order and case as they came.
+fn request(asked: &Asked) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(asked.body.clone()));
+    *request.method_mut() = asked.method.clone();
+    *request.uri_mut() = asked.target.clone();
+    *request.headers_mut() = asked.headers.clone();
+    *request.extensions_mut() = asked.extensions.clone();
+    request
+}
+
+fn read_reply(message: &Message, reply: &Reply, words: &Vocabulary) -> Told {
+    match &reply.body {
+        _ if !reply.head.status().is_success() => Told::Nothing,
+        ReplyBody::Streamed(..) => Told::Unread { why: "the reply is too large to be read".into() },
+        ReplyBody::Whole(_) if reply.head.headers().contains_key(http::header::CONTENT_ENCODING) => {
+            Told::Unread { why: "the reply is compressed".into() }
+        }
+        ReplyBody::Whole(body) => Told::read(&message.kind, body, words),
+    }
+}

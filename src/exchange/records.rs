@@ -1,0 +1,204 @@
+//! What an exchange leaves in the log: before it is sent, after its reply, and when there is none.
+
+use http::{Response, header};
+
+use super::Asked;
+use crate::config::names::LicenseNumber;
+use crate::ledger::record::{Action, Direction, Outcome, Qlik, Record, clip};
+use crate::licensing::message::{Change, Kind, Message, Patch, Sync};
+use crate::licensing::reply::Told;
+use crate::licensing::subject::{Pseudonyms, without_subject};
+use crate::policy::{Admission, Asking};
+use crate::upstream::UpstreamError;
+
+/// What is true of all records of one exchange.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// Why it was let in.
+    pub admission: Admission,
+    asked: &'a Asked,
+    message: &'a Message,
+}
+
+impl<'a> Scene<'a> {
+    /// The scene of a request that was let in.
+    pub fn new(asked: &'a Asked, message: &'a Message, admission: Admission) -> Self {
+        Self { admission, asked, message }
+    }
+
+    fn record(&self, action: Action, direction: Direction, outcome: Outcome) -> Record {
+        let mut record = Record::new(action, self.asked.id);
+        record.outcome = outcome;
+        record.client = Some(self.asked.client);
+        record.user_agent = user_agent(self.asked);
+        let claims = self.message.claims.as_ref();
+        record.qlik = Qlik {
+            direction: Some(direction),
+            source_id: match &self.message.source {
+                Asking::Source(id) => Some(id.to_string()),
+                _ => None,
+            },
+            other_sources: self.message.other_sources.clone(),
+            identified_by: Some(self.admission.identified_by),
+            listed: (!self.admission.listed).then_some(false),
+            license: self.message.license().map(ToString::to_string),
+            license_jti: claims.and_then(|claims| claims.jti.clone()),
+            ..Qlik::default()
+        };
+        record
+    }
+
+    fn sync_record(&self, action: Action, direction: Direction, outcome: Outcome, sync: &Sync) -> Record {
+        let mut record = self.record(action, direction, outcome);
+        record.qlik.base_version = sync.bases.first().and_then(|(_, version)| *version);
+        record.qlik.patches = Some(sync.patches.len() as u64);
+        record
+    }
+
+    fn patch_record(&self, patch: &Patch, direction: Direction, names: &Pseudonyms) -> Record {
+        let action = match patch.change {
+            Change::Add => Action::AssignmentAdd,
+            Change::Delete => Action::AssignmentDelete,
+            Change::Unknown => Action::AssignmentUnknown,
+        };
+        let rejection = patch.rejection.as_deref().unwrap_or_default();
+        let outcome = match direction {
+            Direction::Out => Outcome::Unknown,
+            Direction::In if rejection.is_empty() => Outcome::Success,
+            Direction::In => Outcome::Failure,
+        };
+        let mut record = self.record(action, direction, outcome);
+        if let Some(license) = &patch.license {
+            record.qlik.license = Some(license.to_string());
+        }
+        record.qlik.allotment.clone_from(&patch.allotment);
+        record.qlik.instance.clone_from(&patch.instance);
+        record.qlik.version = patch.version;
+        record.qlik.created.clone_from(&patch.created);
+        record.qlik.rejection = patch.rejection.as_ref().map(|words| match &patch.subject {
+            Some(subject) => without_subject(words, subject),
+            None => words.clone(),
+        });
+        record.subject = patch.subject.as_ref().map(|subject| names.of(subject));
+        record
+    }
+}
+
+/// What is written before the request is sent: nothing for what changes nothing.
+pub fn intent(scene: &Scene<'_>, names: &Pseudonyms) -> Vec<Record> {
+    let out = |action| scene.record(action, Direction::Out, Outcome::Unknown);
+    match &scene.message.kind {
+        Kind::ConnectivityTest | Kind::Definition | Kind::Bare => vec![],
+        Kind::Sync(sync) if sync.patches.is_empty() => vec![],
+        Kind::Sync(sync) => {
+            let head = scene.sync_record(Action::SyncRequest, Direction::Out, Outcome::Unknown, sync);
+            let patches = sync.patches.iter().map(|patch| scene.patch_record(patch, Direction::Out, names));
+            std::iter::once(head).chain(patches).collect()
+        }
+        Kind::Activation { cause } => {
+            let mut record = out(Action::ActivationRequest);
+            record.qlik.cause = Some(cause.clone());
+            vec![record]
+        }
+        Kind::Capacity(report) => report
+            .iter()
+            .map(|element| {
+                let mut record = out(Action::ConsumptionReport);
+                record.qlik.allotment = Some(element.allotment.clone());
+                record.qlik.month = Some(element.month.clone());
+                record.qlik.delta.clone_from(&element.delta);
+                record
+            })
+            .collect(),
+        Kind::Unrecognised { shape: words } | Kind::Unreadable { why: words } => {
+            let mut record = out(Action::UnrecognisedRequest);
+            record.qlik.shape = Some(words.clone());
+            record.qlik.bytes = Some(scene.asked.body.len() as u64);
+            vec![record]
+        }
+    }
+}
+
+/// What is written once the back end has replied.
+pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseudonyms) -> Vec<Record> {
+    let success = head.status().is_success();
+    let outcome = if success { Outcome::Success } else { Outcome::Failure };
+    let told_in = |action| scene.record(action, Direction::In, outcome);
+    let mut records = match (&scene.message.kind, told) {
+        (Kind::Sync(_), Told::Sync(sync)) => {
+            let head = scene.sync_record(Action::SyncResponse, Direction::In, outcome, sync);
+            let patches = sync.patches.iter().map(|patch| scene.patch_record(patch, Direction::In, names));
+            std::iter::once(head).chain(patches).collect()
+        }
+        (Kind::Capacity(_), Told::Totals(totals)) => totals
+            .iter()
+            .map(|total| {
+                let mut record = told_in(Action::ConsumptionResponse);
+                record.qlik.allotment = Some(total.allotment.clone());
+                record.qlik.month = Some(total.month.clone());
+                record.qlik.total.clone_from(&total.total);
+                record
+            })
+            .collect(),
+        (Kind::Definition, Told::Entitlements(_)) => vec![],
+        _ => response_action(&scene.message.kind).map(told_in).into_iter().collect(),
+    };
+    if let Told::Unread { why } = told {
+        for record in &mut records {
+            record.outcome = Outcome::Unknown;
+            record.reason = "the back end's reply could not be read".into();
+            record.qlik.shape = Some(why.clone());
+        }
+    }
+    if let Told::Entitlements(all) = told {
+        records.extend(all.iter().map(|unit| {
+            let mut record = scene.record(Action::Entitlement, Direction::In, Outcome::Success);
+            let license = unit.license.as_ref().map(LicenseNumber::to_string);
+            record.qlik.license = license.or(record.qlik.license);
+            record.qlik.allotment = Some(unit.name.clone());
+            record.qlik.class.clone_from(&unit.class);
+            record.qlik.access_type.clone_from(&unit.access_type);
+            record.qlik.count.clone_from(&unit.count);
+            record.qlik.valid_from = Some(unit.valid.0.clone());
+            record.qlik.valid_to = Some(unit.valid.1.clone());
+            record.qlik.overage.clone_from(&unit.overage);
+            record
+        }));
+    }
+    let server_date = head.headers().get(header::DATE).and_then(|date| date.to_str().ok()).map(clip);
+    for record in &mut records {
+        record.qlik.http_status = Some(head.status().as_u16());
+        record.qlik.server_date.clone_from(&server_date);
+    }
+    records
+}
+
+/// What is written when there is no reply. Once bytes may have reached the back end, the outcome is unknown.
+pub fn failure(scene: &Scene<'_>, error: &UpstreamError, sent: bool) -> Vec<Record> {
+    let outcome = if sent { Outcome::Unknown } else { Outcome::Failure };
+    let reason = if sent { "sent, and no whole reply came" } else { "not sent" };
+    let mut upstream = scene.record(Action::UpstreamError, Direction::In, Outcome::Failure);
+    upstream.reason = format!("{}: {error}", error.class());
+    let response = response_action(&scene.message.kind).map(|action| {
+        let mut record = scene.record(action, Direction::In, outcome);
+        record.reason = reason.into();
+        record
+    });
+    std::iter::once(upstream).chain(response).collect()
+}
+
+/// The client's `User-Agent`, cut to what is kept.
+pub(super) fn user_agent(asked: &Asked) -> Option<String> {
+    let value = asked.headers.get(header::USER_AGENT)?;
+    Some(clip(&String::from_utf8_lossy(value.as_bytes())))
+}
+
+fn response_action(kind: &Kind) -> Option<Action> {
+    match kind {
+        Kind::Sync(_) => Some(Action::SyncResponse),
+        Kind::Activation { .. } => Some(Action::ActivationResponse),
+        Kind::Capacity(_) => Some(Action::ConsumptionResponse),
+        Kind::Unrecognised { .. } | Kind::Unreadable { .. } => Some(Action::UnrecognisedResponse),
+        Kind::ConnectivityTest | Kind::Definition | Kind::Bare => None,
+    }
+}

@@ -1,0 +1,167 @@
+//! The IO of a client's conversation, with the waits that hyper leaves to us.
+//!
+//! hyper's own head time-out also bounds idling, so it is off: here a kept connection may idle for
+//! [`bounds::IDLE`], a head that has begun must end within [`bounds::HEAD`], a write must move within
+//! [`bounds::STALL`]. A closed connection is read on for a moment, so that the client sees the reply and no reset.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::bounds;
+
+/// Whether a request is in hand: its own waits then hold, and the idle clock stands still.
+#[derive(Clone, Debug, Default)]
+pub struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    /// A request has begun, or its reply is ready.
+    pub fn set(&self, busy: bool) {
+        self.0.store(busy, Ordering::Release);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A stream with waits.
+#[derive(Debug)]
+pub struct Guard<S> {
+    inner: S,
+    busy: Busy,
+    read: Pin<Box<Sleep>>,
+    reading: Reading,
+    /// Armed while a write can't move.
+    write: Option<Pin<Box<Sleep>>>,
+    closing: Option<Closing>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    /// A request is in hand.
+    Request,
+    /// Waiting for the first byte of a head.
+    Idle,
+    /// A head has begun.
+    Head,
+}
+
+#[derive(Debug)]
+struct Closing {
+    until: Pin<Box<Sleep>>,
+    left: u64,
+}
+
+impl<S> Guard<S> {
+    /// Guards a stream whose first head has been read already.
+    pub fn new(inner: S, busy: Busy) -> Self {
+        let read = Box::pin(sleep_until(Instant::now() + bounds::HEAD));
+        Self { inner, busy, read, reading: Reading::Head, write: None, closing: None }
+    }
+
+    fn watch(&mut self, reading: Reading, wait: std::time::Duration) {
+        self.reading = reading;
+        self.read.as_mut().reset(Instant::now() + wait);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        match (self.busy.get(), self.reading) {
+            (true, _) => self.reading = Reading::Request,
+            (false, Reading::Request) => self.watch(Reading::Idle, bounds::IDLE),
+            _ => {}
+        }
+        if polled.is_ready() {
+            if buffer.filled().len() > before && self.reading == Reading::Idle {
+                self.watch(Reading::Head, bounds::HEAD);
+            }
+            return polled;
+        }
+        if self.reading != Reading::Request {
+            ready!(self.read.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Guard<S> {
+    /// A write that can't move for too long ends the connection.
+    fn moved<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.write = None;
+            if self.reading == Reading::Idle {
+                self.watch(Reading::Idle, bounds::IDLE);
+            }
+            return polled;
+        }
+        let stalled = self.write.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + bounds::STALL)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.moved(context, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(context, bytes);
+        self.moved(context, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_flush(context);
+        self.moved(context, polled)
+    }
+
+    /// Closes our side, then reads on until the client closes its own, within [`bounds::LINGER`].
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing.is_none() {
+            let polled = Pin::new(&mut self.inner).poll_shutdown(context);
+            ready!(self.moved(context, polled))?;
+            let until = Box::pin(sleep_until(Instant::now() + bounds::LINGER));
+            self.closing = Some(Closing { until, left: bounds::LINGER_BYTES });
+        }
+        let this = &mut *self;
+        let Some(closing) = &mut this.closing else { return Poll::Ready(Ok(())) };
+        let mut scratch = [0; 4096];
+        while closing.left > 0 && closing.until.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut this.inner).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    closing.left = closing.left.saturating_sub(buffer.filled().len() as u64);
+                }
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

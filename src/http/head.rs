@@ -1,0 +1,225 @@
+//! The first head of a connection, read and judged before hyper sees it.
+//!
+//! hyper accepts two Hosts, `chunked, chunked`, both lengths, and answers what it refuses with a bare 400. The first
+//! head is where smuggling starts and where people mistype, so it is refused here, in our own words. The bytes
+//! themselves are never changed.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout_at};
+
+use crate::bounds;
+
+/// A head, and what came after it.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Everything that was read: the head, and bytes behind it.
+    pub bytes: Bytes,
+    /// Where the head ends.
+    pub end: usize,
+    /// The method.
+    pub method: String,
+    /// The request target, as written.
+    pub target: String,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub minor: u8,
+    fields: Vec<(String, Vec<u8>)>,
+}
+
+/// Why there is no head.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// The peer closed, without a byte or in the middle.
+    #[error("the connection was closed before a request")]
+    Closed,
+    /// Nothing, or not all of it, came in time.
+    #[error("the request head did not arrive in time")]
+    Late,
+    /// It is longer than [`bounds::HEAD_BYTES`] or has more fields than [`bounds::HEADERS`].
+    #[error("the request head is too large")]
+    TooLarge,
+    /// It is not valid HTTP/1.1.
+    #[error("the request is not valid HTTP/1.1: {0}")]
+    Malformed(&'static str),
+    /// The stream broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Head {
+    /// Reads a head: its first byte until `first_byte`, the rest within [`bounds::HEAD`] of that.
+    ///
+    /// # Errors
+    /// See [`HeadError`].
+    pub async fn read(stream: &mut (impl AsyncRead + Unpin), first_byte: Instant) -> Result<Self, HeadError> {
+        let mut bytes = BytesMut::with_capacity(2048);
+        let mut deadline = first_byte;
+        let mut searched = 0;
+        loop {
+            let read =
+                timeout_at(deadline, stream.read_buf(&mut bytes)).await.map_err(|_| HeadError::Late)??;
+            if read == 0 {
+                return Err(HeadError::Closed);
+            }
+            if searched == 0 {
+                deadline = Instant::now() + bounds::HEAD;
+            }
+            match end_of_head(&bytes, searched) {
+                Some(end) if end <= bounds::HEAD_BYTES => return Self::judge(bytes.freeze(), end),
+                None if bytes.len() <= bounds::HEAD_BYTES => searched = bytes.len(),
+                _ => return Err(HeadError::TooLarge),
+            }
+        }
+    }
+
+    /// The values of a field, in order.
+    pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+        self.fields
+            .iter()
+            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_slice())
+    }
+
+    fn judge(bytes: Bytes, end: usize) -> Result<Self, HeadError> {
+        let head = &bytes[..end];
+        check_line_ends(head)?;
+        let mut fields = [httparse::EMPTY_HEADER; bounds::HEADERS];
+        let mut request = httparse::Request::new(&mut fields);
+        request.parse(head).map_err(|e| match e {
+            httparse::Error::TooManyHeaders => HeadError::TooLarge,
+            httparse::Error::Token => HeadError::Malformed("its request line"),
+            httparse::Error::Version => HeadError::Malformed("its version is not 1.0 or 1.1"),
+            httparse::Error::HeaderName => HeadError::Malformed("a header name"),
+            httparse::Error::HeaderValue => HeadError::Malformed("a header value"),
+            _ => HeadError::Malformed("its line ends"),
+        })?;
+        let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
+        else {
+            return Err(HeadError::Malformed("its request line"));
+        };
+        let fields =
+            request.headers.iter().map(|field| (field.name.to_owned(), field.value.to_vec())).collect();
+        let (method, target) = (method.to_owned(), target.to_owned());
+        let head = Self { method, target, minor, fields, end, bytes };
+        head.check_framing()?;
+        Ok(head)
+    }
+
+    /// RFC 9112 §3.2 (one Host) and §6 (one length): what two parsers could read in two ways is no request.
+    fn check_framing(&self) -> Result<(), HeadError> {
+        match (self.values("host").count(), self.minor) {
+            (1, _) | (0, 0) => {}
+            (0, _) => return Err(HeadError::Malformed("it has no Host")),
+            _ => return Err(HeadError::Malformed("it has more than one Host")),
+        }
+        let lengths: Vec<&[u8]> = self.values("content-length").collect();
+        let codings: Vec<&[u8]> = self.values("transfer-encoding").collect();
+        match (lengths.as_slice(), codings.as_slice()) {
+            ([], []) => Ok(()),
+            ([length], []) if is_length(length) => Ok(()),
+            ([_], []) => Err(HeadError::Malformed("its Content-Length is not a number")),
+            ([], [coding]) if self.minor == 1 && coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+            ([], _) => Err(HeadError::Malformed("its Transfer-Encoding is not exactly one chunked")),
+            (_, []) => Err(HeadError::Malformed("it has more than one Content-Length")),
+            _ => Err(HeadError::Malformed("it has both Content-Length and Transfer-Encoding")),
+        }
+    }
+}
+
+/// A length that every parser reads alike (RFC 9110 §8.6): digits only, small enough for any integer.
+fn is_length(value: &[u8]) -> bool {
+    (1..=15).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
+}
+
+/// The end of the first empty line, however it is written: a head with bare line feeds is to be refused, not waited
+/// for.
+fn end_of_head(bytes: &[u8], searched: usize) -> Option<usize> {
+    let from = searched.saturating_sub(3);
+    let tail = &bytes[from..];
+    (0..tail.len()).find_map(|at| match &tail[at..] {
+        [b'\n', b'\n', ..] => Some(from + at + 2),
+        [b'\n', b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
+}
+
+/// Lines end in CRLF and nowhere else (RFC 9112 §2.2), none starts with white space (§5.2), no NUL anywhere.
+fn check_line_ends(head: &[u8]) -> Result<(), HeadError> {
+    for (at, byte) in head.iter().enumerate() {
+        let (before, after) = (at.checked_sub(1).map(|at| head[at]), head.get(at + 1));
+        match byte {
+            b'\n' if before != Some(b'\r') => {
+                return Err(HeadError::Malformed("a line ends in a bare line feed"));
+            }
+            b'\n' if matches!(after, Some(b' ' | b'\t')) => {
+                return Err(HeadError::Malformed("a line starts with white space"));
+            }
+            b'\r' if after != Some(&b'\n') => return Err(HeadError::Malformed("a bare carriage return")),
+            0 => return Err(HeadError::Malformed("a NUL byte")),
+            _ => {}
+        }
+    }
+    if head.starts_with(b"\r\n") {
+        return Err(HeadError::Malformed("it starts with an empty line"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(bytes: &[u8]) -> Result<Head, HeadError> {
+        Head::read(&mut &bytes[..], Instant::now() + bounds::FIRST_BYTE).await
+    }
+
+    #[tokio::test]
+    async fn a_plain_head_is_read_and_its_bytes_are_kept() {
+        let raw = b"POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
+        let head = read(raw).await.unwrap();
+        assert_eq!((head.method.as_str(), head.target.as_str(), head.minor), ("POST", "/a?b", 1));
+        assert_eq!((&head.bytes[..], head.end), (&raw[..], raw.len() - 3));
+        assert!(read(b"CONNECT a:443 HTTP/1.0\r\n\r\n").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn ambiguous_heads_are_refused() {
+        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(bounds::HEAD_BYTES));
+        for bad in [
+            "GET / HTTP/1.1\nHost: x\n\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nA: b\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nA: b\0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/2.0\r\nHost: x\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "\x16\x03\x01\n\n",
+            long.as_str(),
+        ] {
+            assert!(read(bad.as_bytes()).await.is_err(), "{:?} was accepted", &bad[..bad.len().min(80)]);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_end_of_a_head_does_not_depend_on_how_it_arrives(cut in 0usize..60) {
+            let raw = b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+            let cut = cut.min(raw.len());
+            let whole = end_of_head(raw, 0);
+            let parts = end_of_head(&raw[..cut], 0).or_else(|| end_of_head(raw, cut));
+            proptest::prop_assert_eq!(whole, parts);
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Every reply the relay makes itself, from one table.
+//!
+//! A Go client shows the reason phrase of a refused `CONNECT` and nothing else, so the sentence stands there, in
+//! `Proxy-Status` (RFC 9209) and in a problem body (RFC 9457). Inside a conversation the status is one that no
+//! product takes for the back end's word: 429, 502, 503, 504, and 400 for what is no valid HTTP.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use uuid::Uuid;
+
+use super::body::{BodyError, Outgoing};
+use super::head::HeadError;
+use super::target::Misdirected;
+use crate::exchange::Fault;
+use crate::observe::access::Access;
+use crate::policy::Denial;
+use crate::upstream::UpstreamError;
+
+/// The longest reason phrase, in bytes.
+pub const REASON: usize = 120;
+
+const PREFIX: &str = "license-relay: ";
+
+/// A refusal: what is told to the client, and how.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// What happened.
+    pub cause: Cause,
+    /// The sentence: ASCII, at most [`REASON`] bytes, starting with `license-relay: `.
+    pub sentence: String,
+    /// When it is worth trying again.
+    pub retry_after: Option<u64>,
+}
+
+/// What happened: a row of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// The destination is not listed.
+    DestinationNotListed,
+    /// The destination's address must not be dialled.
+    AddressForbidden,
+    /// Who asks, or what is said, is refused by policy.
+    Refused,
+    /// Credentials are missing or wrong.
+    Credentials,
+    /// Too many requests.
+    RateLimited,
+    /// Too many connections.
+    Connections,
+    /// The body is over the limit.
+    BodyTooLarge,
+    /// The body, or the head, did not come in time.
+    TooSlow,
+    /// Not valid HTTP.
+    Malformed,
+    /// Host, SNI and authority disagree, or the target is not for this face.
+    Misdirected,
+    /// The name can't be resolved.
+    Dns,
+    /// No connection.
+    Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// The back end's certificate is not believed.
+    Certificate,
+    /// TLS with the back end failed.
+    Tls,
+    /// The reply was cut short.
+    ReplyCut,
+    /// The reply came too late.
+    ReplyLate,
+    /// The log can't be written.
+    Log,
+    /// The relay is stopping.
+    Draining,
+    /// Too much at once.
+    Overloaded,
+    /// Asked to reach itself.
+    Loop,
+    /// A mistake of ours.
+    Internal,
+}
+
+struct Row {
+    on_connect: u16,
+    inside: u16,
+    token: &'static str,
+    /// Seconds, where the refusal itself doesn't know better.
+    retry_after: Option<u64>,
+    /// Whether a conversation ends with it.
+    close: bool,
+}
+
+impl Cause {
+    /// The table of DESIGN §6.
+    fn row(self) -> Row {
+        let row =
+            |on_connect, inside, token| Row { on_connect, inside, token, retry_after: None, close: false };
+        let again = |seconds, row: Row| Row { retry_after: Some(seconds), ..row };
+        let close = |row: Row| Row { close: true, ..row };
+        match self {
+            Self::DestinationNotListed => row(403, 503, "http_request_denied"),
+            Self::AddressForbidden => row(403, 503, "destination_ip_prohibited"),
+            Self::Refused => again(600, row(403, 503, "http_request_denied")),
+            Self::Credentials => row(407, 503, "http_request_denied"),
+            Self::RateLimited => again(1, row(429, 429, "connection_limit_reached")),
+            Self::Connections => again(5, row(429, 429, "connection_limit_reached")),
+            Self::BodyTooLarge => close(row(503, 503, "http_request_error")),
+            Self::TooSlow => close(row(408, 503, "http_request_error")),
+            Self::Malformed => close(row(400, 400, "http_request_error")),
+            Self::Misdirected => close(row(400, 400, "http_request_error")),
+            Self::Dns => row(502, 502, "dns_error"),
+            Self::Connect => row(502, 502, "connection_refused"),
+            Self::ConnectTimeout => row(504, 504, "connection_timeout"),
+            Self::Certificate => row(502, 502, "tls_certificate_error"),
+            Self::Tls => row(502, 502, "tls_protocol_error"),
+            Self::ReplyCut => row(502, 502, "http_response_incomplete"),
+            Self::ReplyLate => row(504, 504, "http_response_timeout"),
+            Self::Log => again(30, row(503, 503, "proxy_internal_error")),
+            Self::Draining => again(10, close(row(503, 503, "proxy_internal_error"))),
+            Self::Overloaded => again(5, row(503, 503, "proxy_internal_error")),
+            Self::Loop => row(508, 502, "proxy_loop_detected"),
+            Self::Internal => close(row(503, 503, "proxy_internal_error")),
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal in these words; what doesn't fit a reason phrase is made to.
+    pub fn new(cause: Cause, words: &str) -> Self {
+        let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        let mut sentence: String = PREFIX.chars().chain(words.chars().map(printable)).take(REASON).collect();
+        if sentence.len() == REASON && PREFIX.len() + words.chars().count() > REASON {
+            sentence.replace_range(REASON - 3.., "...");
+        }
+        Self { cause, sentence, retry_after: cause.row().retry_after }
+    }
+
+    /// With the true time until it is worth trying again.
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        self
+    }
+
+    /// The status inside a conversation.
+    pub fn inside(&self) -> u16 {
+        self.cause.row().inside
+    }
+
+    /// The status of a `CONNECT`.
+    pub fn on_connect(&self) -> u16 {
+        self.cause.row().on_connect
+    }
+
+    /// The token of RFC 9209.
+    pub fn token(&self) -> &'static str {
+        self.cause.row().token
+    }
+
+    /// Puts it into an access line.
+    pub fn note(&self, access: &mut Access, status: u16) {
+        access.verdict = if access.identified_by.is_some() { access.verdict } else { "refuse" };
+        access.status = Some(status);
+        access.made_by = Some("relay");
+        access.reason = Some(self.sentence.clone());
+        access.error.get_or_insert_with(|| self.token());
+    }
+
+    /// As raw bytes, for where hyper isn't there yet; the connection is closed after it.
+    pub fn to_bytes(&self, status: u16, id: Uuid) -> Vec<u8> {
+        let body = self.problem(status, id);
+        let mut text = format!("HTTP/1.1 {status} {}\r\n", self.sentence);
+        for (name, value) in self.fields() {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()));
+        text.into_bytes()
+    }
+
+    /// As a reply inside a conversation.
+    pub fn to_response(&self, id: Uuid) -> Response<Outgoing> {
+        let row = self.cause.row();
+        let body = Bytes::from(self.problem(row.inside, id));
+        let mut response = Response::new(Outgoing::Sized(Some(body)));
+        *response.status_mut() = StatusCode::from_u16(row.inside).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        if let Ok(reason) = ReasonPhrase::try_from(self.sentence.as_bytes()) {
+            response.extensions_mut().insert(reason);
+        }
+        for (name, value) in self.fields() {
+            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        if row.close {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let details = self.sentence.replace('\\', "\\\\").replace('"', "\\\"");
+        let status = format!("license-relay; error={}; details=\"{details}\"", self.token());
+        let mut fields = vec![("Proxy-Status", status)];
+        if let Some(seconds) = self.retry_after {
+            fields.push(("Retry-After", seconds.to_string()));
+        }
+        if self.cause == Cause::Credentials {
+            fields.push(("Proxy-Authenticate", "Basic realm=\"license-relay\", charset=\"UTF-8\"".into()));
+        }
+        fields.push(("Content-Type", "application/problem+json".into()));
+        fields
+    }
+
+    fn problem(&self, status: u16, id: Uuid) -> String {
+        serde_json::json!({
+            "type": "about:blank",
+            "title": self.sentence,
+            "status": status,
+            "instance": format!("urn:uuid:{id}"),
+        })
+        .to_string()
+    }
+}
+
+impl From<&Fault> for Refusal {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::Denied { denial, pending } => denied(denial, *pending),
+            // The path of the log is the administrator's business, not the product's.
+            Fault::Log(_) => Self::new(
+                Cause::Log,
+                "the audit log can't be written, nothing is forwarded; see the relay's own log",
+            ),
+            Fault::Upstream(error) => Self::from(error),
+        }
+    }
+}
+
+fn denied(denial: &Denial, pending: Option<u32>) -> Refusal {
+    let words = match pending {
+        Some(number) => format!("{denial}; run: license-relay sources allow {number}"),
+        None => denial.to_string(),
+    };
+    let refusal = |cause| Refusal::new(cause, &words);
+    match denial {
+        Denial::SourceLimit(wait) | Denial::AddressLimit(wait) => refusal(Cause::RateLimited).after(*wait),
+        Denial::UnknownSource(id) | Denial::WrongPlace(id) if words.len() + PREFIX.len() > REASON => {
+            // The command is what matters; the id is in the log and in `sources pending`.
+            let short: String = id.chars().take(20).collect();
+            let command = pending.map(|number| format!("; run: license-relay sources allow {number}"));
+            Refusal::new(
+                Cause::Refused,
+                &format!("source {short}... is not allowed{}", command.unwrap_or_default()),
+            )
+        }
+        _ => refusal(Cause::Refused),
+    }
+}
+
+impl From<&UpstreamError> for Refusal {
+    fn from(error: &UpstreamError) -> Self {
+        let cause = match error {
+            UpstreamError::Dns { .. } => Cause::Dns,
+            UpstreamError::Prohibited { .. } => Cause::AddressForbidden,
+            UpstreamError::Loop { .. } => Cause::Loop,
+            UpstreamError::Connect { .. } => Cause::Connect,
+            UpstreamError::ConnectTimeout { .. } => Cause::ConnectTimeout,
+            UpstreamError::Certificate { .. } => Cause::Certificate,
+            UpstreamError::Tls { .. } => Cause::Tls,
+            UpstreamError::Incomplete { .. } => Cause::ReplyCut,
+            UpstreamError::ResponseTimeout { .. } => Cause::ReplyLate,
+        };
+        Self::new(cause, &error.to_string())
+    }
+}
+
+impl From<&HeadError> for Refusal {
+    fn from(error: &HeadError) -> Self {
+        let cause = match error {
+            HeadError::Late => Cause::TooSlow,
+            HeadError::Closed | HeadError::TooLarge | HeadError::Malformed(_) | HeadError::Io(_) => {
+                Cause::Malformed
+            }
+        };
+        Self::new(cause, &error.to_string())
+    }
+}
+
+impl From<&BodyError> for Refusal {
+    fn from(error: &BodyError) -> Self {
+        let cause = match error {
+            BodyError::TooLarge(_) => Cause::BodyTooLarge,
+            BodyError::Late => Cause::TooSlow,
+            BodyError::NoMemory => Cause::Overloaded,
+            BodyError::Broken(_) => Cause::Malformed,
+        };
+        Self::new(cause, &error.to_string())
+    }
+}
+
+impl From<&Misdirected> for Refusal {
+    fn from(error: &Misdirected) -> Self {
+        Self::new(Cause::Misdirected, &format!("the request is not one for this host: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_ascii_and_fits_a_reason_phrase() {
+        let refusal = Refusal::new(Cause::Refused, &"ü\r\nX: y ".repeat(40));
+        assert_eq!(refusal.sentence.len(), REASON);
+        assert!(refusal.sentence.bytes().all(|b| (0x20..0x7f).contains(&b)), "{}", refusal.sentence);
+    }
+
+    #[test]
+    fn the_command_survives_a_long_source_id() {
+        let id = "x".repeat(128);
+        let refusal = denied(&Denial::UnknownSource(id), Some(1000));
+        assert!(refusal.sentence.ends_with("is not allowed; run: license-relay sources allow 1000"));
+    }
+
+    #[test]
+    fn a_uuid_and_its_command_fit_whole() {
+        let id = "fbe89d02-6d24-4595-915e-c52ce76f2195";
+        let refusal = denied(&Denial::UnknownSource(id.into()), Some(3));
+        assert_eq!(
+            refusal.sentence,
+            format!("license-relay: source {id} is not allowed; run: license-relay sources allow 3")
+        );
+        assert_eq!((refusal.on_connect(), refusal.inside()), (403, 503));
+    }
+
+    #[test]
+    fn no_refusal_inside_a_conversation_looks_like_a_verdict_of_the_back_end() {
+        use Cause::*;
+        for cause in [
+            DestinationNotListed,
+            AddressForbidden,
+            Refused,
+            Credentials,
+            RateLimited,
+            Connections,
+            BodyTooLarge,
+            TooSlow,
+            Malformed,
+            Misdirected,
+            Dns,
+            Connect,
+            ConnectTimeout,
+            Certificate,
+            Tls,
+            ReplyCut,
+            ReplyLate,
+            Log,
+            Draining,
+            Overloaded,
+            Loop,
+            Internal,
+        ] {
+            let inside = cause.row().inside;
+            let expected: &[u16] =
+                if matches!(cause, Malformed | Misdirected) { &[400] } else { &[429, 502, 503, 504] };
+            assert!(expected.contains(&inside), "{cause:?} is {inside}");
+        }
+    }
+}

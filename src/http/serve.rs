@@ -1,0 +1,216 @@
+//! A conversation inside TLS: requests of one client for one destination, one after the other, over HTTP/1.1.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{Request, Response, Uri, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::body::{BodyMemory, Outgoing};
+use super::guard::{Busy, Guard};
+use super::head::{Head, HeadError};
+use super::headers::{add_via, end_to_end};
+use super::reply::{Cause, Refusal};
+use super::target;
+use crate::bounds;
+use crate::config::model::Destination;
+use crate::exchange::{Asked, Exchange};
+use crate::observe::access::{Access, AccessLog};
+use crate::policy::Denial;
+use crate::stream::{Rewound, last_word};
+
+/// What all conversations share.
+#[derive(Debug)]
+pub struct Conversations {
+    /// Takes requests to the back end.
+    pub exchange: Exchange,
+    /// Memory for request bodies.
+    pub memory: BodyMemory,
+    /// Where access lines go.
+    pub access: AccessLog,
+    /// Add `Via` towards the back end.
+    pub via: bool,
+    /// Cancelled when the relay stops.
+    pub stop: CancellationToken,
+    /// Exchanges in hand, which outlive their connections.
+    pub tasks: TaskTracker,
+}
+
+/// How a client came to this conversation: what every access line of it says.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The client's address.
+    pub client: IpAddr,
+    /// `connect`, `tls` or `direct`.
+    pub mode: &'static str,
+    /// The name in the ClientHello.
+    pub sni: Option<String>,
+    /// The authority of the `CONNECT`.
+    pub authority: Option<String>,
+    /// Its Basic user, where it has proved to be one.
+    pub user: Option<String>,
+    /// Where its requests go.
+    pub to: Destination,
+}
+
+impl Way {
+    fn access(&self, id: Uuid) -> Access {
+        let mut access = Access::new(id, self.client, self.mode);
+        access.sni.clone_from(&self.sni);
+        access.authority.clone_from(&self.authority);
+        access
+    }
+}
+
+impl Conversations {
+    /// Serves a stream until the client, a wait or the relay's stop ends it.
+    pub async fn serve<S>(self: Arc<Self>, mut stream: S, way: Way)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let first = tokio::select! {
+            first = Head::read(&mut stream, Instant::now() + bounds::FIRST_BYTE) => first,
+            () = self.stop.cancelled() => return,
+        };
+        let head = match first {
+            Ok(head) => head,
+            Err(HeadError::Closed | HeadError::Io(_)) => return,
+            Err(e) => return self.refuse_first(&mut stream, &way, &Refusal::from(&e)).await,
+        };
+        let busy = Busy::default();
+        let guarded = Guard::new(Rewound::new(head.bytes, stream), busy.clone());
+        let service = {
+            let this = self.clone();
+            service_fn(move |request| this.clone().answer(request, way.clone(), busy.clone()))
+        };
+        let connection = http1::Builder::new()
+            .auto_date_header(false)
+            .half_close(true)
+            .header_read_timeout(None)
+            .max_buf_size(bounds::HEAD_BYTES)
+            .preserve_header_case(true)
+            .serve_connection(TokioIo::new(guarded), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(e) = ended {
+            tracing::debug!("a conversation ended: {}", crate::upstream::whole_cause(&e));
+        }
+    }
+
+    /// The exchange is a task of its own: a client that hangs up doesn't cancel what may have reached the back end.
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        way: Way,
+        busy: Busy,
+    ) -> Result<Response<Outgoing>, Infallible> {
+        busy.set(true);
+        let id = Uuid::now_v7();
+        let this = self.clone();
+        let task = self.tasks.spawn(async move { this.exchange(request, way, id).await });
+        let response = task.await.unwrap_or_else(|e| {
+            tracing::error!("an exchange failed in a way that is our mistake: {e}");
+            Refusal::new(Cause::Internal, "an internal error; see the relay's own log").to_response(id)
+        });
+        busy.set(false);
+        Ok(response)
+    }
+
+    async fn exchange(&self, request: Request<Incoming>, way: Way, id: Uuid) -> Response<Outgoing> {
+        let mut access = way.access(id);
+        access.method = Some(request.method().to_string());
+        access.path = Some(request.uri().path().to_owned());
+        let response = match self.forward(request, way, id, &mut access).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                refusal.note(&mut access, refusal.inside());
+                refusal.to_response(id)
+            }
+        };
+        self.access.write(access);
+        response
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        way: Way,
+        id: Uuid,
+        access: &mut Access,
+    ) -> Result<Response<Outgoing>, Refusal> {
+        if self.stop.is_cancelled() {
+            return Err(Refusal::new(Cause::Draining, "the relay is stopping"));
+        }
+        let target: Uri = target::check(&request, &way.to).map_err(|e| Refusal::from(&e))?;
+        self.exchange.policy.per_address.check(way.client).map_err(|wait| {
+            let denial = Denial::AddressLimit(wait);
+            Refusal::new(Cause::RateLimited, &denial.to_string()).after(wait)
+        })?;
+        let (parts, body) = request.into_parts();
+        let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
+            || parts.headers.contains_key(header::TRANSFER_ENCODING);
+        let body = self.memory.read(body).await.map_err(|e| Refusal::from(&e))?;
+        access.bytes_in = body.bytes.len() as u64;
+
+        let mut headers = end_to_end(&parts.headers);
+        if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
+            // It came in chunks; read whole, it has a length (RFC 9112 §6: framing is each hop's own).
+            headers.insert(header::CONTENT_LENGTH, body.bytes.len().into());
+        }
+        if !headers.contains_key(header::HOST)
+            && let Ok(host) = way.to.host.as_str().parse()
+        {
+            headers.insert(header::HOST, host);
+        }
+        if self.via {
+            add_via(&mut headers);
+        }
+        let asked = Asked {
+            id,
+            client: way.client,
+            user: way.user,
+            to: way.to,
+            method: parts.method,
+            target,
+            headers,
+            extensions: parts.extensions,
+            body: body.bytes.clone(),
+        };
+        let reply = self.exchange.run(asked, access).await.map_err(|fault| Refusal::from(&fault))?;
+
+        let (head, ()) = reply.head.into_parts();
+        let headers = end_to_end(&head.headers);
+        let sized = headers.contains_key(header::CONTENT_LENGTH);
+        let mut response = Response::new(Outgoing::new(reply.body, sized));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = headers;
+        *response.extensions_mut() = head.extensions;
+        Ok(response)
+    }
+
+    async fn refuse_first<S>(&self, stream: &mut S, way: &Way, refusal: &Refusal)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let id = Uuid::now_v7();
+        let mut access = way.access(id);
+        refusal.note(&mut access, refusal.inside());
+        self.access.write(access);
+        last_word(stream, &refusal.to_bytes(refusal.inside(), id)).await;
+    }
+}

@@ -1,0 +1,127 @@
+//! The target of a request inside a conversation: Host, SNI and authority agree, or it is no request for us.
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Uri, Version, header};
+
+use crate::config::model::Destination;
+use crate::config::names::{Endpoint, Host, HostName};
+
+/// Why a request is not one for this destination.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct Misdirected(&'static str);
+
+/// Checks a request that hyper has parsed, and gives its target in origin form, byte for byte.
+///
+/// # Errors
+/// Host is missing, doubled or of another host; the target is of another host or of no form that is passed on.
+pub fn check<B>(request: &Request<B>, to: &Destination) -> Result<Uri, Misdirected> {
+    check_framing(request.headers())?;
+    check_host(request.headers(), request.version(), to)?;
+    let target = request.uri();
+    if request.method() == Method::CONNECT {
+        return Err(Misdirected("CONNECT inside a conversation"));
+    }
+    if let Some(authority) = target.authority()
+        && (target.scheme_str() != Some("https") || !names(authority.as_str(), to))
+    {
+        return Err(Misdirected("the target is of another host"));
+    }
+    match target.path_and_query().map(PathAndQuery::as_str) {
+        Some(path) if path.starts_with('/') => {
+            path.parse().map_err(|_| Misdirected("the target can't be passed on"))
+        }
+        _ => Err(Misdirected("the target is neither a path nor a URL")),
+    }
+}
+
+/// Whether `host` or `host:port` names the destination. No port means 443, as in a `Host` for https (RFC 9110
+/// §4.2.2).
+pub fn names(authority: &str, to: &Destination) -> bool {
+    let endpoint = match authority.parse::<HostName>() {
+        Ok(name) => Endpoint { host: Host::Name(name), port: 443 },
+        Err(_) => match authority.parse() {
+            Ok(endpoint) => endpoint,
+            Err(_) => return false,
+        },
+    };
+    endpoint.host == Host::Name(to.host.clone()) && endpoint.port == to.port
+}
+
+/// hyper folds equal lengths and lets a coding before `chunked` pass; the first head was judged before it, later ones
+/// are judged here.
+fn check_framing(headers: &HeaderMap) -> Result<(), Misdirected> {
+    let codings: Vec<_> = headers.get_all(header::TRANSFER_ENCODING).iter().collect();
+    match codings.as_slice() {
+        [] => {}
+        [one] if one.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+        _ => return Err(Misdirected("its Transfer-Encoding is not exactly one chunked")),
+    }
+    match headers.get_all(header::CONTENT_LENGTH).iter().count() {
+        0 => Ok(()),
+        1 if codings.is_empty() => Ok(()),
+        _ => Err(Misdirected("it has more than one length")),
+    }
+}
+
+fn check_host(headers: &HeaderMap, version: Version, to: &Destination) -> Result<(), Misdirected> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if host.to_str().is_ok_and(|host| names(host, to)) => Ok(()),
+        (Some(_), None) => Err(Misdirected("Host is of another host")),
+        (None, _) if version == Version::HTTP_10 => Ok(()),
+        (None, _) => Err(Misdirected("it has no Host")),
+        (Some(_), Some(_)) => Err(Misdirected("it has more than one Host")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::Mode;
+
+    fn to() -> Destination {
+        Destination {
+            host: "license.qlikcloud.com".parse().unwrap(),
+            port: 443,
+            mode: Mode::Terminate,
+            connect_to: None,
+        }
+    }
+
+    fn request(method: Method, target: &str, hosts: &[&str]) -> Result<String, Misdirected> {
+        let mut request = Request::builder().method(method).uri(target);
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        check(&request.body(()).unwrap(), &to()).map(|uri| uri.to_string())
+    }
+
+    #[test]
+    fn host_must_agree_in_any_case_with_or_without_the_port() {
+        for host in ["license.qlikcloud.com", "LICENSE.qlikcloud.com:443", "license.qlikcloud.com."] {
+            assert_eq!(request(Method::GET, "/a?b=%20", &[host]).unwrap(), "/a?b=%20");
+        }
+        for host in [
+            "evil.example",
+            "license.qlikcloud.com:80",
+            "u@license.qlikcloud.com",
+            "license.qlikcloud.com:",
+            "",
+        ] {
+            assert!(request(Method::GET, "/", &[host]).is_err(), "{host} was accepted");
+        }
+        assert!(request(Method::GET, "/", &[]).is_err());
+        assert!(request(Method::GET, "/", &["license.qlikcloud.com", "license.qlikcloud.com"]).is_err());
+    }
+
+    #[test]
+    fn absolute_form_of_the_same_host_becomes_origin_form_and_no_other() {
+        let host = ["license.qlikcloud.com"];
+        assert_eq!(request(Method::GET, "https://license.qlikcloud.com/x?y", &host).unwrap(), "/x?y");
+        assert!(request(Method::GET, "http://license.qlikcloud.com/x", &host).is_err());
+        assert!(request(Method::GET, "https://evil.example/x", &host).is_err());
+        assert!(request(Method::OPTIONS, "*", &host).is_err());
+        assert!(request(Method::CONNECT, "license.qlikcloud.com:443", &host).is_err());
+    }
+}

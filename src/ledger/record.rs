@@ -1,0 +1,419 @@
+//! One line of the assignment log: ECS names, `qlik.*` for what ECS has no name for, keys in a fixed order,
+//! `sum` last.
+//!
+//! A line is UTF-8 JSON without spaces, under 60,000 bytes, ended by one line feed. `sum` is the first 16 hex digits
+//! of SHA-256 over the line without `,"sum":"…"`, so that a single line can be judged without any tree.
+
+use std::net::IpAddr;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The longest line, in bytes without its line feed. tlog-tiles length-prefixes entries with 16 bits.
+pub const MAX_LINE: usize = 60_000;
+/// The longest value taken from a message, in characters; longer ones are cut, with an ellipsis.
+pub const MAX_VALUE: usize = 200;
+
+const SUM_HEX: usize = 16;
+
+/// What happened (`event.action`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[allow(missing_docs)] // Each says by its own wire name what it is.
+pub enum Action {
+    #[serde(rename = "license.activation.request")]
+    ActivationRequest,
+    #[serde(rename = "license.activation.response")]
+    ActivationResponse,
+    #[serde(rename = "license.entitlement")]
+    Entitlement,
+    #[serde(rename = "license.sync.request")]
+    SyncRequest,
+    #[serde(rename = "license.sync.response")]
+    SyncResponse,
+    #[serde(rename = "license.assignment.add")]
+    AssignmentAdd,
+    #[serde(rename = "license.assignment.delete")]
+    AssignmentDelete,
+    #[serde(rename = "license.assignment.unknown")]
+    AssignmentUnknown,
+    #[serde(rename = "license.consumption.report")]
+    ConsumptionReport,
+    #[serde(rename = "license.consumption.response")]
+    ConsumptionResponse,
+    #[serde(rename = "license.unrecognised.request")]
+    UnrecognisedRequest,
+    #[serde(rename = "license.unrecognised.response")]
+    UnrecognisedResponse,
+    #[serde(rename = "access.denied")]
+    AccessDenied,
+    #[serde(rename = "access.limited")]
+    AccessLimited,
+    #[serde(rename = "access.invalid")]
+    AccessInvalid,
+    #[serde(rename = "upstream.error")]
+    UpstreamError,
+    #[serde(rename = "relay.start")]
+    RelayStart,
+    #[serde(rename = "relay.stop")]
+    RelayStop,
+    #[serde(rename = "relay.heartbeat")]
+    RelayHeartbeat,
+    #[serde(rename = "relay.config")]
+    RelayConfig,
+    #[serde(rename = "audit.recovered")]
+    AuditRecovered,
+    #[serde(rename = "audit.gap")]
+    AuditGap,
+}
+
+impl Action {
+    /// `event.category` and `event.type`: the two that ECS wants beside an action.
+    fn class(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::AssignmentAdd => (&["iam"], &["user", "change"]),
+            Self::AssignmentDelete => (&["iam"], &["user", "deletion"]),
+            Self::AssignmentUnknown => (&["iam"], &["user", "info"]),
+            Self::AccessDenied | Self::AccessLimited | Self::AccessInvalid => (&["network"], &["denied"]),
+            Self::UpstreamError => (&["network"], &["error"]),
+            Self::RelayStart => (&["process"], &["start"]),
+            Self::RelayStop => (&["process"], &["end"]),
+            Self::RelayHeartbeat | Self::AuditRecovered | Self::AuditGap | Self::RelayConfig => {
+                (&["process"], &["info"])
+            }
+            _ => (&["api"], &["info"]),
+        }
+    }
+}
+
+/// How it ended (`event.outcome`), as ECS spells it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Done.
+    Success,
+    /// Refused, rejected or failed.
+    Failure,
+    /// Not known yet, or never.
+    #[default]
+    Unknown,
+}
+
+/// Whose wish or word a record is (`qlik.direction`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Asked by this deployment.
+    Out,
+    /// Told by the back end.
+    In,
+}
+
+/// Everything of a record but its sequence, time and sum, which the writer adds.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What happened.
+    pub action: Action,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in plain words; empty where the outcome says it all.
+    pub reason: String,
+    /// The exchange, shared by all its records.
+    pub exchange: Uuid,
+    /// What ECS has no name for.
+    pub qlik: Qlik,
+    /// The person, as pseudonym: `hmac-sha256:<key id>:<64 hex>`.
+    pub subject: Option<String>,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The client's `User-Agent`.
+    pub user_agent: Option<String>,
+}
+
+impl Record {
+    /// A record of something that happened, with nothing known about it but that.
+    pub fn new(action: Action, exchange: Uuid) -> Self {
+        Self {
+            action,
+            outcome: Outcome::Unknown,
+            reason: String::new(),
+            exchange,
+            qlik: Qlik::default(),
+            subject: None,
+            client: None,
+            user_agent: None,
+        }
+    }
+
+    /// The finished line, with its line feed.
+    ///
+    /// # Errors
+    /// The line would be longer than [`MAX_LINE`].
+    pub fn line(&self, sequence: u64, now: Timestamp, observer: &Observer) -> Result<Vec<u8>, RecordError> {
+        let (category, kind) = self.action.class();
+        let line = Line {
+            timestamp: format!("{now:.6}"),
+            ecs: Ecs { version: "8.17" },
+            event: Event {
+                kind: "event",
+                sequence,
+                id: self.exchange,
+                category,
+                r#type: kind,
+                action: self.action,
+                outcome: self.outcome,
+                reason: &self.reason,
+            },
+            qlik: &self.qlik,
+            user: self.subject.as_deref().map(|hash| User { target: Target { hash } }),
+            source: self.client.map(|ip| Source { ip }),
+            user_agent: self.user_agent.as_deref().map(|original| UserAgent { original }),
+            observer,
+        };
+        let mut bytes = serde_json::to_vec(&line).map_err(|_| RecordError::Unserialisable)?;
+        let sum = sum(&bytes);
+        bytes.pop();
+        bytes.extend_from_slice(format!(",\"sum\":\"{sum}\"}}\n").as_bytes());
+        if bytes.len() > MAX_LINE {
+            return Err(RecordError::TooLong(bytes.len()));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Why a record can't become a line.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It is longer than [`MAX_LINE`].
+    #[error("a record of {0} bytes is longer than {MAX_LINE}")]
+    TooLong(usize),
+    /// It isn't JSON; can't happen for these types.
+    #[error("a record can't be written as JSON")]
+    Unserialisable,
+}
+
+/// Who writes: the relay's name and version.
+#[derive(Clone, Debug, Serialize)]
+pub struct Observer {
+    /// The log's origin.
+    pub name: String,
+    /// The program's version.
+    pub version: &'static str,
+}
+
+/// The fields ECS has no name for, in the order they are written; absent ones are left out.
+#[derive(Clone, Debug, Default, Serialize)]
+#[allow(missing_docs)] // The names are AUDIT's and the guide's own.
+pub struct Qlik {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_id: Option<String>,
+    /// The places of a source id that did not decide, with what stood there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_sources: Vec<String>,
+    /// What let the request in: `source`, `license`, `user`, `network`, `test` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identified_by: Option<&'static str>,
+    /// `false` where `observe` let a stranger in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license_jti: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allotment: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patches: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub month: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta: Option<serde_json::Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<serde_json::Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<serde_json::Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_to: Option<String>,
+    /// A number, `unlimited` or `unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overage: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// The back end's `Date`, which bounds the error of our clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_date: Option<String>,
+    /// Member names and types of a body that is not understood; no values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Repeat>,
+}
+
+/// How often a folded record happened, and when first and last.
+#[derive(Clone, Debug, Serialize)]
+pub struct Repeat {
+    /// The exact count.
+    pub count: u64,
+    /// When first.
+    pub first: Timestamp,
+    /// When last.
+    pub last: Timestamp,
+}
+
+/// A value from a message, cut to [`MAX_VALUE`] characters.
+pub fn clip(value: &str) -> String {
+    match value.char_indices().nth(MAX_VALUE) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
+/// The sequence number of a line as it lies on disk (without its line feed), or `None` where the line is not whole:
+/// no JSON, no sequence, or a sum that does not match.
+pub fn sequence_of(line: &[u8]) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        event: NumberedEvent,
+    }
+    #[derive(serde::Deserialize)]
+    struct NumberedEvent {
+        sequence: u64,
+    }
+    let tail = line.len().checked_sub(SUM_HEX + 10)?;
+    let claimed = line[tail..].strip_prefix(b",\"sum\":\"")?.strip_suffix(b"\"}")?;
+    let mut summed = line[..tail].to_vec();
+    summed.push(b'}');
+    if sum(&summed).as_bytes() != claimed {
+        return None;
+    }
+    Some(serde_json::from_slice::<Numbered>(line).ok()?.event.sequence)
+}
+
+fn sum(line_without_sum: &[u8]) -> String {
+    digest(&SHA256, line_without_sum).as_ref()[..SUM_HEX / 2].iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(rename = "@timestamp")]
+    timestamp: String,
+    ecs: Ecs,
+    event: Event<'a>,
+    qlik: &'a Qlik,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<UserAgent<'a>>,
+    observer: &'a Observer,
+}
+
+#[derive(Serialize)]
+struct Ecs {
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    kind: &'static str,
+    sequence: u64,
+    id: Uuid,
+    category: &'static [&'static str],
+    r#type: &'static [&'static str],
+    action: Action,
+    outcome: Outcome,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct User<'a> {
+    target: Target<'a>,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    hash: &'a str,
+}
+
+#[derive(Serialize)]
+struct Source {
+    ip: IpAddr,
+}
+
+#[derive(Serialize)]
+struct UserAgent<'a> {
+    original: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Vec<u8> {
+        let observer = Observer { name: "relay-01".into(), version: "0.1.0" };
+        let mut record = Record::new(Action::AssignmentAdd, Uuid::nil());
+        record.qlik.direction = Some(Direction::In);
+        record.qlik.instance = Some("5382018630938057025".into());
+        record.subject = Some("hmac-sha256:k2026:00".into());
+        record.line(7, Timestamp::UNIX_EPOCH, &observer).unwrap()
+    }
+
+    #[test]
+    fn a_line_keeps_the_fixed_order_and_ends_with_its_sum() {
+        let text = String::from_utf8(line()).unwrap();
+        assert!(text.starts_with(
+            r#"{"@timestamp":"1970-01-01T00:00:00.000000Z","ecs":{"version":"8.17"},"event":{"kind":"event","sequence":7,"id":"#
+        ));
+        assert!(text.contains(r#""action":"license.assignment.add","outcome":"unknown","reason":""},"qlik":{"direction":"in","instance":"5382018630938057025"},"user":{"target":{"hash":"#));
+        assert!(text.ends_with("\"}\n"));
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_line_is_noticed() {
+        let whole = line();
+        let whole = &whole[..whole.len() - 1];
+        assert_eq!(sequence_of(whole), Some(7));
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bent = whole.to_vec();
+                bent[at] ^= 1 << bit;
+                assert_eq!(sequence_of(&bent), None, "byte {at} bit {bit}");
+            }
+        }
+        for end in 0..whole.len() {
+            assert_eq!(sequence_of(&whole[..end]), None, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_cut_on_a_character() {
+        assert_eq!(clip("short"), "short");
+        assert_eq!(clip(&"é".repeat(500)).chars().count(), MAX_VALUE + 1);
+    }
+}

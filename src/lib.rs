@@ -1,0 +1,46 @@
+//! `license-relay`: the only machine in a closed network that may talk to `license.qlikcloud.com`.
+//!
+//! # The life of a request
+//!
+//! A deployment's license service has the relay set as its proxy. Its connection is accepted under limits
+//! ([`listen::accept`]); the first byte tells HTTP from TLS ([`listen::sniff`]). A `CONNECT` is judged by its authority
+//! alone and answered ([`tunnel::connect`]); inside, or directly where DNS points here, TLS ends with a leaf of our own
+//! constrained issuer ([`tls`]). The first head is judged before hyper sees it ([`http::head`]), then requests are
+//! read whole, one after the other ([`http::serve`]).
+//!
+//! Each request becomes an exchange of its own ([`exchange`]): what is said ([`licensing`]), may it ([`policy`]), the
+//! intent on disk ([`audit`]), one send ([`upstream`]), the outcome on disk, and only then the reply, byte for byte.
+//! Every refusal is a value with a cause, and one table turns it into words ([`http::reply`]).
+//!
+//! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down this list, never up;
+//! [`ledger`], [`observe`], [`config`], [`stream`] and [`bounds`] are the ground that all may stand on.
+
+pub mod cli;
+pub mod stub;
+
+pub mod relay;
+
+pub mod listen;
+pub mod tunnel;
+
+pub mod http;
+
+pub mod exchange;
+
+pub mod licensing;
+
+pub mod policy;
+
+pub mod upstream;
+
+pub mod tls;
+
+pub mod audit;
+
+pub mod ledger;
+pub mod observe;
+
+pub mod config;
+
+pub mod bounds;
+pub mod stream;

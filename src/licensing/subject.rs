@@ -1,0 +1,215 @@
+//! A subject of an assignment, and the pseudonym that stands for it in the log.
+//!
+//! A plain hash of a name falls to a staff list in milliseconds, so the pseudonym is an HMAC under a key that is
+//! kept away from the log. Canonical form, version 1: split at the first backslash or slash, NFC, lower case unless
+//! `subject_case = "exact"`, joined by a backslash.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::hmac;
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use crate::config::model::{SubjectCase, SubjectForm};
+use crate::config::private::{read_private, write_private};
+
+/// A subject as a message names it. It can't be printed, and is wiped once it is dropped.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Subject(Zeroizing<String>);
+
+impl Subject {
+    /// The subject, decoded exactly as sent.
+    pub fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// The text, for the two things that may be done with it: hashing it, and taking it out of other texts.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subject(…)")
+    }
+}
+
+/// Makes pseudonyms.
+pub struct Pseudonyms {
+    form: SubjectForm,
+    case: SubjectCase,
+    id: String,
+    key: hmac::Key,
+}
+
+/// Why subjects can't be hashed.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {fault}")]
+pub struct KeyError {
+    path: PathBuf,
+    fault: String,
+}
+
+impl Pseudonyms {
+    /// Opens the key, or makes it when it isn't there. The file holds one line, `<key id>:<64 hex digits>`.
+    ///
+    /// # Errors
+    /// The file can't be read or made, others may read it, or it holds no key.
+    pub fn open_or_make(path: &Path, form: SubjectForm, case: SubjectCase) -> Result<Self, KeyError> {
+        let fault = |fault: String| KeyError { path: path.to_owned(), fault };
+        let text = match read_private(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let text = new_key().ok_or_else(|| fault("the system gives no random numbers".into()))?;
+                write_private(path, text.as_bytes()).map_err(|e| fault(e.to_string()))?;
+                text
+            }
+            Err(e) => return Err(fault(e.to_string())),
+        };
+        let no_key = || fault("holds no subject key (one line, <key id>:<64 hex digits>)".into());
+        let (id, hex) = text.trim().split_once(':').ok_or_else(no_key)?;
+        let key = Zeroizing::new(unhex(hex).ok_or_else(no_key)?);
+        if id.is_empty() || id.len() > 32 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err(no_key());
+        }
+        Ok(Self { form, case, id: id.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()) })
+    }
+
+    /// What stands for a subject in the log: `hmac-sha256:<key id>:<64 hex>`, or `raw:<subject>` where the site
+    /// asked for that.
+    pub fn of(&self, subject: &Subject) -> String {
+        let canonical = Zeroizing::new(canonical(subject.expose(), self.case));
+        if self.form == SubjectForm::Raw {
+            return format!("raw:{}", crate::ledger::record::clip(&canonical));
+        }
+        let mut mac = hmac::Context::with_key(&self.key);
+        mac.update(b"license-relay-subject-v1\0");
+        mac.update(b"1\0");
+        mac.update(canonical.as_bytes());
+        let tag = mac.sign();
+        let hex: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        format!("hmac-sha256:{}:{hex}", self.id)
+    }
+}
+
+impl fmt::Debug for Pseudonyms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pseudonyms").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The canonical form: one person, one text, however it is spelled.
+pub fn canonical(subject: &str, case: SubjectCase) -> String {
+    let (domain, user) = subject.split_once(['\\', '/']).unwrap_or(("", subject));
+    let fold = |part: &str| -> String {
+        match case {
+            SubjectCase::Fold => part.nfc().collect::<String>().to_lowercase().nfc().collect(),
+            SubjectCase::Exact => part.nfc().collect(),
+        }
+    };
+    format!("{}\\{}", fold(domain), fold(user))
+}
+
+/// A text of the back end with the subject taken out of it, whatever its case: its words go into the log, the name
+/// does not.
+pub fn without_subject(text: &str, subject: &Subject) -> String {
+    let subject = subject.expose();
+    let mut clean = text.to_owned();
+    let user = subject.rsplit(['\\', '/']).next().unwrap_or(subject);
+    for name in [subject, user] {
+        // Shorter names would take ordinary words apart.
+        if name.len() < 3 {
+            continue;
+        }
+        let wanted = name.to_lowercase();
+        while let Some(at) = clean.to_lowercase().find(&wanted) {
+            let Some(found) = clean.get(at..at + wanted.len()).map(str::len) else {
+                return "(not shown)".into();
+            };
+            clean.replace_range(at..at + found, "…");
+        }
+    }
+    clean
+}
+
+fn new_key() -> Option<Zeroizing<String>> {
+    let mut key = Zeroizing::new([0u8; 32]);
+    aws_lc_rs::rand::fill(key.as_mut_slice()).ok()?;
+    let now = jiff::Timestamp::now().to_string();
+    // One key id for each calendar year (AUDIT 5).
+    let year = now.split('-').next()?;
+    let mut text = Zeroizing::new(format!("k{year}:"));
+    for byte in key.iter() {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push('\n');
+    Some(text)
+}
+
+fn unhex(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn one_person_has_one_canonical_form() {
+        for spelling in ["acme\\bob", "ACME\\Bob", "acme/BOB"] {
+            assert_eq!(canonical(spelling, SubjectCase::Fold), "acme\\bob");
+        }
+        assert_eq!(canonical("\\generated4", SubjectCase::Fold), "\\generated4");
+        assert_eq!(canonical("generated4", SubjectCase::Fold), "\\generated4");
+        assert_eq!(
+            canonical("a\\Zoe\u{308}", SubjectCase::Fold),
+            canonical("a\\Zo\u{eb}", SubjectCase::Fold)
+        );
+        assert_ne!(canonical("a\\BOB", SubjectCase::Exact), canonical("a\\bob", SubjectCase::Exact));
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_gives_the_same_pseudonym_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("subject.key");
+        let open = || Pseudonyms::open_or_make(&path, SubjectForm::HmacSha256, SubjectCase::Fold).unwrap();
+        let first = open().of(&Subject::new("ACME\\bob"));
+        assert_eq!(first, open().of(&Subject::new("acme\\BOB")));
+        assert!(first.starts_with("hmac-sha256:k20") && first.len() == "hmac-sha256:k2026:".len() + 64);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_pseudonym_is_the_hmac_anyone_can_compute() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("subject.key");
+        write_private(&path, format!("k2026:{}", "00".repeat(32)).as_bytes()).unwrap();
+        let names = Pseudonyms::open_or_make(&path, SubjectForm::HmacSha256, SubjectCase::Fold).unwrap();
+        // printf 'license-relay-subject-v1\0001\000acme\\bob' | openssl dgst -sha256 -mac HMAC -macopt hexkey:00…00
+        assert_eq!(names.of(&Subject::new("acme\\bob")), format!("hmac-sha256:k2026:{EXPECTED}"));
+    }
+
+    const EXPECTED: &str = "0f8d2aeac1914a2f09095e2f691fa58f0a945270e1041adcfaab74284f5af5ca";
+
+    #[test]
+    fn the_back_ends_words_lose_the_name() {
+        assert_eq!(
+            without_subject("no unit left for acme\\BOB (Bob)", &Subject::new("ACME\\bob")),
+            "no unit left for … (…)"
+        );
+        assert_eq!(without_subject("no unit left", &Subject::new("ACME\\bob")), "no unit left");
+    }
+}

@@ -1,0 +1,4 @@
+//! One port, three ways in: accepted under limits, told apart by the first byte.
+
+pub mod accept;
+pub mod sniff;

@@ -1,0 +1,165 @@
+//! Accepting connections: caps in all and for each address, and a loop that survives running out of descriptors.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::sniff::Entrance;
+use crate::bounds;
+use crate::config::model::Listen;
+use crate::http::reply::{Cause, Refusal};
+use crate::stream::{First, Rewound, last_word};
+
+/// Who may connect, and how many at one time.
+#[derive(Debug)]
+pub struct Door {
+    all: Arc<Semaphore>,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_address: usize,
+    allow_from: Vec<IpNet>,
+    /// Places for those who are told that there is no place.
+    turned_away: Arc<Semaphore>,
+}
+
+/// A connection's place; given back when it is dropped.
+#[derive(Debug)]
+struct Place {
+    _of_all: OwnedSemaphorePermit,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Door {
+    /// As `[listen]` says.
+    pub fn new(listen: &Listen) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(listen.max_connections.min(Semaphore::MAX_PERMITS))),
+            by_address: Arc::default(),
+            per_address: listen.max_connections_per_address,
+            allow_from: listen.allow_from.clone(),
+            turned_away: Arc::new(Semaphore::new(bounds::OVER_LIMIT_AT_ONCE)),
+        }
+    }
+
+    /// Accepts until the relay stops. Never ends because `accept` failed.
+    pub async fn keep_open(self: Arc<Self>, listener: TcpListener, entrance: Arc<Entrance>) {
+        let stop = entrance.conversations.stop.clone();
+        let mut pause = bounds::ACCEPT_PAUSE;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    pause = bounds::ACCEPT_PAUSE;
+                    self.admit(stream, peer, &entrance);
+                }
+                Err(e) if is_the_peers(&e) => {}
+                Err(e) => {
+                    // Out of descriptors or memory: connections wait in the back-log until some are given back.
+                    tracing::error!("no connection can be accepted for now: {e}");
+                    sleep(pause).await;
+                    pause = (2 * pause).min(bounds::ACCEPT_PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, entrance: &Arc<Entrance>) {
+        // An IPv4 client of an IPv6 socket is an IPv4 client.
+        let address = peer.ip().to_canonical();
+        // Small messages in both directions: waiting to fill a segment only adds latency. A socket that refuses is
+        // one that is gone.
+        let _ = stream.set_nodelay(true);
+        let entrance = entrance.clone();
+        let tasks = entrance.conversations.tasks.clone();
+        let refusal = match self.place(address) {
+            Ok(place) => {
+                tasks.spawn(async move {
+                    entrance.serve(stream, address).await;
+                    drop(place);
+                });
+                return;
+            }
+            Err(refusal) => refusal,
+        };
+        if let Ok(place) = self.turned_away.clone().try_acquire_owned() {
+            tasks.spawn(async move {
+                turn_away(stream, &refusal).await;
+                drop(place);
+            });
+        }
+    }
+
+    fn place(&self, address: IpAddr) -> Result<Place, Refusal> {
+        if !self.allow_from.is_empty() && !self.allow_from.iter().any(|network| network.contains(&address)) {
+            return Err(Refusal::new(
+                Cause::Refused,
+                &format!("{address} may not connect (listen.allow_from)"),
+            ));
+        }
+        let Ok(of_all) = self.all.clone().try_acquire_owned() else {
+            return Err(Refusal::new(Cause::Connections, "too many connections (listen.max_connections)"));
+        };
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(address).or_default();
+        if *count >= self.per_address {
+            let words = format!("too many connections of {address} (listen.max_connections_per_address)");
+            return Err(Refusal::new(Cause::Connections, &words));
+        }
+        *count += 1;
+        Ok(Place { _of_all: of_all, by_address: self.by_address.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A listening socket; several relays' ports don't collide silently, and a restart needn't wait for old connections.
+///
+/// # Errors
+/// The address is taken, or not ours.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(bounds::BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A client that speaks HTTP is told why; one that speaks TLS can't be told anything cheaper than a handshake.
+async fn turn_away(stream: TcpStream, refusal: &Refusal) {
+    let mut stream = Rewound::new(bytes::Bytes::new(), stream);
+    if let First::Byte(b'A'..=b'Z') = stream.first_byte(Instant::now() + bounds::OVER_LIMIT).await {
+        let bytes = refusal.to_bytes(refusal.on_connect(), Uuid::now_v7());
+        let _ = timeout(bounds::OVER_LIMIT, last_word(&mut stream, &bytes)).await;
+    }
+}
+
+/// Errors of one connection that was over before it was accepted (accept(2)).
+fn is_the_peers(e: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(e.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

@@ -1,0 +1,81 @@
+//! The first byte tells the way in: `0x16` is TLS, a letter is HTTP/1. Inside TLS, the ClientHello tells the rest.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::bounds;
+use crate::http::reply::{Cause, Refusal};
+use crate::http::serve::{Conversations, Way};
+use crate::observe::access::Access;
+use crate::stream::{Client, First, Rewound, Stream, last_word};
+use crate::tls::faces::Faces;
+use crate::tls::handshake::{TLS, handshake};
+use crate::tunnel::connect::Proxy;
+
+/// What every connection passes through.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The proxy face.
+    pub proxy: Arc<Proxy>,
+    /// The conversations that both faces lead to.
+    pub conversations: Arc<Conversations>,
+    /// The certificates.
+    pub faces: Arc<Faces>,
+}
+
+impl Entrance {
+    /// Serves a connection to its end.
+    pub async fn serve(&self, stream: impl Stream + 'static, client: IpAddr) {
+        let mut stream = Rewound::new(bytes::Bytes::new(), Client::new(stream));
+        let deadline = Instant::now() + bounds::FIRST_BYTE;
+        let first = tokio::select! {
+            first = stream.first_byte(deadline) => first,
+            () = self.conversations.stop.cancelled() => return,
+        };
+        match first {
+            First::Closed => {}
+            First::Byte(TLS) => self.tls(stream, client).await,
+            First::Byte(b'A'..=b'Z' | b'a'..=b'z') => {
+                self.proxy.serve(Client::new(stream), client, "connect", None).await;
+            }
+            First::Byte(_) => {
+                let refusal =
+                    Refusal::new(Cause::Malformed, "neither HTTP nor TLS; this port is an HTTP proxy");
+                self.refuse(stream, client, &refusal).await;
+            }
+            First::Silence => {
+                let refusal = Refusal::new(Cause::TooSlow, "nothing was sent; this port is an HTTP proxy");
+                self.refuse(stream, client, &refusal).await;
+            }
+        }
+    }
+
+    async fn tls(&self, stream: Rewound<Client>, client: IpAddr) {
+        let choose = |sni: Option<&str>| self.faces.choose(sni);
+        let (stream, sni) = match handshake(stream, choose).await {
+            Ok(accepted) => accepted,
+            Err(failed) => return self.conversations.access.write(failed.access(client, "tls", None)),
+        };
+        let direct = sni.as_deref().and_then(|name| name.parse().ok());
+        let direct =
+            direct.and_then(|name| self.conversations.exchange.policy.destinations.terminated(&name));
+        match direct {
+            Some(to) => {
+                let way = Way { client, mode: "direct", sni, authority: None, user: None, to: to.clone() };
+                self.conversations.clone().serve(stream, way).await;
+            }
+            None => self.proxy.serve(Client::new(stream), client, "tls", sni).await,
+        }
+    }
+
+    async fn refuse(&self, mut stream: Rewound<Client>, client: IpAddr, refusal: &Refusal) {
+        let mut access = Access::new(Uuid::now_v7(), client, "none");
+        refusal.note(&mut access, refusal.on_connect());
+        let bytes = refusal.to_bytes(refusal.on_connect(), access.id);
+        self.conversations.access.write(access);
+        last_word(&mut stream, &bytes).await;
+    }
+}

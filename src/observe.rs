@@ -1,0 +1,5 @@
+//! What the relay shows of itself: access lines, its own log, health.
+
+pub mod access;
+pub mod admin;
+pub mod log;

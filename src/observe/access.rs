@@ -1,0 +1,205 @@
+//! The access line: one an exchange, with nothing secret in it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
+use crate::ledger::record::clip;
+
+/// Writes access lines to standard error, as the rest of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessLog {
+    format: LogFormat,
+    client_address: ClientAddress,
+    /// Lines are of level `info`.
+    shown: bool,
+}
+
+/// What is known of one exchange; what is not known is not written.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The exchange, or the connection that came to none.
+    pub id: Uuid,
+    /// The client's address.
+    pub client: IpAddr,
+    /// `connect`, `tls` or `direct`.
+    pub mode: &'static str,
+    /// The name in the ClientHello.
+    pub sni: Option<String>,
+    /// The authority of the `CONNECT`.
+    pub authority: Option<String>,
+    /// The method.
+    pub method: Option<String>,
+    /// The path alone: a query may hold anything.
+    pub path: Option<String>,
+    /// The kind of the message.
+    pub exchange: Option<&'static str>,
+    /// Who says it is asking.
+    pub source: Option<String>,
+    /// The license it is about.
+    pub license: Option<String>,
+    /// `allow`, `observe` or `refuse`.
+    pub verdict: &'static str,
+    /// What let it in.
+    pub identified_by: Option<&'static str>,
+    /// What the client was told instead of a reply.
+    pub reason: Option<String>,
+    /// Where it went.
+    pub upstream: Option<SocketAddr>,
+    /// The status that the client got.
+    pub status: Option<u16>,
+    /// `relay` or `back end`.
+    pub made_by: Option<&'static str>,
+    /// The class of an upstream error, or the token of a refusal.
+    pub error: Option<&'static str>,
+    /// All causes of an error; for the administrator alone.
+    pub cause: Option<String>,
+    /// It was sent a second time, because a kept connection handed it back unsent.
+    pub resent: bool,
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the reply's body, as far as it was read here.
+    pub bytes_out: u64,
+    begun: Instant,
+}
+
+impl AccessLog {
+    /// As `[log]` says.
+    pub fn new(log: Log) -> Self {
+        let shown = matches!(log.level, LogLevel::Info | LogLevel::Debug | LogLevel::Trace);
+        Self { format: log.format, client_address: log.client_address, shown }
+    }
+
+    /// Writes the line of an exchange that ends now.
+    pub fn write(&self, access: Access) {
+        if !self.shown {
+            return;
+        }
+        let pairs = access.pairs(self.address(access.client));
+        let known = pairs.into_iter().filter(|(_, value)| !value.is_null());
+        let mut line = String::with_capacity(512);
+        match self.format {
+            LogFormat::Json => {
+                let _ = write!(line, "{{\"@timestamp\":\"{:.6}\",\"log\":\"access\"", Timestamp::now());
+                for (name, value) in known {
+                    let _ = write!(line, ",\"{name}\":{value}");
+                }
+                line.push('}');
+            }
+            LogFormat::Text => {
+                let _ = write!(line, "{:.6} access", Timestamp::now());
+                for (name, value) in known {
+                    let _ = write!(line, " {name}={}", plain(&value));
+                }
+            }
+        }
+        line.push('\n');
+        // A log that nobody takes must not stop the relay.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+
+    /// The address, or its network.
+    fn address(&self, address: IpAddr) -> String {
+        let length = match address {
+            _ if self.client_address == ClientAddress::Full => return address.to_string(),
+            IpAddr::V4(_) => 24,
+            IpAddr::V6(_) => 48,
+        };
+        ipnet::IpNet::new(address, length).map_or_else(|_| "?".into(), |network| network.trunc().to_string())
+    }
+}
+
+impl Access {
+    /// The line of what has just begun.
+    pub fn new(id: Uuid, client: IpAddr, mode: &'static str) -> Self {
+        Self {
+            id,
+            client,
+            mode,
+            sni: None,
+            authority: None,
+            method: None,
+            path: None,
+            exchange: None,
+            source: None,
+            license: None,
+            verdict: "allow",
+            identified_by: None,
+            reason: None,
+            upstream: None,
+            status: None,
+            made_by: None,
+            error: None,
+            cause: None,
+            resent: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            begun: Instant::now(),
+        }
+    }
+
+    /// In the order people read them.
+    fn pairs(&self, client: String) -> [(&'static str, Value); 21] {
+        let text = |value: &Option<String>| value.as_deref().map(clip).into();
+        [
+            ("id", self.id.to_string().into()),
+            ("client", client.into()),
+            ("mode", self.mode.into()),
+            ("sni", text(&self.sni)),
+            ("authority", text(&self.authority)),
+            ("method", text(&self.method)),
+            ("path", text(&self.path)),
+            ("exchange", self.exchange.into()),
+            ("source", text(&self.source)),
+            ("license", text(&self.license)),
+            ("verdict", self.verdict.into()),
+            ("identified_by", self.identified_by.into()),
+            ("status", self.status.into()),
+            ("made_by", self.made_by.into()),
+            ("reason", text(&self.reason)),
+            ("upstream", self.upstream.map(|address| address.to_string()).into()),
+            ("error", self.error.into()),
+            ("cause", text(&self.cause)),
+            ("resent", self.resent.then_some(true).into()),
+            ("bytes", format!("{}/{}", self.bytes_in, self.bytes_out).into()),
+            ("ms", u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
+        ]
+    }
+}
+
+/// A value as it is; one with spaces, or with what could be taken for another line or field, quoted and escaped.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text)
+            if text.bytes().all(|b| b.is_ascii_graphic() && b != b'"') && !text.is_empty() =>
+        {
+            text.clone()
+        }
+        Value::String(text) => format!("\"{}\"", text.escape_default()),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_start_a_line_or_a_field_of_its_own() {
+        assert_eq!(plain(&"a\nb=\"c\" \u{1b}[31m".into()), "\"a\\nb=\\\"c\\\" \\u{1b}[31m\"");
+        assert_eq!(plain(&"license.qlikcloud.com:443".into()), "license.qlikcloud.com:443");
+    }
+
+    #[test]
+    fn addresses_are_shown_as_networks_where_the_site_asks_for_it() {
+        let log = AccessLog { format: LogFormat::Text, client_address: ClientAddress::Network, shown: true };
+        assert_eq!(log.address("10.20.30.40".parse().unwrap()), "10.20.30.0/24");
+        assert_eq!(log.address("2001:db8:1:2::3".parse().unwrap()), "2001:db8:1::/48");
+    }
+}

@@ -1,0 +1,198 @@
+//! May it: where to, who asks, how often.
+
+pub mod destination;
+pub mod limits;
+pub mod pending;
+pub mod sources;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::config::model::{AllowList, Config, Stranger, Unread};
+use crate::config::names::{LicenseNumber, SourceId};
+use destination::Destinations;
+use limits::{AddressLimits, Limiter};
+use sources::{Registry, Standing};
+
+/// All that is allowed.
+#[derive(Debug)]
+pub struct Policy {
+    /// What may be reached.
+    pub destinations: Destinations,
+    /// One limiter for each client address.
+    pub per_address: AddressLimits,
+    registry: ArcSwap<Registry>,
+    unknown: Stranger,
+    unidentified: Stranger,
+    unreadable: Unread,
+    unrecognised: Unread,
+}
+
+/// What there is to judge a request by.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// How much of it is understood.
+    pub said: Said<'a>,
+    /// Who says it is asking.
+    pub source: &'a Asking,
+    /// The licenses it names.
+    pub licenses: &'a [LicenseNumber],
+    /// The Basic user it has proved to be.
+    pub user: Option<&'a str>,
+    /// The client's address.
+    pub address: IpAddr,
+}
+
+/// How much of a request is understood.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Said<'a> {
+    /// The connectivity test that people use.
+    Test,
+    /// A message.
+    Message,
+    /// A message that no vocabulary entry matches.
+    Unrecognised,
+    /// A body that can't be read, and why.
+    Unreadable(&'a str),
+}
+
+/// Who says it is asking.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Asking {
+    /// Nobody says.
+    Nobody,
+    /// This source.
+    Source(SourceId),
+    /// Two different ids stand at one place.
+    Conflict,
+    /// What stands there can't be an id.
+    Unfit(String),
+}
+
+/// Why a request is let in: what the log says about it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Admission {
+    /// `source`, `license`, `user`, `network`, `test` or `none`.
+    pub identified_by: &'static str,
+    /// Whether the allow-list has it; `false` where `observe` let a stranger in.
+    pub listed: bool,
+    /// What people call the deployment; empty for a stranger.
+    pub name: String,
+    /// The id that an enrolment has just learned, to be written into the file.
+    pub learned: Option<SourceId>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Denial {
+    /// The source is not in the allow-list.
+    #[error("source {0} is not allowed")]
+    UnknownSource(String),
+    /// The source is in the allow-list, for other addresses or users.
+    #[error("source {0} is not allowed from this address or user")]
+    WrongPlace(String),
+    /// Nothing in it is known.
+    #[error("{}", match .0 { Some(n) => format!("license {n} is not allowed"), None => "no source or license to allow it by".into() })]
+    Unidentified(Option<String>),
+    /// Two sources in one message.
+    #[error("the message names two different sources")]
+    TwoSources,
+    /// The id can't be one.
+    #[error("the source id {0}")]
+    UnfitSource(String),
+    /// `licensing.unreadable = "deny"`.
+    #[error("the body can't be read ({0})")]
+    Unreadable(String),
+    /// `licensing.unrecognised = "deny"`.
+    #[error("the message is not recognised")]
+    Unrecognised,
+    /// Too many requests of this source.
+    #[error("too many requests of this source")]
+    SourceLimit(Duration),
+    /// Too many requests of this address.
+    #[error("too many requests of this address")]
+    AddressLimit(Duration),
+}
+
+impl Policy {
+    /// The policy of a configuration and an allow-list.
+    pub fn new(config: &Config, list: AllowList) -> Self {
+        Self {
+            destinations: Destinations::new(config.destinations.clone()),
+            per_address: AddressLimits::new(config.limits.per_address),
+            registry: ArcSwap::from_pointee(Registry::new(list, config.limits.per_source, None)),
+            unknown: config.sources.unknown,
+            unidentified: config.sources.unidentified,
+            unreadable: config.licensing.unreadable,
+            unrecognised: config.licensing.unrecognised,
+        }
+    }
+
+    /// Puts a new allow-list in place of the old one; limiters whose rate is the same go on counting.
+    pub fn replace(&self, list: AllowList, config: &Config) {
+        let old = self.registry.load();
+        self.registry.store(std::sync::Arc::new(Registry::new(list, config.limits.per_source, Some(&old))));
+    }
+
+    /// The allow-list in force.
+    pub fn registry(&self) -> std::sync::Arc<Registry> {
+        self.registry.load_full()
+    }
+
+    /// Judges a request.
+    ///
+    /// # Errors
+    /// It is refused, and why.
+    pub fn judge(&self, asker: Asker<'_>) -> Result<Admission, Denial> {
+        let Asker { said, source, licenses, user, address } = asker;
+        match said {
+            Said::Test => return Ok(Admission::new("test", true, "")),
+            Said::Unreadable(why) if self.unreadable == Unread::Deny => {
+                return Err(Denial::Unreadable(why.to_owned()));
+            }
+            Said::Unrecognised if self.unrecognised == Unread::Deny => return Err(Denial::Unrecognised),
+            _ => {}
+        }
+        let registry = self.registry.load();
+        let standing = match source {
+            Asking::Conflict => return Err(Denial::TwoSources),
+            Asking::Unfit(why) => return Err(Denial::UnfitSource(why.clone())),
+            Asking::Source(id) => registry.by_id(id, user, address),
+            Asking::Nobody => registry.by_circumstance(licenses, user, address),
+        };
+        let stranger = |stranger, denial| match stranger {
+            Stranger::Observe => Ok(Admission::new("none", false, "")),
+            Stranger::Deny => Err(denial),
+        };
+        match standing {
+            Standing::Listed { entry, by } => {
+                entry.limiter.check().map_err(Denial::SourceLimit)?;
+                Ok(Admission::new(by, true, &entry.source.name))
+            }
+            Standing::WrongPlace(id) => Err(Denial::WrongPlace(id.to_string())),
+            Standing::UnknownSource(id) => match registry.learn(&id, licenses, address) {
+                Some((entry, first)) => {
+                    entry.limiter.check().map_err(Denial::SourceLimit)?;
+                    let admission = Admission::new("license", true, &entry.source.name);
+                    Ok(Admission { learned: first.then_some(id), ..admission })
+                }
+                None => stranger(self.unknown, Denial::UnknownSource(id.to_string())),
+            },
+            Standing::Nobody => {
+                let license = licenses.first().map(ToString::to_string);
+                stranger(self.unidentified, Denial::Unidentified(license))
+            }
+        }
+    }
+}
+
+impl Admission {
+    fn new(identified_by: &'static str, listed: bool, name: &str) -> Self {
+        Self { identified_by, listed, name: name.to_owned(), learned: None }
+    }
+}
+
+/// One limiter, shared by the snapshots that count with it.
+pub(crate) type SharedLimiter = std::sync::Arc<Limiter>;

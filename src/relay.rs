@@ -1,0 +1,423 @@
+//! A running relay, made from a configuration: start, reload, drain, stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::audit::journal::{Journal, State};
+use crate::audit::recover::OpenError;
+use crate::audit::refusals::Refusals;
+use crate::config::model::{AllowList, Config, Credentials, Mode};
+use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::watch::Watch;
+use crate::config::{Problem, Problems, Severity, private, sources};
+use crate::exchange::Exchange;
+use crate::http::body::BodyMemory;
+use crate::http::serve::Conversations;
+use crate::ledger::record::{Action, Observer, Outcome, Record};
+use crate::licensing::subject::Pseudonyms;
+use crate::licensing::vocabulary::Vocabulary;
+use crate::listen::accept::{self, Door};
+use crate::listen::sniff::Entrance;
+use crate::observe::access::AccessLog;
+use crate::observe::admin::{self, Admin};
+use crate::policy::Policy;
+use crate::policy::pending::Pending;
+use crate::tls::faces::Faces;
+use crate::tls::leaf::LeafError;
+use crate::tls::roots::{self, RootsError};
+use crate::tunnel::connect::Proxy;
+use crate::upstream::dial::Dialer;
+use crate::upstream::send::Sender;
+use crate::{bounds, ledger, licensing};
+
+/// Enrolments that wait to be written into `sources.toml`.
+const LEARNED: usize = 64;
+
+/// A relay that listens.
+#[derive(Debug)]
+pub struct Relay {
+    config: Arc<Config>,
+    conversations: Arc<Conversations>,
+    addresses: Vec<SocketAddr>,
+    admin: SocketAddr,
+    made_authority: bool,
+    /// Listeners, watchers, timers: aborted when the relay stops.
+    services: JoinSet<()>,
+    /// Looks at `sources.toml` now.
+    reload: Arc<Notify>,
+}
+
+/// Why a relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration, or a file it names, is not usable.
+    #[error("{0}")]
+    Configuration(Problems),
+    /// Certificates.
+    #[error("{0}")]
+    Certificates(#[from] LeafError),
+    /// Trust in the back end.
+    #[error("{0}")]
+    Roots(#[from] RootsError),
+    /// A key.
+    #[error("{0}")]
+    SubjectKey(#[from] licensing::subject::KeyError),
+    /// A file that is made at first start can't be made, or can't be read.
+    #[error("{path}: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The log.
+    #[error("{0}")]
+    Log(#[from] OpenError),
+    /// The log takes no first record.
+    #[error("{0}")]
+    FirstRecord(#[from] crate::audit::journal::CommitError),
+    /// An address can't be listened on.
+    #[error("{address} can't be listened on ({cause}); {advice}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+/// Why a relay ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// It was told to, and every request in hand was answered.
+    Stopped,
+    /// It was told to, and some requests were cut off.
+    CutOff,
+    /// The log is given up.
+    LogLost(String),
+}
+
+impl Relay {
+    /// Makes what is missing, opens the log, binds, and serves.
+    ///
+    /// # Errors
+    /// Anything that would make it serve wrongly; nothing is served then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        not_in_this_version(&config).map_or(Ok(()), |problems| Err(StartError::Configuration(problems)))?;
+        let config = Arc::new(config);
+        let faces = Arc::new(Faces::new(&config)?);
+        let audit = &config.audit;
+        let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
+        make_signing_key(&config)?;
+        let file = &config.sources.file;
+        sources::create_if_missing(file).map_err(|cause| StartError::File { path: file.clone(), cause })?;
+        let list = sources::load(file).map_err(StartError::Configuration)?;
+        let words =
+            Vocabulary::load(config.licensing.vocabulary.as_deref()).map_err(StartError::Configuration)?;
+        let token = config.admin.token_file.as_ref().map(|path| {
+            private::read_private(path).map_err(|cause| StartError::File { path: path.clone(), cause })
+        });
+        let token =
+            token.transpose()?.map(|token| Arc::new(zeroize::Zeroizing::new(token.trim().to_owned())));
+
+        let dialer = Dialer::new(roots::client_config(&config.upstream)?, config.upstream.connect_timeout);
+        let sender = Sender::new(dialer, &config.upstream);
+        let observer = Observer { name: audit.origin.clone(), version: env!("CARGO_PKG_VERSION") };
+        let (journal, _writer) = Journal::open(&audit.directory, observer)?;
+
+        let listeners = bind_all(&config.listen.addresses)?;
+        let admin_listener = admin::bind(config.admin.address)
+            .await
+            .map_err(|cause| bind_error(config.admin.address, cause, "set admin.address to another port"))?;
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let admin_address = admin_listener.local_addr().unwrap_or(config.admin.address);
+        sender.dialer.set_own_addresses(addresses.clone());
+        journal.commit(vec![start_record(&config)]).await?;
+
+        let (learned, learning) = mpsc::channel(LEARNED);
+        let conversations = Arc::new(Conversations {
+            exchange: Exchange {
+                policy: Policy::new(&config, list),
+                words: ArcSwap::from_pointee(words),
+                pseudonyms,
+                refusals: Refusals::new(journal.clone()),
+                pending: Pending::open(&audit.directory),
+                journal,
+                sender,
+                on_failure: audit.on_failure,
+                learned,
+            },
+            memory: BodyMemory::new(config.limits.max_body, config.limits.all_bodies),
+            access: AccessLog::new(config.log),
+            via: config.via,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        forget_known(&conversations.exchange);
+
+        let proxy = Proxy { conversations: conversations.clone(), faces: faces.clone() };
+        let made_authority = faces.made;
+        let entrance = Arc::new(Entrance {
+            proxy: Arc::new(proxy),
+            conversations: conversations.clone(),
+            faces: faces.clone(),
+        });
+        let door = Arc::new(Door::new(&config.listen));
+        let mut services = JoinSet::new();
+        for listener in listeners {
+            services.spawn(door.clone().keep_open(listener, entrance.clone()));
+        }
+        let shared = conversations.clone();
+        let unready = Arc::new(move || unready(&shared));
+        services.spawn(Admin { unready, token }.serve(admin_listener));
+        let watch = Watch::new(file);
+        let reload = watch.poke();
+        services.spawn(keep_sources(config.clone(), conversations.clone(), watch));
+        services.spawn(keep_learned(config.clone(), conversations.clone(), learning));
+        let shared = conversations.clone();
+        services.spawn(async move { shared.exchange.pending.keep_written().await });
+        services.spawn(keep_time(conversations.clone(), faces));
+
+        Ok(Self { config, conversations, addresses, admin: admin_address, made_authority, services, reload })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where its health is shown.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Whether root, issuer and key were made at this start.
+    pub fn made_authority(&self) -> bool {
+        self.made_authority
+    }
+
+    /// Makes the relay look at `sources.toml` now, without waiting for an event.
+    pub fn reloader(&self) -> Arc<Notify> {
+        self.reload.clone()
+    }
+
+    /// Serves until it is told to stop or the log is lost; then drains.
+    pub async fn run(self, told_to_stop: impl Future<Output = ()>) -> Ended {
+        let mut state = self.conversations.exchange.journal.state();
+        let lost = async {
+            let lost = state.wait_for(|state| matches!(state, State::Poisoned(_))).await;
+            match lost.as_deref() {
+                Ok(State::Poisoned(why)) => why.clone(),
+                _ => "its writer has ended".to_owned(),
+            }
+        };
+        let blocking = self.config.audit.on_failure == crate::config::model::OnFailure::Block;
+        let lost = tokio::select! {
+            () = told_to_stop => None,
+            why = lost, if blocking => Some(why),
+        };
+        let drained = self.drain().await;
+        match lost {
+            Some(why) => Ended::LogLost(why),
+            None if drained => Ended::Stopped,
+            None => Ended::CutOff,
+        }
+    }
+
+    /// Accepts nothing new, lets what is in hand end, and writes that it stopped.
+    async fn drain(mut self) -> bool {
+        tracing::info!("stopping: no new connections, requests in hand get {} s", bounds::DRAIN.as_secs());
+        self.conversations.stop.cancel();
+        self.conversations.tasks.close();
+        let drained = timeout(bounds::DRAIN, self.conversations.tasks.wait()).await.is_ok();
+        self.services.shutdown().await;
+        self.conversations.exchange.sender.close();
+        self.conversations.exchange.refusals.flush();
+        let mut record = Record::new(Action::RelayStop, Uuid::now_v7());
+        record.outcome = if drained { Outcome::Success } else { Outcome::Failure };
+        record.reason = if drained { "" } else { "requests in hand were cut off" }.into();
+        if let Err(e) = self.conversations.exchange.journal.commit(vec![record]).await {
+            tracing::error!("the stop is not in the audit log: {e}");
+        }
+        drained
+    }
+}
+
+/// What the configuration may say and this version can't do yet: better no relay than one that does otherwise.
+pub fn not_in_this_version(config: &Config) -> Option<Problems> {
+    let mut missing = Vec::new();
+    let mut say = |key: &str| missing.push(key.to_owned());
+    if config.destinations.iter().any(|to| to.mode != Mode::Terminate) {
+        say("destination.mode other than \"terminate\"");
+    }
+    if config.upstream.parent_proxy.is_some() {
+        say("upstream.parent_proxy");
+    }
+    if !config.upstream.dns.is_empty() {
+        say("upstream.dns");
+    }
+    if !config.listen.proxy_protocol_from.is_empty() {
+        say("listen.proxy_protocol_from");
+    }
+    if config.listen.credentials == Credentials::Required {
+        say("listen.credentials = \"required\"");
+    }
+    let problem = |key: String| Problem {
+        file: config.file.clone(),
+        line: 0,
+        what: format!("{key} is not in this version"),
+        instead: "remove it, or wait for the version that has it".into(),
+        severity: Severity::Error,
+    };
+    (!missing.is_empty()).then(|| Problems(missing.into_iter().map(problem).collect()))
+}
+
+/// The key that signs checkpoints, made with the others so that all secrets are in one place from the first day.
+fn make_signing_key(config: &Config) -> Result<(), StartError> {
+    let path = &config.audit.signing_key;
+    if path.exists() {
+        return Ok(());
+    }
+    let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(io::Error::other);
+    let made = made.map(|key| zeroize::Zeroizing::new(key.serialize_pem()));
+    made.and_then(|pem| private::write_private(path, pem.as_bytes()))
+        .map_err(|cause| StartError::File { path: path.clone(), cause })
+}
+
+fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let bind = |address: &SocketAddr| {
+        accept::bind(*address)
+            .map_err(|cause| bind_error(*address, cause, "stop what listens there, or set listen.address"))
+    };
+    addresses.iter().map(bind).collect()
+}
+
+fn bind_error(address: SocketAddr, cause: io::Error, advice: &'static str) -> StartError {
+    StartError::Bind { address, cause, advice }
+}
+
+fn start_record(config: &Config) -> Record {
+    let mut record = Record::new(Action::RelayStart, Uuid::now_v7());
+    record.outcome = Outcome::Success;
+    record.reason = format!(
+        "unknown sources: {:?}, unidentified: {:?}, on failure: {:?}, subjects: {:?}",
+        config.sources.unknown, config.sources.unidentified, config.audit.on_failure, config.audit.subject
+    )
+    .to_lowercase();
+    record
+}
+
+/// What keeps a relay from doing its work.
+fn unready(conversations: &Conversations) -> Option<String> {
+    if conversations.stop.is_cancelled() {
+        return Some("draining".into());
+    }
+    match &*conversations.exchange.journal.state().borrow() {
+        State::Writable => None,
+        State::Blocked(why) => Some(format!("the audit log can't be written: {why}")),
+        State::Poisoned(why) => Some(format!("the audit log is given up: {why}")),
+    }
+}
+
+/// A changed `sources.toml` becomes the allow-list whole, or the old one stays and says why.
+async fn keep_sources(config: Arc<Config>, conversations: Arc<Conversations>, mut watch: Watch) {
+    loop {
+        watch.changed().await;
+        match sources::load(&config.sources.file) {
+            Ok(list) => {
+                let AllowList { sources } = &list;
+                tracing::info!(
+                    "{} has changed: {} sources are allowed",
+                    config.sources.file.display(),
+                    sources.len()
+                );
+                conversations.exchange.policy.replace(list, &config);
+                forget_known(&conversations.exchange);
+            }
+            Err(problems) => tracing::error!("the old list of sources stays in force: {problems}"),
+        }
+    }
+}
+
+/// Writes the ids that enrolments have learned into `sources.toml`, which is then read again as any change of it.
+async fn keep_learned(
+    config: Arc<Config>,
+    conversations: Arc<Conversations>,
+    mut learned: mpsc::Receiver<(SourceId, Vec<LicenseNumber>)>,
+) {
+    while let Some((id, licenses)) = learned.recv().await {
+        let registry = conversations.exchange.policy.registry();
+        let waiting = registry.entries().iter().find_map(|entry| {
+            let license = entry.source.licenses.iter().find(|license| licenses.contains(license))?;
+            Some((license.clone(), entry.source.learn?))
+        });
+        let Some((license, learn)) = waiting else { continue };
+        let file = config.sources.file.clone();
+        let bound_id = id.clone();
+        let bound_license = license.clone();
+        let bound =
+            tokio::task::spawn_blocking(move || sources::bind(&file, &bound_license, &learn, &bound_id))
+                .await;
+        match bound {
+            Ok(Ok(_)) => {
+                tracing::info!("enrolled: source {id} is now bound to license {license}");
+                let mut record = Record::new(Action::RelayConfig, Uuid::now_v7());
+                record.outcome = Outcome::Success;
+                record.reason = "an enrolment learned the id of its deployment".into();
+                record.qlik.source_id = Some(id.to_string());
+                record.qlik.license = Some(license.to_string());
+                conversations.exchange.journal.note(vec![record]);
+            }
+            Ok(Err(e)) => {
+                tracing::error!("source {id} can't be written into {}: {e}", config.sources.file.display())
+            }
+            Err(e) => tracing::error!("source {id} can't be written: {e}"),
+        }
+    }
+}
+
+/// Those who were refused and would be let in now need no number any more.
+fn forget_known(exchange: &Exchange) {
+    let registry = exchange.policy.registry();
+    exchange.pending.forget(|refused| {
+        let source: Option<SourceId> = refused.source.as_deref().and_then(|id| id.parse().ok());
+        let license: Option<LicenseNumber> =
+            refused.license.as_deref().and_then(|number| number.parse().ok());
+        registry.knows(source.as_ref(), license.as_ref())
+    });
+}
+
+/// What the clock brings: counts of folded refusals, leaves past their half-life.
+async fn keep_time(conversations: Arc<Conversations>, faces: Arc<Faces>) {
+    let mut until_renewal = bounds::RENEWAL_CHECK;
+    loop {
+        sleep(bounds::REFUSAL_WINDOW).await;
+        conversations.exchange.refusals.flush();
+        until_renewal = until_renewal.saturating_sub(bounds::REFUSAL_WINDOW);
+        if until_renewal.is_zero() {
+            until_renewal = bounds::RENEWAL_CHECK;
+            let faces = faces.clone();
+            // Keys are made, which takes long enough to be kept off the workers.
+            let _ = tokio::task::spawn_blocking(move || faces.renew()).await;
+        }
+    }
+}
+
+/// The file of the log that is being written, for people.
+pub fn active_log(config: &Config) -> PathBuf {
+    let newest = ledger::segment::newest(&config.audit.directory).ok().flatten();
+    newest.map_or_else(|| ledger::segment::path(&config.audit.directory, 0), |(_, path)| path)
+}

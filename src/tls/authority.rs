@@ -1,0 +1,341 @@
+//! The authority that clients trust: a root whose key is thrown away as soon as it has signed one issuer.
+//!
+//! Root and issuer carry the same *critical* name constraints (RFC 5280 §4.2.1.10), so that whoever steals the
+//! issuer's key can sign for nothing but the terminated hosts and the relay's own names. Two levels, because Java
+//! ignores constraints on a trust anchor and enforces them on an issuer below it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
+    PublicKeyData, SerialNumber,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroize;
+
+use crate::config::names::Host;
+use crate::config::private::{read_private, write_private, write_public};
+
+/// Root and issuer live ten years: clients get the root by hand, and seldom.
+const AUTHORITY_DAYS: u64 = 3650;
+/// Everything is back-dated by two days, for clients whose clock is behind.
+pub(super) const BACKDATE: Duration = Duration::from_secs(48 * 3600);
+
+/// The issuer that signs leaves, with the chain it hands out.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    issuer_der: CertificateDer<'static>,
+    root_der: CertificateDer<'static>,
+    not_after: SystemTime,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+/// Where the three files of an authority lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    /// The root certificate, for clients.
+    pub root: &'a Path,
+    /// The issuer's certificate.
+    pub issuer: &'a Path,
+    /// The issuer's key.
+    pub issuer_key: &'a Path,
+}
+
+/// Why there is no authority to sign with.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A file can't be read or written.
+    #[error("{path}: {cause}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Some of the three files are there and some are not.
+    #[error(
+        "{missing} is missing while {present} is there; restore it, or move the others away to have a new \
+         root and issuer made (clients must then trust the new root)"
+    )]
+    Partial {
+        /// One that is missing.
+        missing: PathBuf,
+        /// One that is there.
+        present: PathBuf,
+    },
+    /// A file is not what it should be.
+    #[error("{path}: {fault}")]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        fault: String,
+    },
+    /// The library refused to make a certificate.
+    #[error("a certificate can't be made: {0}")]
+    Mint(#[from] rcgen::Error),
+}
+
+impl Authority {
+    /// Opens the authority, or makes it when none of its files is there. The flag says that it was made.
+    ///
+    /// # Errors
+    /// A file that can't be read or written, a set that is not whole, or a certificate that is not fit to sign.
+    pub fn open_or_make(files: Files<'_>, names: &BTreeSet<Host>) -> Result<(Self, bool), AuthorityError> {
+        let all = [files.root, files.issuer, files.issuer_key];
+        let (present, missing): (Vec<&Path>, Vec<&Path>) = all.iter().partition(|path| path.exists());
+        match (present.first(), missing.first()) {
+            (None, _) => Self::make(files, names).map(|authority| (authority, true)),
+            (_, None) => Self::open(files).map(|authority| (authority, false)),
+            (Some(present), Some(missing)) => Err(AuthorityError::Partial {
+                missing: missing.to_path_buf(),
+                present: present.to_path_buf(),
+            }),
+        }
+    }
+
+    /// Reads an authority and checks that it can sign: CA, usage, dates, the key is the certificate's.
+    ///
+    /// # Errors
+    /// As [`Self::open_or_make`].
+    pub fn open(files: Files<'_>) -> Result<Self, AuthorityError> {
+        let root_der = read_certificate(files.root)?;
+        let issuer_der = read_certificate(files.issuer)?;
+        let key = read_key(files.issuer_key)?;
+        let not_after = {
+            let certificate = parse(files.issuer, &issuer_der)?;
+            check_can_sign(files.issuer, &certificate)?;
+            check_can_sign(files.root, &parse(files.root, &root_der)?)?;
+            if certificate.public_key().raw != key.subject_public_key_info() {
+                return Err(unfit(
+                    files.issuer_key,
+                    format!(
+                        "is not the key of {}; put the key that belongs to it there",
+                        files.issuer.display()
+                    ),
+                ));
+            }
+            SystemTime::UNIX_EPOCH
+                + Duration::from_secs(certificate.validity().not_after.timestamp().unsigned_abs())
+        };
+        let issuer = Issuer::from_ca_cert_der(&issuer_der, key)?;
+        Ok(Self { issuer, issuer_der, root_der, not_after })
+    }
+
+    fn make(files: Files<'_>, names: &BTreeSet<Host>) -> Result<Self, AuthorityError> {
+        let mut root_key = KeyPair::generate()?;
+        let root = CertifiedIssuer::self_signed(authority_params("root", 1, names)?, &root_key)?;
+        let issuer_key = KeyPair::generate()?;
+        let mut params = authority_params("issuer", 0, names)?;
+        params.use_authority_key_identifier_extension = true;
+        // Chains through this issuer are good for servers alone (Go, OpenSSL and Windows nest key purposes).
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let not_after = params.not_after.into();
+        let certificate = params.signed_by(&issuer_key, &root)?;
+        let issuer = Issuer::new(params, issuer_key);
+        let root_der = root.der().clone();
+        let root_pem = root.pem();
+        drop(root);
+        root_key.zeroize();
+
+        let mut key_pem = issuer.key().serialize_pem();
+        let written = write_private(files.issuer_key, key_pem.as_bytes());
+        key_pem.zeroize();
+        written.map_err(|cause| io_error(files.issuer_key, cause))?;
+        write_public(files.issuer, certificate.pem().as_bytes()).map_err(|e| io_error(files.issuer, e))?;
+        write_public(files.root, root_pem.as_bytes()).map_err(|e| io_error(files.root, e))?;
+        Ok(Self { issuer, issuer_der: certificate.der().clone(), root_der, not_after })
+    }
+
+    /// The issuer that leaves are signed with.
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    /// What a leaf is sent with, and what clients trust.
+    pub(super) fn chain(&self) -> (&CertificateDer<'static>, &CertificateDer<'static>) {
+        (&self.issuer_der, &self.root_der)
+    }
+
+    /// When the issuer ends; no leaf outlives it.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+}
+
+/// A random, positive serial number of 16 bytes: Go refuses negative ones and Firefox repeated ones.
+pub(super) fn serial() -> Result<SerialNumber, rcgen::Error> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| rcgen::Error::RingUnspecified)?;
+    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+fn authority_params(
+    role: &str,
+    path_length: u8,
+    names: &BTreeSet<Host>,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    let serial = serial()?;
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::OrganizationName, "license-relay");
+    // The serial in the name keeps two authorities of one relay apart in a client's store.
+    subject.push(DnType::CommonName, format!("license-relay {role} {}", &hex(&serial.to_bytes())[..8]));
+    params.distinguished_name = subject;
+    params.serial_number = Some(serial);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.name_constraints = Some(constraints(names));
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + Duration::from_secs(AUTHORITY_DAYS * 24 * 3600) - BACKDATE).into();
+    Ok(params)
+}
+
+/// Names are permitted exactly as listed (a DNS constraint also covers names below it), addresses as /32 or /128.
+/// A family of addresses with none among the names is excluded whole; one with some must not be, because
+/// exclusion beats permission, and needs not be, because what is not permitted is refused.
+fn constraints(names: &BTreeSet<Host>) -> NameConstraints {
+    let mut permitted = Vec::new();
+    let (mut v4, mut v6) = (false, false);
+    for name in names {
+        permitted.push(match name {
+            Host::Name(name) => GeneralSubtree::DnsName(name.as_str().to_owned()),
+            Host::Address(IpAddr::V4(address)) => {
+                v4 = true;
+                GeneralSubtree::IpAddress(CidrSubnet::V4(address.octets(), [0xff; 4]))
+            }
+            Host::Address(IpAddr::V6(address)) => {
+                v6 = true;
+                GeneralSubtree::IpAddress(CidrSubnet::V6(address.octets(), [0xff; 16]))
+            }
+        });
+    }
+    let mut excluded = Vec::new();
+    if !v4 {
+        excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])));
+    }
+    if !v6 {
+        excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])));
+    }
+    NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded }
+}
+
+fn check_can_sign(path: &Path, certificate: &X509Certificate<'_>) -> Result<(), AuthorityError> {
+    let is_ca = matches!(certificate.basic_constraints(), Ok(Some(c)) if c.critical && c.value.ca);
+    if !is_ca {
+        return Err(unfit(
+            path,
+            "is no CA certificate (basicConstraints CA:TRUE, critical, is missing)".into(),
+        ));
+    }
+    match certificate.key_usage() {
+        Ok(Some(usage)) if usage.value.key_cert_sign() => {}
+        _ => return Err(unfit(path, "may not sign certificates (keyUsage keyCertSign is missing)".into())),
+    }
+    let validity = certificate.validity();
+    if !validity.is_valid() {
+        return Err(unfit(
+            path,
+            format!(
+                "is valid from {} to {}, and now is outside of that; check the clock, or have a new one made",
+                validity.not_before, validity.not_after
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, AuthorityError> {
+    CertificateDer::from_pem_file(path).map_err(|e| unfit(path, format!("holds no certificate in PEM ({e})")))
+}
+
+fn read_key(path: &Path) -> Result<KeyPair, AuthorityError> {
+    let pem = read_private(path).map_err(|cause| io_error(path, cause))?;
+    KeyPair::from_pem(&pem).map_err(|_| unfit(path, "holds no private key in PKCS#8 PEM".into()))
+}
+
+fn parse<'a>(path: &Path, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, AuthorityError> {
+    match X509Certificate::from_der(der) {
+        Ok((_, certificate)) => Ok(certificate),
+        Err(e) => Err(unfit(path, format!("holds no X.509 certificate ({e})"))),
+    }
+}
+
+fn io_error(path: &Path, cause: io::Error) -> AuthorityError {
+    AuthorityError::Io { path: path.to_owned(), cause }
+}
+
+fn unfit(path: &Path, fault: String) -> AuthorityError {
+    AuthorityError::Unfit { path: path.to_owned(), fault }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn hosts(names: &[&str]) -> BTreeSet<Host> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_family_without_a_listed_address_is_excluded_whole() {
+        let none = constraints(&hosts(&["license.qlikcloud.com", "localhost"]));
+        assert_eq!(none.permitted_subtrees.len(), 2);
+        assert_eq!(none.excluded_subtrees.len(), 2);
+        let v4 = constraints(&hosts(&["relay.corp", "10.1.2.3"]));
+        assert_eq!(
+            v4.permitted_subtrees[1],
+            GeneralSubtree::IpAddress(CidrSubnet::V4([10, 1, 2, 3], [0xff; 4]))
+        );
+        assert_eq!(v4.excluded_subtrees, [GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16]))]);
+    }
+
+    #[test]
+    fn an_authority_is_made_once_and_opened_after_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join("certs").join(name);
+        let (root, issuer, key) = (at("root.pem"), at("issuer.pem"), at("issuer.key"));
+        let files = Files { root: &root, issuer: &issuer, issuer_key: &key };
+        assert!(Authority::open_or_make(files, &hosts(&["a.example"])).unwrap().1);
+        assert!(!Authority::open_or_make(files, &hosts(&["a.example"])).unwrap().1);
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+
+        fs::remove_file(&key).unwrap();
+        write_private(&key, KeyPair::generate().unwrap().serialize_pem().as_bytes()).unwrap();
+        let fault = Authority::open(files).err().unwrap().to_string();
+        assert!(fault.contains("is not the key of"), "{fault}");
+
+        fs::remove_file(&key).unwrap();
+        let fault = Authority::open_or_make(files, &hosts(&["a.example"])).err().unwrap().to_string();
+        assert!(fault.contains("issuer.key is missing while"), "{fault}");
+    }
+
+    #[test]
+    fn serial_numbers_are_positive_and_differ() {
+        let (a, b) = (serial().unwrap().to_bytes(), serial().unwrap().to_bytes());
+        assert_ne!(a, b);
+        assert_eq!(a.len(), 16);
+        assert!(a[0] & 0x80 == 0);
+    }
+}

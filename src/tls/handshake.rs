@@ -1,0 +1,77 @@
+//! One TLS handshake with a client, answered with the face that its name asks for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use uuid::Uuid;
+
+use super::{Alert, distrust};
+use crate::bounds;
+use crate::observe::access::Access;
+use crate::stream::{Client, Rewound, last_word};
+
+/// The first byte of a TLS record that holds a handshake (RFC 8446 §5.1).
+pub const TLS: u8 = 0x16;
+
+/// Why a handshake came to nothing.
+#[derive(Debug)]
+pub struct Failed {
+    sni: Option<String>,
+    why: String,
+}
+
+impl Failed {
+    /// Its access line.
+    pub fn access(&self, client: IpAddr, mode: &'static str, authority: Option<String>) -> Access {
+        let mut access = Access::new(Uuid::now_v7(), client, mode);
+        access.verdict = "refuse";
+        access.authority = authority;
+        access.sni.clone_from(&self.sni);
+        access.error = Some("tls_protocol_error");
+        access.cause = Some(self.why.clone());
+        access
+    }
+}
+
+/// Reads the ClientHello, in any number of segments and records, and answers it with the face that is chosen; a
+/// name that has no face, and a hello that isn't whole in time, are answered with an alert.
+///
+/// # Errors
+/// There is no TLS with this client, and why.
+pub async fn handshake(
+    stream: Rewound<Client>,
+    choose: impl FnOnce(Option<&str>) -> Option<Arc<ServerConfig>>,
+) -> Result<(TlsStream<Rewound<Client>>, Option<String>), Failed> {
+    let deadline = Instant::now() + bounds::HANDSHAKE;
+    let failed = |sni: Option<String>, why: String| Failed { sni, why };
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let start = match timeout_at(deadline, &mut acceptor).await {
+        Ok(Ok(start)) => start,
+        Ok(Err(e)) => return Err(failed(None, format!("the ClientHello can't be read: {e}"))),
+        Err(_) => {
+            if let Some(mut stream) = acceptor.take_io() {
+                last_word(&mut stream, &Alert::HandshakeFailure.to_bytes()).await;
+            }
+            return Err(failed(None, "the ClientHello was not whole in time".into()));
+        }
+    };
+    let sni = start.client_hello().server_name().map(str::to_owned);
+    let Some(config) = choose(sni.as_deref()) else {
+        let mut stream = start.io;
+        last_word(&mut stream, &Alert::UnrecognizedName.to_bytes()).await;
+        return Err(failed(sni, "no certificate for this name is served here".into()));
+    };
+    match timeout_at(deadline, start.into_stream(config)).await {
+        Ok(Ok(stream)) => Ok((stream, sni)),
+        Ok(Err(e)) => {
+            let why = distrust(&e).map_or_else(|| format!("the handshake failed: {e}"), Into::into);
+            Err(failed(sni, why))
+        }
+        Err(_) => Err(failed(sni, "the handshake was not over in time".into())),
+    }
+}

@@ -1,0 +1,228 @@
+//! The certificates shown to clients: an ECDSA and an RSA leaf for each face, minted at start-up, renewed at
+//! half-life while the relay runs, checked with the clients' own rules before they are used.
+//!
+//! Two leaves, because TLS 1.2 clients limited to `ECDHE_RSA` suites can't use an ECDSA one and the suites of
+//! Qlik's own example can't use an RSA one.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
+};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
+use rustls::sign::CertifiedKey;
+
+use super::authority::{self, Authority, AuthorityError};
+use super::{ALPN_HTTP_1_1, provider};
+use crate::config::model::TlsVersion;
+use crate::config::names::Host;
+
+/// A leaf lives 90 days in all, its two days of back-dating included (PEERS: the public limits keep shrinking).
+const LEAF_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Why a face can't be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum LeafError {
+    /// The authority failed.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A freshly minted leaf is refused by the rules that clients apply.
+    #[error(
+        "the issuer may not sign for {name} ({cause}); its root and issuer were made for other names. Move \
+         root.pem, issuer.pem and issuer.key away to have new ones made, then let clients trust the new root"
+    )]
+    NotPermitted {
+        /// The name.
+        name: Host,
+        /// What the verifier said.
+        cause: rustls::Error,
+    },
+    /// The company's own leaf or key is not usable.
+    #[error("{path}: {fault}")]
+    Unfit {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// The TLS library refused.
+    #[error("TLS can't be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What one face of the relay shows: the pair of leaves for its names.
+pub struct Face {
+    names: Vec<Host>,
+    current: ArcSwap<Pair>,
+}
+
+struct Pair {
+    ecdsa: Option<Arc<CertifiedKey>>,
+    rsa: Option<Arc<CertifiedKey>>,
+    /// `None` for the company's own leaves: only their owner can renew them.
+    renew_at: Option<SystemTime>,
+}
+
+impl Face {
+    /// Mints the pair for these names; at least one.
+    ///
+    /// # Errors
+    /// The issuer doesn't permit a name, or a library refuses.
+    pub fn mint(authority: &Authority, names: Vec<Host>) -> Result<Arc<Self>, LeafError> {
+        let pair = mint_pair(authority, &names)?;
+        Ok(Arc::new(Self { names, current: ArcSwap::from_pointee(pair) }))
+    }
+
+    /// Mints a new pair once half of the old one's life is over. The flag says that it did.
+    ///
+    /// # Errors
+    /// As [`Self::mint`]; the old pair stays.
+    pub fn renew(&self, authority: &Authority, now: SystemTime) -> Result<bool, LeafError> {
+        if self.current.load().renew_at.is_none_or(|at| now < at) {
+            return Ok(false);
+        }
+        self.current.store(Arc::new(mint_pair(authority, &self.names)?));
+        Ok(true)
+    }
+
+    /// Takes the company's own leaves, PEM with chain, and keys.
+    ///
+    /// # Errors
+    /// A file can't be read, or a key is not its certificate's.
+    pub fn load(pairs: &[(std::path::PathBuf, std::path::PathBuf)]) -> Result<Arc<Self>, LeafError> {
+        let mut pair = Pair { ecdsa: None, rsa: None, renew_at: None };
+        for (chain, key) in pairs {
+            let certified = Arc::new(load_pair(chain, key)?);
+            match certified.key.algorithm() {
+                rustls::SignatureAlgorithm::RSA => pair.rsa = Some(certified),
+                _ => pair.ecdsa = Some(certified),
+            }
+        }
+        Ok(Arc::new(Self { names: Vec::new(), current: ArcSwap::from_pointee(pair) }))
+    }
+
+    /// The configuration that serves this face: one ticket, HTTP/1.1 or nothing in ALPN, no session store.
+    ///
+    /// # Errors
+    /// The TLS library refuses.
+    pub fn server_config(self: Arc<Self>, oldest: TlsVersion) -> Result<Arc<ServerConfig>, LeafError> {
+        let versions: &[&rustls::SupportedProtocolVersion] = match oldest {
+            TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::V1_3 => &[&rustls::version::TLS13],
+        };
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(self);
+        config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        config.send_tls13_tickets = 1;
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for Face {
+    /// ECDSA first: it is an order of magnitude cheaper. rustls has already trimmed the client's signature schemes
+    /// by its TLS 1.2 suites, so a leaf that can sign can also be used.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let pair = self.current.load();
+        let usable = |leaf: &Option<Arc<CertifiedKey>>| {
+            leaf.clone().filter(|leaf| leaf.key.choose_scheme(hello.signature_schemes()).is_some())
+        };
+        usable(&pair.ecdsa).or_else(|| usable(&pair.rsa))
+    }
+}
+
+impl fmt::Debug for Face {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Face").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+fn mint_pair(authority: &Authority, names: &[Host]) -> Result<Pair, LeafError> {
+    let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Mint)?;
+    let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(AuthorityError::Mint)?;
+    let not_before = SystemTime::now() - authority::BACKDATE;
+    let not_after = (not_before + LEAF_LIFE).min(authority.not_after());
+    Ok(Pair {
+        ecdsa: Some(Arc::new(mint_leaf(authority, names, &ecdsa, not_before, not_after)?)),
+        rsa: Some(Arc::new(mint_leaf(authority, names, &rsa, not_before, not_after)?)),
+        renew_at: Some(not_before + not_after.duration_since(not_before).unwrap_or_default() / 2),
+    })
+}
+
+fn mint_leaf(
+    authority: &Authority,
+    names: &[Host],
+    key: &KeyPair,
+    not_before: SystemTime,
+    not_after: SystemTime,
+) -> Result<CertifiedKey, LeafError> {
+    let names_as_text: Vec<String> = names.iter().map(Host::to_string).collect();
+    let mut params = CertificateParams::new(names_as_text).map_err(AuthorityError::Mint)?;
+    // No common name: names stand in the SAN alone (RFC 9525 §2).
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "license-relay");
+    params.serial_number = Some(authority::serial().map_err(AuthorityError::Mint)?);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.not_before = not_before.into();
+    params.not_after = not_after.into();
+    let certificate = params.signed_by(key, authority.issuer()).map_err(AuthorityError::Mint)?;
+    check_as_a_client(certificate.der(), authority, names)?;
+
+    let key_der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let signing_key = provider().key_provider.load_private_key(key_der)?;
+    Ok(CertifiedKey::new(vec![certificate.der().clone(), authority.chain().0.clone()], signing_key))
+}
+
+fn check_as_a_client(
+    leaf: &CertificateDer<'_>,
+    authority: &Authority,
+    names: &[Host],
+) -> Result<(), LeafError> {
+    let (issuer, root) = authority.chain();
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone())?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|e| rustls::Error::General(e.to_string()))?;
+    for name in names {
+        let server_name = match name {
+            Host::Name(dns) => ServerName::try_from(dns.as_str().to_owned())
+                .map_err(|e| rustls::Error::General(e.to_string()))?,
+            Host::Address(address) => ServerName::from(*address),
+        };
+        verifier
+            .verify_server_cert(leaf, std::slice::from_ref(issuer), &server_name, &[], UnixTime::now())
+            .map_err(|cause| LeafError::NotPermitted { name: name.clone(), cause })?;
+    }
+    Ok(())
+}
+
+fn load_pair(chain: &Path, key: &Path) -> Result<CertifiedKey, LeafError> {
+    let unfit = |path: &Path, fault: String| LeafError::Unfit { path: path.display().to_string(), fault };
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect)
+        .map_err(|e| unfit(chain, format!("holds no certificates in PEM ({e})")))?;
+    if certificates.is_empty() {
+        return Err(unfit(chain, "holds no certificate in PEM".into()));
+    }
+    let key_der = PrivateKeyDer::from_pem_file(key)
+        .map_err(|e| unfit(key, format!("holds no private key in PEM ({e})")))?;
+    CertifiedKey::from_der(certificates, key_der, &provider())
+        .map_err(|e| unfit(key, format!("is not the key of {} ({e})", chain.display())))
+}

@@ -1,0 +1,3 @@
+//! `CONNECT`: the way in that the product's proxy setting opens.
+
+pub mod connect;
