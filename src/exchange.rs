@@ -141,6 +141,20 @@ impl Exchange {
         }
     }
 
+    /// Takes one request of a client's address, before anything of it is read.
+    ///
+    /// # Errors
+    /// There were too many; it is in the log.
+    pub fn admit_address(&self, client: IpAddr, id: Uuid) -> Result<(), Fault> {
+        self.policy.per_address.check(client).map_err(|wait| {
+            let denial = Denial::AddressLimit(wait);
+            let mut record = Record::new(Action::AccessLimited, id);
+            record.reason = denial.to_string();
+            self.refusals.note(record, client);
+            Fault::Denied { denial, pending: None }
+        })
+    }
+
     /// On disk before it is forwarded; or, where the site chose `degrade`, forwarded and counted.
     async fn write_intent(&self, records: Vec<Record>) -> Result<(), CommitError> {
         let state = self.journal.state().borrow().clone();

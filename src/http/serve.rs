@@ -24,8 +24,8 @@ use super::target;
 use crate::bounds;
 use crate::config::model::Destination;
 use crate::exchange::{Asked, Exchange};
+use crate::licensing::key::Token;
 use crate::observe::access::{Access, AccessLog};
-use crate::policy::Denial;
 use crate::stream::{Rewound, last_word};
 
 /// What all conversations share.
@@ -60,6 +60,12 @@ pub struct Way {
     pub user: Option<String>,
     /// Where its requests go.
     pub to: Destination,
+}
+
+/// A path as it may be shown: a part that looks like a signed license key is not.
+fn without_tokens(path: &str) -> String {
+    let shown = |part| if Token::new(part).is_some() { "(key)" } else { part };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
 impl Way {
@@ -134,7 +140,7 @@ impl Conversations {
     async fn exchange(&self, request: Request<Incoming>, way: Way, id: Uuid) -> Response<Outgoing> {
         let mut access = way.access(id);
         access.method = Some(request.method().to_string());
-        access.path = Some(request.uri().path().to_owned());
+        access.path = Some(without_tokens(request.uri().path()));
         let response = match self.forward(request, way, id, &mut access).await {
             Ok(response) => response,
             Err(refusal) => {
@@ -157,10 +163,7 @@ impl Conversations {
             return Err(Refusal::new(Cause::Draining, "the relay is stopping"));
         }
         let target: Uri = target::check(&request, &way.to).map_err(|e| Refusal::from(&e))?;
-        self.exchange.policy.per_address.check(way.client).map_err(|wait| {
-            let denial = Denial::AddressLimit(wait);
-            Refusal::new(Cause::RateLimited, &denial.to_string()).after(wait)
-        })?;
+        self.exchange.admit_address(way.client, id).map_err(|fault| Refusal::from(&fault))?;
         let (parts, body) = request.into_parts();
         let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
             || parts.headers.contains_key(header::TRANSFER_ENCODING);

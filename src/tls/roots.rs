@@ -13,12 +13,6 @@ use crate::config::model::{Trust, Upstream};
 /// Why nobody can be believed.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
-    /// The system's store gave nothing.
-    #[error(
-        "the system's certificate store holds no usable root{0}; install ca-certificates, or set \
-         upstream.trust = \"bundled\""
-    )]
-    SystemEmpty(String),
     /// A file can't be used.
     #[error("{path}: {fault}")]
     File {
@@ -51,10 +45,13 @@ fn root_store(upstream: &Upstream) -> Result<RootCertStore, RootsError> {
         Trust::System => {
             let found = rustls_native_certs::load_native_certs();
             let (added, _) = roots.add_parsable_certificates(found.certs);
-            // extra_ca alone can be enough: a parent proxy that re-signs everything, on a bare system.
-            if added == 0 && upstream.extra_ca.is_empty() {
+            // The relay starts all the same: it must be there to say why a product gets no license.
+            if added == 0 {
                 let why = found.errors.first().map(|e| format!(" ({e})")).unwrap_or_default();
-                return Err(RootsError::SystemEmpty(why));
+                tracing::warn!(
+                    "the system's certificate store holds no root{why}: no back end is believed but by \
+                     upstream.extra_ca; install ca-certificates, or set upstream.trust = \"bundled\""
+                );
             }
         }
         Trust::Bundled => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
