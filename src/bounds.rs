@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// The first byte of a connection, and the first inside a tunnel.
 pub const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// The first request of a conversation: clients open connections ahead of need.
+pub const UNUSED: Duration = Duration::from_secs(30);
 /// The whole TLS handshake, from the first byte of the ClientHello.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A request head, from its first byte.

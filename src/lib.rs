@@ -15,6 +15,8 @@
 //! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down this list, never up;
 //! [`ledger`], [`observe`], [`config`], [`stream`] and [`bounds`] are the ground that all may stand on.
 
+#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Tests may; what serves clients may not.
+
 pub mod cli;
 pub mod stub;
 

@@ -1,5 +1,7 @@
 //! Arguments to verb, verb to exit code.
 
+#![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 use license_relay::cli;

@@ -39,7 +39,8 @@ fn a_fresh_deployment_is_refused_and_one_command_lets_it_in() {
     assert_eq!(activated.json()["license"], "9999 0000 0000 1253");
 
     let definition = relay.curl(&[
-        "-H", &format!("Authorization: Bearer {}", KEY.trim()),
+        "-H",
+        &format!("Authorization: Bearer {}", KEY.trim()),
         &format!("https://{HOST}/v1/definitions/portable/info"),
     ]);
     assert_eq!(definition.status, 200, "{definition:?}");

@@ -34,7 +34,10 @@ pub enum HeadError {
     /// The peer closed, without a byte or in the middle.
     #[error("the connection was closed before a request")]
     Closed,
-    /// Nothing, or not all of it, came in time.
+    /// Nothing came in time.
+    #[error("nothing was sent")]
+    Silent,
+    /// Not all of it came in time.
     #[error("the request head did not arrive in time")]
     Late,
     /// It is longer than [`bounds::HEAD_BYTES`] or has more fields than [`bounds::HEADERS`].
@@ -58,8 +61,12 @@ impl Head {
         let mut deadline = first_byte;
         let mut searched = 0;
         loop {
-            let read =
-                timeout_at(deadline, stream.read_buf(&mut bytes)).await.map_err(|_| HeadError::Late)??;
+            let read = timeout_at(deadline, stream.read_buf(&mut bytes)).await;
+            let read = match read {
+                Ok(read) => read?,
+                Err(_) if bytes.is_empty() => return Err(HeadError::Silent),
+                Err(_) => return Err(HeadError::Late),
+            };
             if read == 0 {
                 return Err(HeadError::Closed);
             }

@@ -281,7 +281,7 @@ impl From<&UpstreamError> for Refusal {
 impl From<&HeadError> for Refusal {
     fn from(error: &HeadError) -> Self {
         let cause = match error {
-            HeadError::Late => Cause::TooSlow,
+            HeadError::Silent | HeadError::Late => Cause::TooSlow,
             HeadError::Closed | HeadError::TooLarge | HeadError::Malformed(_) | HeadError::Io(_) => {
                 Cause::Malformed
             }

@@ -84,12 +84,14 @@ impl Conversations {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let first = tokio::select! {
-            first = Head::read(&mut stream, Instant::now() + bounds::FIRST_BYTE) => first,
+            first = Head::read(&mut stream, Instant::now() + bounds::UNUSED) => first,
             () = self.stop.cancelled() => return,
         };
         let head = match first {
             Ok(head) => head,
             Err(HeadError::Closed | HeadError::Io(_)) => return,
+            // A connection that a client opened ahead of need: a reply to nothing would only confuse it.
+            Err(HeadError::Silent) => return last_word(&mut stream, b"").await,
             Err(e) => return self.refuse_first(&mut stream, &way, &Refusal::from(&e)).await,
         };
         let busy = Busy::default();

@@ -40,8 +40,18 @@ pub fn tool(name: &str, package: &str) -> Command {
     assert!(found.status.success(), "{name} is not installed; run: apt-get install {package}");
     let mut command = Command::new(name);
     for variable in [
-        "http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "no_proxy", "NO_PROXY",
-        "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
+        "http_proxy",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "ALL_PROXY",
+        "no_proxy",
+        "NO_PROXY",
+        "CURL_CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
     ] {
         command.env_remove(variable);
     }
@@ -288,7 +298,8 @@ impl Relay {
 
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
-        let done = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        let done =
+            Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(done.success());
     }
 
@@ -350,7 +361,9 @@ impl Relay {
     /// curl with `https://` to the proxy itself.
     pub fn curl_tls_proxy(&self, arguments: &[&str]) -> Curl {
         let mut command = tool("curl", "curl");
-        command.args(["-x", &format!("https://localhost:{}", self.address.port()), "--cacert"]).arg(self.root());
+        command
+            .args(["-x", &format!("https://localhost:{}", self.address.port()), "--cacert"])
+            .arg(self.root());
         command.arg("--proxy-cacert").arg(self.root());
         Curl::run(command, arguments)
     }
