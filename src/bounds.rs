@@ -40,6 +40,21 @@ pub const OVER_LIMIT_AT_ONCE: usize = 64;
 /// Connections that the system may queue before they are accepted.
 pub const BACKLOG: i32 = 1024;
 
+// --- tunnels ----------------------------------------------------------------------------------------------------
+
+/// A tunnel without a byte in either direction.
+pub const TUNNEL_IDLE: Duration = Duration::from_secs(300);
+/// A tunnel of which one side has ended, without a byte from the other.
+pub const HALF_CLOSED: Duration = Duration::from_secs(30);
+/// A tunnel in all.
+pub const TUNNEL_AGE: Duration = Duration::from_secs(24 * 3600);
+/// A buffer, borrowed while bytes flow.
+pub const TUNNEL_BUFFER: usize = 64 * 1024;
+/// Buffers that are kept for the next bytes.
+pub const TUNNEL_BUFFERS: usize = 64;
+/// Requests on the proxy face that may be answered with a challenge before the connection is closed.
+pub const CHALLENGES: usize = 4;
+
 // --- accepting --------------------------------------------------------------------------------------------------
 
 /// The first pause after `accept` failed; each further one doubles.
@@ -72,6 +87,10 @@ pub const LIMITED_ADDRESSES: usize = 10_000;
 pub const PENDING: usize = 1_000;
 /// Refused deployments kept of one address.
 pub const PENDING_PER_ADDRESS: usize = 32;
+/// Password hashes that are checked at one time.
+pub const PASSWORDS_AT_ONCE: usize = 2;
+/// Pairs of user and password that are remembered as right.
+pub const REMEMBERED_PASSWORDS: usize = 10_000;
 /// How often `pending.json` is written at most.
 pub const PENDING_WRITE: Duration = Duration::from_secs(1);
 

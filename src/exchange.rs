@@ -2,6 +2,7 @@
 //!
 //! Read it top-down: understand, judge, write the intent, send once, write the outcome, hand back the reply.
 
+pub mod opaque;
 pub mod records;
 
 use std::net::IpAddr;

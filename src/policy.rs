@@ -4,13 +4,14 @@ pub mod destination;
 pub mod limits;
 pub mod pending;
 pub mod sources;
+pub mod users;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::config::model::{AllowList, Config, Stranger, Unread};
+use crate::config::model::{AllowList, Config, Mode, Stranger, Unread};
 use crate::config::names::{LicenseNumber, SourceId};
 use destination::Destinations;
 use limits::{AddressLimits, Limiter};
@@ -134,6 +135,14 @@ impl Policy {
     pub fn replace(&self, list: AllowList, config: &Config) {
         let old = self.registry.load();
         self.registry.store(std::sync::Arc::new(Registry::new(list, config.limits.per_source, Some(&old))));
+    }
+
+    /// Whether the deployment of this user or address can't trust our root, and is tunnelled instead.
+    pub fn wants_tunnel(&self, user: Option<&str>, address: IpAddr) -> bool {
+        match self.registry.load().by_circumstance(&[], user, address) {
+            Standing::Listed { entry, .. } => entry.source.mode == Some(Mode::Tunnel),
+            _ => false,
+        }
     }
 
     /// The allow-list in force.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::audit::journal::{Journal, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
-use crate::config::model::{AllowList, Config, Credentials, Mode};
+use crate::config::model::{AllowList, Config};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::watch::Watch;
 use crate::config::{Problem, Problems, Severity, private, sources};
@@ -33,10 +33,12 @@ use crate::observe::access::AccessLog;
 use crate::observe::admin::{self, Admin};
 use crate::policy::Policy;
 use crate::policy::pending::Pending;
+use crate::policy::users::Users;
 use crate::tls::faces::Faces;
 use crate::tls::leaf::LeafError;
 use crate::tls::roots::{self, RootsError};
 use crate::tunnel::connect::Proxy;
+use crate::tunnel::copy::Buffers;
 use crate::upstream::dial::Dialer;
 use crate::upstream::send::Sender;
 use crate::{bounds, ledger, licensing};
@@ -133,7 +135,14 @@ impl Relay {
         let token =
             token.transpose()?.map(|token| Arc::new(zeroize::Zeroizing::new(token.trim().to_owned())));
 
-        let dialer = Dialer::new(roots::client_config(&config.upstream)?, config.upstream.connect_timeout);
+        let users = Users::load(&config.listen.users)
+            .map_err(|cause| StartError::File { path: config.listen.users.clone(), cause })?;
+        let dialer =
+            Dialer::new(roots::client_config(&config.upstream)?, &config.upstream).map_err(|cause| {
+                let credentials =
+                    config.upstream.parent_proxy.as_ref().and_then(|proxy| proxy.credentials.clone());
+                StartError::File { path: credentials.unwrap_or_default(), cause }
+            })?;
         let sender = Sender::new(dialer, &config.upstream);
         let observer = Observer { name: audit.origin.clone(), version: env!("CARGO_PKG_VERSION") };
         let (journal, _writer) = Journal::open(&audit.directory, observer)?;
@@ -168,10 +177,16 @@ impl Relay {
         });
         forget_known(&conversations.exchange);
 
-        let proxy = Proxy { conversations: conversations.clone(), faces: faces.clone() };
+        let proxy = Arc::new(Proxy {
+            conversations: conversations.clone(),
+            faces: faces.clone(),
+            credentials: config.listen.credentials,
+            users: ArcSwap::from_pointee(users),
+            buffers: Buffers::default(),
+        });
         let made_authority = faces.made;
         let entrance = Arc::new(Entrance {
-            proxy: Arc::new(proxy),
+            proxy: proxy.clone(),
             conversations: conversations.clone(),
             faces: faces.clone(),
         });
@@ -186,6 +201,7 @@ impl Relay {
         let watch = Watch::new(file);
         let reload = watch.poke();
         services.spawn(keep_sources(config.clone(), conversations.clone(), watch));
+        services.spawn(keep_users(Watch::new(&config.listen.users), config.listen.users.clone(), proxy));
         services.spawn(keep_learned(config.clone(), conversations.clone(), learning));
         let shared = conversations.clone();
         services.spawn(async move { shared.exchange.pending.keep_written().await });
@@ -260,20 +276,8 @@ impl Relay {
 pub fn not_in_this_version(config: &Config) -> Option<Problems> {
     let mut missing = Vec::new();
     let mut say = |key: &str| missing.push(key.to_owned());
-    if config.destinations.iter().any(|to| to.mode != Mode::Terminate) {
-        say("destination.mode other than \"terminate\"");
-    }
-    if config.upstream.parent_proxy.is_some() {
-        say("upstream.parent_proxy");
-    }
     if !config.upstream.dns.is_empty() {
         say("upstream.dns");
-    }
-    if !config.listen.proxy_protocol_from.is_empty() {
-        say("listen.proxy_protocol_from");
-    }
-    if config.listen.credentials == Credentials::Required {
-        say("listen.credentials = \"required\"");
     }
     let problem = |key: String| Problem {
         file: config.file.clone(),
@@ -348,6 +352,20 @@ async fn keep_sources(config: Arc<Config>, conversations: Arc<Conversations>, mu
                 forget_known(&conversations.exchange);
             }
             Err(problems) => tracing::error!("the old list of sources stays in force: {problems}"),
+        }
+    }
+}
+
+/// A changed file of users likewise.
+async fn keep_users(mut watch: Watch, path: PathBuf, proxy: Arc<Proxy>) {
+    loop {
+        watch.changed().await;
+        match Users::load(&path) {
+            Ok(users) => {
+                tracing::info!("{} has changed", path.display());
+                proxy.users.store(Arc::new(users));
+            }
+            Err(e) => tracing::error!("the old users stay in force: {}: {e}", path.display()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A client's stream: plain or in TLS, with the bytes that were read to judge it put back in front.
+//! A stream of any kind, plain or in TLS in TLS, with the bytes that were read to judge it put back in front.
 
 use std::fmt;
 use std::io;
@@ -11,24 +11,24 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bounds;
 
-/// What a client's stream must be able to do.
+/// What a stream must be able to do.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A stream of any kind, so that TLS in TLS in TCP is one type and compiled once.
-pub struct Client(Box<dyn Stream>);
+pub struct AnyStream(Box<dyn Stream>);
 
-impl Client {
+impl AnyStream {
     /// Any stream.
     pub fn new(stream: impl Stream + 'static) -> Self {
         Self(Box::new(stream))
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for AnyStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
+        f.write_str("AnyStream")
     }
 }
 
@@ -43,6 +43,14 @@ impl<S> Rewound<S> {
     /// Puts bytes in front.
     pub fn new(front: Bytes, inner: S) -> Self {
         Self { front, inner }
+    }
+}
+
+impl<S> Rewound<S> {
+    /// Puts back bytes that were read from it.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        self.front =
+            if self.front.is_empty() { bytes } else { [&bytes[..], &self.front[..]].concat().into() };
     }
 }
 
@@ -98,7 +106,7 @@ pub async fn last_word(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), word:
     let _ = timeout(bounds::LINGER, unread).await;
 }
 
-impl AsyncRead for Client {
+impl AsyncRead for AnyStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -108,7 +116,7 @@ impl AsyncRead for Client {
     }
 }
 
-impl AsyncWrite for Client {
+impl AsyncWrite for AnyStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

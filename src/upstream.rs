@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod dial;
+pub mod parent;
 pub mod pool;
 pub mod send;
 
@@ -53,8 +54,23 @@ pub enum UpstreamError {
         /// `upstream.connect_timeout`.
         after: Duration,
     },
+    /// The parent proxy opens no tunnel.
+    #[error("the parent proxy {proxy} {cause}")]
+    Parent {
+        /// The parent.
+        proxy: String,
+        /// What it answered.
+        #[source]
+        cause: parent::ParentError,
+    },
+    /// It demands a certificate of ours; usually something in between does.
+    #[error("{host} demands a client certificate, which this relay has not")]
+    WantsCertificate {
+        /// The name.
+        host: String,
+    },
     /// Its certificate is not believed.
-    #[error("the certificate of {host} is not valid: {cause}")]
+    #[error("the certificate of {host} {}", fault(.cause))]
     Certificate {
         /// The name.
         host: String,
@@ -94,12 +110,28 @@ impl UpstreamError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Dns { .. } => "dns",
+            Self::Parent { .. } => "parent",
             Self::Prohibited { .. } | Self::Loop { .. } => "policy",
             Self::Connect { .. } => "connect",
             Self::ConnectTimeout { .. } | Self::ResponseTimeout { .. } => "timeout",
-            Self::Certificate { .. } | Self::Tls { .. } => "tls",
+            Self::Certificate { .. } | Self::WantsCertificate { .. } | Self::Tls { .. } => "tls",
             Self::Incomplete { .. } => "reply",
         }
+    }
+}
+
+/// What is wrong with a certificate, in words that fit a reason phrase.
+fn fault(cause: &rustls::CertificateError) -> String {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext, Other};
+    use rustls::CertificateError::{NotValidYet, NotValidYetContext, UnknownIssuer};
+    match cause {
+        // The verifier of `tls::roots` names the issuer.
+        Other(other) => other.to_string(),
+        UnknownIssuer => "is of an issuer that is not trusted".into(),
+        Expired | ExpiredContext { .. } => "has expired".into(),
+        NotValidYet | NotValidYetContext { .. } => "is not valid yet; is this machine's clock right?".into(),
+        NotValidForName | NotValidForNameContext { .. } => "is for another name".into(),
+        other => format!("is not valid: {other}"),
     }
 }
 

@@ -1,17 +1,20 @@
 //! `license-relay sources`: who may ask, who was refused lately, and the one command that lets them in.
 
+use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use super::{Exit, Failure, configuration, load};
-use crate::config::model::{AllowList, Config, Learn, Source, SourcePattern};
+use crate::config::model::{AllowList, Config, Credentials, Learn, Source, SourcePattern};
 use crate::config::names::LicenseNumber;
 use crate::config::sources::{self, NewSource};
 use crate::policy::pending::{Pending, Refused};
+use crate::policy::users::{self, PasswordHash};
 
 /// Who may ask.
 #[derive(Debug, clap::Args)]
@@ -48,6 +51,29 @@ enum Action {
         #[arg(value_name = "ID")]
         id: SourcePattern,
     },
+    /// Basic users, for deployments that send a user name and password; a running relay notices by itself
+    User {
+        #[command(subcommand)]
+        action: UserAction,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum UserAction {
+    /// Add a user, or give one a new password; it is read from standard input
+    #[command(after_help = "Example:\n  license-relay sources user add qlik-prod < password.txt")]
+    Add {
+        /// The user's name
+        #[arg(value_name = "NAME", value_parser = user_name)]
+        name: String,
+    },
+    /// Take a user out
+    #[command(after_help = "Example:\n  license-relay sources user remove qlik-prod")]
+    Remove {
+        /// The user's name
+        #[arg(value_name = "NAME", value_parser = user_name)]
+        name: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +106,8 @@ pub(super) fn run(args: Sources, path: &Path) -> Result<(), Failure> {
         Action::Pending { json } => pending(&config, json),
         Action::Allow(args) => allow(&config, args),
         Action::Deny { id } => deny(&config, &id),
+        Action::User { action: UserAction::Add { name } } => add_user(&config, &name),
+        Action::User { action: UserAction::Remove { name } } => remove_user(&config, &name),
     }
 }
 
@@ -231,6 +259,55 @@ fn deny(config: &Config, id: &SourcePattern) -> Result<(), Failure> {
         false => return Err(Failure::new(Exit::Usage, format!("{file} has no entry with the id {id}"))),
     }
     Ok(())
+}
+
+fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
+    let path = &config.listen.users;
+    if std::io::stdin().is_terminal() {
+        eprint!("password for {name} (it is shown as you type): ");
+    }
+    let mut line = Zeroizing::new(String::new());
+    std::io::stdin()
+        .read_line(&mut line)
+        .map_err(|e| Failure::new(Exit::Usage, format!("no password: {e}")))?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() || password.chars().any(char::is_control) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "the password on standard input is empty or has control characters",
+        ));
+    }
+    let hash = PasswordHash::new(password)
+        .ok_or_else(|| Failure::new(Exit::Internal, "the system gives no random numbers"))?;
+    users::edit(path, name, Some(&hash)).map_err(|e| unwritable(path, &e))?;
+    println!("{}: {name} may now use this relay with this password", path.display());
+    if config.listen.credentials == Credentials::Off {
+        println!("listen.credentials is \"off\": nobody's user name is looked at until that is changed");
+    }
+    Ok(())
+}
+
+fn remove_user(config: &Config, name: &str) -> Result<(), Failure> {
+    let path = &config.listen.users;
+    match users::edit(path, name, None).map_err(|e| unwritable(path, &e))? {
+        true => println!("{}: {name} is taken out", path.display()),
+        false => return Err(Failure::new(Exit::Usage, format!("{} has no user {name}", path.display()))),
+    }
+    Ok(())
+}
+
+fn unwritable(path: &Path, e: &std::io::Error) -> Failure {
+    Failure::new(Exit::Configuration, format!("{} can't be edited: {e}", path.display()))
+}
+
+/// A colon would end the name in a Basic header (RFC 7617 §2), and starts the hash in the file.
+fn user_name(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() <= 64 && !text.starts_with('#');
+    if fits && !text.contains(':') && !text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        Ok(text.to_owned())
+    } else {
+        Err("a user name has 1 to 64 characters, no colon, no white space, and no # in front".into())
+    }
 }
 
 fn read_pending(config: &Config) -> Result<Vec<Refused>, Failure> {

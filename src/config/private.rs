@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -23,6 +23,16 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_new(path, bytes, 0o644)
 }
 
+/// Puts a file that only its owner may read in the place of another, whole or not at all.
+///
+/// # Errors
+/// The system refuses.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = write_beside(path, bytes, 0o600)?;
+    fs::rename(&temporary, path)?;
+    File::open(folder_of(path))?.sync_all()
+}
+
 /// Reads a file of secrets, and wipes the text once it is dropped.
 ///
 /// # Errors
@@ -38,20 +48,29 @@ pub fn read_private(path: &Path) -> io::Result<Zeroizing<String>> {
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let _ = fs::remove_file(&temporary);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let temporary = write_beside(path, bytes, mode)?;
     // A link, unlike a rename, never takes the place of a file that somebody else made meanwhile.
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;
     linked?;
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Writes a file beside the one that it shall become, on disk; their folder is made where it is missing.
+fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(temporary)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub enum Cause {
     Certificate,
     /// TLS with the back end failed.
     Tls,
+    /// The parent proxy refused.
+    Parent,
     /// The reply was cut short.
     ReplyCut,
     /// The reply came too late.
@@ -118,6 +120,7 @@ impl Cause {
             Self::ConnectTimeout => row(504, 504, "connection_timeout"),
             Self::Certificate => row(502, 502, "tls_certificate_error"),
             Self::Tls => row(502, 502, "tls_protocol_error"),
+            Self::Parent => row(502, 502, "proxy_configuration_error"),
             Self::ReplyCut => row(502, 502, "http_response_incomplete"),
             Self::ReplyLate => row(504, 504, "http_response_timeout"),
             Self::Log => again(30, row(503, 503, "proxy_internal_error")),
@@ -172,12 +175,21 @@ impl Refusal {
 
     /// As raw bytes, for where hyper isn't there yet; the connection is closed after it.
     pub fn to_bytes(&self, status: u16, id: Uuid) -> Vec<u8> {
+        self.bytes(status, id, "Connection: close\r\n")
+    }
+
+    /// As raw bytes, after which the connection is kept: the challenge that a client may answer.
+    pub fn to_kept_bytes(&self, status: u16, id: Uuid) -> Vec<u8> {
+        self.bytes(status, id, "")
+    }
+
+    fn bytes(&self, status: u16, id: Uuid, more: &str) -> Vec<u8> {
         let body = self.problem(status, id);
         let mut text = format!("HTTP/1.1 {status} {}\r\n", self.sentence);
         for (name, value) in self.fields() {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        text.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()));
+        text.push_str(&format!("Content-Length: {}\r\n{more}\r\n{body}", body.len()));
         text.into_bytes()
     }
 
@@ -269,7 +281,8 @@ impl From<&UpstreamError> for Refusal {
             UpstreamError::Loop { .. } => Cause::Loop,
             UpstreamError::Connect { .. } => Cause::Connect,
             UpstreamError::ConnectTimeout { .. } => Cause::ConnectTimeout,
-            UpstreamError::Certificate { .. } => Cause::Certificate,
+            UpstreamError::Certificate { .. } | UpstreamError::WantsCertificate { .. } => Cause::Certificate,
+            UpstreamError::Parent { .. } => Cause::Parent,
             UpstreamError::Tls { .. } => Cause::Tls,
             UpstreamError::Incomplete { .. } => Cause::ReplyCut,
             UpstreamError::ResponseTimeout { .. } => Cause::ReplyLate,

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::uri::Authority;
 use http::{Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -27,6 +28,7 @@ use crate::exchange::{Asked, Exchange};
 use crate::licensing::key::Token;
 use crate::observe::access::{Access, AccessLog};
 use crate::stream::{Rewound, last_word};
+use crate::tls::distrust;
 
 /// What all conversations share.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub struct Conversations {
 pub struct Way {
     /// The client's address.
     pub client: IpAddr,
-    /// `connect`, `tls` or `direct`.
+    /// `connect`, `tls`, `direct` or `absolute`.
     pub mode: &'static str,
     /// The name in the ClientHello.
     pub sni: Option<String>,
@@ -59,7 +61,16 @@ pub struct Way {
     /// Its Basic user, where it has proved to be one.
     pub user: Option<String>,
     /// Where its requests go.
-    pub to: Destination,
+    pub to: To,
+}
+
+/// Where the requests of a conversation go.
+#[derive(Clone, Debug)]
+pub enum To {
+    /// To one host, whatever they say.
+    Host(Destination),
+    /// Each to the listed host of mode `http` that its absolute-form target names.
+    ByTarget,
 }
 
 /// A path as it may be shown: a part that looks like a signed license key is not.
@@ -89,7 +100,9 @@ impl Conversations {
         };
         let head = match first {
             Ok(head) => head,
-            Err(HeadError::Closed | HeadError::Io(_)) => return,
+            Err(HeadError::Closed) => return,
+            // With TLS 1.3 a client says only after our handshake is over that it doesn't trust our root.
+            Err(HeadError::Io(e)) => return self.note_distrust(&way, &e),
             // A connection that a client opened ahead of need: a reply to nothing would only confuse it.
             Err(HeadError::Silent) => return last_word(&mut stream, b"").await,
             Err(e) => return self.refuse_first(&mut stream, &way, &Refusal::from(&e)).await,
@@ -164,7 +177,18 @@ impl Conversations {
         if self.stop.is_cancelled() {
             return Err(Refusal::new(Cause::Draining, "the relay is stopping"));
         }
-        let target: Uri = target::check(&request, &way.to).map_err(|e| Refusal::from(&e))?;
+        let to = match way.to {
+            To::Host(to) => to,
+            To::ByTarget => {
+                let authority = request.uri().authority().map(Authority::as_str).unwrap_or_default();
+                let listed = self.exchange.policy.destinations.plain(authority);
+                listed.cloned().ok_or_else(|| {
+                    let words = format!("{authority} is not a listed host for plain http");
+                    Refusal::new(Cause::DestinationNotListed, &words)
+                })?
+            }
+        };
+        let target: Uri = target::check(&request, &to).map_err(|e| Refusal::from(&e))?;
         self.exchange.admit_address(way.client, id).map_err(|fault| Refusal::from(&fault))?;
         let (parts, body) = request.into_parts();
         let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
@@ -178,7 +202,7 @@ impl Conversations {
             headers.insert(header::CONTENT_LENGTH, body.bytes.len().into());
         }
         if !headers.contains_key(header::HOST)
-            && let Ok(host) = way.to.host.as_str().parse()
+            && let Ok(host) = to.host.as_str().parse()
         {
             headers.insert(header::HOST, host);
         }
@@ -189,7 +213,7 @@ impl Conversations {
             id,
             client: way.client,
             user: way.user,
-            to: way.to,
+            to,
             method: parts.method,
             target,
             headers,
@@ -206,6 +230,16 @@ impl Conversations {
         *response.headers_mut() = headers;
         *response.extensions_mut() = head.extensions;
         Ok(response)
+    }
+
+    fn note_distrust(&self, way: &Way, e: &std::io::Error) {
+        if let Some(words) = distrust(e) {
+            let mut access = way.access(Uuid::now_v7());
+            access.verdict = "refuse";
+            access.error = Some("tls_protocol_error");
+            access.cause = Some(words.into());
+            self.access.write(access);
+        }
     }
 
     async fn refuse_first<S>(&self, stream: &mut S, way: &Way, refusal: &Refusal)

@@ -3,7 +3,7 @@
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri, Version, header};
 
-use crate::config::model::Destination;
+use crate::config::model::{Destination, Mode};
 use crate::config::names::{Endpoint, Host, HostName};
 
 /// Why a request is not one for this destination.
@@ -16,6 +16,7 @@ pub struct Misdirected(&'static str);
 /// # Errors
 /// Host is missing, doubled or of another host; the target is of another host or of no form that is passed on.
 pub fn check<B>(request: &Request<B>, to: &Destination) -> Result<Uri, Misdirected> {
+    let scheme = if to.mode == Mode::Http { "http" } else { "https" };
     check_framing(request.headers())?;
     check_host(request.headers(), request.version(), to)?;
     let target = request.uri();
@@ -23,7 +24,7 @@ pub fn check<B>(request: &Request<B>, to: &Destination) -> Result<Uri, Misdirect
         return Err(Misdirected("CONNECT inside a conversation"));
     }
     if let Some(authority) = target.authority()
-        && (target.scheme_str() != Some("https") || !names(authority.as_str(), to))
+        && (target.scheme_str() != Some(scheme) || !names(authority.as_str(), to))
     {
         return Err(Misdirected("the target is of another host"));
     }
@@ -35,11 +36,11 @@ pub fn check<B>(request: &Request<B>, to: &Destination) -> Result<Uri, Misdirect
     }
 }
 
-/// Whether `host` or `host:port` names the destination. No port means 443, as in a `Host` for https (RFC 9110
-/// §4.2.2).
+/// Whether `host` or `host:port` names the destination. No port means the scheme's own (RFC 9110 §4.2).
 pub fn names(authority: &str, to: &Destination) -> bool {
+    let port = if to.mode == Mode::Http { 80 } else { 443 };
     let endpoint = match authority.parse::<HostName>() {
-        Ok(name) => Endpoint { host: Host::Name(name), port: 443 },
+        Ok(name) => Endpoint { host: Host::Name(name), port },
         Err(_) => match authority.parse() {
             Ok(endpoint) => endpoint,
             Err(_) => return false,
@@ -78,7 +79,6 @@ fn check_host(headers: &HeaderMap, version: Version, to: &Destination) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::Mode;
 
     fn to() -> Destination {
         Destination {

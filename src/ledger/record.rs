@@ -46,6 +46,10 @@ pub enum Action {
     UnrecognisedRequest,
     #[serde(rename = "license.unrecognised.response")]
     UnrecognisedResponse,
+    #[serde(rename = "license.tunnel.open")]
+    TunnelOpen,
+    #[serde(rename = "license.tunnel.close")]
+    TunnelClose,
     #[serde(rename = "access.denied")]
     AccessDenied,
     #[serde(rename = "access.limited")]
@@ -268,6 +272,10 @@ pub struct Qlik {
     pub shape: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_sent: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_received: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
+use super::proxy_protocol;
 use super::sniff::Entrance;
 use crate::bounds;
 use crate::config::model::Listen;
@@ -25,14 +26,14 @@ pub struct Door {
     by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
     per_address: usize,
     allow_from: Vec<IpNet>,
+    balancers: Vec<IpNet>,
     /// Places for those who are told that there is no place.
-    turned_away: Arc<Semaphore>,
+    turned_away: Semaphore,
 }
 
-/// A connection's place; given back when it is dropped.
+/// A connection's place among those of its address; given back when it is dropped.
 #[derive(Debug)]
 struct Place {
-    _of_all: OwnedSemaphorePermit,
     by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
     address: IpAddr,
 }
@@ -45,7 +46,8 @@ impl Door {
             by_address: Arc::default(),
             per_address: listen.max_connections_per_address,
             allow_from: listen.allow_from.clone(),
-            turned_away: Arc::new(Semaphore::new(bounds::OVER_LIMIT_AT_ONCE)),
+            balancers: listen.proxy_protocol_from.clone(),
+            turned_away: Semaphore::new(bounds::OVER_LIMIT_AT_ONCE),
         }
     }
 
@@ -74,29 +76,51 @@ impl Door {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, entrance: &Arc<Entrance>) {
-        // An IPv4 client of an IPv6 socket is an IPv4 client.
-        let address = peer.ip().to_canonical();
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, entrance: &Arc<Entrance>) {
         // Small messages in both directions: waiting to fill a segment only adds latency. A socket that refuses is
         // one that is gone.
         let _ = stream.set_nodelay(true);
-        let entrance = entrance.clone();
+        // An IPv4 client of an IPv6 socket is an IPv4 client.
+        let peer = peer.ip().to_canonical();
+        let (door, entrance) = (self.clone(), entrance.clone());
         let tasks = entrance.conversations.tasks.clone();
-        let refusal = match self.place(address) {
-            Ok(place) => {
-                tasks.spawn(async move {
-                    entrance.serve(stream, address).await;
-                    drop(place);
-                });
-                return;
+        match self.all.clone().try_acquire_owned() {
+            Ok(of_all) => drop(tasks.spawn(door.welcome(stream, peer, of_all, entrance))),
+            Err(_) => {
+                let refusal =
+                    Refusal::new(Cause::Connections, "too many connections (listen.max_connections)");
+                tasks.spawn(async move { door.turn_away(stream, &refusal).await });
             }
-            Err(refusal) => refusal,
-        };
-        if let Ok(place) = self.turned_away.clone().try_acquire_owned() {
-            tasks.spawn(async move {
-                turn_away(stream, &refusal).await;
+        }
+    }
+
+    async fn welcome(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        peer: IpAddr,
+        of_all: OwnedSemaphorePermit,
+        entrance: Arc<Entrance>,
+    ) {
+        let mut client = peer;
+        if self.balancers.iter().any(|network| network.contains(&peer)) {
+            let told = timeout(bounds::FIRST_BYTE, proxy_protocol::read(&mut stream)).await;
+            match told {
+                Ok(Ok(told)) => client = told.unwrap_or(peer),
+                Ok(Err(e)) => {
+                    return tracing::warn!("{peer} is a load balancer (listen.proxy_protocol_from): {e}");
+                }
+                Err(_) => return,
+            }
+        }
+        match self.place(client) {
+            Ok(place) => {
+                entrance.serve(stream, client).await;
                 drop(place);
-            });
+            }
+            Err(refusal) => {
+                drop(of_all);
+                self.turn_away(stream, &refusal).await;
+            }
         }
     }
 
@@ -107,9 +131,6 @@ impl Door {
                 &format!("{address} may not connect (listen.allow_from)"),
             ));
         }
-        let Ok(of_all) = self.all.clone().try_acquire_owned() else {
-            return Err(Refusal::new(Cause::Connections, "too many connections (listen.max_connections)"));
-        };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.entry(address).or_default();
         if *count >= self.per_address {
@@ -117,7 +138,18 @@ impl Door {
             return Err(Refusal::new(Cause::Connections, &words));
         }
         *count += 1;
-        Ok(Place { _of_all: of_all, by_address: self.by_address.clone(), address })
+        Ok(Place { by_address: self.by_address.clone(), address })
+    }
+
+    /// A client that speaks HTTP is told why, as long as there are not too many to be told; one that speaks TLS can't
+    /// be told anything cheaper than a handshake.
+    async fn turn_away(&self, stream: TcpStream, refusal: &Refusal) {
+        let Ok(_place) = self.turned_away.try_acquire() else { return };
+        let mut stream = Rewound::new(bytes::Bytes::new(), stream);
+        if let First::Byte(b'A'..=b'Z') = stream.first_byte(Instant::now() + bounds::OVER_LIMIT).await {
+            let bytes = refusal.to_bytes(refusal.on_connect(), Uuid::now_v7());
+            let _ = timeout(bounds::OVER_LIMIT, last_word(&mut stream, &bytes)).await;
+        }
     }
 }
 
@@ -147,15 +179,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(bounds::BACKLOG)?;
     TcpListener::from_std(socket.into())
-}
-
-/// A client that speaks HTTP is told why; one that speaks TLS can't be told anything cheaper than a handshake.
-async fn turn_away(stream: TcpStream, refusal: &Refusal) {
-    let mut stream = Rewound::new(bytes::Bytes::new(), stream);
-    if let First::Byte(b'A'..=b'Z') = stream.first_byte(Instant::now() + bounds::OVER_LIMIT).await {
-        let bytes = refusal.to_bytes(refusal.on_connect(), Uuid::now_v7());
-        let _ = timeout(bounds::OVER_LIMIT, last_word(&mut stream, &bytes)).await;
-    }
 }
 
 /// Errors of one connection that was over before it was accepted (accept(2)).

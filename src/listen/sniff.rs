@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
-use crate::http::serve::{Conversations, Way};
+use crate::http::serve::{Conversations, To, Way};
 use crate::observe::access::Access;
-use crate::stream::{Client, First, Rewound, Stream, last_word};
+use crate::stream::{AnyStream, First, Rewound, Stream, last_word};
 use crate::tls::faces::Faces;
 use crate::tls::handshake::{TLS, handshake};
 use crate::tunnel::connect::Proxy;
@@ -29,7 +29,7 @@ pub struct Entrance {
 impl Entrance {
     /// Serves a connection to its end.
     pub async fn serve(&self, stream: impl Stream + 'static, client: IpAddr) {
-        let mut stream = Rewound::new(bytes::Bytes::new(), Client::new(stream));
+        let mut stream = Rewound::new(bytes::Bytes::new(), AnyStream::new(stream));
         let deadline = Instant::now() + bounds::FIRST_BYTE;
         let first = tokio::select! {
             first = stream.first_byte(deadline) => first,
@@ -39,7 +39,7 @@ impl Entrance {
             First::Closed => {}
             First::Byte(TLS) => self.tls(stream, client).await,
             First::Byte(b'A'..=b'Z' | b'a'..=b'z') => {
-                self.proxy.serve(Client::new(stream), client, "connect", None).await;
+                self.proxy.serve(AnyStream::new(stream), client, "connect", None).await;
             }
             First::Byte(_) => {
                 let refusal =
@@ -53,7 +53,7 @@ impl Entrance {
         }
     }
 
-    async fn tls(&self, stream: Rewound<Client>, client: IpAddr) {
+    async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr) {
         let choose = |sni: Option<&str>| self.faces.choose(sni);
         let (stream, sni) = match handshake(stream, choose).await {
             Ok(accepted) => accepted,
@@ -64,14 +64,21 @@ impl Entrance {
             direct.and_then(|name| self.conversations.exchange.policy.destinations.terminated(&name));
         match direct {
             Some(to) => {
-                let way = Way { client, mode: "direct", sni, authority: None, user: None, to: to.clone() };
+                let way = Way {
+                    client,
+                    mode: "direct",
+                    sni,
+                    authority: None,
+                    user: None,
+                    to: To::Host(to.clone()),
+                };
                 self.conversations.clone().serve(stream, way).await;
             }
-            None => self.proxy.serve(Client::new(stream), client, "tls", sni).await,
+            None => self.proxy.serve(AnyStream::new(stream), client, "tls", sni).await,
         }
     }
 
-    async fn refuse(&self, mut stream: Rewound<Client>, client: IpAddr, refusal: &Refusal) {
+    async fn refuse(&self, mut stream: Rewound<AnyStream>, client: IpAddr, refusal: &Refusal) {
         let mut access = Access::new(Uuid::now_v7(), client, "none");
         refusal.note(&mut access, refusal.on_connect());
         let bytes = refusal.to_bytes(refusal.on_connect(), access.id);

@@ -19,6 +19,13 @@ impl Destinations {
         self.0.iter().find(|listed| listed.host == *name && listed.port == endpoint.port)
     }
 
+    /// The entry of mode `http` for the authority of an absolute-form target, whose port is 80 unless it says
+    /// otherwise (RFC 9110 §4.2.1).
+    pub fn plain(&self, authority: &str) -> Option<&Destination> {
+        let endpoint = authority.parse().or_else(|_| format!("{authority}:80").parse()).ok()?;
+        self.find(&endpoint).filter(|listed| listed.mode == Mode::Http)
+    }
+
     /// The terminated host of this name, for direct TLS, which names no port.
     pub fn terminated(&self, name: &HostName) -> Option<&Destination> {
         self.0.iter().find(|listed| listed.mode == Mode::Terminate && listed.host == *name)

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -13,10 +15,41 @@ use uuid::Uuid;
 use super::{Alert, distrust};
 use crate::bounds;
 use crate::observe::access::Access;
-use crate::stream::{Client, Rewound, last_word};
+use crate::stream::{AnyStream, Rewound, last_word};
 
 /// The first byte of a TLS record that holds a handshake (RFC 8446 §5.1).
 pub const TLS: u8 = 0x16;
+
+/// Reads a ClientHello without taking it: the name in it, with all its bytes put back.
+///
+/// # Errors
+/// What comes is no ClientHello, or not whole in time.
+pub async fn read_hello(stream: &mut Rewound<AnyStream>) -> Result<Option<String>, Failed> {
+    let failed = |why: String| Failed { sni: None, why };
+    let deadline = Instant::now() + bounds::HANDSHAKE;
+    let mut acceptor = Acceptor::default();
+    let mut bytes = BytesMut::new();
+    loop {
+        let known = bytes.len();
+        match timeout_at(deadline, stream.read_buf(&mut bytes)).await {
+            Ok(Ok(read)) if read > 0 && bytes.len() <= bounds::HEAD_BYTES => {}
+            _ => return Err(failed("the ClientHello was not whole in time".into())),
+        }
+        let mut fresh = &bytes[known..];
+        while !fresh.is_empty() {
+            acceptor
+                .read_tls(&mut fresh)
+                .map_err(|e| failed(format!("the ClientHello can't be read: {e}")))?;
+            if let Some(accepted) =
+                acceptor.accept().map_err(|(e, _)| failed(format!("the ClientHello can't be read: {e}")))?
+            {
+                let sni = accepted.client_hello().server_name().map(str::to_owned);
+                stream.put_back(bytes.freeze());
+                return Ok(sni);
+            }
+        }
+    }
+}
 
 /// Why a handshake came to nothing.
 #[derive(Debug)]
@@ -44,9 +77,9 @@ impl Failed {
 /// # Errors
 /// There is no TLS with this client, and why.
 pub async fn handshake(
-    stream: Rewound<Client>,
+    stream: Rewound<AnyStream>,
     choose: impl FnOnce(Option<&str>) -> Option<Arc<ServerConfig>>,
-) -> Result<(TlsStream<Rewound<Client>>, Option<String>), Failed> {
+) -> Result<(TlsStream<Rewound<AnyStream>>, Option<String>), Failed> {
     let deadline = Instant::now() + bounds::HANDSHAKE;
     let failed = |sni: Option<String>, why: String| Failed { sni, why };
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);

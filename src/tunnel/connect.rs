@@ -1,25 +1,28 @@
-//! The proxy face: a `CONNECT` judged, answered, and led to its conversation.
+//! The proxy face: a `CONNECT` judged, answered, and led to its conversation or its tunnel.
 //!
-//! Nothing is resolved or dialled here. The authority decides; `Host` can only contradict it.
+//! The authority decides; `Host` can only contradict it. In `terminate` nothing is resolved or dialled here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
+use arc_swap::ArcSwap;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
+use super::copy::{Buffers, Copied, copy};
 use crate::bounds;
-use crate::config::model::{Destination, Mode};
+use crate::config::model::{Credentials, Destination, Mode};
 use crate::config::names::{Endpoint, Host};
 use crate::http::head::{Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
-use crate::http::serve::{Conversations, Way};
+use crate::http::serve::{Conversations, To, Way};
 use crate::ledger::record::{Action, Record};
 use crate::observe::access::Access;
-use crate::stream::{Client, First, Rewound, last_word};
+use crate::policy::users::{Checked, Users};
+use crate::stream::{AnyStream, First, Rewound, last_word};
 use crate::tls::faces::Faces;
-use crate::tls::handshake::{TLS, handshake};
+use crate::tls::handshake::{TLS, handshake, read_hello};
 use crate::tls::{Alert, distrust};
 
 /// The reply that opens a tunnel; it carries no length (RFC 9110 §9.3.6).
@@ -32,77 +35,100 @@ pub struct Proxy {
     pub conversations: Arc<Conversations>,
     /// The certificates.
     pub faces: Arc<Faces>,
+    /// What is made of credentials.
+    pub credentials: Credentials,
+    /// Who they may be of.
+    pub users: ArcSwap<Users>,
+    /// What tunnels copy with.
+    pub buffers: Buffers,
+}
+
+/// Where a request on the proxy face leads.
+enum Step {
+    /// A `CONNECT` whose TLS ends here.
+    Terminate(Destination),
+    /// A `CONNECT` whose bytes are copied.
+    Tunnel(Destination),
+    /// Requests in absolute form, for the legacy hosts.
+    Absolute,
 }
 
 impl Proxy {
     /// Serves a client that speaks HTTP to the port.
-    pub async fn serve(&self, mut stream: Client, client: IpAddr, mode: &'static str, sni: Option<String>) {
-        let first = tokio::select! {
-            first = Head::read(&mut stream, Instant::now() + bounds::FIRST_BYTE) => first,
-            () = self.conversations.stop.cancelled() => return,
-        };
-        let mut access = Access::new(Uuid::now_v7(), client, mode);
-        access.sni = sni;
-        let head = match first {
-            Ok(head) => head,
-            Err(HeadError::Closed) => return,
-            Err(HeadError::Io(e)) => {
-                if let Some(words) = distrust(&e) {
-                    access.verdict = "refuse";
-                    access.error = Some("tls_protocol_error");
-                    access.cause = Some(words.into());
-                    self.conversations.access.write(access);
+    pub async fn serve(&self, stream: AnyStream, client: IpAddr, mode: &'static str, sni: Option<String>) {
+        let mut stream = Rewound::new(bytes::Bytes::new(), stream);
+        for _ in 0..bounds::CHALLENGES {
+            let first = tokio::select! {
+                first = Head::read(&mut stream, Instant::now() + bounds::FIRST_BYTE) => first,
+                () = self.conversations.stop.cancelled() => return,
+            };
+            let mut access = Access::new(Uuid::now_v7(), client, mode);
+            access.sni.clone_from(&sni);
+            let head = match first {
+                Ok(head) => head,
+                Err(HeadError::Closed) => return,
+                Err(HeadError::Io(e)) => return self.note_distrust(access, &e),
+                Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
+            };
+            access.method = Some(head.method.clone());
+            access.authority = Some(head.target.clone());
+            let (step, user) = match self.judge(&head, client).await {
+                Ok(judged) => judged,
+                // Kept open, so that a client that waits for the challenge can answer it.
+                Err(refusal) if refusal.cause == Cause::Credentials => {
+                    stream.put_back(head.bytes.slice(head.end..));
+                    if self.challenge(&mut stream, access, &refusal).await { continue } else { return }
                 }
-                return;
-            }
-            Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
-        };
-        access.method = Some(head.method.clone());
-        access.authority = Some(head.target.clone());
-        let to = match self.judge(&head) {
-            Ok(to) => to,
-            Err(refusal) => {
-                if refusal.cause == Cause::DestinationNotListed {
-                    let mut record = Record::new(Action::AccessDenied, access.id);
-                    record.reason = refusal.sentence.clone();
-                    self.conversations.exchange.refusals.note(record, client);
+                Err(refusal) => {
+                    if refusal.cause == Cause::DestinationNotListed {
+                        let mut record = Record::new(Action::AccessDenied, access.id);
+                        record.reason = refusal.sentence.clone();
+                        self.conversations.exchange.refusals.note(record, client);
+                    }
+                    return self.refuse(stream, access, &refusal).await;
                 }
-                return self.refuse(stream, access, &refusal).await;
-            }
-        };
-        match timeout(bounds::STALL, stream.write_all(ESTABLISHED)).await {
-            Ok(Ok(())) => {}
-            _ => return,
+            };
+            return match step {
+                Step::Terminate(to) => {
+                    stream.put_back(head.bytes.slice(head.end..));
+                    self.terminate(stream, access, to, user).await;
+                }
+                Step::Tunnel(to) => {
+                    stream.put_back(head.bytes.slice(head.end..));
+                    self.tunnel(stream, access, to, user).await;
+                }
+                Step::Absolute => {
+                    stream.put_back(head.bytes);
+                    let way = Way { client, mode: "absolute", sni, authority: None, user, to: To::ByTarget };
+                    self.conversations.clone().serve(stream, way).await;
+                }
+            };
         }
-        let early = head.bytes.slice(head.end..);
-        self.terminate(Rewound::new(early, stream), access, to).await;
     }
 
-    /// May this tunnel be opened, and to where?
-    fn judge(&self, head: &Head) -> Result<Destination, Refusal> {
+    /// May this be asked, by whom, and where does it lead?
+    async fn judge(&self, head: &Head, client: IpAddr) -> Result<(Step, Option<String>), Refusal> {
         if self.conversations.stop.is_cancelled() {
             return Err(Refusal::new(Cause::Draining, "the relay is stopping"));
         }
-        if head.method != "CONNECT" {
-            return Err(match head.target.split_once("://") {
-                Some((_, rest)) => {
-                    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-                    let host = host.rsplit('@').next().unwrap_or_default();
-                    Refusal::new(
-                        Cause::DestinationNotListed,
-                        &format!("{host} is not a listed host for plain http"),
-                    )
-                }
-                None => {
-                    Refusal::new(Cause::Misdirected, "this port is a proxy; set it as the product's proxy")
-                }
-            });
-        }
+        let step =
+            if head.method == "CONNECT" { self.judge_connect(head)? } else { self.judge_absolute(head)? };
+        let user = self.user(head, client).await?;
+        let step = match step {
+            Step::Terminate(to)
+                if self.conversations.exchange.policy.wants_tunnel(user.as_deref(), client) =>
+            {
+                Step::Tunnel(to)
+            }
+            step => step,
+        };
+        Ok((step, user))
+    }
+
+    fn judge_connect(&self, head: &Head) -> Result<Step, Refusal> {
         let authority: Endpoint = head.target.parse().map_err(|e| {
-            Refusal::new(
-                Cause::Malformed,
-                &format!("the authority of CONNECT is not host:port, because it {e}"),
-            )
+            let words = format!("the authority of CONNECT is not host:port, because it {e}");
+            Refusal::new(Cause::Malformed, &words)
         })?;
         if let Some(host) = head.values("host").next()
             && !agrees(host, &authority)
@@ -115,16 +141,64 @@ impl Proxy {
             return Err(Refusal::new(Cause::Malformed, "CONNECT has no body"));
         }
         match self.conversations.exchange.policy.destinations.find(&authority) {
-            Some(to) if to.mode == Mode::Terminate => Ok(to.clone()),
-            _ => Err(Refusal::new(
-                Cause::DestinationNotListed,
-                &format!("{authority} is not in the list of destinations"),
-            )),
+            Some(to) if to.mode == Mode::Terminate => Ok(Step::Terminate(to.clone())),
+            Some(to) if to.mode == Mode::Tunnel => Ok(Step::Tunnel(to.clone())),
+            _ => {
+                let words = format!("{authority} is not in the list of destinations");
+                Err(Refusal::new(Cause::DestinationNotListed, &words))
+            }
+        }
+    }
+
+    /// Absolute form is for hosts of mode `http` alone; each request of the conversation is looked up again.
+    fn judge_absolute(&self, head: &Head) -> Result<Step, Refusal> {
+        let Some((scheme, rest)) = head.target.split_once("://") else {
+            return Err(Refusal::new(
+                Cause::Misdirected,
+                "this port is a proxy; set it as the product's proxy",
+            ));
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let plain = scheme.eq_ignore_ascii_case("http");
+        let listed = self.conversations.exchange.policy.destinations.plain(authority);
+        if plain && listed.is_some() {
+            return Ok(Step::Absolute);
+        }
+        // What stands before an @ may be a password.
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let words = format!("{host} is not a listed host for plain http");
+        Err(Refusal::new(Cause::DestinationNotListed, &words))
+    }
+
+    /// The Basic user, where credentials are looked at and right.
+    async fn user(&self, head: &Head, client: IpAddr) -> Result<Option<String>, Refusal> {
+        let sent: Vec<&[u8]> = head.values("proxy-authorization").collect();
+        match (self.credentials, sent.as_slice()) {
+            (Credentials::Off, _) | (Credentials::Optional, []) => Ok(None),
+            (_, [header]) => match self.users.load().check(header, client).await {
+                Checked::User(user) => Ok(Some(user)),
+                Checked::Wrong => Err(Refusal::new(Cause::Credentials, "user name or password is wrong")),
+                Checked::TooMany(wait) => {
+                    let words = "too many wrong credentials of this address";
+                    Err(Refusal::new(Cause::RateLimited, words).after(wait))
+                }
+            },
+            (_, []) => Err(Refusal::new(Cause::Credentials, "this relay demands a user name and password")),
+            (_, _) => Err(Refusal::new(Cause::Malformed, "more than one Proxy-Authorization")),
         }
     }
 
     /// TLS inside the tunnel, whose name must be the authority's; then its conversation.
-    async fn terminate(&self, mut stream: Rewound<Client>, access: Access, to: Destination) {
+    async fn terminate(
+        &self,
+        mut stream: Rewound<AnyStream>,
+        access: Access,
+        to: Destination,
+        user: Option<String>,
+    ) {
+        if !establish(&mut stream).await {
+            return;
+        }
         let first = tokio::select! {
             first = stream.first_byte(Instant::now() + bounds::FIRST_BYTE) => first,
             () = self.conversations.stop.cancelled() => return,
@@ -139,25 +213,84 @@ impl Proxy {
                 return self.refuse(stream, access, &refusal).await;
             }
         }
-        let choose = |sni: Option<&str>| {
-            let agrees = sni.is_none_or(|name| name.parse().is_ok_and(|name| to.host == name));
-            agrees.then(|| self.faces.of_host(&to.host)).flatten()
-        };
+        let choose = |sni: Option<&str>| named(sni, &to).then(|| self.faces.of_host(&to.host)).flatten();
         match handshake(stream, choose).await {
             Ok((stream, sni)) => {
                 let Access { client, mode, authority, .. } = access;
-                let way = Way { client, mode, sni, authority, user: None, to };
+                let way = Way { client, mode, sni, authority, user, to: To::Host(to) };
                 self.conversations.clone().serve(stream, way).await;
             }
             Err(failed) => {
-                self.conversations.access.write(failed.access(access.client, access.mode, access.authority));
+                let line = failed.access(access.client, access.mode, access.authority);
+                self.conversations.access.write(line);
             }
         }
     }
 
+    /// Bytes copied, unread but for the name in the ClientHello, which must be the authority's.
+    async fn tunnel(
+        &self,
+        mut stream: Rewound<AnyStream>,
+        mut access: Access,
+        to: Destination,
+        user: Option<String>,
+    ) {
+        let exchange = &self.conversations.exchange;
+        let (opened, passage) = match exchange.open_tunnel(&to, user.as_deref(), &mut access).await {
+            Ok(opened) => opened,
+            Err(fault) => return self.refuse(stream, access, &Refusal::from(&fault)).await,
+        };
+        let mut copied = Copied { sent: 0, received: 0, ended_by: "client" };
+        if establish(&mut stream).await {
+            access.status = Some(200);
+            access.made_by = Some("relay");
+            match read_hello(&mut stream).await {
+                Ok(sni) if named(sni.as_deref(), &to) => {
+                    access.sni = sni;
+                    let client = AnyStream::new(stream);
+                    copied = copy(client, opened.stream, &self.buffers, &self.conversations.stop).await;
+                }
+                wrong => {
+                    let alert = if wrong.is_ok() { Alert::UnrecognizedName } else { Alert::HandshakeFailure };
+                    access.error = Some("tls_protocol_error");
+                    access.cause = Some("inside the tunnel there was no TLS to this host".into());
+                    last_word(&mut stream, &alert.to_bytes()).await;
+                }
+            }
+        }
+        access.bytes_in = copied.sent;
+        access.bytes_out = copied.received;
+        access.reason = Some(format!("ended by {}", copied.ended_by));
+        exchange.close_tunnel(passage, copied.sent, copied.received, copied.ended_by).await;
+        self.conversations.access.write(access);
+    }
+
+    fn note_distrust(&self, mut access: Access, e: &std::io::Error) {
+        if let Some(words) = distrust(e) {
+            access.verdict = "refuse";
+            access.error = Some("tls_protocol_error");
+            access.cause = Some(words.into());
+            self.conversations.access.write(access);
+        }
+    }
+
+    /// A 407 after which the connection stays; `false` where it is gone.
+    async fn challenge(
+        &self,
+        stream: &mut Rewound<AnyStream>,
+        mut access: Access,
+        refusal: &Refusal,
+    ) -> bool {
+        let status = refusal.on_connect();
+        refusal.note(&mut access, status);
+        let bytes = refusal.to_kept_bytes(status, access.id);
+        self.conversations.access.write(access);
+        matches!(timeout(bounds::STALL, stream.write_all(&bytes)).await, Ok(Ok(())))
+    }
+
     async fn refuse<S>(&self, mut stream: S, mut access: Access, refusal: &Refusal)
     where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
     {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
@@ -165,6 +298,15 @@ impl Proxy {
         self.conversations.access.write(access);
         last_word(&mut stream, &bytes).await;
     }
+}
+
+async fn establish(stream: &mut Rewound<AnyStream>) -> bool {
+    matches!(timeout(bounds::STALL, stream.write_all(ESTABLISHED)).await, Ok(Ok(())))
+}
+
+/// A ClientHello may leave the name out; it may not name another host.
+fn named(sni: Option<&str>, to: &Destination) -> bool {
+    sni.is_none_or(|name| name.parse().is_ok_and(|name| to.host == name))
 }
 
 /// A `Host` may leave the port out; it may not name another host or port.

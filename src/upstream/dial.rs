@@ -1,14 +1,19 @@
-//! From a destination to a TLS stream: resolve, check, race, verify. The address that is dialled is the one that was
-//! checked.
+//! From a destination to a stream: resolve, check, race, or ask the parent proxy; then TLS, verified.
+//!
+//! The address that is dialled is the one that was checked. Through a parent nothing is resolved here, and the parent's
+//! own address is the administrator's word.
 
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::ClientConfig;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -17,32 +22,67 @@ use tokio_rustls::client::TlsStream;
 
 use super::UpstreamError;
 use super::address::forbidden;
+use super::parent::{self, ParentCredentials};
 use crate::bounds;
-use crate::config::model::Destination;
+use crate::config::model::{Destination, ParentProxy, Upstream};
 use crate::config::names::{Endpoint, Host};
+use crate::stream::AnyStream;
 
 /// Dials destinations.
 #[derive(Debug)]
 pub struct Dialer {
     tls: Arc<ClientConfig>,
+    parent: Option<(ParentProxy, Option<ParentCredentials>)>,
     connect_timeout: Duration,
     /// The addresses this relay listens on, known once they are bound.
     own: OnceLock<Vec<SocketAddr>>,
 }
 
-/// A stream to the back end, verified, and how it came about.
+/// A stream towards a destination, without TLS of ours.
+#[derive(Debug)]
+pub struct Opened {
+    /// The stream.
+    pub stream: AnyStream,
+    /// The address it leads to: the destination's, or the parent's.
+    pub address: SocketAddr,
+}
+
+/// A verified TLS stream to a destination.
 #[derive(Debug)]
 pub struct Dialled {
     /// The stream.
-    pub stream: TlsStream<TcpStream>,
-    /// The address it leads to.
+    pub stream: TlsStream<AnyStream>,
+    /// As in [`Opened`].
     pub address: SocketAddr,
+    /// Whether the back end asked for a certificate of ours, which it didn't get.
+    pub asked: Asked,
+}
+
+/// Whether the other side asked for a client certificate.
+#[derive(Clone, Debug, Default)]
+pub struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    /// It did.
+    pub fn for_a_certificate(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Dialer {
     /// A dialler that believes whom this TLS configuration believes.
-    pub fn new(tls: Arc<ClientConfig>, connect_timeout: Duration) -> Self {
-        Self { tls, connect_timeout, own: OnceLock::new() }
+    ///
+    /// # Errors
+    /// The parent's credentials can't be read.
+    pub fn new(tls: Arc<ClientConfig>, upstream: &Upstream) -> io::Result<Self> {
+        let parent = match &upstream.parent_proxy {
+            Some(proxy) => {
+                let credentials = proxy.credentials.as_deref().map(ParentCredentials::load).transpose()?;
+                Some((proxy.clone(), credentials))
+            }
+            None => None,
+        };
+        Ok(Self { tls, parent, connect_timeout: upstream.connect_timeout, own: OnceLock::new() })
     }
 
     /// Tells where this relay listens, so that it never dials itself.
@@ -54,47 +94,69 @@ impl Dialer {
     /// A verified TLS stream to a destination.
     ///
     /// # Errors
-    /// No address is allowed, none answers in time, or its certificate is not believed.
+    /// No address is allowed, none answers in time, the parent refuses, or the certificate is not believed.
     pub async fn dial(&self, to: &Destination) -> Result<Dialled, UpstreamError> {
+        let Opened { stream, address } = self.open(to).await?;
         let host = to.host.to_string();
-        let late = |_| UpstreamError::ConnectTimeout { host: host.clone(), after: self.connect_timeout };
-        let addresses = timeout(self.connect_timeout, self.resolve(to)).await.map_err(late)??;
-        let racing = race(addresses);
-        let (stream, address) = timeout(self.connect_timeout, racing)
-            .await
-            .map_err(late)?
-            .map_err(|cause| UpstreamError::Connect { host: host.clone(), cause })?;
-        let name = ServerName::try_from(host.clone())
-            .map_err(|e| UpstreamError::Dns { host: host.clone(), cause: io::Error::other(e) })?;
-        let handshake = TlsConnector::from(self.tls.clone()).connect(name, stream);
-        match timeout(self.connect_timeout, handshake).await.map_err(late)? {
-            Ok(stream) => Ok(Dialled { stream, address }),
-            Err(cause) => Err(tls_error(host, cause)),
+        let (stream, asked) = self.secure(stream, &Host::Name(to.host.clone()), &host).await?;
+        Ok(Dialled { stream, address, asked })
+    }
+
+    /// A stream to a destination, directly or through the parent.
+    ///
+    /// # Errors
+    /// As [`Self::dial`], but for certificates of the destination.
+    pub async fn open(&self, to: &Destination) -> Result<Opened, UpstreamError> {
+        let host = to.host.to_string();
+        let endpoint = match &to.connect_to {
+            Some(endpoint) => endpoint.clone(),
+            None => Endpoint { host: Host::Name(to.host.clone()), port: to.port },
+        };
+        let Some((proxy, credentials)) = &self.parent else {
+            let found = self.in_time(&host, self.resolve(&endpoint)).await??;
+            let allowed = self.allowed(to, &endpoint, found)?;
+            let (stream, address) = self.connect(&host, allowed).await?;
+            return Ok(Opened { stream: AnyStream::new(stream), address });
+        };
+        let name = proxy.endpoint.to_string();
+        let found = self.in_time(&name, self.resolve(&proxy.endpoint)).await??;
+        let (stream, address) = self.connect(&name, found).await?;
+        let stream = if proxy.tls {
+            AnyStream::new(self.secure(AnyStream::new(stream), &proxy.endpoint.host, &name).await?.0)
+        } else {
+            AnyStream::new(stream)
+        };
+        let tunnel = self.in_time(&name, parent::connect(stream, &endpoint, credentials.as_ref())).await?;
+        let tunnel = tunnel.map_err(|cause| UpstreamError::Parent { proxy: name, cause })?;
+        Ok(Opened { stream: AnyStream::new(tunnel), address })
+    }
+
+    async fn in_time<T>(&self, host: &str, what: impl Future<Output = T>) -> Result<T, UpstreamError> {
+        let after = self.connect_timeout;
+        let late = |_| UpstreamError::ConnectTimeout { host: host.to_owned(), after };
+        timeout(after, what).await.map_err(late)
+    }
+
+    async fn resolve(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, UpstreamError> {
+        match &endpoint.host {
+            Host::Address(address) => Ok(vec![SocketAddr::new(*address, endpoint.port)]),
+            Host::Name(name) => {
+                let found = tokio::net::lookup_host((name.as_str(), endpoint.port)).await;
+                let dns = |cause| UpstreamError::Dns { host: name.to_string(), cause };
+                Ok(found.map_err(dns)?.collect())
+            }
         }
     }
 
-    /// The addresses of a destination that may be dialled. `connect_to` is the administrator's own word and is not
-    /// judged, except for leading back here.
-    async fn resolve(&self, to: &Destination) -> Result<Vec<SocketAddr>, UpstreamError> {
-        let named;
-        let endpoint = match &to.connect_to {
-            Some(endpoint) => endpoint,
-            None => {
-                named = Endpoint { host: Host::Name(to.host.clone()), port: to.port };
-                &named
-            }
-        };
-        let host = || endpoint.host.to_string();
-        let found = match &endpoint.host {
-            Host::Address(address) => vec![SocketAddr::new(*address, endpoint.port)],
-            Host::Name(name) => {
-                let dns = |cause| UpstreamError::Dns { host: host(), cause };
-                tokio::net::lookup_host((name.as_str(), endpoint.port)).await.map_err(dns)?.collect()
-            }
-        };
-        if let Some(first) = found.first()
-            && self.is_own(*first)
-        {
+    /// The addresses that may be dialled. `connect_to` is the administrator's own word and is not judged, except for
+    /// leading back here.
+    fn allowed(
+        &self,
+        to: &Destination,
+        endpoint: &Endpoint,
+        found: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, UpstreamError> {
+        if found.first().is_some_and(|first| self.is_own(*first)) {
             return Err(UpstreamError::Loop { host: to.host.to_string() });
         }
         if to.connect_to.is_some() {
@@ -104,7 +166,7 @@ impl Dialer {
             found.iter().filter(|a| forbidden(a.ip()).is_none()).copied().collect();
         match found.first().and_then(|first| Some((first.ip(), forbidden(first.ip())?))) {
             Some((address, why)) if allowed.is_empty() => {
-                Err(UpstreamError::Prohibited { host: host(), address, why })
+                Err(UpstreamError::Prohibited { host: endpoint.host.to_string(), address, why })
             }
             _ => Ok(allowed),
         }
@@ -116,6 +178,48 @@ impl Dialer {
             let everywhere = own.ip().is_unspecified() && is_local(address.ip());
             own.port() == address.port() && (everywhere || own.ip() == address.ip())
         })
+    }
+
+    async fn connect(
+        &self,
+        host: &str,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<(TcpStream, SocketAddr), UpstreamError> {
+        let connected = self.in_time(host, race(addresses)).await?;
+        connected.map_err(|cause| UpstreamError::Connect { host: host.to_owned(), cause })
+    }
+
+    async fn secure(
+        &self,
+        stream: AnyStream,
+        name: &Host,
+        host: &str,
+    ) -> Result<(TlsStream<AnyStream>, Asked), UpstreamError> {
+        let name = match name {
+            Host::Address(address) => ServerName::from(*address),
+            Host::Name(name) => ServerName::try_from(name.to_string())
+                .map_err(|e| UpstreamError::Tls { host: host.to_owned(), cause: io::Error::other(e) })?,
+        };
+        let asked = Asked::default();
+        let mut config = ClientConfig::clone(&self.tls);
+        config.client_auth_cert_resolver = Arc::new(asked.clone());
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        match self.in_time(host, handshake).await? {
+            Ok(stream) => Ok((stream, asked)),
+            Err(cause) => Err(tls_error(host, cause, &asked)),
+        }
+    }
+}
+
+/// We have no certificate to show; that we were asked for one explains what comes after.
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 
@@ -159,11 +263,14 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)>
     }
 }
 
-fn tls_error(host: String, cause: io::Error) -> UpstreamError {
-    let inner = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
+fn tls_error(host: &str, cause: io::Error, asked: &Asked) -> UpstreamError {
+    let host = host.to_owned();
+    match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
             UpstreamError::Certificate { host, cause: fault.clone() }
+        }
+        Some(rustls::Error::AlertReceived(_)) if asked.for_a_certificate() => {
+            UpstreamError::WantsCertificate { host }
         }
         _ => UpstreamError::Tls { host, cause },
     }

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
+use super::dial::Asked;
 use crate::bounds;
 use crate::config::model::Destination;
 
@@ -23,6 +24,8 @@ pub struct Connection {
     pub address: SocketAddr,
     /// When it was made.
     pub born: Instant,
+    /// Whether the back end asked for a certificate of ours.
+    pub asked: Asked,
 }
 
 /// The kept connections of all destinations.

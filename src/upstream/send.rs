@@ -16,10 +16,11 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::UpstreamError;
-use super::dial::Dialer;
+use super::dial::{Asked, Dialer};
 use super::pool::{Connection, Pool};
 use crate::bounds;
-use crate::config::model::{Destination, Upstream};
+use crate::config::model::{Destination, Mode, Upstream};
+use crate::stream::AnyStream;
 
 /// Sends requests to the back end.
 #[derive(Debug)]
@@ -106,11 +107,17 @@ impl Sender {
 
     async fn connect(&self, to: &Destination) -> Result<Connection, SendError> {
         let unsent = |error| SendError { error, sent: false, address: None };
-        let dialled = self.dialer.dial(to).await.map_err(unsent)?;
+        let (stream, address, asked) = if to.mode == Mode::Http {
+            let opened = self.dialer.open(to).await.map_err(unsent)?;
+            (opened.stream, opened.address, Asked::default())
+        } else {
+            let dialled = self.dialer.dial(to).await.map_err(unsent)?;
+            (AnyStream::new(dialled.stream), dialled.address, dialled.asked)
+        };
         let handshake = http1::Builder::new()
             .preserve_header_case(true)
             .max_buf_size(bounds::REPLY_HEAD_BYTES)
-            .handshake(TokioIo::new(dialled.stream))
+            .handshake(TokioIo::new(stream))
             .await;
         let (sender, connection) = handshake
             .map_err(|cause| unsent(UpstreamError::Incomplete { host: to.host.to_string(), cause }))?;
@@ -120,7 +127,7 @@ impl Sender {
                 tracing::debug!("a connection to the back end ended: {}", super::whole_cause(&e));
             }
         });
-        Ok(Connection { sender, address: dialled.address, born: Instant::now() })
+        Ok(Connection { sender, address, born: Instant::now(), asked })
     }
 
     async fn read(
@@ -165,6 +172,11 @@ impl Sender {
 }
 
 fn incomplete(to: &Destination, connection: &Connection, cause: hyper::Error, sent: bool) -> SendError {
-    let error = UpstreamError::Incomplete { host: to.host.to_string(), cause };
+    let host = to.host.to_string();
+    // With TLS 1.3 the demand is only known once the first reply doesn't come.
+    let error = match connection.asked.for_a_certificate() {
+        true => UpstreamError::WantsCertificate { host },
+        false => UpstreamError::Incomplete { host, cause },
+    };
     SendError { error, sent, address: Some(connection.address) }
 }

@@ -1,0 +1,91 @@
+//! A tunnel as an exchange: its bytes aren't read, so who asks is decided by user or address, and what the log says is
+//! that something passed, how much, and that nobody here knows what.
+
+use std::net::IpAddr;
+
+use uuid::Uuid;
+
+use super::{Exchange, Fault};
+use crate::config::model::Destination;
+use crate::ledger::record::{Action, Direction, Outcome, Record};
+use crate::observe::access::Access;
+use crate::policy::{Admission, Asker, Asking, Denial, Said};
+use crate::upstream::dial::Opened;
+
+/// A tunnel that was let in.
+#[derive(Debug)]
+pub struct Passage {
+    id: Uuid,
+    client: IpAddr,
+    admission: Admission,
+}
+
+impl Exchange {
+    /// Judges a tunnel, writes that it opens, and opens it.
+    ///
+    /// # Errors
+    /// It is refused, the log can't be written, or the destination can't be reached.
+    pub async fn open_tunnel(
+        &self,
+        to: &Destination,
+        user: Option<&str>,
+        access: &mut Access,
+    ) -> Result<(Opened, Passage), Fault> {
+        let (id, client) = (access.id, access.client);
+        self.admit_address(client, id)?;
+        let asker =
+            Asker { said: Said::Message, source: &Asking::Nobody, licenses: &[], user, address: client };
+        let admission = self.policy.judge(asker).map_err(|denial| self.refuse_tunnel(access, denial))?;
+        access.exchange = Some("tunnel");
+        access.identified_by = Some(admission.identified_by);
+        access.verdict = if admission.listed { "allow" } else { "observe" };
+        let passage = Passage { id, client, admission };
+        self.write_intent(vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
+        match self.sender.dialer.open(to).await {
+            Ok(opened) => {
+                access.upstream = Some(opened.address);
+                Ok((opened, passage))
+            }
+            Err(error) => {
+                access.error = Some(error.class());
+                access.cause = Some(crate::upstream::whole_cause(&error));
+                let mut record = passage.record(Action::UpstreamError, Direction::In);
+                record.outcome = Outcome::Failure;
+                record.reason = format!("{}: {error}", error.class());
+                self.write_outcome(vec![record]).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Writes what a tunnel did.
+    pub async fn close_tunnel(&self, passage: Passage, sent: u64, received: u64, ended_by: &str) {
+        let mut record = passage.record(Action::TunnelClose, Direction::In);
+        record.reason = format!("ended by {ended_by}; its bytes were not read");
+        record.qlik.bytes_sent = Some(sent);
+        record.qlik.bytes_received = Some(received);
+        self.write_outcome(vec![record]).await;
+    }
+
+    fn refuse_tunnel(&self, access: &Access, denial: Denial) -> Fault {
+        let limited = matches!(denial, Denial::SourceLimit(_));
+        let mut record =
+            Record::new(if limited { Action::AccessLimited } else { Action::AccessDenied }, access.id);
+        record.reason = denial.to_string();
+        self.refusals.note(record, access.client);
+        let number = || self.pending.note(None, None, access.client, None, &denial.to_string());
+        let pending = if limited { None } else { number() };
+        Fault::Denied { denial, pending }
+    }
+}
+
+impl Passage {
+    fn record(&self, action: Action, direction: Direction) -> Record {
+        let mut record = Record::new(action, self.id);
+        record.client = Some(self.client);
+        record.qlik.direction = Some(direction);
+        record.qlik.identified_by = Some(self.admission.identified_by);
+        record.qlik.listed = (!self.admission.listed).then_some(false);
+        record
+    }
+}

@@ -1,0 +1,288 @@
+//! Basic users: a file of names and password hashes, and checks that don't wait for one another.
+//!
+//! A hash takes about a tenth of a second to check, on purpose; so each pair is hashed once, off the workers, and a
+//! bounded table of keyed digests remembers those that were right.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::{hmac, pbkdf2};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::limits::AddressLimits;
+use crate::bounds;
+use crate::config::model::Rate;
+use crate::config::private::{read_private, replace_private};
+
+/// OWASP's count for PBKDF2-HMAC-SHA-256.
+const ROUNDS: NonZeroU32 = NonZeroU32::new(600_000).unwrap();
+/// More rounds than this in a file are a mistake that would keep a core busy for seconds.
+const MOST_ROUNDS: u32 = 10_000_000;
+const SCHEME: &str = "pbkdf2-sha256";
+/// Pairs of one address that are not remembered as right: ten at once, then one in six seconds.
+const ATTEMPTS: Rate = Rate {
+    requests: NonZeroU32::new(10).unwrap(),
+    per: Duration::from_secs(60),
+    burst: NonZeroU32::new(10).unwrap(),
+};
+
+/// The users of the file, and what is remembered about them.
+pub struct Users {
+    hashes: HashMap<String, PasswordHash>,
+    /// Digests of pairs that were right, under a key that lives as long as this table.
+    right: Mutex<HashSet<[u8; 32]>>,
+    key: hmac::Key,
+    attempts: AddressLimits,
+    /// Hashes that are checked at one time.
+    at_once: Arc<Semaphore>,
+}
+
+/// A stored password: `pbkdf2-sha256$ROUNDS$SALT$HASH`, salt and hash in base64.
+#[derive(Clone, Eq, PartialEq)]
+pub struct PasswordHash {
+    rounds: NonZeroU32,
+    salt: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+/// What became of credentials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Checked {
+    /// They are this user's.
+    User(String),
+    /// They are nobody's.
+    Wrong,
+    /// This address has tried too many; the wait until it may try again.
+    TooMany(Duration),
+}
+
+/// Gives a user a password, or takes the user out (`None`); other lines stay as they are. The file is replaced whole,
+/// for its owner alone.
+///
+/// # Errors
+/// It can't be read or written, or others may read it. `Ok(false)`: there was nobody to take out.
+pub fn edit(path: &Path, name: &str, hash: Option<&PasswordHash>) -> io::Result<bool> {
+    let text = match read_private(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Zeroizing::default(),
+        Err(e) => return Err(e),
+    };
+    let mut was_there = false;
+    let mut new = Zeroizing::new(String::new());
+    for line in text.lines() {
+        if line.split_once(':').is_some_and(|(user, _)| user.trim() == name) {
+            was_there = true;
+        } else {
+            new.push_str(line);
+            new.push('\n');
+        }
+    }
+    if let Some(hash) = hash {
+        new.push_str(&format!("{name}:{hash}\n"));
+    } else if !was_there {
+        return Ok(false);
+    }
+    replace_private(path, new.as_bytes())?;
+    Ok(true)
+}
+
+impl Users {
+    /// Reads the file; no file, no users.
+    ///
+    /// # Errors
+    /// It can't be read, others may read it, or a line is not `name:hash`; the line's number is told.
+    pub fn load(path: &Path) -> io::Result<Self> {
+        let text = match read_private(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Zeroizing::default(),
+            Err(e) => return Err(e),
+        };
+        let mut hashes = HashMap::new();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = || {
+                let words = format!("line {} is not name:{SCHEME}$rounds$salt$hash", at + 1);
+                io::Error::new(io::ErrorKind::InvalidData, words)
+            };
+            let (name, hash) = line.split_once(':').ok_or_else(wrong)?;
+            hashes.insert(name.to_owned(), PasswordHash::parse(hash).ok_or_else(wrong)?);
+        }
+        let mut key = [0; 32];
+        aws_lc_rs::rand::fill(&mut key)
+            .map_err(|_| io::Error::other("the system gives no random numbers"))?;
+        Ok(Self {
+            hashes,
+            right: Mutex::default(),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            attempts: AddressLimits::new(ATTEMPTS),
+            at_once: Arc::new(Semaphore::new(bounds::PASSWORDS_AT_ONCE)),
+        })
+    }
+
+    /// Checks the value of a `Proxy-Authorization` header (RFC 7617).
+    pub async fn check(&self, header: &[u8], address: IpAddr) -> Checked {
+        let pair = basic(header);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hmac::sign(&self.key, header).as_ref());
+        if let Some((user, _)) = &pair
+            && self.right.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest)
+        {
+            return Checked::User(user.clone());
+        }
+        if let Err(wait) = self.attempts.check(address) {
+            return Checked::TooMany(wait);
+        }
+        let Some((user, password)) = pair else { return Checked::Wrong };
+        // A user that isn't there costs as much as one that is: names can't be told apart by the clock.
+        let stored = self.hashes.get(&user).cloned();
+        let known = stored.is_some();
+        let stored = stored.unwrap_or_else(PasswordHash::of_nobody);
+        let Ok(_place) = self.at_once.acquire().await else { return Checked::Wrong };
+        let right = tokio::task::spawn_blocking(move || stored.is_of(&password)).await.unwrap_or(false);
+        if !(right && known) {
+            return Checked::Wrong;
+        }
+        let mut remembered = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= bounds::REMEMBERED_PASSWORDS {
+            remembered.clear();
+        }
+        remembered.insert(digest);
+        Checked::User(user)
+    }
+}
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Users").field("users", &self.hashes.len()).finish_non_exhaustive()
+    }
+}
+
+impl PasswordHash {
+    /// Hashes a password with a fresh salt; `None` where the system gives no random numbers.
+    pub fn new(password: &str) -> Option<Self> {
+        let mut salt = vec![0; 16];
+        aws_lc_rs::rand::fill(&mut salt).ok()?;
+        let mut hash = vec![0; 32];
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, &salt, password.as_bytes(), &mut hash);
+        Some(Self { rounds: ROUNDS, salt, hash })
+    }
+
+    /// Reads a stored one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('$');
+        let (scheme, rounds, salt, hash) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let rounds = rounds.parse().ok().filter(|rounds: &NonZeroU32| rounds.get() <= MOST_ROUNDS)?;
+        let parsed = Self { rounds, salt: STANDARD.decode(salt).ok()?, hash: STANDARD.decode(hash).ok()? };
+        (scheme == SCHEME && parts.next().is_none() && parsed.hash.len() == 32).then_some(parsed)
+    }
+
+    fn of_nobody() -> Self {
+        Self { rounds: ROUNDS, salt: vec![0; 16], hash: vec![0; 32] }
+    }
+
+    fn is_of(&self, password: &str) -> bool {
+        let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
+        pbkdf2::verify(algorithm, self.rounds, &self.salt, password.as_bytes(), &self.hash).is_ok()
+    }
+}
+
+impl fmt::Display for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}${}${}${}", self.rounds, STANDARD.encode(&self.salt), STANDARD.encode(&self.hash))
+    }
+}
+
+/// User and password of a Basic header; the scheme in any case, the rest exact.
+fn basic(header: &[u8]) -> Option<(String, Zeroizing<String>)> {
+    let header = std::str::from_utf8(header).ok()?;
+    let (scheme, pair) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = Zeroizing::new(STANDARD.decode(pair.trim()).ok()?);
+    let (user, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+    let plain = !user.is_empty() && !user.chars().chain(password.chars()).any(char::is_control);
+    plain.then(|| (user.to_owned(), Zeroizing::new(password.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(text: &str) -> io::Result<Users> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        crate::config::private::write_private(&path, text.as_bytes()).unwrap();
+        Users::load(&path)
+    }
+
+    fn header(pair: &str) -> Vec<u8> {
+        format!("Basic {}", STANDARD.encode(pair)).into_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_right_pair_is_a_user_and_any_other_is_not() {
+        let users =
+            users(&format!("# people\n\nqlik:{}\n", PasswordHash::new("pass:word").unwrap())).unwrap();
+        let from = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let right = Checked::User("qlik".into());
+        assert_eq!(users.check(&header("qlik:pass:word"), from(1)).await, right);
+        let lower = String::from_utf8(header("qlik:pass:word")).unwrap().replace("Basic", "basic");
+        assert_eq!(users.check(lower.as_bytes(), from(1)).await, right);
+        for bad in ["qlik:wrong", "nobody:pass:word", "qlik", ":pass:word", "qlik\0:pass:word", ""] {
+            assert_eq!(users.check(&header(bad), from(2)).await, Checked::Wrong, "{bad}");
+        }
+        for bad in [&b"Basic !!!!"[..], b"Bearer abc", b"Basic ", b""] {
+            assert_eq!(users.check(bad, from(3)).await, Checked::Wrong);
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_passwords_are_limited_by_address_and_a_known_pair_is_not() {
+        let users = users(&format!("qlik:{}\n", PasswordHash::new("right").unwrap())).unwrap();
+        let address = IpAddr::from([10, 0, 0, 1]);
+        assert_eq!(users.check(&header("qlik:right"), address).await, Checked::User("qlik".into()));
+        let mut limited = false;
+        for n in 0..20 {
+            limited |= matches!(users.check(&header(&n.to_string()), address).await, Checked::TooMany(_));
+        }
+        assert!(limited);
+        assert_eq!(users.check(&header("qlik:right"), address).await, Checked::User("qlik".into()));
+    }
+
+    #[test]
+    fn users_are_added_replaced_and_removed_and_comments_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        let hash = PasswordHash::of_nobody();
+        assert!(!edit(&path, "a", None).unwrap());
+        assert!(edit(&path, "a", Some(&hash)).unwrap());
+        let text = format!("# people\n{}", std::fs::read_to_string(&path).unwrap());
+        replace_private(&path, text.as_bytes()).unwrap();
+        edit(&path, "b", Some(&hash)).unwrap();
+        edit(&path, "a", Some(&hash)).unwrap();
+        assert!(edit(&path, "b", None).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("# people\na:{hash}\n"));
+        assert_eq!(Users::load(&path).unwrap().hashes.len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_is_no_user_is_told_by_its_number() {
+        let fault = users("a:pbkdf2-sha256$1$AAAA$AAAA\n").unwrap_err().to_string();
+        assert!(fault.starts_with("line 1 is not"), "{fault}");
+        assert!(users("\nplain:password\n").unwrap_err().to_string().contains("line 2"));
+        assert!(!format!("{:?}", users("").unwrap()).contains("hash"));
+    }
+}
