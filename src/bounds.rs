@@ -70,6 +70,10 @@ pub const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 pub const UPSTREAM_AGE: Duration = Duration::from_secs(300);
 /// Kept connections of one destination.
 pub const UPSTREAM_KEPT: usize = 32;
+/// One question to one resolver of `upstream.dns`, TCP included.
+pub const DNS: Duration = Duration::from_secs(3);
+/// An answer over UDP.
+pub const DNS_ANSWER: usize = 4096;
 /// Addresses of one name that are tried.
 pub const ADDRESSES: usize = 8;
 /// The start of the next address's attempt while the last one still runs (RFC 8305 §5).

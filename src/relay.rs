@@ -20,7 +20,7 @@ use crate::audit::refusals::Refusals;
 use crate::config::model::{AllowList, Config};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::watch::Watch;
-use crate::config::{Problem, Problems, Severity, private, sources};
+use crate::config::{Problems, private, sources};
 use crate::exchange::Exchange;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
@@ -118,7 +118,6 @@ impl Relay {
     /// # Errors
     /// Anything that would make it serve wrongly; nothing is served then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        not_in_this_version(&config).map_or(Ok(()), |problems| Err(StartError::Configuration(problems)))?;
         let config = Arc::new(config);
         let faces = Arc::new(Faces::new(&config)?);
         let audit = &config.audit;
@@ -270,23 +269,6 @@ impl Relay {
         }
         drained
     }
-}
-
-/// What the configuration may say and this version can't do yet: better no relay than one that does otherwise.
-pub fn not_in_this_version(config: &Config) -> Option<Problems> {
-    let mut missing = Vec::new();
-    let mut say = |key: &str| missing.push(key.to_owned());
-    if !config.upstream.dns.is_empty() {
-        say("upstream.dns");
-    }
-    let problem = |key: String| Problem {
-        file: config.file.clone(),
-        line: 0,
-        what: format!("{key} is not in this version"),
-        instead: "remove it, or wait for the version that has it".into(),
-        severity: Severity::Error,
-    };
-    (!missing.is_empty()).then(|| Problems(missing.into_iter().map(problem).collect()))
 }
 
 /// The key that signs checkpoints, made with the others so that all secrets are in one place from the first day.

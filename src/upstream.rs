@@ -4,6 +4,7 @@ pub mod address;
 pub mod dial;
 pub mod parent;
 pub mod pool;
+pub mod resolve;
 pub mod send;
 
 use std::net::IpAddr;

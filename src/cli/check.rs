@@ -6,7 +6,6 @@ use super::{Failure, configuration};
 use crate::config::model::{Config, Identity};
 use crate::config::{Problem, Severity, file, sources};
 use crate::licensing::vocabulary::Vocabulary;
-use crate::relay::not_in_this_version;
 use crate::tls::authority::{Authority, Files};
 use crate::tls::faces;
 use crate::tls::leaf::Face;
@@ -28,10 +27,6 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     }
     if let Err(words) = check_certificates(&config) {
         problems.0.push(problem(&config, words, "see [tls]"));
-    }
-    for missing in not_in_this_version(&config).into_iter().flat_map(|missing| missing.0) {
-        // The key is right, and a later version will do it; `serve` of this one refuses.
-        problems.0.push(Problem { severity: Severity::Warning, ..missing });
     }
     if problems.has_errors() {
         return Err(configuration(problems));

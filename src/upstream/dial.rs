@@ -23,6 +23,7 @@ use tokio_rustls::client::TlsStream;
 use super::UpstreamError;
 use super::address::forbidden;
 use super::parent::{self, ParentCredentials};
+use super::resolve::resolve;
 use crate::bounds;
 use crate::config::model::{Destination, ParentProxy, Upstream};
 use crate::config::names::{Endpoint, Host};
@@ -33,6 +34,7 @@ use crate::stream::AnyStream;
 pub struct Dialer {
     tls: Arc<ClientConfig>,
     parent: Option<(ParentProxy, Option<ParentCredentials>)>,
+    resolvers: Vec<SocketAddr>,
     connect_timeout: Duration,
     /// The addresses this relay listens on, known once they are bound.
     own: OnceLock<Vec<SocketAddr>>,
@@ -82,7 +84,13 @@ impl Dialer {
             }
             None => None,
         };
-        Ok(Self { tls, parent, connect_timeout: upstream.connect_timeout, own: OnceLock::new() })
+        Ok(Self {
+            tls,
+            parent,
+            resolvers: upstream.dns.clone(),
+            connect_timeout: upstream.connect_timeout,
+            own: OnceLock::new(),
+        })
     }
 
     /// Tells where this relay listens, so that it never dials itself.
@@ -141,9 +149,9 @@ impl Dialer {
         match &endpoint.host {
             Host::Address(address) => Ok(vec![SocketAddr::new(*address, endpoint.port)]),
             Host::Name(name) => {
-                let found = tokio::net::lookup_host((name.as_str(), endpoint.port)).await;
                 let dns = |cause| UpstreamError::Dns { host: name.to_string(), cause };
-                Ok(found.map_err(dns)?.collect())
+                let found = resolve(name, &self.resolvers).await.map_err(dns)?;
+                Ok(found.into_iter().map(|address| SocketAddr::new(address, endpoint.port)).collect())
             }
         }
     }
@@ -156,7 +164,8 @@ impl Dialer {
         endpoint: &Endpoint,
         found: Vec<SocketAddr>,
     ) -> Result<Vec<SocketAddr>, UpstreamError> {
-        if found.first().is_some_and(|first| self.is_own(*first)) {
+        // Any of them: the others may not answer, and then it is this one that is dialled.
+        if found.iter().any(|address| self.is_own(*address)) {
             return Err(UpstreamError::Loop { host: to.host.to_string() });
         }
         if to.connect_to.is_some() {
