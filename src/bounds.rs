@@ -62,6 +62,13 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause after `accept` failed.
 pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
+// --- certificates -----------------------------------------------------------------------------------------------
+
+/// Clients whose trust in a root is remembered.
+pub const TRUST: usize = 10_000;
+/// How often `trust.json` is written at most.
+pub const TRUST_WRITE: Duration = Duration::from_secs(1);
+
 // --- upstream ---------------------------------------------------------------------------------------------------
 
 /// A kept connection, unused; nginx keeps its side for 75 s.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::audit::journal::{Journal, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
-use crate::config::model::{AllowList, Config};
+use crate::config::model::{AllowList, Config, Identity};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::watch::Watch;
 use crate::config::{Problems, private, sources};
@@ -34,9 +34,12 @@ use crate::observe::admin::{self, Admin};
 use crate::policy::Policy;
 use crate::policy::pending::Pending;
 use crate::policy::users::Users;
+use crate::tls::authority::Files;
 use crate::tls::faces::Faces;
 use crate::tls::leaf::LeafError;
 use crate::tls::roots::{self, RootsError};
+use crate::tls::rotation::Rotation;
+use crate::tls::trust::Trust;
 use crate::tunnel::connect::Proxy;
 use crate::tunnel::copy::Buffers;
 use crate::upstream::dial::Dialer;
@@ -119,8 +122,11 @@ impl Relay {
     /// Anything that would make it serve wrongly; nothing is served then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let faces = Arc::new(Faces::new(&config)?);
         let audit = &config.audit;
+        let trust = Arc::new(Trust::open(&audit.directory));
+        let faces = Faces::new(&config, trust.clone())?;
+        let made_authority = faces.made;
+        let faces = Arc::new(ArcSwap::from_pointee(faces));
         let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
         make_signing_key(&config)?;
         let file = &config.sources.file;
@@ -183,7 +189,6 @@ impl Relay {
             users: ArcSwap::from_pointee(users),
             buffers: Buffers::default(),
         });
-        let made_authority = faces.made;
         let entrance = Arc::new(Entrance {
             proxy: proxy.clone(),
             conversations: conversations.clone(),
@@ -200,6 +205,11 @@ impl Relay {
         let watch = Watch::new(file);
         let reload = watch.poke();
         services.spawn(keep_sources(config.clone(), conversations.clone(), watch));
+        if let Identity::Issuer { root, issuer, issuer_key } = &config.tls.identity {
+            let rotation = Rotation::path(Files { root, issuer, issuer_key });
+            services.spawn(keep_faces(Watch::new(&rotation), config.clone(), faces.clone(), trust.clone()));
+        }
+        services.spawn(async move { trust.keep_written().await });
         services.spawn(keep_users(Watch::new(&config.listen.users), config.listen.users.clone(), proxy));
         services.spawn(keep_learned(config.clone(), conversations.clone(), learning));
         let shared = conversations.clone();
@@ -338,6 +348,23 @@ async fn keep_sources(config: Arc<Config>, conversations: Arc<Conversations>, mu
     }
 }
 
+/// A step of a rotation likewise: all leaves are minted anew, or the old ones stay.
+async fn keep_faces(mut watch: Watch, config: Arc<Config>, faces: Arc<ArcSwap<Faces>>, trust: Arc<Trust>) {
+    loop {
+        watch.changed().await;
+        let (config, trust) = (config.clone(), trust.clone());
+        let minted = tokio::task::spawn_blocking(move || Faces::new(&config, trust)).await;
+        match minted {
+            Ok(Ok(new)) => {
+                tracing::info!("the certificates were read again: a rotation has taken a step");
+                faces.store(Arc::new(new));
+            }
+            Ok(Err(e)) => tracing::error!("the old certificates stay in force: {e}"),
+            Err(e) => tracing::error!("the old certificates stay in force: {e}"),
+        }
+    }
+}
+
 /// A changed file of users likewise.
 async fn keep_users(mut watch: Watch, path: PathBuf, proxy: Arc<Proxy>) {
     loop {
@@ -401,7 +428,7 @@ fn forget_known(exchange: &Exchange) {
 }
 
 /// What the clock brings: counts of folded refusals, leaves past their half-life.
-async fn keep_time(conversations: Arc<Conversations>, faces: Arc<Faces>) {
+async fn keep_time(conversations: Arc<Conversations>, faces: Arc<ArcSwap<Faces>>) {
     let mut until_renewal = bounds::RENEWAL_CHECK;
     loop {
         sleep(bounds::REFUSAL_WINDOW).await;
@@ -409,7 +436,7 @@ async fn keep_time(conversations: Arc<Conversations>, faces: Arc<Faces>) {
         until_renewal = until_renewal.saturating_sub(bounds::REFUSAL_WINDOW);
         if until_renewal.is_zero() {
             until_renewal = bounds::RENEWAL_CHECK;
-            let faces = faces.clone();
+            let faces = faces.load_full();
             // Keys are made, which takes long enough to be kept off the workers.
             let _ = tokio::task::spawn_blocking(move || faces.renew()).await;
         }

@@ -5,6 +5,8 @@ pub mod faces;
 pub mod handshake;
 pub mod leaf;
 pub mod roots;
+pub mod rotation;
+pub mod trust;
 
 use std::io;
 use std::sync::Arc;

@@ -1,16 +1,19 @@
-//! `license-relay ca`: make the authority, show it, hand out the root.
+//! `license-relay ca`: make the authority, show it, hand out the root, change it without an outage.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Exit, Failure, load};
-use crate::config::model::Identity;
+use crate::config::model::{Config, Identity};
 use crate::tls::authority::{Authority, Files};
-use crate::tls::faces;
+use crate::tls::faces::{self, fingerprint};
+use crate::tls::rotation::{self, NextFiles, Rotation};
+use crate::tls::trust::{Seen, Trust};
 
 /// The root that clients must trust, and the issuer below it.
 #[derive(Debug, clap::Args)]
@@ -22,17 +25,47 @@ pub(super) struct Ca {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Make root and issuer now, instead of at the first start; the root's key is thrown away
-    #[command(after_help = "Example:\n  license-relay ca init")]
-    Init,
+    #[command(after_help = "Example:\n  license-relay ca init\n  \
+        license-relay ca init --root-key /media/offline/root.key")]
+    Init {
+        /// Keep the root's key in this file, for offline custody, instead of throwing it away
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+    },
     /// Show what clients must trust, until when, and for which names
     #[command(after_help = "Example:\n  license-relay ca show")]
     Show,
+    /// Show for each client whether it trusts the root, and how far a rotation is
+    #[command(after_help = "Example:\n  license-relay ca status")]
+    Status {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the root: the file to install where the product looks for trusted roots
     #[command(after_help = "Example:\n  license-relay ca export --der > license-relay-root.cer")]
     Export {
         /// DER, as Windows takes it, instead of PEM
         #[arg(long)]
         der: bool,
+    },
+    /// Make a new root and issuer beside the old; then try them, and finish or abort
+    #[command(
+        after_help = "Example, in this order:\n  license-relay ca rotate                     (then install the new root)\n  \
+        license-relay ca rotate --try 10.20.0.0/24  (these clients are served the new leaves)\n  \
+        license-relay ca status                     (who trusts it)\n  \
+        license-relay ca rotate --finish            (everybody is; the old root is put away)"
+    )]
+    Rotate {
+        /// Serve the new leaves to this network; may repeat, and each call adds
+        #[arg(long = "try", value_name = "NETWORK", conflicts_with_all = ["finish", "abort"])]
+        networks: Vec<IpNet>,
+        /// Serve the new leaves to everybody; refused while a client's last word was that it doesn't trust them
+        #[arg(long, conflicts_with = "abort")]
+        finish: bool,
+        /// Take the new root and issuer away
+        #[arg(long)]
+        abort: bool,
     },
 }
 
@@ -44,28 +77,198 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Configuration, words));
     };
     let files = Files { root, issuer, issuer_key };
-    let unfit = |e| Failure::new(Exit::Configuration, e);
     match args.action {
-        Action::Init => {
-            let (_, made) = Authority::open_or_make(files, &faces::names(&config)).map_err(unfit)?;
-            let what = if made { "made" } else { "there already, nothing changed" };
-            println!("{}: {what}\n{}: {what}", root.display(), issuer.display());
-        }
+        Action::Init { root_key } => init(&config, files, root_key.as_deref()),
         Action::Show => {
             Authority::open(files).map_err(unfit)?;
             show(root)?;
             show(issuer)?;
             let names: Vec<String> = faces::names(&config).iter().map(ToString::to_string).collect();
             println!("certificates are made for: {}", names.join(", "));
+            Ok(())
         }
+        Action::Status { json } => status(&config, files, json),
         Action::Export { der } => {
             let bytes = if der { read(root)?.to_vec() } else { read_file(root)? };
             std::io::stdout()
                 .write_all(&bytes)
-                .map_err(|e| Failure::new(Exit::Internal, format!("the root can't be printed: {e}")))?;
+                .map_err(|e| Failure::new(Exit::Internal, format!("the root can't be printed: {e}")))
         }
+        Action::Rotate { networks, finish: true, .. } if networks.is_empty() => finish(&config, files),
+        Action::Rotate { abort: true, .. } => abort(files),
+        Action::Rotate { networks, .. } => rotate(&config, files, networks),
+    }
+}
+
+fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<(), Failure> {
+    let present = [files.root, files.issuer, files.issuer_key].iter().any(|path| path.exists());
+    let Some(key) = root_key else {
+        let (_, made) = Authority::open_or_make(files, &faces::names(config)).map_err(unfit)?;
+        let what = if made { "made" } else { "there already, nothing changed" };
+        println!("{}: {what}\n{}: {what}", files.root.display(), files.issuer.display());
+        return Ok(());
+    };
+    if present {
+        let words = format!(
+            "there is an authority already in {}; its root's key is gone and can't be had any more. Make a new one \
+             with ca rotate, or move root.pem, issuer.pem and issuer.key away first",
+            files.root.display()
+        );
+        return Err(Failure::new(Exit::Configuration, words));
+    }
+    Authority::make(files, &faces::names(config), Some(key)).map_err(unfit)?;
+    println!("{}: made\n{}: made", files.root.display(), files.issuer.display());
+    println!("{}: the root's key; take it off this machine now", key.display());
+    Ok(())
+}
+
+fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(), Failure> {
+    let next = NextFiles::beside(files);
+    let mut rotation = read_rotation(files)?;
+    if networks.is_empty() {
+        if rotation.under_way {
+            return Err(Failure::new(Exit::Usage, "a rotation is under way; --try, --finish or --abort it"));
+        }
+        // What an abort that was cut short left.
+        rotation::abort(&next).map_err(|e| unwritable(&next.root, &e))?;
+        Authority::make(next.files(), &faces::names(config), None).map_err(unfit)?;
+        rotation = Rotation { under_way: true, networks: vec![], ..rotation };
+        println!("{}: the new root; install it on every client beside the old one", next.root.display());
+        println!("then: license-relay ca rotate --try NETWORK");
+    } else {
+        if !rotation.under_way {
+            return Err(Failure::new(
+                Exit::Usage,
+                "no rotation is under way; start with: license-relay ca rotate",
+            ));
+        }
+        for network in networks {
+            if !rotation.networks.contains(&network) {
+                rotation.networks.push(network);
+            }
+        }
+        let shown: Vec<String> = rotation.networks.iter().map(ToString::to_string).collect();
+        println!("clients in {} are served leaves below the new root", shown.join(", "));
+        println!("who trusts it: license-relay ca status");
+    }
+    rotation.write(files).map_err(|e| unwritable(files.root, &e))
+}
+
+fn finish(config: &Config, files: Files<'_>) -> Result<(), Failure> {
+    let next = NextFiles::beside(files);
+    let mut rotation = read_rotation(files)?;
+    if !rotation.under_way {
+        return Err(Failure::new(
+            Exit::Usage,
+            "no rotation is under way; start with: license-relay ca rotate",
+        ));
+    }
+    // After a finish that was cut short the new root may be in its place already.
+    let root = if next.root.exists() { read(&next.root)? } else { read(files.root)? };
+    let root = fingerprint(&root);
+    let refuse: Vec<String> = seen(config)?
+        .iter()
+        .filter(|seen| seen.root == root && seen.refuses())
+        .map(|seen| seen.address.to_string())
+        .collect();
+    if !refuse.is_empty() {
+        let words = format!(
+            "these clients do not trust the new root yet: {}; install it there, wait until ca status shows a good \
+             handshake, then finish",
+            refuse.join(", ")
+        );
+        return Err(Failure::new(Exit::Configuration, words));
+    }
+    rotation::finish(files, &next).map_err(|e| unwritable(files.root, &e))?;
+    rotation = Rotation { under_way: false, networks: vec![], ..rotation };
+    rotation.write(files).map_err(|e| unwritable(files.root, &e))?;
+    println!(
+        "{}: the new root is in force for everybody; the old one may be taken off the clients",
+        files.root.display()
+    );
+    Ok(())
+}
+
+fn abort(files: Files<'_>) -> Result<(), Failure> {
+    let rotation = read_rotation(files)?;
+    if !rotation.under_way {
+        return Err(Failure::new(Exit::Usage, "no rotation is under way"));
+    }
+    // First the relay lets go of the new files, then they go.
+    let over = Rotation { under_way: false, networks: vec![], ..rotation };
+    over.write(files).map_err(|e| unwritable(files.root, &e))?;
+    let next = NextFiles::beside(files);
+    rotation::abort(&next).map_err(|e| unwritable(&next.root, &e))?;
+    println!("the new root and issuer are taken away; everybody is served leaves below the old root");
+    Ok(())
+}
+
+fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> {
+    let rotation = read_rotation(files)?;
+    let current = fingerprint(&read(files.root)?);
+    let next_path = NextFiles::beside(files).root;
+    let next = if rotation.under_way { Some(fingerprint(&read(&next_path)?)) } else { None };
+    let seen = seen(config)?;
+    let which = |seen: &Seen| match &next {
+        _ if seen.root == current => "current",
+        Some(next) if seen.root == *next => "new",
+        _ => "former",
+    };
+    if json {
+        let clients: Vec<_> = seen
+            .iter()
+            .map(|seen| {
+                serde_json::json!({ "address": seen.address, "root": which(seen), "good": seen.good,
+                    "refused": seen.refused, "trusts": !seen.refuses() })
+            })
+            .collect();
+        let networks: Vec<String> = rotation.networks.iter().map(ToString::to_string).collect();
+        let status =
+            serde_json::json!({ "rotation": rotation.under_way, "networks": networks, "clients": clients });
+        println!("{status}");
+        return Ok(());
+    }
+    match &next {
+        Some(_) => println!("a rotation is under way; the new root is {}", next_path.display()),
+        None => println!("no rotation is under way"),
+    }
+    for network in &rotation.networks {
+        println!("  {network} is served leaves below the new root");
+    }
+    if seen.is_empty() {
+        println!("no client has been seen yet");
+    }
+    let time =
+        |time: &Option<jiff::Timestamp>| time.map_or_else(|| "never".into(), |time| format!("{time:.0}"));
+    for client in &seen {
+        let verdict = if client.refuses() { "does not trust" } else { "trusts" };
+        println!(
+            "{:<40} {verdict} the {} root (good {}, refused {})",
+            client.address.to_string(),
+            which(client),
+            time(&client.good),
+            time(&client.refused)
+        );
     }
     Ok(())
+}
+
+fn seen(config: &Config) -> Result<Vec<Seen>, Failure> {
+    let path = Trust::path(&config.audit.directory);
+    Trust::read(&path).map_err(|e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display())))
+}
+
+fn read_rotation(files: Files<'_>) -> Result<Rotation, Failure> {
+    let path = Rotation::path(files);
+    Rotation::read(files).map_err(|e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display())))
+}
+
+fn unfit(e: impl ToString) -> Failure {
+    Failure::new(Exit::Configuration, e)
+}
+
+fn unwritable(path: &Path, e: &std::io::Error) -> Failure {
+    Failure::new(Exit::Configuration, format!("the files beside {} can't be changed: {e}", path.display()))
 }
 
 fn show(path: &Path) -> Result<(), Failure> {

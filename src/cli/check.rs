@@ -41,7 +41,9 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
 /// As at start-up, but for making what is missing.
 fn check_certificates(config: &Config) -> Result<(), String> {
     match &config.tls.identity {
-        Identity::Leaves(pairs) => Face::load(pairs).map(drop).map_err(|e| e.to_string()),
+        Identity::Leaves(pairs) => {
+            Face::load(pairs, &faces::names(config)).map(drop).map_err(|e| e.to_string())
+        }
         Identity::Issuer { root, issuer, issuer_key } => {
             if [root, issuer, issuer_key].iter().all(|path| !path.exists()) {
                 return Ok(());

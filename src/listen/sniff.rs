@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ pub struct Entrance {
     /// The conversations that both faces lead to.
     pub conversations: Arc<Conversations>,
     /// The certificates.
-    pub faces: Arc<Faces>,
+    pub faces: Arc<ArcSwap<Faces>>,
 }
 
 impl Entrance {
@@ -54,8 +55,9 @@ impl Entrance {
     }
 
     async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr) {
-        let choose = |sni: Option<&str>| self.faces.choose(sni);
-        let (stream, sni) = match handshake(stream, choose).await {
+        let faces = self.faces.load_full();
+        let choose = |sni: Option<&str>| faces.choose(sni, client);
+        let (stream, sni) = match handshake(stream, client, &faces, choose).await {
             Ok(accepted) => accepted,
             Err(failed) => return self.conversations.access.write(failed.access(client, "tls", None)),
         };

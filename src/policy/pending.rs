@@ -1,9 +1,8 @@
 //! Who was refused lately, for `sources pending` and `sources allow NUMBER`: a small file beside the log, which
 //! needs no admin port and no running relay to be read.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::bounds;
+use crate::config::private::replace_private;
 
 /// The refused deployments, in memory and in `pending.json`.
 #[derive(Debug)]
@@ -144,15 +144,7 @@ impl Pending {
             let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
             serde_json::to_vec_pretty(&*table)?
         };
-        let temporary = self.path.with_extension("json.new");
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&json)?;
-        std::fs::rename(&temporary, &self.path)
+        replace_private(&self.path, &json)
     }
 }
 

@@ -18,7 +18,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::names::Host;
 use crate::config::private::{read_private, write_private, write_public};
@@ -97,7 +97,7 @@ impl Authority {
         let all = [files.root, files.issuer, files.issuer_key];
         let (present, missing): (Vec<&Path>, Vec<&Path>) = all.iter().partition(|path| path.exists());
         match (present.first(), missing.first()) {
-            (None, _) => Self::make(files, names).map(|authority| (authority, true)),
+            (None, _) => Self::make(files, names, None).map(|authority| (authority, true)),
             (_, None) => Self::open(files).map(|authority| (authority, false)),
             (Some(present), Some(missing)) => Err(AuthorityError::Partial {
                 missing: missing.to_path_buf(),
@@ -134,7 +134,16 @@ impl Authority {
         Ok(Self { issuer, issuer_der, root_der, not_after })
     }
 
-    fn make(files: Files<'_>, names: &BTreeSet<Host>) -> Result<Self, AuthorityError> {
+    /// Makes root, issuer and key, none of which may be there. The root's key is thrown away, or kept in a file of
+    /// its own for those who want it offline.
+    ///
+    /// # Errors
+    /// A file is there already or can't be written.
+    pub fn make(
+        files: Files<'_>,
+        names: &BTreeSet<Host>,
+        keep_root_key: Option<&Path>,
+    ) -> Result<Self, AuthorityError> {
         let mut root_key = KeyPair::generate()?;
         let root = CertifiedIssuer::self_signed(authority_params("root", 1, names)?, &root_key)?;
         let issuer_key = KeyPair::generate()?;
@@ -148,6 +157,10 @@ impl Authority {
         let root_der = root.der().clone();
         let root_pem = root.pem();
         drop(root);
+        if let Some(path) = keep_root_key {
+            let pem = Zeroizing::new(root_key.serialize_pem());
+            write_private(path, pem.as_bytes()).map_err(|cause| io_error(path, cause))?;
+        }
         root_key.zeroize();
 
         let mut key_pem = issuer.key().serialize_pem();
@@ -167,6 +180,11 @@ impl Authority {
     /// What a leaf is sent with, and what clients trust.
     pub(super) fn chain(&self) -> (&CertificateDer<'static>, &CertificateDer<'static>) {
         (&self.issuer_der, &self.root_der)
+    }
+
+    /// What clients trust.
+    pub fn root_der(&self) -> &[u8] {
+        &self.root_der
     }
 
     /// When the issuer ends; no leaf outlives it.

@@ -1,25 +1,50 @@
-//! All faces of the relay: one for each terminated host, and the outer one for its own names and for no name.
+//! All faces of the relay: one for each terminated host, and the outer one for its own names and for no name; twice
+//! while a rotation is under way.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use ipnet::IpNet;
 use rustls::ServerConfig;
 
-use super::authority::{Authority, Files};
+use super::authority::{Authority, AuthorityError, Files};
 use super::leaf::{Face, LeafError};
-use crate::config::model::{Config, Identity, Mode};
+use super::rotation::{NextFiles, Rotation};
+use super::trust::Trust;
+use crate::config::model::{Config, Identity, Mode, TlsVersion};
 use crate::config::names::{Host, HostName};
 
-/// What is shown for each name.
+/// What is shown, to whom.
 #[derive(Debug)]
 pub struct Faces {
-    authority: Option<Authority>,
-    outer: Shown,
+    current: Album,
+    /// The new leaves of a rotation, and the networks that are served them.
+    next: Option<(Vec<IpNet>, Album)>,
     own_names: Vec<HostName>,
-    hosts: HashMap<HostName, Shown>,
+    trust: Arc<Trust>,
     /// The root, issuer and key were made just now.
     pub made: bool,
+}
+
+/// What is shown to one client for one name.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// The configuration of the handshake.
+    pub config: Arc<ServerConfig>,
+    /// The root above it, as in [`Trust`]; empty where the company's own PKI made the leaves.
+    pub root: Arc<str>,
+}
+
+/// The faces below one root.
+#[derive(Debug)]
+struct Album {
+    authority: Option<Authority>,
+    root: Arc<str>,
+    outer: Shown,
+    hosts: HashMap<HostName, Shown>,
 }
 
 #[derive(Debug)]
@@ -29,17 +54,11 @@ struct Shown {
 }
 
 impl Faces {
-    /// Opens or makes the authority and mints all leaves; or takes the company's own.
+    /// Opens or makes the authority and mints all leaves, those of a rotation too; or takes the company's own.
     ///
     /// # Errors
     /// The authority can't be opened or made, or doesn't permit a name.
-    pub fn new(config: &Config) -> Result<Self, LeafError> {
-        let terminated: Vec<&HostName> =
-            config.destinations.iter().filter(|to| to.mode == Mode::Terminate).map(|to| &to.host).collect();
-        let show = |face: Arc<Face>| -> Result<Shown, LeafError> {
-            let config = face.clone().server_config(config.tls.min_version)?;
-            Ok(Shown { face, config })
-        };
+    pub fn new(config: &Config, trust: Arc<Trust>) -> Result<Self, LeafError> {
         let own_names = config.listen.hostnames.iter().filter_map(|host| match host {
             Host::Name(name) => Some(name.clone()),
             Host::Address(_) => None,
@@ -49,41 +68,91 @@ impl Faces {
             Identity::Issuer { root, issuer, issuer_key } => {
                 let files = Files { root, issuer, issuer_key };
                 let (authority, made) = Authority::open_or_make(files, &names(config))?;
-                let outer = show(Face::mint(&authority, config.listen.hostnames.clone())?)?;
-                let mut hosts = HashMap::new();
-                for host in terminated {
-                    let face = Face::mint(&authority, vec![Host::Name(host.clone())])?;
-                    hosts.insert(host.clone(), show(face)?);
-                }
-                Ok(Self { authority: Some(authority), outer, own_names, hosts, made })
+                let current = Album::mint(authority, config)?;
+                let rotation = Rotation::read(files)
+                    .map_err(|cause| AuthorityError::Io { path: Rotation::path(files), cause })?;
+                let next = if rotation.under_way {
+                    let authority = Authority::open(NextFiles::beside(files).files())?;
+                    Some((rotation.networks, Album::mint(authority, config)?))
+                } else {
+                    None
+                };
+                Ok(Self { current, next, own_names, trust, made })
             }
             Identity::Leaves(pairs) => {
-                let face = Face::load(pairs)?;
-                let hosts = terminated.into_iter().map(|host| Ok((host.clone(), show(face.clone())?)));
-                let hosts = hosts.collect::<Result<_, LeafError>>()?;
-                Ok(Self { authority: None, outer: show(face)?, own_names, hosts, made: false })
+                let current = Album::load(pairs, config)?;
+                Ok(Self { current, next: None, own_names, trust, made: false })
             }
         }
     }
 
     /// What is shown on the port itself: a terminated host's face (direct mode), or the outer one for the relay's own
     /// names and for clients that send none (an address in the URI).
-    pub fn choose(&self, sni: Option<&str>) -> Option<Arc<ServerConfig>> {
-        let Some(sni) = sni else { return Some(self.outer.config.clone()) };
+    pub fn choose(&self, sni: Option<&str>, client: IpAddr) -> Option<Chosen> {
+        let album = self.album(client);
+        let Some(sni) = sni else { return Some(album.chosen(&album.outer)) };
         let name: HostName = sni.parse().ok()?;
-        match self.hosts.get(&name) {
-            Some(shown) => Some(shown.config.clone()),
-            None => self.own_names.contains(&name).then(|| self.outer.config.clone()),
+        match album.hosts.get(&name) {
+            Some(shown) => Some(album.chosen(shown)),
+            None => self.own_names.contains(&name).then(|| album.chosen(&album.outer)),
         }
     }
 
     /// What is shown inside a tunnel to a terminated host.
-    pub fn of_host(&self, host: &HostName) -> Option<Arc<ServerConfig>> {
-        self.hosts.get(host).map(|shown| shown.config.clone())
+    pub fn of_host(&self, host: &HostName, client: IpAddr) -> Option<Chosen> {
+        let album = self.album(client);
+        album.hosts.get(host).map(|shown| album.chosen(shown))
+    }
+
+    /// Notes whether a client trusts the root it was shown.
+    pub fn note(&self, client: IpAddr, root: &str, good: bool) {
+        if !root.is_empty() {
+            self.trust.note(client, root, good);
+        }
     }
 
     /// Renews the leaves whose half-life is over. What can't be renewed stays, and is told.
     pub fn renew(&self) {
+        for album in [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album)) {
+            album.renew();
+        }
+    }
+
+    fn album(&self, client: IpAddr) -> &Album {
+        match &self.next {
+            Some((networks, album)) if networks.iter().any(|network| network.contains(&client)) => album,
+            _ => &self.current,
+        }
+    }
+}
+
+impl Album {
+    fn mint(authority: Authority, config: &Config) -> Result<Self, LeafError> {
+        let outer =
+            Shown::new(Face::mint(&authority, config.listen.hostnames.clone())?, config.tls.min_version)?;
+        let mut hosts = HashMap::new();
+        for host in terminated(config) {
+            let face = Face::mint(&authority, vec![Host::Name(host.clone())])?;
+            hosts.insert(host.clone(), Shown::new(face, config.tls.min_version)?);
+        }
+        let root = fingerprint(authority.root_der()).into();
+        Ok(Self { authority: Some(authority), root, outer, hosts })
+    }
+
+    fn load(pairs: &[(std::path::PathBuf, std::path::PathBuf)], config: &Config) -> Result<Self, LeafError> {
+        let face = Face::load(pairs, &names(config))?;
+        let mut hosts = HashMap::new();
+        for host in terminated(config) {
+            hosts.insert(host.clone(), Shown::new(face.clone(), config.tls.min_version)?);
+        }
+        Ok(Self { authority: None, root: "".into(), outer: Shown::new(face, config.tls.min_version)?, hosts })
+    }
+
+    fn chosen(&self, shown: &Shown) -> Chosen {
+        Chosen { config: shown.config.clone(), root: self.root.clone() }
+    }
+
+    fn renew(&self) {
         let Some(authority) = &self.authority else { return };
         for shown in self.hosts.values().chain([&self.outer]) {
             match shown.face.renew(authority, SystemTime::now()) {
@@ -95,8 +164,24 @@ impl Faces {
     }
 }
 
+impl Shown {
+    fn new(face: Arc<Face>, oldest: TlsVersion) -> Result<Self, LeafError> {
+        let config = face.clone().server_config(oldest)?;
+        Ok(Self { face, config })
+    }
+}
+
 /// The names an authority is made for: the terminated hosts and the relay's own.
 pub fn names(config: &Config) -> BTreeSet<Host> {
-    let terminated = config.destinations.iter().filter(|to| to.mode == Mode::Terminate);
-    terminated.map(|to| Host::Name(to.host.clone())).chain(config.listen.hostnames.iter().cloned()).collect()
+    let hosts = terminated(config).map(|host| Host::Name(host.clone()));
+    hosts.chain(config.listen.hostnames.iter().cloned()).collect()
+}
+
+/// A root by the first 16 hex digits of its SHA-256.
+pub fn fingerprint(root: &[u8]) -> String {
+    digest(&SHA256, root).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn terminated(config: &Config) -> impl Iterator<Item = &HostName> {
+    config.destinations.iter().filter(|to| to.mode == Mode::Terminate).map(|to| &to.host)
 }

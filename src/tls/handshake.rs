@@ -1,10 +1,8 @@
 //! One TLS handshake with a client, answered with the face that its name asks for.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use bytes::BytesMut;
-use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +10,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use uuid::Uuid;
 
+use super::faces::{Chosen, Faces};
 use super::{Alert, distrust};
 use crate::bounds;
 use crate::observe::access::Access;
@@ -78,7 +77,9 @@ impl Failed {
 /// There is no TLS with this client, and why.
 pub async fn handshake(
     stream: Rewound<AnyStream>,
-    choose: impl FnOnce(Option<&str>) -> Option<Arc<ServerConfig>>,
+    client: IpAddr,
+    faces: &Faces,
+    choose: impl FnOnce(Option<&str>) -> Option<Chosen>,
 ) -> Result<(TlsStream<Rewound<AnyStream>>, Option<String>), Failed> {
     let deadline = Instant::now() + bounds::HANDSHAKE;
     let failed = |sni: Option<String>, why: String| Failed { sni, why };
@@ -94,16 +95,22 @@ pub async fn handshake(
         }
     };
     let sni = start.client_hello().server_name().map(str::to_owned);
-    let Some(config) = choose(sni.as_deref()) else {
+    let Some(Chosen { config, root }) = choose(sni.as_deref()) else {
         let mut stream = start.io;
         last_word(&mut stream, &Alert::UnrecognizedName.to_bytes()).await;
         return Err(failed(sni, "no certificate for this name is served here".into()));
     };
     match timeout_at(deadline, start.into_stream(config)).await {
-        Ok(Ok(stream)) => Ok((stream, sni)),
+        Ok(Ok(stream)) => {
+            faces.note(client, &root, true);
+            Ok((stream, sni))
+        }
         Ok(Err(e)) => {
-            let why = distrust(&e).map_or_else(|| format!("the handshake failed: {e}"), Into::into);
-            Err(failed(sni, why))
+            let distrust = distrust(&e);
+            if distrust.is_some() {
+                faces.note(client, &root, false);
+            }
+            Err(failed(sni, distrust.map_or_else(|| format!("the handshake failed: {e}"), Into::into)))
         }
         Err(_) => Err(failed(sni, "the handshake was not over in time".into())),
     }

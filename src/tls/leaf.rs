@@ -4,8 +4,9 @@
 //! Two leaves, because TLS 1.2 clients limited to `ECDHE_RSA` suites can't use an ECDSA one and the suites of
 //! Qlik's own example can't use an RSA one.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,17 +16,20 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
+use x509_parser::extensions::ExtendedKeyUsage;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::{self, Authority, AuthorityError};
 use super::{ALPN_HTTP_1_1, provider};
 use crate::config::model::TlsVersion;
 use crate::config::names::Host;
+use crate::config::private::read_private;
 
 /// A leaf lives 90 days in all, its two days of back-dating included (PEERS: the public limits keep shrinking).
 const LEAF_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -38,8 +42,8 @@ pub enum LeafError {
     Authority(#[from] AuthorityError),
     /// A freshly minted leaf is refused by the rules that clients apply.
     #[error(
-        "the issuer may not sign for {name} ({cause}); its root and issuer were made for other names. Move \
-         root.pem, issuer.pem and issuer.key away to have new ones made, then let clients trust the new root"
+        "the issuer may not sign for {name} ({cause}); root and issuer were made for other names. Take the name \
+         out again, or make new ones that clients then must trust: license-relay ca rotate"
     )]
     NotPermitted {
         /// The name.
@@ -95,20 +99,22 @@ impl Face {
         Ok(true)
     }
 
-    /// Takes the company's own leaves, PEM with chain, and keys.
+    /// Takes the company's own leaves, PEM with chain, and keys; each is checked before it is used.
     ///
     /// # Errors
-    /// A file can't be read, or a key is not its certificate's.
-    pub fn load(pairs: &[(std::path::PathBuf, std::path::PathBuf)]) -> Result<Arc<Self>, LeafError> {
+    /// A file can't be read, a key is not its certificate's, the chain is out of order, the dates are past, or a name
+    /// is not covered.
+    pub fn load(pairs: &[(PathBuf, PathBuf)], names: &BTreeSet<Host>) -> Result<Arc<Self>, LeafError> {
         let mut pair = Pair { ecdsa: None, rsa: None, renew_at: None };
         for (chain, key) in pairs {
-            let certified = Arc::new(load_pair(chain, key)?);
+            let certified = Arc::new(load_pair(chain, key, names)?);
             match certified.key.algorithm() {
                 rustls::SignatureAlgorithm::RSA => pair.rsa = Some(certified),
                 _ => pair.ecdsa = Some(certified),
             }
         }
-        Ok(Arc::new(Self { names: Vec::new(), current: ArcSwap::from_pointee(pair) }))
+        let names = names.iter().cloned().collect();
+        Ok(Arc::new(Self { names, current: ArcSwap::from_pointee(pair) }))
     }
 
     /// The configuration that serves this face: one ticket, HTTP/1.1 or nothing in ALPN, no session store.
@@ -201,11 +207,7 @@ fn check_as_a_client(
         .build()
         .map_err(|e| rustls::Error::General(e.to_string()))?;
     for name in names {
-        let server_name = match name {
-            Host::Name(dns) => ServerName::try_from(dns.as_str().to_owned())
-                .map_err(|e| rustls::Error::General(e.to_string()))?,
-            Host::Address(address) => ServerName::from(*address),
-        };
+        let server_name = server_name(name)?;
         verifier
             .verify_server_cert(leaf, std::slice::from_ref(issuer), &server_name, &[], UnixTime::now())
             .map_err(|cause| LeafError::NotPermitted { name: name.clone(), cause })?;
@@ -213,16 +215,65 @@ fn check_as_a_client(
     Ok(())
 }
 
-fn load_pair(chain: &Path, key: &Path) -> Result<CertifiedKey, LeafError> {
+fn load_pair(chain: &Path, key: &Path, names: &BTreeSet<Host>) -> Result<CertifiedKey, LeafError> {
     let unfit = |path: &Path, fault: String| LeafError::Unfit { path: path.display().to_string(), fault };
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect)
         .map_err(|e| unfit(chain, format!("holds no certificates in PEM ({e})")))?;
-    if certificates.is_empty() {
-        return Err(unfit(chain, "holds no certificate in PEM".into()));
-    }
-    let key_der = PrivateKeyDer::from_pem_file(key)
+    check_chain(&certificates, names).map_err(|fault| unfit(chain, fault))?;
+    let pem = read_private(key).map_err(|e| unfit(key, e.to_string()))?;
+    let key_der = PrivateKeyDer::from_pem_slice(pem.as_bytes())
         .map_err(|e| unfit(key, format!("holds no private key in PEM ({e})")))?;
     CertifiedKey::from_der(certificates, key_der, &provider())
         .map_err(|e| unfit(key, format!("is not the key of {} ({e})", chain.display())))
+}
+
+/// What clients would object to in the company's own leaf, as far as it can be seen without its root.
+fn check_chain(certificates: &[CertificateDer<'_>], names: &BTreeSet<Host>) -> Result<(), String> {
+    let parsed: Vec<X509Certificate<'_>> = certificates
+        .iter()
+        .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("holds what is no X.509 certificate ({e})"))?;
+    let (Some(leaf), Some(leaf_der)) = (parsed.first(), certificates.first()) else {
+        return Err("holds no certificate in PEM".into());
+    };
+    if matches!(leaf.basic_constraints(), Ok(Some(constraints)) if constraints.value.ca) {
+        return Err("starts with a CA certificate; put the leaf first, then its issuers".into());
+    }
+    for (certificate, issuer) in parsed.iter().zip(parsed.iter().skip(1)) {
+        if certificate.issuer() != issuer.subject() {
+            return Err(format!(
+                "is out of order: {} is followed by {}, which did not issue it",
+                certificate.subject(),
+                issuer.subject()
+            ));
+        }
+    }
+    for certificate in &parsed {
+        let validity = certificate.validity();
+        if !validity.is_valid() {
+            let (from, to) = (validity.not_before, validity.not_after);
+            return Err(format!("{} is valid from {from} to {to}, which is not now", certificate.subject()));
+        }
+    }
+    let serves = |usage: &ExtendedKeyUsage<'_>| usage.any || usage.server_auth;
+    if matches!(leaf.extended_key_usage(), Ok(Some(usage)) if !serves(usage.value)) {
+        return Err("is not for servers (its extended key usage lacks serverAuth)".into());
+    }
+    let readable = ParsedCertificate::try_from(leaf_der).map_err(|e| format!("can't be used ({e})"))?;
+    for name in names {
+        let server_name = server_name(name).map_err(|e| e.to_string())?;
+        verify_server_name(&readable, &server_name).map_err(|_| format!("does not cover the name {name}"))?;
+    }
+    Ok(())
+}
+
+fn server_name(name: &Host) -> Result<ServerName<'static>, rustls::Error> {
+    match name {
+        Host::Name(dns) => {
+            ServerName::try_from(dns.as_str().to_owned()).map_err(|e| rustls::Error::General(e.to_string()))
+        }
+        Host::Address(address) => Ok(ServerName::from(*address)),
+    }
 }

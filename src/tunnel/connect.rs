@@ -34,7 +34,7 @@ pub struct Proxy {
     /// Where terminated tunnels lead.
     pub conversations: Arc<Conversations>,
     /// The certificates.
-    pub faces: Arc<Faces>,
+    pub faces: Arc<ArcSwap<Faces>>,
     /// What is made of credentials.
     pub credentials: Credentials,
     /// Who they may be of.
@@ -213,8 +213,10 @@ impl Proxy {
                 return self.refuse(stream, access, &refusal).await;
             }
         }
-        let choose = |sni: Option<&str>| named(sni, &to).then(|| self.faces.of_host(&to.host)).flatten();
-        match handshake(stream, choose).await {
+        let faces = self.faces.load_full();
+        let choose =
+            |sni: Option<&str>| named(sni, &to).then(|| faces.of_host(&to.host, access.client)).flatten();
+        match handshake(stream, access.client, &faces, choose).await {
             Ok((stream, sni)) => {
                 let Access { client, mode, authority, .. } = access;
                 let way = Way { client, mode, sni, authority, user, to: To::Host(to) };
