@@ -125,6 +125,8 @@ impl Exchange {
 
         self.write_intent(records::intent(&scene, &self.pseudonyms)).await?;
 
+        access.via_parent = self.sender.dialer.has_parent();
+
         match self.sender.send(&asked.to, request(&asked)).await {
             Ok(reply) => {
                 note_reply(access, &reply);

@@ -41,6 +41,7 @@ impl Exchange {
         access.verdict = if admission.listed { "allow" } else { "observe" };
         let passage = Passage { id, client, admission };
         self.write_intent(vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
+        access.via_parent = self.sender.dialer.has_parent();
         match self.sender.dialer.open(to).await {
             Ok(opened) => {
                 access.upstream = Some(opened.address);

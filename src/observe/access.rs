@@ -50,8 +50,10 @@ pub struct Access {
     pub identified_by: Option<&'static str>,
     /// What the client was told instead of a reply.
     pub reason: Option<String>,
-    /// Where it went.
+    /// Where it went: the back end's address, or the parent's.
     pub upstream: Option<SocketAddr>,
+    /// It went through the parent proxy.
+    pub via_parent: bool,
     /// The status that the client got.
     pub status: Option<u16>,
     /// `relay` or `back end`.
@@ -133,6 +135,7 @@ impl Access {
             identified_by: None,
             reason: None,
             upstream: None,
+            via_parent: false,
             status: None,
             made_by: None,
             error: None,
@@ -145,7 +148,7 @@ impl Access {
     }
 
     /// In the order people read them.
-    fn pairs(&self, client: String) -> [(&'static str, Value); 21] {
+    fn pairs(&self, client: String) -> [(&'static str, Value); 22] {
         let text = |value: &Option<String>| value.as_deref().map(clip).into();
         [
             ("id", self.id.to_string().into()),
@@ -164,6 +167,7 @@ impl Access {
             ("made_by", self.made_by.into()),
             ("reason", text(&self.reason)),
             ("upstream", self.upstream.map(|address| address.to_string()).into()),
+            ("via_parent", self.via_parent.then_some(true).into()),
             ("error", self.error.into()),
             ("cause", text(&self.cause)),
             ("resent", self.resent.then_some(true).into()),

@@ -93,6 +93,11 @@ impl Dialer {
         })
     }
 
+    /// Whether everything goes through the parent proxy.
+    pub fn has_parent(&self) -> bool {
+        self.parent.is_some()
+    }
+
     /// Tells where this relay listens, so that it never dials itself.
     pub fn set_own_addresses(&self, addresses: Vec<SocketAddr>) {
         // Set once, before the first connection is accepted.
