@@ -47,7 +47,13 @@ impl Failure {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = "license-relay", version, about, max_term_width = 100)]
+#[command(
+    name = "license-relay",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Example:\n  license-relay demo"
+)]
 struct Cli {
     /// The configuration [default: $LICENSE_RELAY_CONFIG, else config/relay.toml, else
     /// /etc/license-relay/relay.toml]
@@ -71,8 +77,10 @@ enum Verb {
     )]
     Check,
     /// The root that clients must trust, and the issuer below it
+    #[command(after_help = "Example:\n  license-relay ca show")]
     Ca(ca::Ca),
     /// Who may ask: the list, who was refused lately, and the one command that lets them in
+    #[command(after_help = "Example:\n  license-relay sources pending")]
     Sources(sources::Sources),
     /// The stand-in for the license back end, alone
     Stub(stub::Stub),

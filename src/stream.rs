@@ -98,9 +98,11 @@ pub async fn last_word(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), word:
         while left > 0 {
             match stream.read(&mut scratch).await {
                 Ok(read) if read > 0 => left = left.saturating_sub(read as u64),
-                _ => break,
+                _ => return,
             }
         }
+        // Closing now would be a reset, which takes the word from the peer's hands.
+        std::future::pending().await
     };
     // Whoever goes on sending for longer is cut off.
     let _ = timeout(bounds::LINGER, unread).await;

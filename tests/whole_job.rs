@@ -1,5 +1,7 @@
 //! The main job from end to end, and the two commands of the README that show it.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use common::*;

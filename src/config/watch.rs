@@ -38,13 +38,14 @@ impl Watch {
         self.poke.clone()
     }
 
-    /// Returns once the content has changed and settled. A file that is gone for the moment is waited for.
+    /// Returns once the content has changed and settled; so it does for a file that is gone for longer than a moment,
+    /// which its reader will say.
     pub async fn changed(&mut self) {
         loop {
             // Without an event within the poll time the file is looked at all the same.
             let _ = timeout(bounds::POLL, self.poke.notified()).await;
             let mut now = content(&self.path);
-            while now.is_some() && !same(&now, &self.seen) {
+            while !same(&now, &self.seen) {
                 sleep(bounds::SETTLE).await;
                 let later = content(&self.path);
                 if same(&now, &later) {

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,17 +15,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::bounds;
 
-/// Whether a request is in hand: its own waits then hold, and the idle clock stands still.
+/// Counts the beginnings and ends of requests: odd while one is in hand; its own waits then hold, and the idle clock
+/// stands still. A count, because a short request may begin and end without a read in between.
 #[derive(Clone, Debug, Default)]
-pub struct Busy(Arc<AtomicBool>);
+pub struct Busy(Arc<AtomicUsize>);
 
 impl Busy {
     /// A request has begun, or its reply is ready.
-    pub fn set(&self, busy: bool) {
-        self.0.store(busy, Ordering::Release);
+    pub fn turn(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn get(&self) -> bool {
+    fn turns(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -35,6 +36,8 @@ impl Busy {
 pub struct Guard<S> {
     inner: S,
     busy: Busy,
+    /// As many as there were at the last read.
+    turns: usize,
     read: Pin<Box<Sleep>>,
     reading: Reading,
     /// Armed while a write can't move.
@@ -62,7 +65,7 @@ impl<S> Guard<S> {
     /// Guards a stream whose first head has been read already.
     pub fn new(inner: S, busy: Busy) -> Self {
         let read = Box::pin(sleep_until(Instant::now() + bounds::HEAD));
-        Self { inner, busy, read, reading: Reading::Head, write: None, closing: None }
+        Self { inner, busy, turns: 0, read, reading: Reading::Head, write: None, closing: None }
     }
 
     fn watch(&mut self, reading: Reading, wait: std::time::Duration) {
@@ -79,11 +82,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        match (self.busy.get(), self.reading) {
-            (true, _) => self.reading = Reading::Request,
-            (false, Reading::Request) => self.watch(Reading::Idle, bounds::IDLE),
-            _ => {}
+        let turns = self.busy.turns();
+        if turns % 2 == 1 {
+            self.reading = Reading::Request;
+        } else if turns != self.turns {
+            self.watch(Reading::Idle, bounds::IDLE);
         }
+        self.turns = turns;
         if polled.is_ready() {
             if buffer.filled().len() > before && self.reading == Reading::Idle {
                 self.watch(Reading::Head, bounds::HEAD);
@@ -153,7 +158,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         let this = &mut *self;
         let Some(closing) = &mut this.closing else { return Poll::Ready(Ok(())) };
         let mut scratch = [0; 4096];
-        while closing.left > 0 && closing.until.as_mut().poll(context).is_pending() {
+        while closing.until.as_mut().poll(context).is_pending() {
+            if closing.left == 0 {
+                // No more is read, but closing now would be a reset, which takes the reply from the client's hands.
+                return Poll::Pending;
+            }
             let mut buffer = ReadBuf::new(&mut scratch);
             match ready!(Pin::new(&mut this.inner).poll_read(context, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {

@@ -59,6 +59,8 @@ pub enum Cause {
     Malformed,
     /// Host, SNI and authority disagree, or the target is not for this face.
     Misdirected,
+    /// A request in absolute form for a host that is not listed for plain http.
+    PlainHttp,
     /// The name can't be resolved.
     Dns,
     /// No connection.
@@ -115,6 +117,7 @@ impl Cause {
             Self::TooSlow => close(row(408, 503, "http_request_error")),
             Self::Malformed => close(row(400, 400, "http_request_error")),
             Self::Misdirected => close(row(400, 400, "http_request_error")),
+            Self::PlainHttp => close(row(403, 400, "http_request_error")),
             Self::Dns => row(502, 502, "dns_error"),
             Self::Connect => row(502, 502, "connection_refused"),
             Self::ConnectTimeout => row(504, 504, "connection_timeout"),
@@ -141,6 +144,11 @@ impl Refusal {
             sentence.replace_range(REASON - 3.., "...");
         }
         Self { cause, sentence, retry_after: cause.row().retry_after }
+    }
+
+    /// What whoever comes while the relay stops is told: a close without an answer makes some clients try for ever.
+    pub fn draining() -> Self {
+        Self::new(Cause::Draining, "the relay is stopping")
     }
 
     /// With the true time until it is worth trying again.
@@ -253,23 +261,24 @@ impl From<&Fault> for Refusal {
 }
 
 fn denied(denial: &Denial, pending: Option<u32>) -> Refusal {
-    let words = match pending {
-        Some(number) => format!("{denial}; run: license-relay sources allow {number}"),
-        None => denial.to_string(),
+    let command = match (denial, pending) {
+        // Its id has an entry, and can't have a second one: which place it may come from is for people to write.
+        (Denial::WrongPlace(_), _) | (_, None) => String::new(),
+        (_, Some(number)) => format!("; run: license-relay sources allow {number}"),
     };
-    let refusal = |cause| Refusal::new(cause, &words);
+    let refusal = |cause, denial: &Denial| Refusal::new(cause, &format!("{denial}{command}"));
+    let fits = |denial: &Denial| PREFIX.len() + denial.to_string().len() + command.len() <= REASON;
+    // The command is what matters; the id is in the log and in `sources pending`.
+    let short = |id: &str| id.chars().take(20).chain("...".chars()).collect();
     match denial {
-        Denial::SourceLimit(wait) | Denial::AddressLimit(wait) => refusal(Cause::RateLimited).after(*wait),
-        Denial::UnknownSource(id) | Denial::WrongPlace(id) if words.len() + PREFIX.len() > REASON => {
-            // The command is what matters; the id is in the log and in `sources pending`.
-            let short: String = id.chars().take(20).collect();
-            let command = pending.map(|number| format!("; run: license-relay sources allow {number}"));
-            Refusal::new(
-                Cause::Refused,
-                &format!("source {short}... is not allowed{}", command.unwrap_or_default()),
-            )
+        Denial::SourceLimit(wait) | Denial::AddressLimit(wait) => {
+            refusal(Cause::RateLimited, denial).after(*wait)
         }
-        _ => refusal(Cause::Refused),
+        Denial::UnknownSource(id) if !fits(denial) => {
+            refusal(Cause::Refused, &Denial::UnknownSource(short(id)))
+        }
+        Denial::WrongPlace(id) if !fits(denial) => refusal(Cause::Refused, &Denial::WrongPlace(short(id))),
+        _ => refusal(Cause::Refused, denial),
     }
 }
 
@@ -351,6 +360,14 @@ mod tests {
     }
 
     #[test]
+    fn a_source_in_the_wrong_place_is_told_so_whatever_its_length() {
+        for id in ["fbe89d02-6d24-4595-915e-c52ce76f2195".to_owned(), "x".repeat(128)] {
+            let refusal = denied(&Denial::WrongPlace(id), Some(3));
+            assert!(refusal.sentence.ends_with(" is not allowed from this address or user"), "{refusal:?}");
+        }
+    }
+
+    #[test]
     fn no_refusal_inside_a_conversation_looks_like_a_verdict_of_the_back_end() {
         use Cause::*;
         for cause in [
@@ -364,6 +381,7 @@ mod tests {
             TooSlow,
             Malformed,
             Misdirected,
+            PlainHttp,
             Dns,
             Connect,
             ConnectTimeout,
@@ -378,8 +396,11 @@ mod tests {
             Internal,
         ] {
             let inside = cause.row().inside;
-            let expected: &[u16] =
-                if matches!(cause, Malformed | Misdirected) { &[400] } else { &[429, 502, 503, 504] };
+            let expected: &[u16] = if matches!(cause, Malformed | Misdirected | PlainHttp) {
+                &[400]
+            } else {
+                &[429, 502, 503, 504]
+            };
             assert!(expected.contains(&inside), "{cause:?} is {inside}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -10,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -96,7 +97,7 @@ impl Conversations {
     {
         let first = tokio::select! {
             first = Head::read(&mut stream, Instant::now() + bounds::UNUSED) => first,
-            () = self.stop.cancelled() => return,
+            () = self.stop.cancelled() => return last_word(&mut stream, b"").await,
         };
         let head = match first {
             Ok(head) => head,
@@ -113,24 +114,29 @@ impl Conversations {
             let this = self.clone();
             service_fn(move |request| this.clone().answer(request, way.clone(), busy.clone()))
         };
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .auto_date_header(false)
             .half_close(true)
             .header_read_timeout(None)
             .max_buf_size(bounds::HEAD_BYTES)
             .preserve_header_case(true)
             .serve_connection(TokioIo::new(guarded), service);
-        let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
-            ended = &mut connection => ended,
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            ended = &mut connection => Some(ended),
+            () = self.stop.cancelled() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                (&mut connection).await
             }
         };
         if let Err(e) = ended {
             tracing::debug!("a conversation ended: {}", crate::upstream::whole_cause(&e));
         }
+        // After an error or a CONNECT hyper just lets go; the client is to see an end, not a break.
+        let _ = connection.into_parts().io.into_inner().shutdown().await;
     }
 
     /// The exchange is a task of its own: a client that hangs up doesn't cancel what may have reached the back end.
@@ -140,7 +146,7 @@ impl Conversations {
         way: Way,
         busy: Busy,
     ) -> Result<Response<Outgoing>, Infallible> {
-        busy.set(true);
+        busy.turn();
         let id = Uuid::now_v7();
         let this = self.clone();
         let task = self.tasks.spawn(async move { this.exchange(request, way, id).await });
@@ -148,7 +154,7 @@ impl Conversations {
             tracing::error!("an exchange failed in a way that is our mistake: {e}");
             Refusal::new(Cause::Internal, "an internal error; see the relay's own log").to_response(id)
         });
-        busy.set(false);
+        busy.turn();
         Ok(response)
     }
 
@@ -175,7 +181,7 @@ impl Conversations {
         access: &mut Access,
     ) -> Result<Response<Outgoing>, Refusal> {
         if self.stop.is_cancelled() {
-            return Err(Refusal::new(Cause::Draining, "the relay is stopping"));
+            return Err(Refusal::draining());
         }
         let to = match way.to {
             To::Host(to) => to,
@@ -184,7 +190,7 @@ impl Conversations {
                 let listed = self.exchange.policy.destinations.plain(authority);
                 listed.cloned().ok_or_else(|| {
                     let words = format!("{authority} is not a listed host for plain http");
-                    Refusal::new(Cause::DestinationNotListed, &words)
+                    Refusal::new(Cause::PlainHttp, &words)
                 })?
             }
         };

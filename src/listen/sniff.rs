@@ -34,7 +34,9 @@ impl Entrance {
         let deadline = Instant::now() + bounds::FIRST_BYTE;
         let first = tokio::select! {
             first = stream.first_byte(deadline) => first,
-            () = self.conversations.stop.cancelled() => return,
+            () = self.conversations.stop.cancelled() => {
+                return self.refuse(stream, client, &Refusal::draining()).await;
+            }
         };
         match first {
             First::Closed => {}

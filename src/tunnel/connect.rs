@@ -58,12 +58,14 @@ impl Proxy {
     pub async fn serve(&self, stream: AnyStream, client: IpAddr, mode: &'static str, sni: Option<String>) {
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
         for _ in 0..bounds::CHALLENGES {
-            let first = tokio::select! {
-                first = Head::read(&mut stream, Instant::now() + bounds::FIRST_BYTE) => first,
-                () = self.conversations.stop.cancelled() => return,
-            };
             let mut access = Access::new(Uuid::now_v7(), client, mode);
             access.sni.clone_from(&sni);
+            let first = tokio::select! {
+                first = Head::read(&mut stream, Instant::now() + bounds::FIRST_BYTE) => first,
+                () = self.conversations.stop.cancelled() => {
+                    return self.refuse(stream, access, &Refusal::draining()).await;
+                }
+            };
             let head = match first {
                 Ok(head) => head,
                 Err(HeadError::Closed) => return,
@@ -80,7 +82,7 @@ impl Proxy {
                     if self.challenge(&mut stream, access, &refusal).await { continue } else { return }
                 }
                 Err(refusal) => {
-                    if refusal.cause == Cause::DestinationNotListed {
+                    if matches!(refusal.cause, Cause::DestinationNotListed | Cause::PlainHttp) {
                         let mut record = Record::new(Action::AccessDenied, access.id);
                         record.reason = refusal.sentence.clone();
                         self.conversations.exchange.refusals.note(record, client);
@@ -109,7 +111,7 @@ impl Proxy {
     /// May this be asked, by whom, and where does it lead?
     async fn judge(&self, head: &Head, client: IpAddr) -> Result<(Step, Option<String>), Refusal> {
         if self.conversations.stop.is_cancelled() {
-            return Err(Refusal::new(Cause::Draining, "the relay is stopping"));
+            return Err(Refusal::draining());
         }
         let step =
             if head.method == "CONNECT" { self.judge_connect(head)? } else { self.judge_absolute(head)? };
@@ -167,7 +169,7 @@ impl Proxy {
         // What stands before an @ may be a password.
         let host = authority.rsplit('@').next().unwrap_or_default();
         let words = format!("{host} is not a listed host for plain http");
-        Err(Refusal::new(Cause::DestinationNotListed, &words))
+        Err(Refusal::new(Cause::PlainHttp, &words))
     }
 
     /// The Basic user, where credentials are looked at and right.
@@ -201,7 +203,7 @@ impl Proxy {
         }
         let first = tokio::select! {
             first = stream.first_byte(Instant::now() + bounds::FIRST_BYTE) => first,
-            () = self.conversations.stop.cancelled() => return,
+            () = self.conversations.stop.cancelled() => First::Silence,
         };
         match first {
             First::Byte(TLS) => {}

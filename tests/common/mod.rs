@@ -3,7 +3,17 @@
 //! Ports are picked by the system, every wait is for an event under one generous deadline, and everything is gone when
 //! a test ends.
 
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "no test uses all of it, and all of it may fail"
+)]
+
+pub mod wire;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -70,9 +80,16 @@ impl Stub {
     /// A stub with more arguments, its root written into this folder.
     pub fn start(folder: &Path, more: &[&str]) -> Self {
         let ca = folder.join("stub-ca.pem");
+        let out = ca.display().to_string();
+        let mut stub = Self::with(&[&["--listen", "127.0.0.1:0", "--ca-out", &out], more].concat());
+        stub.ca = ca;
+        stub
+    }
+
+    /// A stub with these arguments alone, for one with a certificate of the test's own.
+    pub fn with(more: &[&str]) -> Self {
         let mut child = program()
-            .args(["stub", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--ca-out"])
-            .arg(&ca)
+            .args(["stub", "--control", "127.0.0.1:0"])
             .args(more)
             .stdout(Stdio::piped())
             .spawn()
@@ -83,7 +100,7 @@ impl Stub {
             line.rsplit('/').next().unwrap().parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
         };
         let (address, control) = (address(), address());
-        Self { child, address, control, ca }
+        Self { child, address, control, ca: PathBuf::new() }
     }
 
     /// What it has counted.
@@ -138,6 +155,7 @@ impl Drop for Stub {
 /// A folder with a configuration, and the relay that runs on it.
 pub struct Relay {
     pub folder: TempDir,
+    file: &'static str,
     child: Child,
     stdout: BufReader<ChildStdout>,
     pub greeting: String,
@@ -150,6 +168,8 @@ pub struct Plan {
     pub folder: TempDir,
     /// `relay.toml`.
     pub config: String,
+    /// Where it lies in the folder.
+    pub file: &'static str,
     /// `sources.toml`; not written when empty, so that the relay makes it.
     pub sources: String,
 }
@@ -195,7 +215,7 @@ address = "127.0.0.1:0"
             ca.display()
         );
         let sources = format!("[[source]]\nid = \"{SOURCE}\"\nlicenses = [\"{LICENSE}\"]\n");
-        Self { folder: tempfile::tempdir().unwrap(), config, sources }
+        Self { folder: tempfile::tempdir().unwrap(), config, file: "relay.toml", sources }
     }
 
     /// Puts text in place of text; both must be right.
@@ -222,7 +242,7 @@ address = "127.0.0.1:0"
     }
 
     pub fn write(&self) {
-        fs::write(self.path("relay.toml"), &self.config).unwrap();
+        fs::write(self.path(self.file), &self.config).unwrap();
         if !self.sources.is_empty() {
             fs::write(self.path("sources.toml"), &self.sources).unwrap();
         }
@@ -245,7 +265,7 @@ address = "127.0.0.1:0"
         let errors = File::create(self.path("stderr")).unwrap();
         let mut child = command
             .args(["serve", "--config"])
-            .arg(self.path("relay.toml"))
+            .arg(self.path(self.file))
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -267,13 +287,13 @@ address = "127.0.0.1:0"
         };
         let address = value("listens on").parse().unwrap();
         let admin = value("health").replace("http://", "").replace("/readyz", "").parse().unwrap();
-        Relay { folder: self.folder, child, stdout, greeting, address, admin }
+        Relay { folder: self.folder, file: self.file, child, stdout, greeting, address, admin }
     }
 
     /// Starts a relay that must not start: its exit status and what it said.
     pub fn refuses_to_start(&self) -> (ExitStatus, String) {
         self.write();
-        let output = run(program().args(["serve", "--config"]).arg(self.path("relay.toml")));
+        let output = run(program().args(["serve", "--config"]).arg(self.path(self.file)));
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
@@ -293,7 +313,7 @@ impl Relay {
 
     /// A verb of the program with this relay's configuration.
     pub fn verb(&self, arguments: &[&str]) -> Output {
-        run(program().arg("--config").arg(self.path("relay.toml")).args(arguments))
+        run(program().arg("--config").arg(self.path(self.file)).args(arguments))
     }
 
     /// Sends a signal by name.
@@ -301,6 +321,21 @@ impl Relay {
         let done =
             Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(done.success());
+    }
+
+    /// Starts again on what the last run, which must have ended, has left.
+    pub fn again(self) -> Self {
+        let config = fs::read_to_string(self.path(self.file)).unwrap();
+        let file = self.file;
+        let (mut child, folder) = self.into_parts();
+        assert!(child.try_wait().unwrap().is_some(), "the last run has not ended");
+        Plan { folder, config, file, sources: String::new() }.start()
+    }
+
+    fn into_parts(mut self) -> (Child, TempDir) {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let gone = Command::new("true").spawn().unwrap();
+        (std::mem::replace(&mut self.child, gone), folder)
     }
 
     /// Waits for the process to end.

@@ -1,0 +1,237 @@
+//! Promise 9, and bad input: every wait, buffer and place has a limit, whoever meets it is told, and nobody else
+//! notices.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, SystemTime};
+
+use common::wire::*;
+use common::*;
+
+/// What a bystander sees meanwhile: an answer, soon.
+#[track_caller]
+fn serves(relay: &Relay) {
+    let begun = SystemTime::now();
+    assert_eq!(ask(&mut relay.inside(), good()).status, 404);
+    assert!(begun.elapsed().unwrap() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// `CONNECT` that may be refused or find the port closed: the status, if there is one.
+fn connect_status(relay: &Relay) -> Option<u16> {
+    let mut stream = TcpStream::connect(relay.address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    write!(stream, "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n\r\n").ok()?;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).ok()?;
+    String::from_utf8_lossy(&start[9..]).parse().ok()
+}
+
+#[test]
+fn whoever_is_slow_is_answered_and_closed_in_time_and_whoever_only_rests_is_not() {
+    let (stub, relay, _folder) = pair();
+    // All wait at one time: each of them is a clock of its own.
+    std::thread::scope(|scope| {
+        scope.spawn(|| silence_is_answered_within_the_first_byte_deadline(&relay));
+        scope.spawn(|| half_a_head_is_answered_however_it_trickles_in(&relay));
+        scope.spawn(|| a_body_that_does_not_go_on_is_answered(&relay));
+        scope.spawn(|| a_client_that_does_not_read_is_cut_off(&relay));
+        scope.spawn(|| a_kept_connection_outlives_the_time_for_a_head(&relay));
+    });
+    serves(&relay);
+    // Two of each kept connection, the long reply, and the bystander's: nothing of what was not whole.
+    assert_eq!(stub.counters()["requests"], 6);
+}
+
+fn silence_is_answered_within_the_first_byte_deadline(relay: &Relay) {
+    let begun = SystemTime::now();
+    let mut silent = relay.connect();
+    let mut half_hello = relay.connect();
+    half_hello.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03half").unwrap();
+    let mut tunnel = relay.tunnel();
+    let mut tunnel_half = relay.tunnel();
+    tunnel_half.write_all(b"\x16\x03\x01\x02\x00\x01").unwrap();
+    let mut inside = relay.inside();
+
+    let answer = Answer::read(&mut silent);
+    answer.refuses(408, "http_request_error");
+    assert!(answer.closes(), "{answer:?}");
+    is_closed(&mut silent);
+    for (what, stream) in [("hello", &mut half_hello), ("tunnel", &mut tunnel), ("both", &mut tunnel_half)] {
+        assert_eq!(rest(stream)[..5], [21, 3, 3, 0, 2], "no alert: {what}");
+    }
+    Answer::read(&mut inside).refuses(503, "http_request_error");
+    is_closed(&mut inside);
+    let took = begun.elapsed().unwrap();
+    assert!((Duration::from_secs(9)..Duration::from_secs(18)).contains(&took), "{took:?}");
+}
+
+fn half_a_head_is_answered_however_it_trickles_in(relay: &Relay) {
+    let mut half = relay.connect();
+    half.write_all(b"CONNECT license.qlikcloud.com:443 HT").unwrap();
+    let mut inside = relay.inside();
+    inside.write_all(b"POST /v1/sync HTTP/1.1\r\nHo").unwrap();
+    // A byte now and then buys no time.
+    let mut trickle = half.try_clone().unwrap();
+    let trickling = std::thread::spawn(move || {
+        while trickle.write_all(b"T").is_ok() {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    Answer::read(&mut half).refuses(408, "http_request_error");
+    ends(&mut half);
+    Answer::read(&mut inside).refuses(503, "http_request_error");
+    is_closed(&mut inside);
+    trickling.join().unwrap();
+}
+
+fn a_body_that_does_not_go_on_is_answered(relay: &Relay) {
+    let bodies = ["Content-Length: 1000\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n5\r\nha"];
+    let mut asked = bodies.map(|body| {
+        let mut inside = relay.inside();
+        write!(inside, "POST /v1/sync HTTP/1.1\r\nHost: {HOST}\r\n{body}").unwrap();
+        inside
+    });
+    for inside in &mut asked {
+        let answer = Answer::read(inside);
+        answer.refuses(503, "http_request_error");
+        assert!(answer.closes(), "{answer:?}");
+        is_closed(inside);
+    }
+}
+
+fn a_client_that_does_not_read_is_cut_off(relay: &Relay) {
+    let mut inside = relay.inside();
+    let fields = format!("Host: {HOST}\r\nAuthorization: Bearer {}", KEY.trim());
+    write!(inside, "GET /stub/big?bytes=60000000 HTTP/1.1\r\n{fields}\r\n\r\n").unwrap();
+    // The relay's end of this connection is gone once it has let go.
+    let peer = inside.sock.local_addr().unwrap().to_string();
+    let port = format!(":{}", relay.address.port());
+    let held = || {
+        let mut shown = tool("ss", "iproute2");
+        let shown = run(shown.args(["-Htn", "state", "established", "sport", "=", &port]));
+        assert!(shown.status.success(), "{shown:?}");
+        String::from_utf8_lossy(&shown.stdout).contains(&peer)
+    };
+    let begun = SystemTime::now();
+    assert!(held());
+    while held() {
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(45), "a slow reader is held for ever");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn a_kept_connection_outlives_the_time_for_a_head(relay: &Relay) {
+    let requests = [good(), post("/v1/sync", IDLE)];
+    let mut kept = requests.each_ref().map(|request| {
+        let mut inside = relay.inside();
+        ask(&mut inside, request);
+        inside
+    });
+    // Longer than a head may take, shorter than Go's client keeps a connection: no event tells that nothing happens.
+    std::thread::sleep(Duration::from_secs(33));
+    for (inside, request) in kept.iter_mut().zip(requests) {
+        assert!([200, 404].contains(&ask(inside, request).status));
+    }
+}
+
+#[test]
+fn bytes_that_are_neither_http_nor_tls_are_answered_and_closed() {
+    let (stub, relay, _folder) = pair();
+    for garbage in [
+        &b"\0\0\0\0"[..],
+        b"\xff\xff\r\n\r\n",
+        b"\r\n\r\n",
+        b"\x05\x01\x00",
+        b"\x04\x01\x01\xbb\x7f\0\0\x01\0",
+        b"\x80\x2e\x01\x03\x01",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9\r\n\r\n",
+        b"get / http/1.1\r\n\r\n",
+    ] {
+        relay.says_last(garbage).refuses(400, "http_request_error");
+    }
+    for broken in [&b"\x16\x03\x01\x00\x05hello"[..], b"\x16\xff\xff\xff\xff", b"\x16\x03\x01\x00\x00"] {
+        let mut stream = relay.connect();
+        stream.write_all(broken).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let last = rest(&mut stream);
+        assert!(last.is_empty() || last[0] == 21, "{last:?}");
+    }
+    serves(&relay);
+    assert_eq!(stub.counters()["requests"], 1);
+}
+
+#[test]
+fn a_head_that_does_not_end_is_refused_at_its_limit() {
+    let (_stub, relay, _folder) = pair();
+    let endless = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\nX: {}", "a".repeat(65 * 1024));
+    relay.says_last(&endless).refuses(400, "http_request_error");
+    let mut inside = relay.inside();
+    let answer = ask(&mut inside, endless.replacen(&format!("CONNECT {HOST}:443"), "GET /", 1));
+    answer.refuses(400, "http_request_error");
+    is_closed(&mut inside);
+}
+
+#[test]
+fn silent_connections_cost_a_bystander_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).with("[listen]", "[listen]\nmax_connections_per_address = 1000").start();
+    let mut kept = relay.inside();
+    assert_eq!(ask(&mut kept, good()).status, 404);
+    let silent: Vec<_> = (0..100).flat_map(|_| [relay.connect(), relay.tunnel(), relay.connect()]).collect();
+    for mut stream in silent.iter().skip(2).step_by(3) {
+        stream.write_all(b"\x16\x03\x01").unwrap();
+    }
+    for _ in 0..10 {
+        serves(&relay);
+        assert_eq!(ask(&mut kept, good()).status, 404);
+    }
+    assert_eq!(silent.len(), 300);
+}
+
+#[test]
+fn out_of_descriptors_it_goes_on_serving_and_accepts_again_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let mut few = tool("prlimit", "util-linux");
+    few.arg("--nofile=80:80");
+    let mut relay = Plan::new(&stub).start_under(few);
+    let mut kept = relay.inside();
+    assert_eq!(ask(&mut kept, good()).status, 404);
+    let mut held: Vec<TcpStream> = (0..100).map(|_| relay.connect()).collect();
+    eventually("descriptors run out", || {
+        relay.stderr().contains("no connection can be accepted").then_some(())
+    });
+    for _ in 0..5 {
+        assert_eq!(ask(&mut kept, good()).status, 404);
+    }
+    assert!(relay.is_running());
+    held.clear();
+    eventually("it accepts again", || (connect_status(&relay) == Some(200)).then_some(()));
+    serves(&relay);
+    assert!(relay.verb(&["check"]).status.success());
+}
+
+#[test]
+fn memory_is_flat_over_many_requests() {
+    let (stub, relay, _folder) = pair();
+    let mut inside = relay.inside();
+    let mut many = |count: usize| {
+        for n in 0..count {
+            let (request, status) = if n % 5 == 0 { (post("/v1/sync", IDLE), 200) } else { (good(), 404) };
+            assert_eq!(ask(&mut inside, request).status, status);
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = many(1000);
+    let after = many(4000);
+    assert!(after < before + 16 * 1024, "{before} KiB grew to {after} KiB");
+    assert_eq!(stub.counters()["requests"], 5000);
+}

@@ -1,0 +1,296 @@
+//! Promise 5 and DESIGN §6, what the relay refuses by itself: an outage, not a verdict, with its cause in the reason
+//! phrase; and not one byte of it reaches the back end.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::time::{Duration, SystemTime};
+
+use common::wire::*;
+use common::*;
+
+const STRANGER: &str = "11111111-2222-3333-4444-555555555555";
+
+#[track_caller]
+fn seen_by(stub: &Stub, requests: u64) {
+    assert_eq!(stub.counters()["requests"], requests, "{}", stub.counters());
+}
+
+/// A relay with these sources, refused one request; the same connection goes on to serve, and the back end has
+/// seen the second request alone.
+#[track_caller]
+fn refused_and_kept(sources: &str, change: impl FnOnce(Plan) -> Plan, body: &str, words: &[&str]) -> Answer {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = change(Plan::new(&stub).sources(sources)).start();
+    let mut inside = relay.inside();
+    let answer = ask(&mut inside, post("/v1/x", body));
+    answer.refuses_for_a_while(503, "http_request_denied");
+    assert!(words.iter().all(|word| answer.reason.contains(word)), "{answer:?}");
+    assert!(!answer.closes(), "{answer:?}");
+    assert_eq!(ask(&mut inside, good()).status, 404);
+    seen_by(&stub, 1);
+    answer
+}
+
+fn as_it_is(plan: Plan) -> Plan {
+    plan
+}
+
+const NOBODY: &str = "# nobody\n";
+
+#[test]
+fn an_unknown_source_is_told_its_id_and_the_command_that_lets_it_in() {
+    let body = SYNC.replace(SOURCE, STRANGER);
+    let words = [STRANGER, "license-relay sources allow 1"];
+    refused_and_kept(NOBODY, as_it_is, &body, &words);
+}
+
+#[test]
+fn a_message_that_names_no_source_and_no_known_license_is_refused() {
+    refused_and_kept(NOBODY, as_it_is, ACTIVATION, &[LICENSE, "license-relay sources allow 1"]);
+    refused_and_kept(NOBODY, as_it_is, "{\"cause\":\"Initial\"}", &["no source or license"]);
+}
+
+#[test]
+fn two_different_sources_at_one_place_are_refused() {
+    let two = CAPACITY.trim_end().trim_end_matches(']').to_owned()
+        + &format!(
+            ",{{\"id\":2,\"allotment\":\"analyzer_time\",\"month\":\"2018-11\",\"consumption\":1,\"source\":\"{STRANGER}\"}}]"
+        );
+    let allowed = format!("[[source]]\nid = \"{SOURCE}\"\n[[source]]\nid = \"{STRANGER}\"\n");
+    refused_and_kept(&allowed, as_it_is, &two, &["two different sources"]);
+    let doubled = SYNC.replacen('{', &format!("{{\"source\": \"{STRANGER}\","), 1);
+    refused_and_kept(&allowed, as_it_is, &doubled, &["two different sources"]);
+}
+
+#[test]
+fn a_listed_source_from_another_network_or_user_is_refused() {
+    for place in ["networks = [\"10.20.0.0/24\"]", "users = [\"qlik-prod\"]"] {
+        let sources = format!("[[source]]\nid = \"{SOURCE}\"\nlicenses = [\"{LICENSE}\"]\n{place}\n");
+        refused_and_kept(&sources, as_it_is, SYNC, &[SOURCE, "from this address or user"]);
+    }
+}
+
+#[test]
+fn what_can_not_be_read_or_recognised_is_refused_where_the_site_wants_it() {
+    let listed = "[[source]]\nnetworks = [\"127.0.0.0/8\"]\n";
+    let deny = |key: &'static str| move |plan: Plan| plan.and(&format!("\n[licensing]\n{key} = \"deny\"\n"));
+    refused_and_kept(listed, deny("unreadable"), "no json", &["can't be read"]);
+    refused_and_kept(listed, deny("unrecognised"), "{\"what\":1}", &["not recognised"]);
+}
+
+#[test]
+fn an_id_that_can_not_be_one_never_breaks_the_reply() {
+    for id in ["", "a\\r\\nX-Forged: 1", "\\u0000", "\u{fc}\\\"\\\\", &"x".repeat(128), &"x".repeat(129)] {
+        let answer = refused_and_kept(NOBODY, as_it_is, &SYNC.replace(SOURCE, id), &["license-relay: "]);
+        assert_eq!(answer.header("X-Forged"), None);
+    }
+}
+
+#[test]
+fn a_source_over_its_limit_is_told_the_true_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let limit = "limit = { requests = 1, per = \"2s\", burst = 1 }";
+    let relay = Plan::new(&stub).sources(&format!("[[source]]\nid = \"{SOURCE}\"\n{limit}\n")).start();
+    limited(&stub, &relay, post("/v1/sync", SYNC), 200);
+}
+
+#[test]
+fn an_address_over_its_limit_is_told_the_true_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let all = "per_address = { requests = 100000, per = \"1s\", burst = 100000 }";
+    let plan = Plan::new(&stub).with(all, "per_address = { requests = 1, per = \"2s\", burst = 1 }");
+    // The connectivity test counts like any other request.
+    limited(&stub, &plan.start(), good(), 404);
+}
+
+fn limited(stub: &Stub, relay: &Relay, request: String, status: u16) {
+    let mut inside = relay.inside();
+    assert_eq!(ask(&mut inside, &request).status, status);
+    let answer = ask(&mut inside, &request);
+    let wait = answer.refuses_for_a_while(429, "connection_limit_reached");
+    assert!(wait <= 2 && !answer.closes(), "{answer:?}");
+    seen_by(stub, 1);
+    // What is tried is that this very wait is enough: no event tells it.
+    std::thread::sleep(Duration::from_secs(wait));
+    assert_eq!(ask(&mut inside, &request).status, status);
+    seen_by(stub, 2);
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_whether_announced_or_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub).with("[limits]", "[limits]\nmax_body = \"64KiB\"\nall_bodies = \"1MiB\"");
+    let relay = plan.start();
+    let body = "x".repeat(64 * 1024 + 1);
+    let chunked = format!(
+        "POST /v1/x HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    for request in [post("/v1/x", &body), chunked] {
+        let mut inside = relay.inside();
+        let answer = ask(&mut inside, request);
+        let sentence = answer.refuses(503, "http_request_error");
+        assert!(sentence.contains("max_body"), "{sentence}");
+        assert!(answer.closes(), "{answer:?}");
+        is_closed(&mut inside);
+    }
+    seen_by(&stub, 0);
+}
+
+#[test]
+fn a_refusal_is_seen_by_a_client_that_is_still_sending() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).with("[limits]", "[limits]\nmax_body = \"1MiB\"").start();
+    let mebibytes = |n: usize| "x".repeat(n << 20);
+    let request = |host: &str, body: &str| {
+        format!("POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    // A client that sends it all before it reads: within what is drained it sees no break at all.
+    let mut inside = relay.inside();
+    let answer = ask(&mut inside, request("example.com", &mebibytes(1)[..900 << 10]));
+    answer.refuses(400, "http_request_error");
+    is_closed(&mut inside);
+    // Clients that read while they send, as all real ones do.
+    let body = folder.path().join("body");
+    std::fs::write(&body, mebibytes(8)).unwrap();
+    let body = format!("@{}", body.display());
+    let url = format!("https://{HOST}/");
+    for _ in 0..5 {
+        let said = relay.curl(&["--data-binary", &body, "-H", "Expect:", &url]);
+        assert_eq!((said.status, said.exit), (503, 0), "{said:?}");
+        let said = relay.curl(&["--data-binary", &body, "-H", "Expect:", "-H", "Host: example.com", &url]);
+        assert_eq!((said.status, said.exit), (400, 0), "{said:?}");
+    }
+    // On the proxy face as well.
+    let mut raw = relay.connect();
+    let mut reader = raw.try_clone().unwrap();
+    let read = std::thread::spawn(move || Answer::read(&mut reader));
+    let _ = raw.write_all(request(HOST, &mebibytes(8)).as_bytes());
+    read.join().unwrap().refuses(400, "http_request_error");
+    seen_by(&stub, 0);
+}
+
+#[test]
+fn what_is_not_http_is_refused_in_words_on_both_faces() {
+    let (stub, relay, _folder) = pair();
+    let long = format!("X-Long: {}\r\n", "a".repeat(70_000));
+    let many = "X: y\r\n".repeat(101);
+    for fields in [
+        "",
+        "Host: license.qlikcloud.com\r\nHost: license.qlikcloud.com\r\n",
+        "Host: license.qlikcloud.com\r\nA : b\r\n",
+        "Host: license.qlikcloud.com\r\nA: b\r\n folded\r\n",
+        "Host: license.qlikcloud.com\r\nA: b\0\r\n",
+        "Host: license.qlikcloud.com\nA: b\r\n",
+        "Host: license.qlikcloud.com\r\nContent-Length: 1\r\nContent-Length: 1\r\n",
+        "Host: license.qlikcloud.com\r\nContent-Length: -1\r\n",
+        "Host: license.qlikcloud.com\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "Host: license.qlikcloud.com\r\nTransfer-Encoding: chunked, chunked\r\n",
+        "Host: license.qlikcloud.com\r\nTransfer-Encoding: gzip, chunked\r\n",
+        &format!("Host: license.qlikcloud.com\r\n{long}"),
+        &format!("Host: license.qlikcloud.com\r\n{many}"),
+    ] {
+        let connect = format!("CONNECT {HOST}:443 HTTP/1.1\r\n{fields}\r\n");
+        relay.says_last(connect).refuses(400, "http_request_error");
+        let mut inside = relay.inside();
+        let answer = ask(&mut inside, format!("POST / HTTP/1.1\r\n{fields}\r\n"));
+        answer.refuses(400, "http_request_error");
+        assert!(answer.closes(), "{answer:?}");
+        is_closed(&mut inside);
+    }
+    for line in ["GET / HTTP/2.0", "GET  / HTTP/1.1", "GET /", "G\u{e9}T / HTTP/1.1"] {
+        relay.says_last(format!("{line}\r\nHost: x\r\n\r\n")).refuses(400, "http_request_error");
+    }
+    seen_by(&stub, 0);
+}
+
+#[test]
+fn a_later_request_is_judged_like_the_first() {
+    let (stub, relay, _folder) = pair();
+    for fields in [
+        "",
+        "Host: example.com\r\n",
+        "Host: license.qlikcloud.com\r\nHost: license.qlikcloud.com\r\n",
+        "Host: license.qlikcloud.com\r\nHost: example.com\r\n",
+        "Host: license.qlikcloud.com\r\nTransfer-Encoding: gzip, chunked\r\n",
+        "Host: license.qlikcloud.com\r\nContent-Length: 1\r\nContent-Length: 2\r\n",
+        "Host: license.qlikcloud.com\r\nA: b\0\r\n",
+    ] {
+        let mut inside = relay.inside();
+        assert_eq!(ask(&mut inside, good()).status, 404);
+        inside.write_all(format!("POST / HTTP/1.1\r\n{fields}\r\nx").as_bytes()).unwrap();
+        let answer = Answer::parse(&rest(&mut inside));
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
+    seen_by(&stub, 7);
+}
+
+#[test]
+fn connections_over_the_limit_are_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    for key in ["max_connections", "max_connections_per_address"] {
+        let relay = Plan::new(&stub).with("[listen]", &format!("[listen]\n{key} = 2")).start();
+        let mut held = [relay.tunnel(), relay.tunnel()];
+        let answer = relay.refused_connect(&format!("{HOST}:443"));
+        answer.refuses_for_a_while(429, "connection_limit_reached");
+        assert!(answer.reason.contains(&format!("listen.{key})")), "{answer:?}");
+        ends(&mut held[0]);
+        eventually("the place is given back", || {
+            let mut stream = relay.connect();
+            let asked = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+            (ask(&mut stream, asked).status == 200).then_some(())
+        });
+    }
+    seen_by(&stub, 0);
+}
+
+#[test]
+fn a_client_from_a_network_that_may_not_connect_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).with("[listen]", "[listen]\nallow_from = [\"10.20.0.0/16\"]").start();
+    let answer = relay.refused_connect(&format!("{HOST}:443"));
+    answer.refuses_for_a_while(403, "http_request_denied");
+    assert!(answer.reason.contains("allow_from"), "{answer:?}");
+    seen_by(&stub, 0);
+}
+
+#[test]
+fn whoever_is_in_the_middle_of_asking_when_the_relay_stops_is_told_so() {
+    let (stub, mut relay, _folder) = pair();
+    stub.trouble("delay=1s");
+    let mut in_hand = relay.inside();
+    in_hand.write_all(good().as_bytes()).unwrap();
+    eventually("it is in hand", || (stub.counters()["requests"] == 1).then_some(()));
+
+    let mut silent = relay.connect();
+    let mut connecting = relay.connect();
+    connecting.write_all(b"CONNECT license.qlik").unwrap();
+    let mut first = relay.inside();
+    first.write_all(b"GET / HT").unwrap();
+    let mut kept = relay.inside();
+    stub.trouble("");
+    assert_eq!(ask(&mut kept, good()).status, 404);
+
+    let begun = SystemTime::now();
+    relay.signal("TERM");
+    for answer in [Answer::read(&mut silent), Answer::read(&mut connecting), Answer::read(&mut first)] {
+        answer.refuses_for_a_while(503, "proxy_internal_error");
+        assert!(answer.closes(), "{answer:?}");
+    }
+    is_closed(&mut kept);
+    let mut all = Vec::new();
+    in_hand.read_to_end(&mut all).unwrap();
+    assert_eq!(Answer::parse(&all).status, 404);
+    assert_eq!(relay.wait().code(), Some(0));
+    assert!(begun.elapsed().unwrap() < Duration::from_secs(20));
+}

@@ -1,0 +1,289 @@
+//! The command line (DESIGN §4): what each verb says, what it writes, and its exit code.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::fs;
+use std::process::Output;
+
+use common::*;
+use serde_json::Value;
+
+/// Exit code, standard output, standard error.
+fn parts(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+/// A plan in its files, with no relay: what verbs work on as well.
+struct Desk(Plan);
+
+impl Desk {
+    fn new(sources: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        let plan =
+            Plan::leading_to("127.0.0.1:9", &ca).with(&format!("extra_ca = [\"{}\"]", ca.display()), "");
+        let plan = plan.with("trust = \"files\"", "trust = \"bundled\"").sources(sources);
+        plan.write();
+        Self(plan)
+    }
+
+    fn verb(&self, arguments: &[&str]) -> (i32, String, String) {
+        parts(&run(program().args(arguments).arg("--config").arg(self.0.path("relay.toml"))))
+    }
+
+    fn sources(&self) -> String {
+        fs::read_to_string(self.0.path("sources.toml")).unwrap()
+    }
+
+    /// Every file below the folder, with its content.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let found = run(tool("find", "findutils").arg(self.0.folder.path()).args(["-type", "f"]));
+        let mut names: Vec<String> =
+            String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect();
+        names.sort();
+        names.into_iter().map(|name| (name.clone(), fs::read(name).unwrap())).collect()
+    }
+}
+
+#[test]
+fn help_and_version_are_0_and_every_verb_has_an_example() {
+    for verb in [
+        "",
+        "serve",
+        "demo",
+        "check",
+        "ca",
+        "ca init",
+        "ca show",
+        "ca export",
+        "sources",
+        "sources list",
+        "sources pending",
+        "sources allow",
+        "sources deny",
+        "stub",
+    ] {
+        let (code, said, _) = parts(&run(program().args(verb.split_whitespace()).arg("-h")));
+        assert_eq!(code, 0, "{verb}: {said}");
+        let example =
+            said.split_once("\nExample").unwrap_or_else(|| panic!("no example under {verb:?}: {said}")).1;
+        assert!(example.contains(&format!("license-relay {verb}")), "{verb}: {said}");
+        assert!(said.contains("--config"), "{verb}: {said}");
+    }
+    let (code, said, _) = parts(&run(program().arg("--version")));
+    assert_eq!((code, said.as_str()), (0, concat!("license-relay ", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+#[test]
+fn a_wrong_command_line_is_64() {
+    for wrong in [
+        "",
+        "bogus",
+        "serve --bogus",
+        "serve extra",
+        "--config",
+        "check --config",
+        "sources",
+        "sources bogus",
+        "sources allow",
+        "sources deny",
+        "sources allow --license x",
+        "sources allow --license 1 --learn soon",
+        "sources allow a --learn 24h",
+        "sources allow --network 10.0.0.0/33",
+        "ca",
+        "stub",
+        "stub --listen nowhere",
+    ] {
+        let (code, said, complaint) = parts(&run(program().args(wrong.split_whitespace())));
+        assert_eq!((code, said.as_str()), (64, ""), "{wrong:?}: {complaint}");
+        assert!(!complaint.is_empty(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn check_says_every_problem_at_once_with_its_line_and_changes_nothing() {
+    let desk = Desk::new("# nobody\n");
+    let before = desk.files();
+    let (code, said, complaint) = desk.verb(&["check"]);
+    assert_eq!((code, complaint.as_str()), (0, ""), "{said}");
+    assert!(said.contains("relay.toml: fine"), "{said}");
+
+    let config =
+        desk.0.config.replace("hostnames", "hostnam").replace("[audit]", "[audit]\non_failure = \"stop\"");
+    let config = config.replace("[admin]", "[admn]");
+    fs::write(desk.0.path("relay.toml"), &config).unwrap();
+    let (code, _, complaint) = desk.verb(&["check"]);
+    assert_eq!(code, 78, "{complaint}");
+    for (key, advice) in
+        [("hostnam ", "listen.hostnames"), ("on_failure", "block"), ("address", "admin.address")]
+    {
+        let lines: Vec<&str> = config.lines().collect();
+        let line = lines.iter().rposition(|line| line.starts_with(key)).unwrap() + 1;
+        let place = format!("relay.toml:{line}: ");
+        let problem = complaint.lines().find(|said| said.contains(&place));
+        assert!(problem.is_some_and(|said| said.contains(advice)), "no {place}{advice} in {complaint}");
+    }
+
+    desk.0.write();
+    fs::write(
+        desk.0.path("sources.toml"),
+        "[[source]]\nid = 5\n\n[[source]]\nnetworks = [\"10.0.0.0/40\"]\n",
+    )
+    .unwrap();
+    let (code, _, complaint) = desk.verb(&["check"]);
+    assert_eq!(code, 78, "{complaint}");
+    assert!(complaint.contains("sources.toml:2") && complaint.contains("sources.toml:5"), "{complaint}");
+    desk.0.write();
+    assert_eq!(desk.files(), before);
+    let nowhere = run(program().args(["check", "--config", "/nonexistent/relay.toml"]));
+    assert_eq!(parts(&nowhere).0, 78);
+}
+
+#[test]
+fn the_configuration_is_found_where_the_manual_says() {
+    let desk = Desk::new("# nobody\n");
+    let folder = desk.0.folder.path();
+    let by = |variable: Option<&str>| {
+        let mut command = program();
+        command.current_dir(folder).arg("check");
+        if let Some(path) = variable {
+            command.env("LICENSE_RELAY_CONFIG", path);
+        }
+        parts(&run(&mut command))
+    };
+    assert_eq!(by(Some("relay.toml")).0, 0);
+    let (code, _, complaint) = by(Some("elsewhere.toml"));
+    assert!(code == 78 && complaint.contains("elsewhere.toml"), "{complaint}");
+    fs::create_dir(folder.join("config")).unwrap();
+    fs::copy(folder.join("relay.toml"), folder.join("config/relay.toml")).unwrap();
+    assert!(by(None).1.contains("config/relay.toml: fine"));
+}
+
+const LIST: &str = r#"# Written by hand.
+
+# The first, ours.
+[[source]]
+id = "aaaa"   # never touch
+licenses = ["1111 2222 3333 4444"]
+
+# The second.
+[[source]]
+name = "Second"
+id = "bbbb"
+networks = ["10.0.0.0/8"]
+
+# The end.
+"#;
+
+#[test]
+fn allow_and_deny_edit_the_list_and_keep_what_people_wrote() {
+    let desk = Desk::new(LIST);
+    let (code, said, complaint) =
+        desk.verb(&["sources", "allow", "cccc", "--name", "Third \"3\"", "--network", "10.1.0.0/16"]);
+    assert_eq!((code, complaint.as_str()), (0, ""), "{said}");
+    assert!(desk.sources().starts_with(LIST), "{}", desk.sources());
+    assert!(said.contains("id = \"cccc\""), "{said}");
+
+    let (_, listed, _) = desk.verb(&["sources", "list"]);
+    let at = |id: &str| listed.find(id).unwrap_or_else(|| panic!("{id} is not in {listed}"));
+    assert!(at("aaaa") < at("bbbb") && at("bbbb") < at("cccc"), "{listed}");
+    let (_, json, _) = desk.verb(&["sources", "list", "--json"]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[2]["name"], "Third \"3\"");
+    assert_eq!(json[2]["networks"][0], "10.1.0.0/16");
+    assert_eq!(json[0]["licenses"][0], "1111222233334444");
+
+    assert_eq!(desk.verb(&["sources", "deny", "bbbb"]).0, 0);
+    let left = desk.sources();
+    assert!(!left.contains("bbbb") && !left.contains("The second."), "{left}");
+    for kept in [
+        "# Written by hand.\n\n# The first, ours.\n",
+        "id = \"aaaa\"   # never touch\n",
+        "# The end.\n",
+        "cccc",
+    ] {
+        assert!(left.contains(kept), "no {kept:?} in {left}");
+    }
+    let (code, _, complaint) = desk.verb(&["sources", "deny", "bbbb"]);
+    assert!(code == 64 && complaint.contains("bbbb"), "{code} {complaint}");
+    assert_eq!(desk.verb(&["sources", "deny", "cccc"]).0, 0);
+    assert_eq!(desk.verb(&["sources", "deny", "aaaa"]).0, 0);
+    assert!(desk.sources().contains("# Written by hand."), "{}", desk.sources());
+    assert_eq!(desk.verb(&["sources", "list", "--json"]).1, "[]\n");
+}
+
+#[test]
+fn a_second_entry_of_one_id_is_refused_in_clear_and_hashed() {
+    let desk = Desk::new(LIST);
+    // SHA-256 of "aaaa".
+    let hashed = "sha256:61be55a8e2f6b4e172338bddf184d6dbee29c98853e0a0485ecee7f27b9af0b4";
+    for id in ["aaaa", " aaaa ", hashed, &hashed.to_uppercase().replace("SHA256", "sha256")] {
+        let (code, _, complaint) = desk.verb(&["sources", "allow", id]);
+        assert_eq!(code, 78, "{id}: {complaint}");
+        assert!(complaint.contains("same as on line 5"), "{complaint}");
+        assert_eq!(desk.sources(), LIST);
+    }
+    assert_eq!(desk.verb(&["sources", "deny", hashed]).0, 0);
+    assert!(!desk.sources().contains("aaaa"));
+    assert_eq!(desk.verb(&["sources", "allow", hashed]).0, 0);
+    assert_eq!(desk.verb(&["sources", "allow", "aaaa"]).0, 78);
+    for wrong in ["sha256:abcd", &"x".repeat(129), "a\u{7}b"] {
+        assert_eq!(desk.verb(&["sources", "allow", wrong]).0, 64, "{wrong}");
+    }
+}
+
+#[test]
+fn a_list_with_a_mistake_is_not_edited() {
+    let broken = format!("{LIST}\n[[source]]\nidd = \"x\"\n");
+    let desk = Desk::new(&broken);
+    for verb in [&["sources", "allow", "cccc"][..], &["sources", "deny", "aaaa"], &["sources", "list"]] {
+        let (code, _, complaint) = desk.verb(verb);
+        assert_eq!(code, 78, "{verb:?}: {complaint}");
+        assert!(complaint.contains("sources.toml:17"), "{complaint}");
+    }
+    assert_eq!(desk.sources(), broken);
+}
+
+#[test]
+fn whoever_was_refused_is_listed_with_a_number_and_let_in_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).sources("").start();
+    let empty = parts(&relay.verb(&["sources", "pending"]));
+    assert!(empty.0 == 0 && empty.1.contains("nobody was refused lately"), "{empty:?}");
+    assert_eq!(parts(&relay.verb(&["sources", "pending", "--json"])).1, "[]\n");
+
+    let agent = "Licenses/1.6.4 (windows) QSEfW";
+    let sync = |id: &str| {
+        let body = SYNC.replace(SOURCE, id);
+        relay.curl(&["-d", &body, "-A", agent, &format!("https://{HOST}/v1/sync")]).status
+    };
+    assert_eq!((sync("first"), sync("second"), sync("second")), (503, 503, 503));
+    let pending = eventually("both are pending", || {
+        let (_, json, _) = parts(&relay.verb(&["sources", "pending", "--json"]));
+        let json: Value = serde_json::from_str(&json).unwrap();
+        (json[1]["count"] == 2).then_some(json)
+    });
+    assert_eq!((&pending[0]["number"], &pending[1]["number"]), (&1.into(), &2.into()));
+    assert_eq!(pending[1]["source"], "second");
+    assert_eq!(pending[1]["license"], LICENSE);
+    assert_eq!(pending[1]["address"], "127.0.0.1");
+    assert_eq!(pending[1]["user_agent"], agent);
+    let (_, text, _) = parts(&relay.verb(&["sources", "pending"]));
+    assert!(text.contains("2 times") && text.contains("sources allow NUMBER"), "{text}");
+
+    let (code, _, complaint) = parts(&relay.verb(&["sources", "allow", "3"]));
+    assert!(code == 64 && complaint.contains("sources pending"), "{complaint}");
+    assert_eq!(parts(&relay.verb(&["sources", "allow", "2", "--name", "Second"])).0, 0);
+    eventually("the second is let in", || (sync("second") == 200).then_some(()));
+    assert_eq!(sync("first"), 503);
+    eventually("the first alone is pending", || {
+        let (_, json, _) = parts(&relay.verb(&["sources", "pending", "--json"]));
+        let json: Value = serde_json::from_str(&json).unwrap();
+        (json.as_array().unwrap().len() == 1 && json[0]["source"] == "first").then_some(())
+    });
+}
