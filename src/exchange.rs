@@ -123,7 +123,7 @@ impl Exchange {
             let _ = self.learned.try_send((id.clone(), message.licenses.clone()));
         }
 
-        self.write_intent(records::intent(&scene, &self.pseudonyms)).await?;
+        let logged = self.write_intent(records::intent(&scene, &self.pseudonyms)).await?;
 
         access.via_parent = self.sender.dialer.has_parent();
 
@@ -131,14 +131,15 @@ impl Exchange {
             Ok(reply) => {
                 note_reply(access, &reply);
                 let told = read_reply(&message, &reply, &words);
-                self.write_outcome(records::outcome(&scene, &reply.head, &told, &self.pseudonyms)).await;
+                let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
+                self.write_outcome(records, logged).await;
                 Ok(reply)
             }
             Err(SendError { error, sent, address }) => {
                 access.upstream = address;
                 access.error = Some(error.class());
                 access.cause = Some(whole_cause(&error));
-                self.write_outcome(records::failure(&scene, &error, sent)).await;
+                self.write_outcome(records::failure(&scene, &error, sent), logged).await;
                 Err(error.into())
             }
         }
@@ -158,31 +159,35 @@ impl Exchange {
         })
     }
 
-    /// On disk before it is forwarded; or, where the site chose `degrade`, forwarded and counted.
-    async fn write_intent(&self, records: Vec<Record>) -> Result<(), CommitError> {
+    /// On disk before it is forwarded; or, where the site chose `degrade`, forwarded and counted. `false` where it is
+    /// counted already, so that a gap counts exchanges.
+    async fn write_intent(&self, records: Vec<Record>) -> Result<bool, CommitError> {
         let state = self.journal.state().borrow().clone();
+        let silent = records.is_empty();
         let written = match state {
             // What leaves no intent must not pass either while its outcome could not be written.
-            State::Blocked(why) if records.is_empty() => Err(CommitError::Blocked(why)),
-            State::Poisoned(why) if records.is_empty() => Err(CommitError::Poisoned(why)),
+            State::Blocked(why) if silent => Err(CommitError::Blocked(why)),
+            State::Poisoned(why) if silent => Err(CommitError::Poisoned(why)),
             _ => self.journal.commit(records).await,
         };
         match (written, self.on_failure) {
             (Err(e), OnFailure::Block) => Err(e),
-            (Err(_), OnFailure::Degrade) => {
+            (Err(_), OnFailure::Degrade) if !silent => {
                 self.journal.count_lost();
-                Ok(())
+                Ok(false)
             }
-            (Ok(()), _) => Ok(()),
+            _ => Ok(true),
         }
     }
 
     /// On disk before it is answered. Where that fails, the answer is passed on all the same: withholding it would
     /// make the product report the same consumption twice. The intent then stands as unknown, and the gap is counted.
-    async fn write_outcome(&self, records: Vec<Record>) {
+    async fn write_outcome(&self, records: Vec<Record>, logged: bool) {
         if let Err(e) = self.journal.commit(records).await {
             tracing::warn!("an outcome is not in the audit log, its intent stands as unknown: {e}");
-            self.journal.count_lost();
+            if logged {
+                self.journal.count_lost();
+            }
         }
     }
 

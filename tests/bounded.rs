@@ -223,7 +223,7 @@ fn memory_is_flat_over_many_requests() {
     let mut inside = relay.inside();
     let mut many = |count: usize| {
         for n in 0..count {
-            let (request, status) = if n % 5 == 0 { (post("/v1/sync", IDLE), 200) } else { (good(), 404) };
+            let (request, status) = if n % 20 == 0 { (post("/v1/sync", IDLE), 200) } else { (good(), 404) };
             assert_eq!(ask(&mut inside, request).status, status);
         }
         let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();

@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use common::wire::*;
@@ -169,13 +169,30 @@ fn a_refusal_is_seen_by_a_client_that_is_still_sending() {
         let said = relay.curl(&["--data-binary", &body, "-H", "Expect:", "-H", "Host: example.com", &url]);
         assert_eq!((said.status, said.exit), (400, 0), "{said:?}");
     }
-    // On the proxy face as well.
+    // Clients that send until the system takes no more, and only then look: no reset has come before.
+    let huge = request("example.com", &mebibytes(64));
     let mut raw = relay.connect();
-    let mut reader = raw.try_clone().unwrap();
-    let read = std::thread::spawn(move || Answer::read(&mut reader));
-    let _ = raw.write_all(request(HOST, &mebibytes(8)).as_bytes());
-    read.join().unwrap().refuses(400, "http_request_error");
+    raw.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    sends_until_it_stalls(&mut raw, &huge);
+    Answer::read(&mut raw).refuses(400, "http_request_error");
+    let mut inside = relay.inside();
+    inside.sock.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    sends_until_it_stalls(&mut inside, &huge);
+    inside.conn.read_tls(&mut inside.sock).unwrap();
+    inside.conn.process_new_packets().unwrap();
+    Answer::read(&mut inside.conn.reader()).refuses(400, "http_request_error");
     seen_by(&stub, 0);
+}
+
+fn sends_until_it_stalls(stream: &mut impl Write, request: &str) {
+    for piece in request.as_bytes().chunks(16 * 1024) {
+        match stream.write_all(piece) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+            Err(e) => panic!("the refusal is lost: {e}"),
+        }
+    }
+    panic!("64 MiB were taken");
 }
 
 #[test]

@@ -68,7 +68,7 @@ struct Batch {
     _place: OwnedSemaphorePermit,
 }
 
-/// Outcomes that were answered and could not be written: told as one gap once the log can be written again.
+/// Exchanges that went through and could not be written whole: told as one gap once the log can be written again.
 #[derive(Debug, Default)]
 struct Lost {
     count: AtomicU64,
@@ -130,7 +130,7 @@ impl Journal {
         self.queue.send(Batch { records, done: None, _place: place }).is_ok()
     }
 
-    /// Counts an outcome that was answered and is not in the log.
+    /// Counts an exchange that went through and is not, or not whole, in the log.
     pub fn count_lost(&self) {
         let mut since = self.lost.since.lock().unwrap_or_else(PoisonError::into_inner);
         since.get_or_insert_with(Timestamp::now);
@@ -161,7 +161,7 @@ struct Pen {
     observer: Observer,
     state: watch::Sender<State>,
     lost: Arc<Lost>,
-    /// Of the lost outcomes, those that the lines about to be written tell of.
+    /// Of the lost exchanges, those that the lines about to be written tell of.
     told: u64,
     refused: u64,
     blocked_since: Option<Timestamp>,
@@ -271,7 +271,7 @@ impl Pen {
             let now = Timestamp::now();
             let since = *self.lost.since.lock().unwrap_or_else(PoisonError::into_inner);
             let mut record = Record::new(Action::AuditGap, Uuid::now_v7());
-            record.reason = "answers that the back end gave could not be written".into();
+            record.reason = "exchanges went through that are not, or not whole, in the log".into();
             record.qlik.repeat = Some(Repeat { count: self.told, first: since.unwrap_or(now), last: now });
             records.push(record);
         }

@@ -67,7 +67,12 @@ impl std::fmt::Debug for Watch {
 fn watch_folder(path: &Path, poke: Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let mut watcher = notify::recommended_watcher(move |_| poke.notify_one())?;
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // That somebody reads is an event too, and it is us: to look then would never end.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            poke.notify_one();
+        }
+    })?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
@@ -89,6 +94,19 @@ mod tests {
 
     async fn notices(watch: &mut Watch) -> bool {
         timeout(Duration::from_secs(20), watch.changed()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn reading_a_file_is_no_reason_to_look_at_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sources.toml");
+        fs::write(&path, "a").unwrap();
+        let watch = Watch::new(&path);
+        let poke = watch.poke();
+        fs::read(&path).unwrap();
+        assert!(timeout(Duration::from_millis(300), poke.notified()).await.is_err(), "an event of reading");
+        fs::write(&path, "b").unwrap();
+        assert!(timeout(Duration::from_secs(20), poke.notified()).await.is_ok(), "no event of writing");
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ pub struct Passage {
     id: Uuid,
     client: IpAddr,
     admission: Admission,
+    /// Its opening is in the log.
+    logged: bool,
 }
 
 impl Exchange {
@@ -39,8 +41,8 @@ impl Exchange {
         access.exchange = Some("tunnel");
         access.identified_by = Some(admission.identified_by);
         access.verdict = if admission.listed { "allow" } else { "observe" };
-        let passage = Passage { id, client, admission };
-        self.write_intent(vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
+        let mut passage = Passage { id, client, admission, logged: true };
+        passage.logged = self.write_intent(vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
         access.via_parent = self.sender.dialer.has_parent();
         match self.sender.dialer.open(to).await {
             Ok(opened) => {
@@ -53,7 +55,7 @@ impl Exchange {
                 let mut record = passage.record(Action::UpstreamError, Direction::In);
                 record.outcome = Outcome::Failure;
                 record.reason = format!("{}: {error}", error.class());
-                self.write_outcome(vec![record]).await;
+                self.write_outcome(vec![record], passage.logged).await;
                 Err(error.into())
             }
         }
@@ -65,7 +67,7 @@ impl Exchange {
         record.reason = format!("ended by {ended_by}; its bytes were not read");
         record.qlik.bytes_sent = Some(sent);
         record.qlik.bytes_received = Some(received);
-        self.write_outcome(vec![record]).await;
+        self.write_outcome(vec![record], passage.logged).await;
     }
 
     fn refuse_tunnel(&self, access: &Access, denial: Denial) -> Fault {

@@ -75,10 +75,8 @@ impl<'a> Scene<'a> {
         record.qlik.instance.clone_from(&patch.instance);
         record.qlik.version = patch.version;
         record.qlik.created.clone_from(&patch.created);
-        record.qlik.rejection = patch.rejection.as_ref().map(|words| match &patch.subject {
-            Some(subject) => without_subject(words, subject),
-            None => words.clone(),
-        });
+        let words = patch.rejection.as_ref();
+        record.qlik.rejection = words.map(|words| clip(&without_subject(words, patch.subject.as_ref())));
         record.subject = patch.subject.as_ref().map(|subject| names.of(subject));
         record
     }

@@ -130,7 +130,7 @@ impl Outgoing {
     /// A reply's body; `sized` where its head has a Content-Length.
     pub fn new(body: ReplyBody, sized: bool) -> Self {
         match body {
-            ReplyBody::Whole(bytes) if sized || bytes.is_empty() => Self::Sized(Some(bytes)),
+            ReplyBody::Whole(bytes) if sized => Self::Sized(Some(bytes)),
             ReplyBody::Whole(bytes) => Self::Unsized(Some(bytes)),
             ReplyBody::Streamed(start, rest) => Self::Streamed(Some(start), rest),
         }

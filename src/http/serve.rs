@@ -26,8 +26,8 @@ use super::target;
 use crate::bounds;
 use crate::config::model::Destination;
 use crate::exchange::{Asked, Exchange};
-use crate::licensing::key::Token;
-use crate::observe::access::{Access, AccessLog};
+use crate::ledger::record::word;
+use crate::observe::access::{Access, AccessLog, shown_path};
 use crate::stream::{Rewound, last_word};
 use crate::tls::distrust;
 
@@ -72,12 +72,6 @@ pub enum To {
     Host(Destination),
     /// Each to the listed host of mode `http` that its absolute-form target names.
     ByTarget,
-}
-
-/// A path as it may be shown: a part that looks like a signed license key is not.
-fn without_tokens(path: &str) -> String {
-    let shown = |part| if Token::new(part).is_some() { "(key)" } else { part };
-    path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
 impl Way {
@@ -160,8 +154,8 @@ impl Conversations {
 
     async fn exchange(&self, request: Request<Incoming>, way: Way, id: Uuid) -> Response<Outgoing> {
         let mut access = way.access(id);
-        access.method = Some(request.method().to_string());
-        access.path = Some(without_tokens(request.uri().path()));
+        access.method = Some(word(request.method().as_str()));
+        access.path = Some(shown_path(request.uri().path()));
         let response = match self.forward(request, way, id, &mut access).await {
             Ok(response) => response,
             Err(refusal) => {

@@ -15,6 +15,8 @@ use uuid::Uuid;
 pub const MAX_LINE: usize = 60_000;
 /// The longest value taken from a message, in characters; longer ones are cut, with an ellipsis.
 pub const MAX_VALUE: usize = 200;
+/// The longest word, date or number taken from a message.
+const MAX_WORD: usize = 64;
 
 const SUM_HEX: usize = 16;
 
@@ -301,6 +303,25 @@ pub fn clip(value: &str) -> String {
     }
 }
 
+/// A word of the vendor's, such as an allotment. What is no word may be a name or a key, and is not shown.
+pub fn word(value: &str) -> String {
+    only(value, |c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | ':'))
+}
+
+/// A date or a time, on the same terms.
+pub fn date(value: &str) -> String {
+    only(value, |c| c.is_ascii_digit() || matches!(c, 'T' | 'Z' | ':' | '.' | '+' | '-'))
+}
+
+/// A number that is written as text, on the same terms.
+pub fn number(value: &str) -> String {
+    only(value, |c| c.is_ascii_digit())
+}
+
+fn only(value: &str, fits: impl Fn(char) -> bool) -> String {
+    if value.len() <= MAX_WORD && value.chars().all(fits) { value.to_owned() } else { "(other)".into() }
+}
+
 /// The sequence number of a line as it lies on disk (without its line feed), or `None` where the line is not whole:
 /// no JSON, no sequence, or a sum that does not match.
 pub fn sequence_of(line: &[u8]) -> Option<u64> {
@@ -417,6 +438,19 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(sequence_of(&whole[..end]), None, "cut at {end}");
         }
+    }
+
+    #[test]
+    fn what_is_not_of_its_form_is_not_shown() {
+        for shown in ["", "analyzer_time", "my assignments", "623aa9af-950f-47f7-8bf0-f4d39f42d96c"] {
+            assert_eq!(word(shown), shown);
+        }
+        for hidden in ["ACME\\bob", "bob@acme", "CN=bob", "Zo\u{eb}", &"a".repeat(65)] {
+            assert_eq!(word(hidden), "(other)");
+        }
+        assert_eq!((date("2018-11").as_str(), date("2019-04-18T10:01:35.024031Z").len()), ("2018-11", 27));
+        assert_eq!((date("bob"), number("5382018630938057025").len()), ("(other)".into(), 19));
+        assert_eq!(number("bob"), "(other)");
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl<'a> Json<'a> {
 
 /// Names of members are the vendor's; one that looks like data (a map keyed by users, say) is not shown.
 fn shown_name(name: &str) -> &str {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$' | b'.'));
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$'));
     if plain && (1..=40).contains(&name.len()) && !name.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
         name
     } else {

@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::json::Json;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::clip;
+use crate::ledger::record::word;
 
 /// The longest token that is read, in bytes; the published one has 528.
 pub const MAX: usize = 16 * 1024;
@@ -66,8 +66,8 @@ impl<'a> Token<'a> {
         };
         Claims {
             license: text(&payload, "license").and_then(|number| number.parse().ok()),
-            jti: text(&payload, "jti").map(|jti| clip(&jti)),
-            kid: text(&header, "kid").map(|kid| clip(&kid)),
+            jti: text(&payload, "jti").map(|jti| word(&jti)),
+            kid: text(&header, "kid").map(|kid| word(&kid)),
             fingerprint: digest(&SHA256, self.0.as_bytes())
                 .as_ref()
                 .iter()

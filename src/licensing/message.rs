@@ -9,7 +9,7 @@ use super::key::{Claims, Token};
 use super::subject::Subject;
 use super::vocabulary::{Vocabulary, member};
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::clip;
+use crate::ledger::record::{date, number, word};
 use crate::policy::{Asking, Said};
 
 /// Different licenses of one message that are kept; the rest are not looked at.
@@ -204,7 +204,7 @@ impl Message {
                 if let Some(other) = first.to_text()
                     && self.other_sources.len() < OTHER_SOURCES
                 {
-                    self.other_sources.push(clip(&other));
+                    self.other_sources.push(word(&other));
                 }
             } else if values.iter().any(|value| value != first) {
                 self.source = Asking::Conflict;
@@ -251,16 +251,15 @@ pub(super) fn sync_of(json: &Json<'_>, words: &Vocabulary) -> Option<Sync> {
     let license =
         |json| member(json, &names.license).and_then(Json::to_text).and_then(|text| text.parse().ok());
     let base = |json| (license(json), member(json, &names.version).and_then(Json::as_u64));
-    let text =
-        |json, spellings: &[String]| member(json, spellings).and_then(Json::to_text).map(|text| clip(&text));
+    let text = |json, spellings: &[String]| member(json, spellings).and_then(Json::to_text);
     let patch = |json| Patch {
         change: change(json, words),
         license: license(json),
-        allotment: text(json, &names.allotment),
+        allotment: text(json, &names.allotment).map(|text| word(&text)),
         subject: member(json, &names.subject).and_then(Json::as_str).map(Subject::new),
-        instance: text(json, &names.instance),
+        instance: text(json, &names.instance).map(|text| number(&text)),
         version: member(json, &names.version).and_then(Json::as_u64),
-        created: text(json, &names.created),
+        created: text(json, &names.created).map(|text| date(&text)),
         rejection: text(json, &names.rejection),
     };
     Some(Sync { bases: bases.iter().map(base).collect(), patches: patches.iter().map(patch).collect() })
@@ -285,7 +284,7 @@ fn kind_of(json: &Json<'_>, words: &Vocabulary, has_key: bool) -> Kind {
         return Kind::Capacity(report);
     }
     if has_key && let Some(cause) = member(json, &words.activation.cause).and_then(Json::as_str) {
-        return Kind::Activation { cause: clip(cause) };
+        return Kind::Activation { cause: word(cause) };
     }
     Kind::Unrecognised { shape: json.shape() }
 }
@@ -294,8 +293,8 @@ fn consumption_of(json: &Json<'_>, words: &Vocabulary) -> Option<Vec<Consumption
     let names = &words.capacity;
     let element = |json| {
         Some(Consumption {
-            allotment: clip(&member(json, &names.allotment)?.to_text()?),
-            month: clip(&member(json, &names.month)?.to_text()?),
+            allotment: word(&member(json, &names.allotment)?.to_text()?),
+            month: date(&member(json, &names.month)?.to_text()?),
             delta: match member(json, &names.consumption)? {
                 Json::Number(number) => Some(number.clone()),
                 other => other.as_u64().map(Into::into),

@@ -7,7 +7,7 @@ use super::json::Json;
 use super::message::{Kind, Sync, sync_of};
 use super::vocabulary::{Vocabulary, member};
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::clip;
+use crate::ledger::record::{date, word};
 
 /// What a reply tells, read in the light of what was asked.
 #[derive(Debug)]
@@ -83,8 +83,8 @@ fn totals(json: &Json<'_>, words: &Vocabulary) -> Option<Vec<Total>> {
     let names = &words.capacity;
     let element = |json| {
         Some(Total {
-            allotment: clip(&member(json, &names.allotment)?.to_text()?),
-            month: clip(&member(json, &names.month)?.to_text()?),
+            allotment: word(&member(json, &names.allotment)?.to_text()?),
+            month: date(&member(json, &names.month)?.to_text()?),
             total: number(member(json, &names.total)?),
         })
     };
@@ -121,17 +121,17 @@ fn allotment_units(
 ) {
     let names = &words.definition;
     let first = |places: &[super::vocabulary::Place]| -> Option<String> {
-        places.iter().flat_map(|place| place.find(allotment)).find_map(Json::to_text).map(|text| clip(&text))
+        places.iter().flat_map(|place| place.find(allotment)).find_map(Json::to_text).map(|text| word(&text))
     };
     let Some(name) = member(allotment, &names.name).and_then(Json::to_text) else { return };
     for unit in member(allotment, &names.units).map(Json::elements).unwrap_or_default() {
         let valid = member(unit, &names.valid).and_then(Json::as_str).unwrap_or_default();
         let (from, to) = valid.split_once('/').unwrap_or((valid, ""));
         // The public API of Qlik Cloud writes an open end as a dot.
-        let end = |text: &str| clip(text.trim_matches('.'));
+        let end = |text: &str| date(text.trim_matches('.'));
         all.push(Entitlement {
             license: license.clone(),
-            name: clip(&name),
+            name: word(&name),
             class: first(&names.class),
             access_type: first(&names.access_type),
             count: member(unit, &names.count).and_then(number),

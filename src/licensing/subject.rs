@@ -114,25 +114,48 @@ pub fn canonical(subject: &str, case: SubjectCase) -> String {
 }
 
 /// A text of the back end with the subject taken out of it, whatever its case: its words go into the log, the name
-/// does not.
-pub fn without_subject(text: &str, subject: &Subject) -> String {
-    let subject = subject.expose();
-    let mut clean = text.to_owned();
+/// does not. Where somebody else may still be named in it, nothing of it is shown.
+pub fn without_subject(text: &str, subject: Option<&Subject>) -> String {
+    let subject = subject.map(Subject::expose).unwrap_or_default();
     let user = subject.rsplit(['\\', '/']).next().unwrap_or(subject);
+    let mut clean = text.to_owned();
     for name in [subject, user] {
         // Shorter names would take ordinary words apart.
-        if name.len() < 3 {
-            continue;
+        if name.len() >= 3 {
+            clean = without(&clean, name);
         }
-        let wanted = name.to_lowercase();
-        while let Some(at) = clean.to_lowercase().find(&wanted) {
-            let Some(found) = clean.get(at..at + wanted.len()).map(str::len) else {
-                return "(not shown)".into();
-            };
-            clean.replace_range(at..at + found, "…");
+    }
+    if clean.contains(['\\', '/', '@', '=']) { "(not shown)".into() } else { clean }
+}
+
+/// Lower case may be longer than what it is of, so characters are compared, and not places in two texts.
+fn without(text: &str, name: &str) -> String {
+    let (mut clean, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(first) = rest.chars().next() {
+        match after(rest, name) {
+            Some(behind) => {
+                clean.push('…');
+                rest = behind;
+            }
+            None => {
+                clean.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
         }
     }
     clean
+}
+
+/// What is behind a name that a text starts with, in any case.
+fn after<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut wanted = name.chars().flat_map(char::to_lowercase).peekable();
+    let mut rest = text.chars();
+    while wanted.peek().is_some() {
+        if !rest.next()?.to_lowercase().all(|c| wanted.next() == Some(c)) {
+            return None;
+        }
+    }
+    Some(rest.as_str())
 }
 
 fn new_key() -> Option<Zeroizing<String>> {
@@ -206,10 +229,12 @@ mod tests {
 
     #[test]
     fn the_back_ends_words_lose_the_name() {
-        assert_eq!(
-            without_subject("no unit left for acme\\BOB (Bob)", &Subject::new("ACME\\bob")),
-            "no unit left for … (…)"
-        );
-        assert_eq!(without_subject("no unit left", &Subject::new("ACME\\bob")), "no unit left");
+        let clean = |text: &str, subject: &str| without_subject(text, Some(&Subject::new(subject)));
+        assert_eq!(clean("no unit left for acme\\BOB (Bob)", "ACME\\bob"), "no unit left for … (…)");
+        assert_eq!(clean("no unit left", "ACME\\bob"), "no unit left");
+        assert_eq!(clean("acme\\bob: acme\\carol has it", "ACME\\bob"), "(not shown)");
+        assert_eq!(without_subject("acme\\carol has it", None), "(not shown)");
+        assert_eq!(clean("\u{130}\u{130}\u{130}bob… \u{130}", "bob"), "\u{130}\u{130}\u{130}…… \u{130}");
+        assert_eq!(clean("for \u{130}stan, i\u{307}STAN", "\u{130}stan"), "for …, …");
     }
 }

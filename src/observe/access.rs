@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
-use crate::ledger::record::clip;
+use crate::ledger::record::{clip, word};
 
 /// Writes access lines to standard error, as the rest of the log.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub struct Access {
     pub authority: Option<String>,
     /// The method.
     pub method: Option<String>,
-    /// The path alone: a query may hold anything.
+    /// The path alone, its plain words: a query may hold anything.
     pub path: Option<String>,
     /// The kind of the message.
     pub exchange: Option<&'static str>,
@@ -177,6 +177,19 @@ impl Access {
     }
 }
 
+/// A path as it may be shown: a part of it that is no plain word may be a name or a key.
+pub fn shown_path(path: &str) -> String {
+    path.split('/').map(word).collect::<Vec<_>>().join("/")
+}
+
+/// The host of a request target, without credentials, path and query.
+pub fn shown_host(target: &str) -> Option<String> {
+    let (_, rest) = target.split_once("://").unwrap_or(("", target));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
 /// A value as it is; one with spaces, or with what could be taken for another line or field, quoted and escaped.
 fn plain(value: &Value) -> String {
     match value {
@@ -198,6 +211,16 @@ mod tests {
     fn a_value_cannot_start_a_line_or_a_field_of_its_own() {
         assert_eq!(plain(&"a\nb=\"c\" \u{1b}[31m".into()), "\"a\\nb=\\\"c\\\" \\u{1b}[31m\"");
         assert_eq!(plain(&"license.qlikcloud.com:443".into()), "license.qlikcloud.com:443");
+    }
+
+    #[test]
+    fn of_a_target_only_what_holds_no_secret_is_shown() {
+        assert_eq!(shown_path("//v1/definitions/portable/info"), "//v1/definitions/portable/info");
+        assert_eq!(shown_path("/v1/ACME%5Cbob/x"), "/v1/(other)/x");
+        let host = |target| shown_host(target).unwrap_or_default();
+        assert_eq!(host("license.qlikcloud.com:443"), "license.qlikcloud.com:443");
+        assert_eq!(host("http://u:p@host:80/a?b@c"), "host:80");
+        assert_eq!((host("u:p@"), host("/v1?key=a")), (String::new(), String::new()));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::config::names::{Endpoint, Host};
 use crate::http::head::{Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
-use crate::ledger::record::{Action, Record};
-use crate::observe::access::Access;
+use crate::ledger::record::{Action, Record, word};
+use crate::observe::access::{Access, shown_host};
 use crate::policy::users::{Checked, Users};
 use crate::stream::{AnyStream, First, Rewound, last_word};
 use crate::tls::faces::Faces;
@@ -72,8 +72,8 @@ impl Proxy {
                 Err(HeadError::Io(e)) => return self.note_distrust(access, &e),
                 Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
             };
-            access.method = Some(head.method.clone());
-            access.authority = Some(head.target.clone());
+            access.method = Some(word(&head.method));
+            access.authority = shown_host(&head.target);
             let (step, user) = match self.judge(&head, client).await {
                 Ok(judged) => judged,
                 // Kept open, so that a client that waits for the challenge can answer it.

@@ -13,6 +13,9 @@
     reason = "no test uses all of it, and all of it may fail"
 )]
 
+pub mod backend;
+pub mod secrets;
+pub mod tls;
 pub mod wire;
 
 use std::fs::{self, File};
@@ -413,6 +416,21 @@ impl Relay {
     /// `POST`s a body through the proxy and gives what came back.
     pub fn post(&self, path: &str, body: &str) -> Curl {
         self.curl(&["-d", body, "-H", "Content-Type: application/json", &format!("https://{HOST}{path}")])
+    }
+
+    /// What it has said on standard output, once it has ended.
+    pub fn stdout(&mut self) -> String {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        format!("{}{rest}", self.greeting)
+    }
+
+    /// Its folder and files, once it has ended, to start another one on them.
+    pub fn into_plan(mut self) -> Plan {
+        assert!(!self.is_running(), "the relay still runs");
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let config = fs::read_to_string(folder.path().join("relay.toml")).unwrap();
+        Plan { folder, config, file: "relay.toml", sources: String::new() }
     }
 
     /// The raw answer to raw bytes on the port, until the relay closes.
