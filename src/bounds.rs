@@ -20,6 +20,10 @@ pub const IDLE: Duration = Duration::from_secs(100);
 pub const STALL: Duration = Duration::from_secs(20);
 /// A whole request body.
 pub const BODY: Duration = Duration::from_secs(300);
+/// A request body may take this long in any case; beyond, it must have come at [`BODY_RATE`].
+pub const BODY_HEAD_START: Duration = Duration::from_secs(30);
+/// Bytes of a request body in a second, below which its client is one that only holds a place.
+pub const BODY_RATE: u64 = 1024;
 /// A refused client's unread bytes: so long and so many are read, so that it sees the refusal and not a reset.
 pub const LINGER: Duration = Duration::from_secs(2);
 /// See [`LINGER`].

@@ -43,6 +43,15 @@ impl Alert {
     }
 }
 
+/// What is known of a client that was shown our certificate and left. Some check it and say nothing: Node in the
+/// middle of the handshake, GnuTLS after it.
+pub fn left(error: Option<&io::Error>) -> &'static str {
+    error.and_then(distrust).unwrap_or(
+        "closed once it had our certificate, as some clients do that do not trust our root; install root.pem \
+         where the product looks for it",
+    )
+}
+
 /// What a client says that doesn't trust our root: the most common mistake of all, told in words.
 pub fn distrust(error: &io::Error) -> Option<&'static str> {
     match error.get_ref()?.downcast_ref::<rustls::Error>()? {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -70,9 +71,10 @@ impl BodyMemory {
         self.take(&mut memory, announced.unwrap_or(0)).await?;
         let mut bytes =
             Zeroizing::new(Vec::with_capacity(usize::try_from(announced.unwrap_or(0)).unwrap_or(0)));
-        let deadline = Instant::now() + bounds::BODY;
+        let begun = Instant::now();
         loop {
-            let stalled = deadline.min(Instant::now() + bounds::STALL);
+            let due = bounds::BODY_HEAD_START + Duration::from_secs(bytes.len() as u64 / bounds::BODY_RATE);
+            let stalled = (begun + due.min(bounds::BODY)).min(Instant::now() + bounds::STALL);
             let frame = timeout_at(stalled, body.frame()).await.map_err(|_| BodyError::Late)?;
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };

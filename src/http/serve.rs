@@ -1,6 +1,7 @@
 //! A conversation inside TLS: requests of one client for one destination, one after the other, over HTTP/1.1.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::exchange::{Asked, Exchange};
 use crate::ledger::record::word;
 use crate::observe::access::{Access, AccessLog, shown_path};
 use crate::stream::{Rewound, last_word};
-use crate::tls::distrust;
+use crate::tls::left;
 
 /// What all conversations share.
 #[derive(Debug)]
@@ -95,9 +96,7 @@ impl Conversations {
         };
         let head = match first {
             Ok(head) => head,
-            Err(HeadError::Closed) => return,
-            // With TLS 1.3 a client says only after our handshake is over that it doesn't trust our root.
-            Err(HeadError::Io(e)) => return self.note_distrust(&way, &e),
+            Err(e @ (HeadError::Closed | HeadError::Io(_))) => return self.note_left(&way, e.io()),
             // A connection that a client opened ahead of need: a reply to nothing would only confuse it.
             Err(HeadError::Silent) => return last_word(&mut stream, b"").await,
             Err(e) => return self.refuse_first(&mut stream, &way, &Refusal::from(&e)).await,
@@ -232,14 +231,12 @@ impl Conversations {
         Ok(response)
     }
 
-    fn note_distrust(&self, way: &Way, e: &std::io::Error) {
-        if let Some(words) = distrust(e) {
-            let mut access = way.access(Uuid::now_v7());
-            access.verdict = "refuse";
-            access.error = Some("tls_protocol_error");
-            access.cause = Some(words.into());
-            self.access.write(access);
-        }
+    fn note_left(&self, way: &Way, error: Option<&io::Error>) {
+        let mut access = way.access(Uuid::now_v7());
+        access.verdict = "refuse";
+        access.error = Some("tls_protocol_error");
+        access.cause = Some(left(error).into());
+        self.access.write(access);
     }
 
     async fn refuse_first<S>(&self, stream: &mut S, way: &Way, refusal: &Refusal)

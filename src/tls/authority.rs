@@ -94,30 +94,41 @@ impl Authority {
     /// # Errors
     /// A file that can't be read or written, a set that is not whole, or a certificate that is not fit to sign.
     pub fn open_or_make(files: Files<'_>, names: &BTreeSet<Host>) -> Result<(Self, bool), AuthorityError> {
-        let all = [files.root, files.issuer, files.issuer_key];
-        let (present, missing): (Vec<&Path>, Vec<&Path>) = all.iter().partition(|path| path.exists());
-        match (present.first(), missing.first()) {
-            (None, _) => Self::make(files, names, None).map(|authority| (authority, true)),
-            (_, None) => Self::open(files).map(|authority| (authority, false)),
-            (Some(present), Some(missing)) => Err(AuthorityError::Partial {
-                missing: missing.to_path_buf(),
-                present: present.to_path_buf(),
-            }),
+        if [files.root, files.issuer, files.issuer_key].iter().all(|path| !path.exists()) {
+            return Self::make(files, names, None).map(|authority| (authority, true));
         }
+        Self::open(files).map(|authority| (authority, false))
     }
 
-    /// Reads an authority and checks that it can sign: CA, usage, dates, the key is the certificate's.
+    /// Reads an authority and checks that it can sign: whole, CA, usage, dates, the key is the certificate's and the
+    /// root is the issuer's.
     ///
     /// # Errors
     /// As [`Self::open_or_make`].
     pub fn open(files: Files<'_>) -> Result<Self, AuthorityError> {
+        let (present, missing): (Vec<&Path>, Vec<&Path>) =
+            [files.root, files.issuer, files.issuer_key].into_iter().partition(|path| path.exists());
+        if let (Some(present), Some(missing)) = (present.first(), missing.first()) {
+            let (present, missing) = (present.to_path_buf(), missing.to_path_buf());
+            return Err(AuthorityError::Partial { missing, present });
+        }
         let root_der = read_certificate(files.root)?;
         let issuer_der = read_certificate(files.issuer)?;
         let key = read_key(files.issuer_key)?;
         let not_after = {
             let certificate = parse(files.issuer, &issuer_der)?;
             check_can_sign(files.issuer, &certificate)?;
-            check_can_sign(files.root, &parse(files.root, &root_der)?)?;
+            let root = parse(files.root, &root_der)?;
+            check_can_sign(files.root, &root)?;
+            if certificate.issuer().as_raw() != root.subject().as_raw() {
+                return Err(unfit(
+                    files.root,
+                    format!(
+                        "is not the root of {}; put the one that signed it there",
+                        files.issuer.display()
+                    ),
+                ));
+            }
             if certificate.public_key().raw != key.subject_public_key_info() {
                 return Err(unfit(
                     files.issuer_key,
@@ -224,31 +235,30 @@ fn authority_params(
 }
 
 /// Names are permitted exactly as listed (a DNS constraint also covers names below it), addresses as /32 or /128.
-/// A family of addresses with none among the names is excluded whole; one with some must not be, because
-/// exclusion beats permission, and needs not be, because what is not permitted is refused.
+/// Where no address is listed, both families are excluded whole. Where one is, nothing needs to be excluded: addresses
+/// of either family are one form of name (RFC 5280 §4.2.1.10), and what is not permitted is refused. Nor may it be:
+/// Java 17 fails on an IPv4 address under an excluded `::/0`, and refuses an IPv6 one under an excluded `0.0.0.0/0`.
 fn constraints(names: &BTreeSet<Host>) -> NameConstraints {
-    let mut permitted = Vec::new();
-    let (mut v4, mut v6) = (false, false);
-    for name in names {
-        permitted.push(match name {
+    let permitted: Vec<GeneralSubtree> = names
+        .iter()
+        .map(|name| match name {
             Host::Name(name) => GeneralSubtree::DnsName(name.as_str().to_owned()),
             Host::Address(IpAddr::V4(address)) => {
-                v4 = true;
                 GeneralSubtree::IpAddress(CidrSubnet::V4(address.octets(), [0xff; 4]))
             }
             Host::Address(IpAddr::V6(address)) => {
-                v6 = true;
                 GeneralSubtree::IpAddress(CidrSubnet::V6(address.octets(), [0xff; 16]))
             }
-        });
-    }
-    let mut excluded = Vec::new();
-    if !v4 {
-        excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])));
-    }
-    if !v6 {
-        excluded.push(GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])));
-    }
+        })
+        .collect();
+    let excluded = if permitted.iter().any(|tree| matches!(tree, GeneralSubtree::IpAddress(_))) {
+        Vec::new()
+    } else {
+        vec![
+            GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
+            GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
+        ]
+    };
     NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded }
 }
 
@@ -317,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_without_a_listed_address_is_excluded_whole() {
+    fn without_a_listed_address_both_families_are_excluded_whole() {
         let none = constraints(&hosts(&["license.qlikcloud.com", "localhost"]));
         assert_eq!(none.permitted_subtrees.len(), 2);
         assert_eq!(none.excluded_subtrees.len(), 2);
@@ -326,7 +336,7 @@ mod tests {
             v4.permitted_subtrees[1],
             GeneralSubtree::IpAddress(CidrSubnet::V4([10, 1, 2, 3], [0xff; 4]))
         );
-        assert_eq!(v4.excluded_subtrees, [GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16]))]);
+        assert!(v4.excluded_subtrees.is_empty());
     }
 
     #[test]

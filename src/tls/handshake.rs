@@ -1,5 +1,6 @@
 //! One TLS handshake with a client, answered with the face that its name asks for.
 
+use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
 use std::net::IpAddr;
 
 use bytes::BytesMut;
@@ -11,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 use uuid::Uuid;
 
 use super::faces::{Chosen, Faces};
-use super::{Alert, distrust};
+use super::{Alert, distrust, left};
 use crate::bounds;
 use crate::observe::access::Access;
 use crate::stream::{AnyStream, Rewound, last_word};
@@ -110,7 +111,11 @@ pub async fn handshake(
             if distrust.is_some() {
                 faces.note(client, &root, false);
             }
-            Err(failed(sni, distrust.map_or_else(|| format!("the handshake failed: {e}"), Into::into)))
+            let why = match e.kind() {
+                UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => left(Some(&e)).into(),
+                _ => distrust.map_or_else(|| format!("the handshake failed: {e}"), Into::into),
+            };
+            Err(failed(sni, why))
         }
         Err(_) => Err(failed(sni, "the handshake was not over in time".into())),
     }

@@ -188,7 +188,16 @@ fn mint_leaf(
     params.not_before = not_before.into();
     params.not_after = not_after.into();
     let certificate = params.signed_by(key, authority.issuer()).map_err(AuthorityError::Mint)?;
-    check_as_a_client(certificate.der(), authority, names)?;
+    check_as_a_client(certificate.der(), authority, names).map_err(|fault| match names {
+        [] | [_] => fault,
+        // One name that is not permitted spoils the others with it: find out which.
+        several => {
+            let alone = |name: &Host| {
+                mint_leaf(authority, std::slice::from_ref(name), key, not_before, not_after).err()
+            };
+            several.iter().find_map(alone).unwrap_or(fault)
+        }
+    })?;
 
     let key_der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signing_key = provider().key_provider.load_private_key(key_der)?;

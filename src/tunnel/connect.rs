@@ -23,7 +23,7 @@ use crate::policy::users::{Checked, Users};
 use crate::stream::{AnyStream, First, Rewound, last_word};
 use crate::tls::faces::Faces;
 use crate::tls::handshake::{TLS, handshake, read_hello};
-use crate::tls::{Alert, distrust};
+use crate::tls::{Alert, left};
 
 /// The reply that opens a tunnel; it carries no length (RFC 9110 §9.3.6).
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -68,8 +68,10 @@ impl Proxy {
             };
             let head = match first {
                 Ok(head) => head,
-                Err(HeadError::Closed) => return,
-                Err(HeadError::Io(e)) => return self.note_distrust(access, &e),
+                Err(e @ (HeadError::Closed | HeadError::Io(_))) if mode == "tls" => {
+                    return self.note_left(access, e.io());
+                }
+                Err(HeadError::Closed | HeadError::Io(_)) => return,
                 Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
             };
             access.method = Some(word(&head.method));
@@ -269,13 +271,11 @@ impl Proxy {
         self.conversations.access.write(access);
     }
 
-    fn note_distrust(&self, mut access: Access, e: &std::io::Error) {
-        if let Some(words) = distrust(e) {
-            access.verdict = "refuse";
-            access.error = Some("tls_protocol_error");
-            access.cause = Some(words.into());
-            self.conversations.access.write(access);
-        }
+    fn note_left(&self, mut access: Access, error: Option<&std::io::Error>) {
+        access.verdict = "refuse";
+        access.error = Some("tls_protocol_error");
+        access.cause = Some(left(error).into());
+        self.conversations.access.write(access);
     }
 
     /// A 407 after which the connection stays; `false` where it is gone.
