@@ -6,6 +6,7 @@ pub mod opaque;
 pub mod records;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -44,7 +45,7 @@ pub struct Exchange {
     /// Refusals in it.
     pub refusals: Refusals,
     /// Who was refused lately.
-    pub pending: Pending,
+    pub pending: Arc<Pending>,
     /// The way to the back end.
     pub sender: Sender,
     /// What happens when the log can't be written.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::Ed25519KeyPair;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -168,7 +170,7 @@ impl Relay {
                 words: ArcSwap::from_pointee(words),
                 pseudonyms,
                 refusals: Refusals::new(journal.clone()),
-                pending: Pending::open(&audit.directory),
+                pending: Arc::new(Pending::open(&audit.directory)),
                 journal,
                 sender,
                 on_failure: audit.on_failure,
@@ -209,11 +211,10 @@ impl Relay {
             let rotation = Rotation::path(Files { root, issuer, issuer_key });
             services.spawn(keep_faces(Watch::new(&rotation), config.clone(), faces.clone(), trust.clone()));
         }
-        services.spawn(async move { trust.keep_written().await });
+        services.spawn(trust.keep_written());
         services.spawn(keep_users(Watch::new(&config.listen.users), config.listen.users.clone(), proxy));
         services.spawn(keep_learned(config.clone(), conversations.clone(), learning));
-        let shared = conversations.clone();
-        services.spawn(async move { shared.exchange.pending.keep_written().await });
+        services.spawn(conversations.exchange.pending.clone().keep_written());
         services.spawn(keep_time(conversations.clone(), faces));
 
         Ok(Self { config, conversations, addresses, admin: admin_address, made_authority, services, reload })
@@ -287,10 +288,12 @@ fn make_signing_key(config: &Config) -> Result<(), StartError> {
     if path.exists() {
         return Ok(());
     }
-    let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(io::Error::other);
-    let made = made.map(|key| zeroize::Zeroizing::new(key.serialize_pem()));
-    made.and_then(|pem| private::write_private(path, pem.as_bytes()))
-        .map_err(|cause| StartError::File { path: path.clone(), cause })
+    let written = match Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()) {
+        // Version 1, which OpenSSL 3.0 reads: an auditor's own tools are the point of this key.
+        Ok(key) => private::write_private(path, private::pem("PRIVATE KEY", key.as_ref()).as_bytes()),
+        Err(_) => Err(io::Error::other("the system gives no random numbers")),
+    };
+    written.map_err(|cause| StartError::File { path: path.clone(), cause })
 }
 
 fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {

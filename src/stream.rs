@@ -66,19 +66,20 @@ impl<S: AsyncRead + Unpin> Rewound<S> {
                 self.front = Bytes::copy_from_slice(&first);
                 First::Byte(first[0])
             }
-            Ok(_) => First::Closed,
+            Ok(Ok(_)) => First::Closed(None),
+            Ok(Err(e)) => First::Closed(Some(e)),
             Err(_) => First::Silence,
         }
     }
 }
 
 /// How a stream begins.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub enum First {
     /// With this byte.
     Byte(u8),
     /// It was closed, or broke, without one.
-    Closed,
+    Closed(Option<io::Error>),
     /// With nothing, until the deadline.
     Silence,
 }

@@ -175,23 +175,6 @@ fn an_unknown_key_is_78_with_its_line_and_the_nearest_known_one() {
 }
 
 #[test]
-fn what_this_version_can_not_do_yet_is_78_and_not_ignored() {
-    let folder = tempfile::tempdir().unwrap();
-    let stub = Stub::start(folder.path(), &[]);
-    for (table, key) in [
-        ("[upstream]", "dns = [\"10.0.0.53\"]"),
-        ("[upstream]", "parent_proxy = \"http://proxy.corp:3128\""),
-        ("[listen]", "credentials = \"required\""),
-        ("[listen]", "proxy_protocol_from = [\"10.0.0.0/8\"]"),
-        ("[[destination]]", "mode = \"tunnel\""),
-    ] {
-        let (status, said) = Plan::new(&stub).with(table, &format!("{table}\n{key}")).refuses_to_start();
-        assert_eq!(status.code(), Some(78), "{key}: {said}");
-        assert!(said.contains(key.split(' ').next().unwrap()), "{key}: {said}");
-    }
-}
-
-#[test]
 fn an_admin_address_that_is_not_loopback_demands_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

@@ -569,7 +569,7 @@ fn a_name_that_the_issuer_was_not_made_for_is_told_with_file_and_remedy() {
     let own = "hostnames = [\"localhost\", \"127.0.0.1\"]";
     for (more, name) in [("\"relay.corp.example\"", "relay.corp.example"), ("\"10.1.2.3\"", "10.1.2.3")] {
         let plan = made(&stub).with(own, &format!("hostnames = [\"localhost\", {more}]"));
-        let words = [&format!("may not sign for {name}"), "issuer.pem", "away to have new ones made"];
+        let words = [&format!("may not sign for {name}"), "tls.issuer", "license-relay ca rotate"];
         assert_refused(name, &plan, &words);
     }
     // A name below one that is permitted is permitted.

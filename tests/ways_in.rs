@@ -231,6 +231,9 @@ fn h2_is_never_selected() {
             (&[b"h2".as_slice(), b"http/1.1"][..], Some(b"http/1.1".as_slice())),
             (&[b"http/1.1"], Some(b"http/1.1")),
             (&[], None),
+            // Whoever speaks nothing that is served is told so in HTTP, which an alert could not explain.
+            (&[b"h2"], None),
+            (&[b"http/1.0"], None),
         ] {
             let mut connection = tls_client(&relay, name, offered);
             let mut stream = to_face(&relay, inside);
@@ -239,8 +242,12 @@ fn h2_is_never_selected() {
             }
             assert_eq!(connection.alpn_protocol(), selected, "{face}");
         }
-        let alert = alert_of(tls_client(&relay, name, &[b"h2"]), to_face(&relay, inside));
-        assert_eq!(alert, AlertDescription::NoApplicationProtocol, "{face}");
+        let h2 = tls_client(&relay, name, &[b"h2"]);
+        let mut h2 = StreamOwned::new(h2, to_face(&relay, inside));
+        h2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        h2.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 400", "{face}");
     }
 }
 

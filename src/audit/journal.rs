@@ -261,7 +261,7 @@ impl Pen {
             let mut record = Record::new(Action::RelayHeartbeat, Uuid::now_v7());
             record.outcome = Outcome::Success;
             record.reason = format!(
-                "the log can be written again; it could not since {since:.3}, and {} exchanges were refused",
+                "the log can be written again; it could not since {since:.3}, and {} batches of records were given up",
                 self.refused
             );
             records.push(record);

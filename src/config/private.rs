@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 /// Writes a new file that only its owner may read. Its folder is made where it is missing.
@@ -45,6 +47,18 @@ pub fn read_private(path: &Path) -> io::Result<Zeroizing<String>> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, advice));
     }
     fs::read_to_string(path).map(Zeroizing::new)
+}
+
+/// DER as PEM (RFC 7468), wiped once it is dropped.
+pub fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
+    let mut text = Zeroizing::new(format!("-----BEGIN {label}-----\n"));
+    for line in base64.as_bytes().chunks(64) {
+        text.extend(line.iter().copied().map(char::from));
+        text.push('\n');
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {

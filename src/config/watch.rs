@@ -44,10 +44,10 @@ impl Watch {
         loop {
             // Without an event within the poll time the file is looked at all the same.
             let _ = timeout(bounds::POLL, self.poke.notified()).await;
-            let mut now = content(&self.path);
+            let mut now = look(&self.path).await;
             while !same(&now, &self.seen) {
                 sleep(bounds::SETTLE).await;
-                let later = content(&self.path);
+                let later = look(&self.path).await;
                 if same(&now, &later) {
                     self.seen = later;
                     return;
@@ -75,6 +75,12 @@ fn watch_folder(path: &Path, poke: Arc<Notify>) -> notify::Result<notify::Recomm
     })?;
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+/// A disk that stalls must not stall a worker.
+async fn look(path: &Path) -> Option<Digest> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || content(&path)).await.ok().flatten()
 }
 
 fn content(path: &Path) -> Option<Digest> {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::uri::Authority;
 use http::{Request, Response, Uri, header};
 use hyper::body::Incoming;
@@ -29,7 +30,7 @@ use crate::config::model::Destination;
 use crate::exchange::{Asked, Exchange};
 use crate::ledger::record::word;
 use crate::observe::access::{Access, AccessLog, shown_path};
-use crate::stream::{Rewound, last_word};
+use crate::stream::{First, Rewound, last_word};
 use crate::tls::left;
 
 /// What all conversations share.
@@ -86,23 +87,35 @@ impl Way {
 
 impl Conversations {
     /// Serves a stream until the client, a wait or the relay's stop ends it.
-    pub async fn serve<S>(self: Arc<Self>, mut stream: S, way: Way)
+    pub async fn serve<S>(self: Arc<Self>, stream: S, way: Way)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let mut stream = Rewound::new(Bytes::new(), stream);
         let first = tokio::select! {
-            first = Head::read(&mut stream, Instant::now() + bounds::UNUSED) => first,
-            () = self.stop.cancelled() => return last_word(&mut stream, b"").await,
+            first = stream.first_byte(Instant::now() + bounds::UNUSED) => first,
+            () = self.stop.cancelled() => First::Silence,
         };
-        let head = match first {
-            Ok(head) => head,
-            Err(e @ (HeadError::Closed | HeadError::Io(_))) => return self.note_left(&way, e.io()),
+        match first {
+            First::Byte(_) => {}
+            First::Closed(error) => return self.note_left(&way, error.as_ref()),
             // A connection that a client opened ahead of need: a reply to nothing would only confuse it.
-            Err(HeadError::Silent) => return last_word(&mut stream, b"").await,
+            First::Silence => return last_word(&mut stream, b"").await,
+        }
+        let head = tokio::select! {
+            head = Head::read(&mut stream, Instant::now() + bounds::HEAD) => head,
+            () = self.stop.cancelled() => {
+                return self.refuse_first(&mut stream, &way, &Refusal::draining()).await;
+            }
+        };
+        let head = match head {
+            Ok(head) => head,
+            Err(HeadError::Closed | HeadError::Io(_)) => return,
             Err(e) => return self.refuse_first(&mut stream, &way, &Refusal::from(&e)).await,
         };
+        stream.put_back(head.bytes);
         let busy = Busy::default();
-        let guarded = Guard::new(Rewound::new(head.bytes, stream), busy.clone());
+        let guarded = Guard::new(stream, busy.clone());
         let service = {
             let this = self.clone();
             service_fn(move |request| this.clone().answer(request, way.clone(), busy.clone()))

@@ -39,7 +39,7 @@ impl Entrance {
             }
         };
         match first {
-            First::Closed => {}
+            First::Closed(_) => {}
             First::Byte(TLS) => self.tls(stream, client).await,
             First::Byte(b'A'..=b'Z' | b'a'..=b'z') => {
                 self.proxy.serve(AnyStream::new(stream), client, "connect", None).await;

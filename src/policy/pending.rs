@@ -4,7 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -128,10 +128,12 @@ impl Pending {
     }
 
     /// Writes the file whenever something changed, at most once a second. Never returns.
-    pub async fn keep_written(&self) {
+    pub async fn keep_written(self: Arc<Self>) {
         loop {
             self.changed.notified().await;
-            if let Err(e) = self.write() {
+            let this = self.clone();
+            // A disk that stalls must not stall a worker.
+            if let Ok(Err(e)) = tokio::task::spawn_blocking(move || this.write()).await {
                 tracing::warn!("{} can't be written: {e}", self.path.display());
             }
             tokio::time::sleep(bounds::PENDING_WRITE).await;

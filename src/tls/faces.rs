@@ -34,6 +34,9 @@ pub struct Faces {
 pub struct Chosen {
     /// The configuration of the handshake.
     pub config: Arc<ServerConfig>,
+    /// The same without ALPN, for clients that offer only what is never selected: they are told in HTTP, not in an
+    /// alert that they can't explain.
+    pub config_without_alpn: Arc<ServerConfig>,
     /// The root above it, as in [`Trust`]; empty where the company's own PKI made the leaves.
     pub root: Arc<str>,
 }
@@ -51,6 +54,7 @@ struct Album {
 struct Shown {
     face: Arc<Face>,
     config: Arc<ServerConfig>,
+    config_without_alpn: Arc<ServerConfig>,
 }
 
 impl Faces {
@@ -149,7 +153,11 @@ impl Album {
     }
 
     fn chosen(&self, shown: &Shown) -> Chosen {
-        Chosen { config: shown.config.clone(), root: self.root.clone() }
+        Chosen {
+            config: shown.config.clone(),
+            config_without_alpn: shown.config_without_alpn.clone(),
+            root: self.root.clone(),
+        }
     }
 
     fn renew(&self) {
@@ -167,7 +175,9 @@ impl Album {
 impl Shown {
     fn new(face: Arc<Face>, oldest: TlsVersion) -> Result<Self, LeafError> {
         let config = face.clone().server_config(oldest)?;
-        Ok(Self { face, config })
+        let mut without = ServerConfig::clone(&config);
+        without.alpn_protocols.clear();
+        Ok(Self { face, config, config_without_alpn: Arc::new(without) })
     }
 }
 

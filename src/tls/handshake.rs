@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 use uuid::Uuid;
 
 use super::faces::{Chosen, Faces};
-use super::{Alert, distrust, left};
+use super::{ALPN_HTTP_1_1, Alert, distrust, left};
 use crate::bounds;
 use crate::observe::access::Access;
 use crate::stream::{AnyStream, Rewound, last_word};
@@ -96,12 +96,18 @@ pub async fn handshake(
         }
     };
     let sni = start.client_hello().server_name().map(str::to_owned);
-    let Some(Chosen { config, root }) = choose(sni.as_deref()) else {
+    let speaks_http_1_1 = start
+        .client_hello()
+        .alpn()
+        .is_none_or(|mut offered| offered.any(|protocol| protocol == ALPN_HTTP_1_1));
+    let Some(Chosen { config, config_without_alpn, root }) = choose(sni.as_deref()) else {
         let mut stream = start.io;
         last_word(&mut stream, &Alert::UnrecognizedName.to_bytes()).await;
         return Err(failed(sni, "no certificate for this name is served here".into()));
     };
-    match timeout_at(deadline, start.into_stream(config)).await {
+    match timeout_at(deadline, start.into_stream(if speaks_http_1_1 { config } else { config_without_alpn }))
+        .await
+    {
         Ok(Ok(stream)) => {
             faces.note(client, &root, true);
             Ok((stream, sni))

@@ -42,8 +42,9 @@ pub enum LeafError {
     Authority(#[from] AuthorityError),
     /// A freshly minted leaf is refused by the rules that clients apply.
     #[error(
-        "the issuer may not sign for {name} ({cause}); root and issuer were made for other names. Take the name \
-         out again, or make new ones that clients then must trust: license-relay ca rotate"
+        "the issuer (tls.issuer) may not sign for {name}: {}. Take the name out again, or make a new root and \
+         issuer, which clients then must trust: license-relay ca rotate",
+        why(.cause)
     )]
     NotPermitted {
         /// The name.
@@ -62,6 +63,15 @@ pub enum LeafError {
     /// The TLS library refused.
     #[error("TLS can't be set up: {0}")]
     Tls(#[from] rustls::Error),
+}
+
+/// What a client's rules have against a leaf, in words.
+fn why(cause: &rustls::Error) -> String {
+    let text = cause.to_string();
+    if text.contains("NameConstraintViolation") {
+        return "its name constraints were made for other names".into();
+    }
+    text
 }
 
 /// What one face of the relay shows: the pair of leaves for its names.

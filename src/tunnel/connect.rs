@@ -209,7 +209,7 @@ impl Proxy {
         };
         match first {
             First::Byte(TLS) => {}
-            First::Closed => return,
+            First::Closed(_) => return,
             First::Silence => return last_word(&mut stream, &Alert::HandshakeFailure.to_bytes()).await,
             First::Byte(_) => {
                 let refusal =

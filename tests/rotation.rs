@@ -1,0 +1,164 @@
+//! Changing the root without an outage, and keeping a root's key offline.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail")]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use common::*;
+
+fn rotate(relay: &Relay, more: &[&str]) -> (Option<i32>, String) {
+    let output = relay.verb(&[&["ca", "rotate"], more].concat());
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+fn status(relay: &Relay) -> serde_json::Value {
+    serde_json::from_slice(&relay.verb(&["ca", "status", "--json"]).stdout).unwrap()
+}
+
+/// curl that trusts this root alone: its exit code and the status.
+fn trusting(relay: &Relay, root: &PathBuf) -> (i32, u16) {
+    let mut command = tool("curl", "curl");
+    command.args([
+        "-sS",
+        "-m",
+        "30",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "-x",
+        &format!("http://{}", relay.address),
+    ]);
+    let output = run(command.arg("--cacert").arg(root).arg(format!("https://{HOST}/")));
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).parse().unwrap_or(0))
+}
+
+#[test]
+fn a_rotation_is_tried_on_some_finished_for_all_and_waits_for_whoever_does_not_trust_it() {
+    let (_stub, relay, _folder) = pair();
+    let old = relay.path("old-root.pem");
+    fs::copy(relay.root(), &old).unwrap();
+    assert_eq!(trusting(&relay, &old), (0, 404));
+
+    assert_eq!(rotate(&relay, &["--finish"]).0, Some(64), "nothing is under way");
+    let (code, said) = rotate(&relay, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let new = relay.path("certs/root.next.pem");
+    assert!(said.contains(new.to_str().unwrap()), "{said}");
+    assert_eq!(trusting(&relay, &old), (0, 404), "nobody is served the new leaves yet");
+
+    assert_eq!(rotate(&relay, &["--try", "127.0.0.0/8"]).0, Some(0));
+    eventually("the old root alone is not enough any more", || {
+        (trusting(&relay, &old).0 == 60).then_some(())
+    });
+    let seen = eventually("the client's refusal is seen", || {
+        let status = status(&relay);
+        let new = |client: &&serde_json::Value| client["root"] == "new" && client["trusts"] == false;
+        status["clients"].as_array().unwrap().iter().find(new).cloned()
+    });
+    assert_eq!(seen["address"], "127.0.0.1");
+    let (code, said) = rotate(&relay, &["--finish"]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("127.0.0.1"), "{said}");
+
+    assert_eq!(trusting(&relay, &new), (0, 404));
+    eventually("the client trusts the new root", || {
+        let status = status(&relay);
+        status["clients"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|c| c["root"] == "new" && c["trusts"] == true)
+            .then_some(())
+    });
+    let new_root = fs::read(&new).unwrap();
+    let (code, said) = rotate(&relay, &["--finish"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(fs::read(relay.root()).unwrap(), new_root);
+    assert_eq!(fs::read(relay.path("certs/root.old.pem")).unwrap(), fs::read(&old).unwrap());
+    assert!(!new.exists() && !relay.path("certs/issuer.old.key").exists());
+    assert_eq!(trusting(&relay, &relay.root()), (0, 404));
+    assert!(relay.verb(&["check"]).status.success());
+}
+
+#[test]
+fn a_rotation_that_is_aborted_leaves_everything_as_it_was() {
+    let (_stub, relay, _folder) = pair();
+    let root = fs::read(relay.root()).unwrap();
+    rotate(&relay, &[]);
+    rotate(&relay, &["--try", "127.0.0.1/32"]);
+    let current = relay.root();
+    eventually("the new leaves are served", || (trusting(&relay, &current).0 == 60).then_some(()));
+    assert_eq!(rotate(&relay, &["--abort"]).0, Some(0));
+    eventually("the old leaves are served again", || (trusting(&relay, &current) == (0, 404)).then_some(()));
+    assert_eq!(fs::read(relay.root()).unwrap(), root);
+    assert!(!relay.path("certs/issuer.next.key").exists());
+}
+
+#[test]
+fn a_rotation_under_load_loses_no_request() {
+    let (_stub, relay, _folder) = pair();
+    let both = relay.path("both.pem");
+    let bundle = |relay: &Relay| {
+        let new = fs::read(relay.path("certs/root.next.pem")).unwrap_or_default();
+        fs::write(&both, [fs::read(relay.root()).unwrap(), new].concat()).unwrap();
+    };
+    rotate(&relay, &[]);
+    bundle(&relay);
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(trusting(&relay, &both), (0, 404), "{}", relay.stderr());
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let more = |n: usize| {
+            let until = asked.load(Ordering::Relaxed) + n;
+            eventually("requests go on", || (asked.load(Ordering::Relaxed) >= until).then_some(()));
+        };
+        more(10);
+        rotate(&relay, &["--try", "127.0.0.0/8"]);
+        eventually("the new root is served", || {
+            let status = status(&relay);
+            status["clients"].as_array().unwrap().iter().any(|c| c["root"] == "new").then_some(())
+        });
+        more(10);
+        assert_eq!(rotate(&relay, &["--finish"]).0, Some(0));
+        more(20);
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_roots_key_is_kept_only_where_and_when_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub);
+    plan.write();
+    let key = plan.path("offline/root.key");
+    let init = |more: &[&str]| {
+        run(program().arg("--config").arg(plan.path("relay.toml")).args(["ca", "init"]).args(more))
+    };
+    let made = init(&["--root-key", key.to_str().unwrap()]);
+    assert!(made.status.success(), "{made:?}");
+    let public =
+        |arguments: &[&str], file: &PathBuf| run(tool("openssl", "openssl").args(arguments).arg(file)).stdout;
+    let of_key = public(&["pkey", "-pubout", "-in"], &key);
+    let of_root = public(&["x509", "-noout", "-pubkey", "-in"], &plan.path("certs/root.pem"));
+    assert!(!of_key.is_empty() && of_key == of_root);
+    assert_eq!(init(&["--root-key", plan.path("second.key").to_str().unwrap()]).status.code(), Some(78));
+    assert!(!plan.path("second.key").exists());
+    let relay = plan.start();
+    assert_eq!(relay.curl(&[&format!("https://{HOST}/")]).status, 404);
+    let log_key =
+        run(tool("openssl", "openssl").args(["pkey", "-noout", "-in"]).arg(relay.path("certs/log.key")));
+    assert!(log_key.status.success(), "an auditor's openssl reads the key of the log: {log_key:?}");
+}
