@@ -156,7 +156,11 @@ impl ResolvesServerCert for Face {
         let usable = |leaf: &Option<Arc<CertifiedKey>>| {
             leaf.clone().filter(|leaf| leaf.key.choose_scheme(hello.signature_schemes()).is_some())
         };
-        usable(&pair.ecdsa).or_else(|| usable(&pair.rsa))
+        // Where neither can be used, rustls says so best itself: with the alert that clients expect.
+        usable(&pair.ecdsa)
+            .or_else(|| usable(&pair.rsa))
+            .or_else(|| pair.ecdsa.clone())
+            .or_else(|| pair.rsa.clone())
     }
 }
 

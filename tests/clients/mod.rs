@@ -22,12 +22,27 @@ pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// Builds a Go program of the tests, once a run, with nothing from the network.
+/// A tool that `tests/run` installs for the tests alone.
+pub fn installed(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools").join(name);
+    assert!(path.exists(), "{name} is not installed; run: tests/run");
+    path
+}
+
+/// Builds a Go program of the tests with Debian's Go, once a run, with nothing from the network.
 pub fn go(name: &str) -> PathBuf {
+    go_with(tool("go", "golang-go"), name, name)
+}
+
+/// Builds it with the newest Go.
+pub fn newest_go(name: &str) -> PathBuf {
+    go_with(Command::new(installed("bin/go")), name, &format!("{name}-newest"))
+}
+
+fn go_with(mut command: Command, name: &str, built: &str) -> PathBuf {
     static BUILDING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one_at_a_time = BUILDING.lock();
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let mut command = tool("go", "golang-go");
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(built);
     command.env("GO111MODULE", "off").env("GOFLAGS", "").env("CGO_ENABLED", "0");
     let output = run(command.args(["build", "-o"]).arg(&built).current_dir(file("clients").join(name)));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
