@@ -9,6 +9,7 @@ pub mod model;
 pub mod names;
 pub mod private;
 pub mod sources;
+pub mod state;
 pub mod watch;
 
 mod walk;

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use crate::config::model::{AllowList, Config, Mode, Stranger, Unread};
 use crate::config::names::{LicenseNumber, SourceId};
 use destination::Destinations;
-use limits::{AddressLimits, Limiter};
+use limits::AddressLimits;
 use sources::{Registry, Standing};
 
 /// All that is allowed.
@@ -202,6 +202,3 @@ impl Admission {
         Self { identified_by, listed, name: name.to_owned(), learned: None }
     }
 }
-
-/// One limiter, shared by the snapshots that count with it.
-pub(crate) type SharedLimiter = std::sync::Arc<Limiter>;

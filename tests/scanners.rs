@@ -46,7 +46,12 @@ fn the_newest_go_works_through_every_way_in() {
     let go = newest_go("goclient");
     for way in [&["-scheme", "both", "-auth", CREDENTIALS][..], &["-direct"]] {
         let mut command = std::process::Command::new(&go);
-        command.args(["127.0.0.1", &relay.address.port().to_string(), "-target", "https://license.qlikcloud.com/x"]);
+        command.args([
+            "127.0.0.1",
+            &relay.address.port().to_string(),
+            "-target",
+            "https://license.qlikcloud.com/x",
+        ]);
         passes({
             command.arg("-ca").arg(relay.root()).args(way);
             command
@@ -62,9 +67,19 @@ fn a_dozen_clients_with_credentials_work_through_both_kinds_of_proxy_and_not_wit
     let go = go("goclient");
     let run_clients = |scheme: &str, more: &[&str]| {
         let mut command = tool("python3", "python3");
-        command.arg(file("probes/clients/run_clients.py")).args(["127.0.0.1", &relay.address.port().to_string()]);
-        command.args(["--target", "https://license.qlikcloud.com/x", "--scheme", scheme, "--ca"]).arg(relay.root());
-        command.arg("--go").arg(&go).arg("--py").arg(installed("bin/python")).arg("--undici").arg(installed(""));
+        command
+            .arg(file("probes/clients/run_clients.py"))
+            .args(["127.0.0.1", &relay.address.port().to_string()]);
+        command
+            .args(["--target", "https://license.qlikcloud.com/x", "--scheme", scheme, "--ca"])
+            .arg(relay.root());
+        command
+            .arg("--go")
+            .arg(&go)
+            .arg("--py")
+            .arg(installed("bin/python"))
+            .arg("--undici")
+            .arg(installed(""));
         command.args(more);
         command
     };

@@ -193,6 +193,40 @@ fn replies_come_back_as_the_back_end_wrote_them() {
 }
 
 #[test]
+fn generated_requests_and_replies_pass_byte_for_byte() {
+    use proptest::collection::{hash_map, vec};
+    use proptest::prelude::*;
+    let (stub, relay, _folder) = open_pair();
+    let fields = || {
+        // Names that differ in more than case: repeated ones may be grouped.
+        let named = hash_map("[xX]-[a-z0-9]{1,12}", "[!-~]([ -~]{0,40}[!-~])?", 0..12);
+        let order = named.prop_map(|named| {
+            let mut seen = std::collections::HashSet::new();
+            named.into_iter().filter(|(name, _)| seen.insert(name.to_lowercase())).collect::<Vec<_>>()
+        });
+        order.prop_map(|named| {
+            let line = |(at, (name, value)): (usize, (String, String))| {
+                let name = if at % 2 == 0 { name } else { name.to_uppercase() };
+                format!("{name}: {value}\r\n")
+            };
+            named.into_iter().enumerate().map(line).collect::<String>()
+        })
+    };
+    let tls = std::cell::RefCell::new(Tls::new(&relay));
+    let cases = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(cases, |(asked in fields(), told in fields(), status in 200u16..=599, reason in "([!-~]([ -~]{0,20}[!-~])?)?",
+                       query in "[a-zA-Z0-9=&%._~-]{0,40}", body in vec(any::<u8>(), 0..3000))| {
+        prop_assume!(![204, 205, 304].contains(&status));
+        let body_text: String = body.iter().map(|byte| char::from(byte & 0x7f)).collect();
+        let reply = format!("HTTP/1.1 {status} {reason}\r\n{told}Content-Length: {}\r\n\r\n{body_text}", body_text.len());
+        let head = format!("POST /stub/reply?{query} HTTP/1.1\r\nHost: {HOST}\r\n{asked}Content-Length: {}\r\n\r\n", reply.len());
+        let got = tls.borrow_mut().ask(format!("{head}{reply}"));
+        prop_assert_eq!(format!("{}{}", got.head, got.text()), reply.as_str());
+        prop_assert_eq!(arrived(&stub), (head, reply.into_bytes()));
+    });
+}
+
+#[test]
 fn the_connectivity_test_gets_the_back_ends_own_404() {
     let (stub, relay, _folder) = pair();
     let reply = relay.curl(&[&format!("https://{HOST}/")]);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::bounds;
-use crate::config::private::replace_private;
+use crate::config::state;
 
 /// The refused deployments, in memory and in `pending.json`.
 #[derive(Debug)]
@@ -55,20 +55,13 @@ impl Pending {
     /// # Errors
     /// The file can't be read, or isn't one that the relay wrote.
     pub fn read(path: &Path) -> io::Result<Vec<Refused>> {
-        match std::fs::read(path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) => Err(e),
-        }
+        state::read(path)
     }
 
-    /// Goes on with what the file holds. One that can't be read is only worth a warning.
+    /// Goes on with what the file holds.
     pub fn open(log: &Path) -> Self {
         let path = Self::path(log);
-        let table = Self::read(&path).unwrap_or_else(|e| {
-            tracing::warn!("{} can't be read ({e}); refused deployments are numbered anew", path.display());
-            Vec::new()
-        });
+        let table = state::read_or_warn::<Vec<Refused>>(&path);
         Self { path, table: Mutex::new(table), changed: Notify::new() }
     }
 
@@ -129,24 +122,13 @@ impl Pending {
 
     /// Writes the file whenever something changed, at most once a second. Never returns.
     pub async fn keep_written(self: Arc<Self>) {
-        loop {
-            self.changed.notified().await;
-            let this = self.clone();
-            // A disk that stalls must not stall a worker.
-            if let Ok(Err(e)) = tokio::task::spawn_blocking(move || this.write()).await {
-                tracing::warn!("{} can't be written: {e}", self.path.display());
-            }
-            tokio::time::sleep(bounds::PENDING_WRITE).await;
-        }
+        state::keep_written(self, |this| &this.changed, Self::write, bounds::PENDING_WRITE).await;
     }
 
     /// Writes the file, whole or not at all.
     fn write(&self) -> io::Result<()> {
-        let json = {
-            let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-            serde_json::to_vec_pretty(&*table)?
-        };
-        replace_private(&self.path, &json)
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        state::write(&self.path, &table)
     }
 }
 

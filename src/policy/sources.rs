@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
-use super::SharedLimiter;
 use super::limits::Limiter;
 use crate::config::model::{AllowList, Rate, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
@@ -32,7 +31,7 @@ pub struct Entry {
     /// As the file has it.
     pub source: Source,
     /// Its limiter.
-    pub limiter: SharedLimiter,
+    pub limiter: Arc<Limiter>,
     /// The id it has learned, until the file says so.
     learned: OnceLock<SourceId>,
 }

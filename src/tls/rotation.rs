@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::authority::Files;
-use crate::config::private::replace_private;
+use crate::config::state;
 
 /// How far a rotation is; what `rotation.json` holds.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -64,11 +64,7 @@ impl Rotation {
     /// # Errors
     /// The file can't be read, or isn't one that this program wrote.
     pub fn read(files: Files<'_>) -> io::Result<Self> {
-        match fs::read(Self::path(files)) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(e),
-        }
+        state::read(&Self::path(files))
     }
 
     /// Writes the next step.
@@ -77,7 +73,7 @@ impl Rotation {
     /// The file can't be written.
     pub fn write(mut self, files: Files<'_>) -> io::Result<()> {
         self.step += 1;
-        replace_private(&Self::path(files), &serde_json::to_vec_pretty(&self)?)
+        state::write(&Self::path(files), &self)
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::bounds;
-use crate::config::private::replace_private;
+use crate::config::state;
 
 /// The table, in memory and in `trust.json`.
 #[derive(Debug)]
@@ -48,25 +48,18 @@ impl Trust {
         log.join("trust.json")
     }
 
-    /// What the file holds, by address; nothing where there is none.
+    /// What the file holds; nothing where there is none.
     ///
     /// # Errors
-    /// It can't be read, or isn't one that the relay wrote.
+    /// The file can't be read, or isn't one that the relay wrote.
     pub fn read(path: &Path) -> io::Result<Vec<Seen>> {
-        match std::fs::read(path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) => Err(e),
-        }
+        state::read(path)
     }
 
-    /// Goes on with what the file holds. One that can't be read is only worth a warning.
+    /// Goes on with what the file holds.
     pub fn open(log: &Path) -> Self {
         let path = Self::path(log);
-        let seen = Self::read(&path).unwrap_or_else(|e| {
-            tracing::warn!("{} can't be read ({e}); who trusts the root is learned anew", path.display());
-            Vec::new()
-        });
+        let seen = state::read_or_warn::<Vec<Seen>>(&path);
         let table = seen.into_iter().map(|seen| ((seen.address, seen.root.clone()), seen)).collect();
         Self { path, table: Mutex::new(table), changed: Notify::new() }
     }
@@ -91,22 +84,14 @@ impl Trust {
 
     /// Writes the file whenever something changed, at most once in a while. Never returns.
     pub async fn keep_written(self: Arc<Self>) {
-        loop {
-            self.changed.notified().await;
-            let this = self.clone();
-            // A disk that stalls must not stall a worker.
-            if let Ok(Err(e)) = tokio::task::spawn_blocking(move || this.write()).await {
-                tracing::warn!("{} can't be written: {e}", self.path.display());
-            }
-            tokio::time::sleep(bounds::TRUST_WRITE).await;
-        }
+        state::keep_written(self, |this| &this.changed, Self::write, bounds::TRUST_WRITE).await;
     }
 
     fn write(&self) -> io::Result<()> {
         let mut seen: Vec<Seen> =
             self.table.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         seen.sort_unstable_by(|a, b| (a.address, &a.root).cmp(&(b.address, &b.root)));
-        replace_private(&self.path, &serde_json::to_vec_pretty(&seen)?)
+        state::write(&self.path, &seen)
     }
 }
 
