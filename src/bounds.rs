@@ -106,6 +106,10 @@ pub const PENDING_PER_ADDRESS: usize = 32;
 pub const PASSWORDS_AT_ONCE: usize = 2;
 /// Pairs of user and password that are remembered as right.
 pub const REMEMBERED_PASSWORDS: usize = 10_000;
+/// Enrolments that wait to be written into `sources.toml`.
+pub const LEARNED: usize = 64;
+/// How soon that is tried again where the file can't be written.
+pub const LEARNED_RETRY: Duration = Duration::from_secs(30);
 /// How often `pending.json` is written at most.
 pub const PENDING_WRITE: Duration = Duration::from_secs(1);
 

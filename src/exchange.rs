@@ -120,8 +120,10 @@ impl Exchange {
         access.identified_by = Some(scene.admission.identified_by);
         access.verdict = if scene.admission.listed { "allow" } else { "observe" };
         if let Some(id) = &scene.admission.learned {
-            // A full queue loses nothing: the enrolment goes on to wait, and the next message tells the id again.
-            let _ = self.learned.try_send((id.clone(), message.licenses.clone()));
+            // It holds as many enrolments as nobody makes at once; one too many is bound until the next restart only.
+            if self.learned.try_send((id.clone(), message.licenses.clone())).is_err() {
+                tracing::error!("source {id} is enrolled, but not written into sources.toml; add it there");
+            }
         }
 
         let logged = self.write_intent(records::intent(&scene, &self.pseudonyms)).await?;

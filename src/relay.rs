@@ -48,9 +48,6 @@ use crate::upstream::dial::Dialer;
 use crate::upstream::send::Sender;
 use crate::{bounds, ledger, licensing};
 
-/// Enrolments that wait to be written into `sources.toml`.
-const LEARNED: usize = 64;
-
 /// A relay that listens.
 #[derive(Debug)]
 pub struct Relay {
@@ -163,7 +160,7 @@ impl Relay {
         sender.dialer.set_own_addresses(addresses.clone());
         journal.commit(vec![start_record(&config)]).await?;
 
-        let (learned, learning) = mpsc::channel(LEARNED);
+        let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
             exchange: Exchange {
                 policy: Policy::new(&config, list),
@@ -389,34 +386,39 @@ async fn keep_learned(
     mut learned: mpsc::Receiver<(SourceId, Vec<LicenseNumber>)>,
 ) {
     while let Some((id, licenses)) = learned.recv().await {
-        let registry = conversations.exchange.policy.registry();
-        let waiting = registry.entries().iter().find_map(|entry| {
-            let license = entry.source.licenses.iter().find(|license| licenses.contains(license))?;
-            Some((license.clone(), entry.source.learn?))
-        });
-        let Some((license, learn)) = waiting else { continue };
-        let file = config.sources.file.clone();
-        let bound_id = id.clone();
-        let bound_license = license.clone();
-        let bound =
-            tokio::task::spawn_blocking(move || sources::bind(&file, &bound_license, &learn, &bound_id))
-                .await;
-        match bound {
-            Ok(Ok(_)) => {
-                tracing::info!("enrolled: source {id} is now bound to license {license}");
-                let mut record = Record::new(Action::RelayConfig, Uuid::now_v7());
-                record.outcome = Outcome::Success;
-                record.reason = "an enrolment learned the id of its deployment".into();
-                record.qlik.source_id = Some(id.to_string());
-                record.qlik.license = Some(license.to_string());
-                conversations.exchange.journal.note(vec![record]);
-            }
-            Ok(Err(e)) => {
-                tracing::error!("source {id} can't be written into {}: {e}", config.sources.file.display())
-            }
-            Err(e) => tracing::error!("source {id} can't be written: {e}"),
+        // Until the file says so, the id is known to this process alone: a restart would learn anew.
+        while let Err(e) = write_learned(&config, &conversations, &id, &licenses).await {
+            tracing::error!("source {id} can't be written into {}: {e}", config.sources.file.display());
+            sleep(bounds::LEARNED_RETRY).await;
         }
     }
+}
+
+async fn write_learned(
+    config: &Config,
+    conversations: &Conversations,
+    id: &SourceId,
+    licenses: &[LicenseNumber],
+) -> Result<(), String> {
+    let registry = conversations.exchange.policy.registry();
+    let waiting = registry.entries().iter().find_map(|entry| {
+        let license = entry.source.licenses.iter().find(|license| licenses.contains(license))?;
+        Some((license.clone(), entry.source.learn?))
+    });
+    let Some((license, learn)) = waiting else { return Ok(()) };
+    let (file, bound_id, bound_license) = (config.sources.file.clone(), id.clone(), license.clone());
+    let bind = move || sources::bind(&file, &bound_license, &learn, &bound_id);
+    let bound = tokio::task::spawn_blocking(bind).await.map_err(|e| e.to_string())?;
+    if bound.map_err(|e| e.to_string())? {
+        tracing::info!("enrolled: source {id} is now bound to license {license}");
+        let mut record = Record::new(Action::RelayConfig, Uuid::now_v7());
+        record.outcome = Outcome::Success;
+        record.reason = "an enrolment learned the id of its deployment".into();
+        record.qlik.source_id = Some(id.to_string());
+        record.qlik.license = Some(license.to_string());
+        conversations.exchange.journal.note(vec![record]);
+    }
+    Ok(())
 }
 
 /// Those who were refused and would be let in now need no number any more.

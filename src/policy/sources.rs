@@ -91,11 +91,17 @@ impl Registry {
                 new.learning.push(at);
             }
             let rate = source.limit.unwrap_or(default);
-            let limiter = match kept.get(&identity(&source)) {
+            let before = kept.get(&identity(&source));
+            let limiter = match before {
                 Some(entry) if entry.limiter.rate == rate => entry.limiter.clone(),
                 _ => Arc::new(Limiter::new(rate)),
             };
-            new.entries.push(Entry { source, limiter, learned: OnceLock::new() });
+            // An enrolment that has learned its id learns no other because the file was read again meanwhile.
+            let learned = match before {
+                Some(entry) if entry.source.learn == source.learn => entry.learned.clone(),
+                _ => OnceLock::new(),
+            };
+            new.entries.push(Entry { source, limiter, learned });
         }
         new.prefixes.sort_unstable_by(|a, b| b.cmp(a));
         new.prefixes.dedup();
@@ -281,6 +287,12 @@ mod tests {
             Standing::UnknownSource(_)
         ));
         assert!(list.learn(&"a".parse().unwrap(), &[], address("10.0.0.7")).is_none());
+        let again = AllowList { sources: list.entries.iter().map(|entry| entry.source.clone()).collect() };
+        let again = Registry::new(again, list.entries[0].limiter.rate, Some(&list));
+        assert!(
+            again.learn(&"b".parse().unwrap(), &license, address("10.0.0.7")).is_none(),
+            "after a reload"
+        );
     }
 
     #[test]
