@@ -144,6 +144,36 @@ fn an_expired_certificate_is_502() {
     assert_eq!(stub.counters()["requests"], 0);
 }
 
+/// Something in between that demands a client certificate is named as such, in both versions of TLS.
+#[test]
+fn a_back_end_that_demands_a_client_certificate_is_502_and_named_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = stub_until(2090, folder.path(), "127.0.0.1:0");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let port = free_port();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let mut server = tool("openssl", "openssl");
+        server.args(["s_server", "-quiet", "-www", version, "-Verify", "1", "-verify_return_error"]);
+        server.args([
+            "-accept",
+            &format!("127.0.0.1:{port}"),
+            "-cert",
+            &at("leaf.pem"),
+            "-key",
+            &at("leaf.key"),
+        ]);
+        let server = server.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn();
+        let mut server = server.unwrap();
+        eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        let relay = Plan::leading_to(&format!("127.0.0.1:{port}"), &made.ca).start();
+        let answer = ask(&mut relay.inside(), post("/v1/sync", SYNC));
+        let sentence = answer.refuses(502, "tls_certificate_error");
+        assert!(sentence.contains("demands a client certificate"), "{version}: {sentence}");
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_reply_that_is_cut_short_or_is_no_http_is_502_and_is_not_asked_for_again() {
     let folder = tempfile::tempdir().unwrap();

@@ -300,3 +300,77 @@ fn server_name(name: &Host) -> Result<ServerName<'static>, rustls::Error> {
         Host::Address(address) => Ok(ServerName::from(*address)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{BasicConstraints, CertifiedIssuer};
+
+    use super::*;
+    use crate::config::private::write_private;
+    use crate::tls::authority::Files;
+
+    fn names(names: &[&str]) -> BTreeSet<Host> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn leaves_are_renewed_at_half_life_and_never_outlive_90_days() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (root, issuer, key) = (at("root.pem"), at("issuer.pem"), at("issuer.key"));
+        let files = Files { root: &root, issuer: &issuer, issuer_key: &key };
+        let (authority, _) = Authority::open_or_make(files, &names(&["a.example"])).unwrap();
+        let face = Face::mint(&authority, vec!["a.example".parse().unwrap()]).unwrap();
+        let shown = || face.current.load().ecdsa.as_ref().unwrap().cert[0].clone();
+        let days = |days: u64| SystemTime::now() + Duration::from_secs(days * 24 * 3600);
+        let first = shown();
+        assert!(!face.renew(&authority, days(42)).unwrap());
+        assert_eq!(shown(), first);
+        assert!(face.renew(&authority, days(44)).unwrap());
+        assert_ne!(shown(), first);
+        let (_, leaf) = X509Certificate::from_der(&first).unwrap();
+        let life = leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp();
+        assert_eq!(life, 90 * 24 * 3600);
+    }
+
+    /// A pair of the company's own PKI; what is changed about it is the test's.
+    fn own(change: impl FnOnce(&mut CertificateParams)) -> (String, String, String) {
+        let mut ca = CertificateParams::default();
+        ca.distinguished_name.push(DnType::CommonName, "Company CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut leaf = CertificateParams::new(vec!["a.example".into(), "relay.corp".into()]).unwrap();
+        change(&mut leaf);
+        (leaf.signed_by(&key, &ca).unwrap().pem(), ca.pem(), key.serialize_pem())
+    }
+
+    fn loaded(chain: &str, key: &str) -> Result<Arc<Face>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain_file, key_file) = (folder.path().join("leaf.pem"), folder.path().join("leaf.key"));
+        fs::write(&chain_file, chain).unwrap();
+        write_private(&key_file, key.as_bytes()).unwrap();
+        Face::load(&[(chain_file, key_file)], &names(&["a.example", "relay.corp"])).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_companys_own_leaf_is_checked_and_each_fault_has_its_sentence() {
+        let (leaf, ca, key) = own(|_| {});
+        loaded(&format!("{leaf}{ca}"), &key).unwrap();
+        let fault = |chain: &str, key: &str| loaded(chain, key).unwrap_err();
+        assert!(fault(&ca, &key).contains("put the leaf first"));
+        assert!(fault("", &key).contains("no certificate"));
+        assert!(fault(&leaf, &own(|_| {}).2).contains("is not the key of"));
+        assert!(fault(&leaf, "no key").contains("no private key"));
+        assert!(fault(&format!("{leaf}{leaf}"), &key).contains("out of order"));
+        let (other, _, key) = own(|leaf| leaf.subject_alt_names.truncate(1));
+        assert!(fault(&other, &key).contains("does not cover the name relay.corp"));
+        let (past, _, key) = own(|leaf| leaf.not_after = rcgen::date_time_ymd(2021, 1, 1));
+        assert!(fault(&past, &key).contains("which is not now"));
+        let (client, _, key) =
+            own(|leaf| leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+        assert!(fault(&client, &key).contains("not for servers"));
+    }
+}
