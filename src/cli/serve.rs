@@ -1,7 +1,7 @@
 //! `license-relay serve`: the relay, until it is told to stop.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -73,18 +73,23 @@ fn greeting(config: &Config, relay: &Relay) -> String {
     match &config.tls.identity {
         Identity::Issuer { root, .. } => {
             let made = if relay.made_authority() { "  (made just now)" } else { "" };
-            line("root to trust", &format!("{}{made}", root.display()));
+            line("root to trust", &format!("{}{made}", shown(root)));
         }
         Identity::Leaves(pairs) => {
-            let chains: Vec<String> = pairs.iter().map(|(chain, _)| chain.display().to_string()).collect();
+            let chains: Vec<String> = pairs.iter().map(|(chain, _)| shown(chain)).collect();
             line("certificates", &chains.join(", "));
         }
     }
     for to in &config.destinations {
         line("leads to", &format!("{}:{}", to.host, to.port));
     }
-    line("allowed sources", &config.sources.file.display().to_string());
-    line("audit log", &config.audit.directory.display().to_string());
+    line("allowed sources", &shown(&config.sources.file));
+    line("audit log", &shown(&config.audit.directory));
     line("health", &format!("http://{}/readyz", relay.admin()));
     text
+}
+
+/// A path as people would write it: without the way through the configuration's folder.
+fn shown(path: &Path) -> String {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
