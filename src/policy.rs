@@ -181,7 +181,7 @@ impl Policy {
                 Ok(Admission::new(by, true, &entry.source.name))
             }
             Standing::WrongPlace(id) => Err(Denial::WrongPlace(id.to_string())),
-            Standing::UnknownSource(id) => match registry.learn(&id, licenses, address) {
+            Standing::UnknownSource(id) => match registry.learn(&id, licenses, user, address) {
                 Some((entry, first)) => {
                     entry.limiter.check().map_err(Denial::SourceLimit)?;
                     let admission = Admission::new("license", true, &entry.source.name);

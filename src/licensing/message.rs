@@ -48,7 +48,7 @@ pub enum Kind {
     Capacity(Vec<Consumption>),
     /// Assignments asked for; no patches: an idle sync.
     Sync(Sync),
-    /// A request without a body that is none of the above.
+    /// A safe request without a body that is none of the above.
     Bare,
     /// JSON that no vocabulary entry matches.
     Unrecognised {
@@ -272,7 +272,9 @@ fn bare_kind(method: &Method, target: &Uri, headers: &HeaderMap, has_key: bool) 
     match *method {
         Method::GET | Method::HEAD if plain => Kind::ConnectivityTest,
         Method::GET if has_key => Kind::Definition,
-        _ => Kind::Bare,
+        // Only what is safe (RFC 9110 §9.2.1) can be known to change nothing.
+        _ if method.is_safe() => Kind::Bare,
+        _ => Kind::Unrecognised { shape: "no body".into() },
     }
 }
 
@@ -408,6 +410,17 @@ mod tests {
         assert_eq!(get("/?x", &HeaderMap::new()), "bare");
         assert_eq!(get("/", &with_cookie), "bare");
         assert_eq!(get("/x", &HeaderMap::new()), "bare");
+    }
+
+    #[test]
+    fn what_is_not_safe_may_change_something_though_it_has_no_body() {
+        let words = Vocabulary::built_in().unwrap();
+        let target = Uri::from_static("/v1/assignments/7");
+        let read = |method| Message::read(&method, &target, &HeaderMap::new(), b"", &words);
+        for method in [Method::DELETE, Method::POST, Method::PUT] {
+            assert!(read(method).changes_something());
+        }
+        assert!(!read(Method::GET).changes_something());
     }
 
     #[test]

@@ -121,11 +121,11 @@ impl Registry {
         let Some(entry) = listed.or_else(learned) else {
             return Standing::UnknownSource(id.clone());
         };
-        let Source { networks, users, .. } = &entry.source;
-        let placed = (networks.is_empty() && users.is_empty())
-            || networks.iter().any(|network| network.contains(&address))
-            || user.is_some_and(|user| users.iter().any(|listed| listed == user));
-        if placed { Standing::Listed { entry, by: "source" } } else { Standing::WrongPlace(id.clone()) }
+        if entry.is_placed(user, address) {
+            Standing::Listed { entry, by: "source" }
+        } else {
+            Standing::WrongPlace(id.clone())
+        }
     }
 
     /// The standing of a request that names no source.
@@ -159,12 +159,14 @@ impl Registry {
         &self,
         id: &SourceId,
         licenses: &[LicenseNumber],
+        user: Option<&str>,
         address: IpAddr,
     ) -> Option<(&Entry, bool)> {
         let waits = |entry: &&Entry| {
             entry.source.learn.is_some_and(|learn| {
                 learn.until > jiff::Timestamp::now() && learn.from.is_none_or(|from| from == address)
-            }) && entry.source.licenses.iter().any(|license| licenses.contains(license))
+            }) && entry.is_placed(user, address)
+                && entry.source.licenses.iter().any(|license| licenses.contains(license))
         };
         let entry = self.learning().find(waits)?;
         let first = entry.learned.set(id.clone()).is_ok();
@@ -181,6 +183,16 @@ impl Registry {
             Some(id) => self.by_id.contains_key(&sha256(id.as_str())),
             None => license.is_some_and(|license| self.by_license.contains_key(license)),
         }
+    }
+}
+
+impl Entry {
+    /// Whether a request comes from where the entry wants it from: anywhere, if it says nothing.
+    fn is_placed(&self, user: Option<&str>, address: IpAddr) -> bool {
+        let Source { networks, users, .. } = &self.source;
+        (networks.is_empty() && users.is_empty())
+            || networks.iter().any(|network| network.contains(&address))
+            || user.is_some_and(|user| users.iter().any(|listed| listed == user))
     }
 }
 
@@ -271,7 +283,7 @@ mod tests {
         );
         let license = ["9999000000001253".parse().unwrap()];
         let learn = |id: &str, from| {
-            list.learn(&id.parse().unwrap(), &license, address(from)).map(|(_, first)| first)
+            list.learn(&id.parse().unwrap(), &license, None, address(from)).map(|(_, first)| first)
         };
         assert_eq!(learn("a", "10.0.0.8"), None);
         assert_eq!(learn("a", "10.0.0.7"), Some(true));
@@ -286,13 +298,27 @@ mod tests {
             list.by_id(&"b".parse().unwrap(), None, address("10.0.0.7")),
             Standing::UnknownSource(_)
         ));
-        assert!(list.learn(&"a".parse().unwrap(), &[], address("10.0.0.7")).is_none());
+        assert!(list.learn(&"a".parse().unwrap(), &[], None, address("10.0.0.7")).is_none());
         let again = AllowList { sources: list.entries.iter().map(|entry| entry.source.clone()).collect() };
         let again = Registry::new(again, list.entries[0].limiter.rate, Some(&list));
         assert!(
-            again.learn(&"b".parse().unwrap(), &license, address("10.0.0.7")).is_none(),
+            again.learn(&"b".parse().unwrap(), &license, None, address("10.0.0.7")).is_none(),
             "after a reload"
         );
+    }
+
+    #[test]
+    fn an_enrolment_with_networks_or_users_learns_from_nowhere_else() {
+        let list = registry(
+            "[[source]]\nlicenses = [\"9999000000001253\"]\nnetworks = [\"10.20.0.0/24\"]\nusers = [\"qlik\"]\n\
+             learn = { until = \"2999-01-01T00:00:00Z\" }\n",
+        );
+        let license = ["9999000000001253".parse().unwrap()];
+        let learn = |user, from| list.learn(&"a".parse().unwrap(), &license, user, address(from)).is_some();
+        assert!(!learn(None, "10.9.9.9"));
+        assert!(!learn(Some("other"), "10.9.9.9"));
+        assert!(learn(Some("qlik"), "10.9.9.9"));
+        assert!(learn(None, "10.20.0.7"));
     }
 
     #[test]
