@@ -145,12 +145,8 @@ impl From<StartError> for Failure {
     fn from(e: StartError) -> Self {
         use crate::audit::recover::OpenError;
         let exit = match &e {
-            StartError::Configuration(_)
-            | StartError::Certificates(_)
-            | StartError::Roots(_)
-            | StartError::SubjectKey(_)
-            | StartError::File { .. } => Exit::Configuration,
-            StartError::Log(OpenError::Locked { .. }) | StartError::Bind { .. } => Exit::Running,
+            StartError::Setup(_) | StartError::SubjectKey(_) | StartError::File { .. } => Exit::Configuration,
+            StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
             StartError::Log(OpenError::Io { .. }) | StartError::FirstRecord(_) => Exit::LogLost,
         };
         Self::new(exit, e)

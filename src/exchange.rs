@@ -8,7 +8,6 @@ pub mod records;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 use http_body_util::Full;
@@ -26,18 +25,15 @@ use crate::licensing::subject::Pseudonyms;
 use crate::licensing::vocabulary::Vocabulary;
 use crate::observe::access::Access;
 use crate::policy::pending::Pending;
-use crate::policy::{Asker, Asking, Denial, Policy};
-use crate::upstream::send::{Reply, ReplyBody, SendError, Sender};
+use crate::policy::{Asker, Asking, Denial};
+use crate::setup::Setup;
+use crate::upstream::send::{Reply, ReplyBody, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
 use records::Scene;
 
-/// What all exchanges share.
+/// What all exchanges share, whatever the setup.
 #[derive(Debug)]
 pub struct Exchange {
-    /// What may be reached, by whom, how often.
-    pub policy: Policy,
-    /// What messages call things.
-    pub words: ArcSwap<Vocabulary>,
     /// Turns subjects into pseudonyms.
     pub pseudonyms: Pseudonyms,
     /// The assignment log.
@@ -46,10 +42,6 @@ pub struct Exchange {
     pub refusals: Refusals,
     /// Who was refused lately.
     pub pending: Arc<Pending>,
-    /// The way to the back end.
-    pub sender: Sender,
-    /// What happens when the log can't be written.
-    pub on_failure: OnFailure,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
     pub learned: mpsc::Sender<(SourceId, Vec<LicenseNumber>)>,
 }
@@ -97,13 +89,13 @@ pub enum Fault {
 }
 
 impl Exchange {
-    /// Takes a request to the back end and its reply back.
+    /// Takes a request to the back end and its reply back, under one setup from its begin to its end.
     ///
     /// # Errors
     /// It is refused here, or there is no reply.
-    pub async fn run(&self, asked: Asked, access: &mut Access) -> Result<Reply, Fault> {
-        let words = self.words.load_full();
-        let message = Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, &words);
+    pub async fn run(&self, setup: &Setup, asked: Asked, access: &mut Access) -> Result<Reply, Fault> {
+        let words = &setup.words;
+        let message = Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
         note_message(access, &message);
 
         let asker = Asker {
@@ -113,7 +105,7 @@ impl Exchange {
             user: asked.user.as_deref(),
             address: asked.client,
         };
-        let scene = match self.policy.judge(asker) {
+        let scene = match setup.policy.judge(asker) {
             Ok(admission) => Scene::new(&asked, &message, admission),
             Err(denial) => return Err(self.refuse(&asked, &message, denial)),
         };
@@ -126,14 +118,14 @@ impl Exchange {
             }
         }
 
-        let logged = self.write_intent(records::intent(&scene, &self.pseudonyms)).await?;
+        let logged = self.write_intent(setup, records::intent(&scene, &self.pseudonyms)).await?;
 
-        access.via_parent = self.sender.dialer.has_parent();
+        access.via_parent = setup.sender.dialer.has_parent();
 
-        match self.sender.send(&asked.to, request(&asked)).await {
+        match setup.sender.send(&asked.to, request(&asked)).await {
             Ok(reply) => {
                 note_reply(access, &reply);
-                let told = read_reply(&message, &reply, &words);
+                let told = read_reply(&message, &reply, words);
                 let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
                 self.write_outcome(records, logged).await;
                 Ok(reply)
@@ -152,8 +144,8 @@ impl Exchange {
     ///
     /// # Errors
     /// There were too many; it is in the log.
-    pub fn admit_address(&self, client: IpAddr, id: Uuid) -> Result<(), Fault> {
-        self.policy.per_address.check(client).map_err(|wait| {
+    pub fn admit_address(&self, setup: &Setup, client: IpAddr, id: Uuid) -> Result<(), Fault> {
+        setup.policy.per_address.check(client).map_err(|wait| {
             let denial = Denial::AddressLimit(wait);
             let mut record = Record::new(Action::AccessLimited, id);
             record.reason = denial.to_string();
@@ -164,7 +156,7 @@ impl Exchange {
 
     /// On disk before it is forwarded; or, where the site chose `degrade`, forwarded and counted. `false` where it is
     /// counted already, so that a gap counts exchanges.
-    async fn write_intent(&self, records: Vec<Record>) -> Result<bool, CommitError> {
+    async fn write_intent(&self, setup: &Setup, records: Vec<Record>) -> Result<bool, CommitError> {
         let state = self.journal.state().borrow().clone();
         let silent = records.is_empty();
         let written = match state {
@@ -173,7 +165,7 @@ impl Exchange {
             State::Poisoned(why) if silent => Err(CommitError::Poisoned(why)),
             _ => self.journal.commit(records).await,
         };
-        match (written, self.on_failure) {
+        match (written, setup.config.audit.on_failure) {
             (Err(e), OnFailure::Block) => Err(e),
             (Err(_), OnFailure::Degrade) if !silent => {
                 self.journal.count_lost();

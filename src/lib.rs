@@ -29,6 +29,8 @@ pub mod http;
 
 pub mod exchange;
 
+pub mod setup;
+
 pub mod licensing;
 
 pub mod policy;

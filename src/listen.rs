@@ -1,5 +1,6 @@
 //! One port, three ways in: accepted under limits, told apart by the first byte.
 
 pub mod accept;
+pub mod bound;
 pub mod proxy_protocol;
 pub mod sniff;

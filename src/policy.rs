@@ -7,9 +7,8 @@ pub mod sources;
 pub mod users;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
-
-use arc_swap::ArcSwap;
 
 use crate::config::model::{AllowList, Config, Mode, Stranger, Unread};
 use crate::config::names::{LicenseNumber, SourceId};
@@ -23,8 +22,9 @@ pub struct Policy {
     /// What may be reached.
     pub destinations: Destinations,
     /// One limiter for each client address.
-    pub per_address: AddressLimits,
-    registry: ArcSwap<Registry>,
+    pub per_address: Arc<AddressLimits>,
+    /// Who may ask.
+    pub registry: Registry,
     unknown: Stranger,
     unidentified: Stranger,
     unreadable: Unread,
@@ -118,12 +118,18 @@ pub enum Denial {
 }
 
 impl Policy {
-    /// The policy of a configuration and an allow-list.
-    pub fn new(config: &Config, list: AllowList) -> Self {
+    /// The policy of a configuration and an allow-list. Limiters of the one before whose rate is the same go on counting.
+    pub fn new(config: &Config, list: AllowList, before: Option<&Self>) -> Self {
+        let rate = config.limits.per_address;
+        let per_address = match before {
+            Some(before) if before.per_address.rate == rate => before.per_address.clone(),
+            _ => Arc::new(AddressLimits::new(rate)),
+        };
+        let known = before.map(|before| &before.registry);
         Self {
             destinations: Destinations::new(config.destinations.clone()),
-            per_address: AddressLimits::new(config.limits.per_address),
-            registry: ArcSwap::from_pointee(Registry::new(list, config.limits.per_source, None)),
+            per_address,
+            registry: Registry::new(list, config.limits.per_source, known),
             unknown: config.sources.unknown,
             unidentified: config.sources.unidentified,
             unreadable: config.licensing.unreadable,
@@ -131,23 +137,12 @@ impl Policy {
         }
     }
 
-    /// Puts a new allow-list in place of the old one; limiters whose rate is the same go on counting.
-    pub fn replace(&self, list: AllowList, config: &Config) {
-        let old = self.registry.load();
-        self.registry.store(std::sync::Arc::new(Registry::new(list, config.limits.per_source, Some(&old))));
-    }
-
     /// Whether the deployment of this user or address can't trust our root, and is tunnelled instead.
     pub fn wants_tunnel(&self, user: Option<&str>, address: IpAddr) -> bool {
-        match self.registry.load().by_circumstance(&[], user, address) {
+        match self.registry.by_circumstance(&[], user, address) {
             Standing::Listed { entry, .. } => entry.source.mode == Some(Mode::Tunnel),
             _ => false,
         }
-    }
-
-    /// The allow-list in force.
-    pub fn registry(&self) -> std::sync::Arc<Registry> {
-        self.registry.load_full()
     }
 
     /// Judges a request.
@@ -164,7 +159,7 @@ impl Policy {
             Said::Unrecognised if self.unrecognised == Unread::Deny => return Err(Denial::Unrecognised),
             _ => {}
         }
-        let registry = self.registry.load();
+        let registry = &self.registry;
         let standing = match source {
             Asking::Conflict => return Err(Denial::TwoSources),
             Asking::Unfit(why) => return Err(Denial::UnfitSource(why.clone())),

@@ -3,62 +3,53 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
-use tokio::net::TcpListener;
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::audit::journal::{Journal, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
-use crate::config::model::{AllowList, Config, Identity};
+use crate::config::model::{Config, OnFailure};
 use crate::config::names::{LicenseNumber, SourceId};
-use crate::config::watch::Watch;
-use crate::config::{Problems, private, sources};
+use crate::config::watch::{Cause, Watch};
+use crate::config::{private, sources};
 use crate::exchange::Exchange;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
 use crate::ledger::record::{Action, Observer, Outcome, Record};
 use crate::licensing::subject::Pseudonyms;
-use crate::licensing::vocabulary::Vocabulary;
 use crate::listen::accept::{self, Door};
+use crate::listen::bound::{BindError, Bound};
 use crate::listen::sniff::Entrance;
-use crate::observe::access::AccessLog;
-use crate::observe::admin::{self, Admin};
-use crate::policy::Policy;
+use crate::observe::admin::{Admin, Insight};
+use crate::observe::log;
+use crate::observe::metrics::Metrics;
 use crate::policy::pending::Pending;
-use crate::policy::users::Users;
-use crate::tls::authority::Files;
-use crate::tls::faces::Faces;
-use crate::tls::leaf::LeafError;
-use crate::tls::roots::{self, RootsError};
-use crate::tls::rotation::Rotation;
+use crate::setup::{Attempt, InForce, Lasting, Setup, SetupError};
 use crate::tls::trust::Trust;
 use crate::tunnel::connect::Proxy;
 use crate::tunnel::copy::Buffers;
-use crate::upstream::dial::Dialer;
-use crate::upstream::send::Sender;
 use crate::{bounds, ledger, licensing};
 
 /// A relay that listens.
 #[derive(Debug)]
 pub struct Relay {
-    config: Arc<Config>,
     conversations: Arc<Conversations>,
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
-    made_authority: bool,
-    /// Listeners, watchers, timers: aborted when the relay stops.
+    /// Watchers and timers, and with them the listeners: aborted when the relay stops.
     services: JoinSet<()>,
-    /// Looks at `sources.toml` now.
+    /// Reads everything again, now.
     reload: Arc<Notify>,
 }
 
@@ -67,17 +58,11 @@ pub struct Relay {
 pub enum StartError {
     /// The configuration, or a file it names, is not usable.
     #[error("{0}")]
-    Configuration(Problems),
-    /// Certificates.
-    #[error("{0}")]
-    Certificates(#[from] LeafError),
-    /// Trust in the back end.
-    #[error("{0}")]
-    Roots(#[from] RootsError),
-    /// A key.
+    Setup(#[from] SetupError),
+    /// The key of the subjects.
     #[error("{0}")]
     SubjectKey(#[from] licensing::subject::KeyError),
-    /// A file that is made at first start can't be made, or can't be read.
+    /// The key of the log can't be made.
     #[error("{path}: {cause}")]
     File {
         /// The file.
@@ -92,15 +77,8 @@ pub enum StartError {
     #[error("{0}")]
     FirstRecord(#[from] crate::audit::journal::CommitError),
     /// An address can't be listened on.
-    #[error("{address} can't be listened on ({cause}); {advice}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        cause: io::Error,
-        /// What to do.
-        advice: &'static str,
-    },
+    #[error("{0}; {1}")]
+    Bind(BindError, &'static str),
 }
 
 /// Why a relay ended.
@@ -120,101 +98,85 @@ impl Relay {
     /// # Errors
     /// Anything that would make it serve wrongly; nothing is served then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let config = Arc::new(config);
-        let audit = &config.audit;
-        let trust = Arc::new(Trust::open(&audit.directory));
-        let faces = Faces::new(&config, trust.clone())?;
-        let made_authority = faces.made;
-        let faces = Arc::new(ArcSwap::from_pointee(faces));
+        let lasting = Lasting {
+            trust: Arc::new(Trust::open(&config.audit.directory)),
+            own: Arc::default(),
+            metrics: Arc::default(),
+        };
+        let setup = Arc::new(InForce::from_pointee(Setup::first(config, &lasting)?));
+        let first = setup.load_full();
+        let (config, audit) = (&first.config, &first.config.audit);
         let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
-        make_signing_key(&config)?;
-        let file = &config.sources.file;
-        sources::create_if_missing(file).map_err(|cause| StartError::File { path: file.clone(), cause })?;
-        let list = sources::load(file).map_err(StartError::Configuration)?;
-        let words =
-            Vocabulary::load(config.licensing.vocabulary.as_deref()).map_err(StartError::Configuration)?;
-        let token = config.admin.token_file.as_ref().map(|path| {
-            private::read_private(path).map_err(|cause| StartError::File { path: path.clone(), cause })
-        });
-        let token =
-            token.transpose()?.map(|token| Arc::new(zeroize::Zeroizing::new(token.trim().to_owned())));
-
-        let users = Users::load(&config.listen.users)
-            .map_err(|cause| StartError::File { path: config.listen.users.clone(), cause })?;
-        let dialer =
-            Dialer::new(roots::client_config(&config.upstream)?, &config.upstream).map_err(|cause| {
-                let credentials =
-                    config.upstream.parent_proxy.as_ref().and_then(|proxy| proxy.credentials.clone());
-                StartError::File { path: credentials.unwrap_or_default(), cause }
-            })?;
-        let sender = Sender::new(dialer, &config.upstream);
+        make_signing_key(config)?;
         let observer = Observer { name: audit.origin.clone(), version: env!("CARGO_PKG_VERSION") };
         let (journal, _writer) = Journal::open(&audit.directory, observer)?;
 
-        let listeners = bind_all(&config.listen.addresses)?;
-        let admin_listener = admin::bind(config.admin.address)
-            .await
-            .map_err(|cause| bind_error(config.admin.address, cause, "set admin.address to another port"))?;
-        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-        let admin_address = admin_listener.local_addr().unwrap_or(config.admin.address);
-        sender.dialer.set_own_addresses(addresses.clone());
-        journal.commit(vec![start_record(&config)]).await?;
-
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
+            setup: setup.clone(),
             exchange: Exchange {
-                policy: Policy::new(&config, list),
-                words: ArcSwap::from_pointee(words),
                 pseudonyms,
                 refusals: Refusals::new(journal.clone()),
                 pending: Arc::new(Pending::open(&audit.directory)),
                 journal,
-                sender,
-                on_failure: audit.on_failure,
                 learned,
             },
-            memory: BodyMemory::new(config.limits.max_body, config.limits.all_bodies),
-            access: AccessLog::new(config.log),
-            via: config.via,
+            memory: BodyMemory::new(config.limits.all_bodies),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        forget_known(&conversations.exchange);
+        let proxy = Proxy { conversations: conversations.clone(), buffers: Buffers::default() };
+        let entrance = Arc::new(Entrance { proxy, conversations: conversations.clone() });
+        let door = Arc::new(Door::new(setup.clone()));
+        // Bound first, served last: nobody is served whose start is not in the log, and no start is in the log of a relay
+        // that can't listen.
+        let begun = CancellationToken::new();
+        let begin = begun.clone();
+        let open = move |listener| {
+            let (begin, serving) = (begin.clone(), door.clone().keep_open(listener, entrance.clone()));
+            tokio::spawn(async move {
+                begin.cancelled().await;
+                serving.await;
+            })
+        };
+        let shown = Arc::new(Shown {
+            conversations: conversations.clone(),
+            metrics: lasting.metrics.clone(),
+            kept: Mutex::default(),
+        });
+        let health = Admin(shown.clone());
+        let mut listeners = Listeners {
+            clients: Bound::new(accept::bind, open),
+            admin: Bound::new(accept::bind, move |listener| tokio::spawn(health.clone().serve(listener))),
+        };
+        listeners
+            .admin
+            .change(&[config.admin.address])
+            .await
+            .map_err(|cause| StartError::Bind(cause, "set admin.address to another port"))?;
+        listeners
+            .clients
+            .change(&config.listen.addresses)
+            .await
+            .map_err(|cause| StartError::Bind(cause, "stop what listens there, or set listen.address"))?;
+        let addresses = listeners.clients.addresses();
+        let admin = listeners.admin.addresses().first().copied().unwrap_or(config.admin.address);
+        lasting.own.store(Arc::new(addresses.clone()));
+        conversations.exchange.journal.commit(vec![start_record(config)]).await?;
+        forget_known(&conversations);
+        begun.cancel();
 
-        let proxy = Arc::new(Proxy {
-            conversations: conversations.clone(),
-            faces: faces.clone(),
-            credentials: config.listen.credentials,
-            users: ArcSwap::from_pointee(users),
-            buffers: Buffers::default(),
-        });
-        let entrance = Arc::new(Entrance {
-            proxy: proxy.clone(),
-            conversations: conversations.clone(),
-            faces: faces.clone(),
-        });
-        let door = Arc::new(Door::new(&config.listen));
+        let mut watch = Watch::new();
+        watch.follow(first.contents().clone());
+        let reload = watch.asker();
         let mut services = JoinSet::new();
-        for listener in listeners {
-            services.spawn(door.clone().keep_open(listener, entrance.clone()));
-        }
-        let shared = conversations.clone();
-        let unready = Arc::new(move || unready(&shared));
-        services.spawn(Admin { unready, token }.serve(admin_listener));
-        let watch = Watch::new(file);
-        let reload = watch.poke();
-        services.spawn(keep_sources(config.clone(), conversations.clone(), watch));
-        if let Identity::Issuer { root, issuer, issuer_key } = &config.tls.identity {
-            let rotation = Rotation::path(Files { root, issuer, issuer_key });
-            services.spawn(keep_faces(Watch::new(&rotation), config.clone(), faces.clone(), trust.clone()));
-        }
-        services.spawn(trust.keep_written());
-        services.spawn(keep_users(Watch::new(&config.listen.users), config.listen.users.clone(), proxy));
-        services.spawn(keep_learned(config.clone(), conversations.clone(), learning));
+        services.spawn(lasting.trust.clone().keep_written());
+        services.spawn(keep_setup(shown, lasting, listeners, watch));
+        services.spawn(keep_learned(conversations.clone(), learning));
         services.spawn(conversations.exchange.pending.clone().keep_written());
-        services.spawn(keep_time(conversations.clone(), faces));
+        services.spawn(keep_time(conversations.clone()));
 
-        Ok(Self { config, conversations, addresses, admin: admin_address, made_authority, services, reload })
+        Ok(Self { conversations, addresses, admin, services, reload })
     }
 
     /// Where it listens.
@@ -229,10 +191,10 @@ impl Relay {
 
     /// Whether root, issuer and key were made at this start.
     pub fn made_authority(&self) -> bool {
-        self.made_authority
+        self.conversations.setup.load().faces.made
     }
 
-    /// Makes the relay look at `sources.toml` now, without waiting for an event.
+    /// Makes the relay read its configuration and all files of it now, without waiting for an event.
     pub fn reloader(&self) -> Arc<Notify> {
         self.reload.clone()
     }
@@ -247,10 +209,17 @@ impl Relay {
                 _ => "its writer has ended".to_owned(),
             }
         };
-        let blocking = self.config.audit.on_failure == crate::config::model::OnFailure::Block;
+        let setup = self.conversations.setup.clone();
+        let lost = async {
+            let why = lost.await;
+            while setup.load().config.audit.on_failure == OnFailure::Degrade {
+                sleep(bounds::JOURNAL_RETRY).await;
+            }
+            why
+        };
         let lost = tokio::select! {
             () = told_to_stop => None,
-            why = lost, if blocking => Some(why),
+            why = lost => Some(why),
         };
         let drained = self.drain().await;
         match lost {
@@ -267,7 +236,7 @@ impl Relay {
         self.conversations.tasks.close();
         let drained = timeout(bounds::DRAIN, self.conversations.tasks.wait()).await.is_ok();
         self.services.shutdown().await;
-        self.conversations.exchange.sender.close();
+        self.conversations.setup.load().sender.close();
         self.conversations.exchange.refusals.flush();
         let mut record = Record::new(Action::RelayStop, Uuid::now_v7());
         record.outcome = if drained { Outcome::Success } else { Outcome::Failure };
@@ -293,18 +262,6 @@ fn make_signing_key(config: &Config) -> Result<(), StartError> {
     written.map_err(|cause| StartError::File { path: path.clone(), cause })
 }
 
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |address: &SocketAddr| {
-        accept::bind(*address)
-            .map_err(|cause| bind_error(*address, cause, "stop what listens there, or set listen.address"))
-    };
-    addresses.iter().map(bind).collect()
-}
-
-fn bind_error(address: SocketAddr, cause: io::Error, advice: &'static str) -> StartError {
-    StartError::Bind { address, cause, advice }
-}
-
 fn start_record(config: &Config) -> Record {
     let mut record = Record::new(Action::RelayStart, Uuid::now_v7());
     record.outcome = Outcome::Success;
@@ -316,97 +273,172 @@ fn start_record(config: &Config) -> Record {
     record
 }
 
-/// What keeps a relay from doing its work.
-fn unready(conversations: &Conversations) -> Option<String> {
-    if conversations.stop.is_cancelled() {
-        return Some("draining".into());
+/// Everything that is listened on.
+#[derive(Debug)]
+struct Listeners {
+    clients: Bound,
+    admin: Bound,
+}
+
+/// What the admin address shows.
+#[derive(Debug)]
+struct Shown {
+    conversations: Arc<Conversations>,
+    metrics: Arc<Metrics>,
+    /// Why the last reload kept what was in force, until one doesn't.
+    kept: Mutex<Option<(Timestamp, String)>>,
+}
+
+impl Insight for Shown {
+    fn unready(&self) -> Option<String> {
+        if self.conversations.stop.is_cancelled() {
+            return Some("draining".into());
+        }
+        match &*self.conversations.exchange.journal.state().borrow() {
+            State::Writable => None,
+            State::Blocked(why) => Some(format!("the audit log can't be written: {why}")),
+            State::Poisoned(why) => Some(format!("the audit log is given up: {why}")),
+        }
     }
-    match &*conversations.exchange.journal.state().borrow() {
-        State::Writable => None,
-        State::Blocked(why) => Some(format!("the audit log can't be written: {why}")),
-        State::Poisoned(why) => Some(format!("the audit log is given up: {why}")),
+
+    fn status(&self) -> serde_json::Value {
+        let setup = self.conversations.setup.load();
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = kept.map(|(at, why)| serde_json::json!({ "at": at, "why": why }));
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "not_ready": self.unready(),
+            "configuration": {
+                "file": setup.config.file,
+                "generation": setup.generation,
+                "since": setup.since,
+                "last_reload_refused": kept,
+            },
+            "sources": {
+                "file": setup.config.sources.file,
+                "allowed": setup.policy.registry.entries().len(),
+                "observe": setup.observes(),
+            },
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let setup = self.conversations.setup.load();
+        self.metrics.generation.set(count(setup.generation));
+        self.metrics.sources.set(count(setup.policy.registry.entries().len()));
+        self.metrics.observe.set(i64::from(setup.observes()));
+        self.metrics.ready.set(u64::from(self.unready().is_none()));
+        self.metrics.text()
+    }
+
+    fn token(&self) -> Option<Arc<Zeroizing<String>>> {
+        self.conversations.setup.load().token.as_ref().map(|token| token.0.clone())
     }
 }
 
-/// A changed `sources.toml` becomes the allow-list whole, or the old one stays and says why.
-async fn keep_sources(config: Arc<Config>, conversations: Arc<Conversations>, mut watch: Watch) {
+/// A count as a gauge has it.
+fn count(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+/// What changed becomes the setup in force whole, or the old one stays and says why.
+async fn keep_setup(shown: Arc<Shown>, lasting: Lasting, mut listeners: Listeners, mut watch: Watch) {
+    let conversations = &shown.conversations;
     loop {
-        watch.changed().await;
-        match sources::load(&config.sources.file) {
-            Ok(list) => {
-                let AllowList { sources } = &list;
+        let cause = watch.changed().await;
+        let before = conversations.setup.load_full();
+        let (reader, lasts) = (before.clone(), lasting.clone());
+        let Ok(Attempt { made, contents }) = tokio::task::spawn_blocking(move || reader.again(&lasts)).await
+        else {
+            tracing::error!(
+                "the old configuration stays in force: reading the new one failed; this is our mistake"
+            );
+            continue;
+        };
+        watch.follow(contents);
+        let made = match made {
+            Ok(made) if made.contents() == before.contents() => {
+                let why = if cause == Cause::Asked { "asked for a reload" } else { "files are as they were" };
                 tracing::info!(
-                    "{} has changed: {} sources are allowed",
-                    config.sources.file.display(),
-                    sources.len()
+                    "{why}: nothing differs from what is in force (generation {})",
+                    before.generation
                 );
-                conversations.exchange.policy.replace(list, &config);
-                forget_known(&conversations.exchange);
+                Ok(())
             }
-            Err(problems) => tracing::error!("the old list of sources stays in force: {problems}"),
+            Ok(made) => put_in_force(made, &before, conversations, &lasting, &mut listeners).await,
+            Err(e) => Err(e.to_string()),
+        };
+        if let Err(why) = &made {
+            tracing::error!("the old configuration stays in force (generation {}): {why}", before.generation);
+            shown.metrics.reloads_refused.inc();
         }
+        let kept = made.err().map(|why| (Timestamp::now(), why));
+        *shown.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 }
 
-/// A step of a rotation likewise: all leaves are minted anew, or the old ones stay.
-async fn keep_faces(mut watch: Watch, config: Arc<Config>, faces: Arc<ArcSwap<Faces>>, trust: Arc<Trust>) {
-    loop {
-        watch.changed().await;
-        let (config, trust) = (config.clone(), trust.clone());
-        let minted = tokio::task::spawn_blocking(move || Faces::new(&config, trust)).await;
-        match minted {
-            Ok(Ok(new)) => {
-                tracing::info!("the certificates were read again: a rotation has taken a step");
-                faces.store(Arc::new(new));
-            }
-            Ok(Err(e)) => tracing::error!("the old certificates stay in force: {e}"),
-            Err(e) => tracing::error!("the old certificates stay in force: {e}"),
+/// The last step, and the only one that a new setup can fail at and that is seen outside: the sockets.
+async fn put_in_force(
+    new: Setup,
+    before: &Setup,
+    conversations: &Conversations,
+    lasting: &Lasting,
+    listeners: &mut Listeners,
+) -> Result<(), String> {
+    let config = &new.config;
+    listeners.clients.change(&config.listen.addresses).await.map_err(|e| e.to_string())?;
+    if let Err(e) = listeners.admin.change(&[config.admin.address]).await {
+        if let Err(e) = listeners.clients.change(&before.config.listen.addresses).await {
+            tracing::error!("{e}; restart the relay");
         }
+        return Err(e.to_string());
     }
-}
-
-/// A changed file of users likewise.
-async fn keep_users(mut watch: Watch, path: PathBuf, proxy: Arc<Proxy>) {
-    loop {
-        watch.changed().await;
-        match Users::load(&path) {
-            Ok(users) => {
-                tracing::info!("{} has changed", path.display());
-                proxy.users.store(Arc::new(users));
-            }
-            Err(e) => tracing::error!("the old users stay in force: {}: {e}", path.display()),
-        }
+    lasting.own.store(Arc::new(listeners.clients.addresses()));
+    if config.limits.all_bodies != before.config.limits.all_bodies {
+        conversations.memory.resize(config.limits.all_bodies);
     }
+    log::set_level(config.log.level);
+    let changed = new.contents().changed_since(before.contents()).join(", ");
+    let mut record = Record::new(Action::RelayConfig, Uuid::now_v7());
+    record.outcome = Outcome::Success;
+    record.reason = format!("generation {}: {changed}", new.generation);
+    tracing::info!(
+        "generation {} of the configuration is in force ({changed} changed): {} sources are allowed",
+        new.generation,
+        new.policy.registry.entries().len()
+    );
+    conversations.setup.store(Arc::new(new));
+    conversations.exchange.journal.note(vec![record]);
+    forget_known(conversations);
+    Ok(())
 }
 
 /// Writes the ids that enrolments have learned into `sources.toml`, which is then read again as any change of it.
 async fn keep_learned(
-    config: Arc<Config>,
     conversations: Arc<Conversations>,
     mut learned: mpsc::Receiver<(SourceId, Vec<LicenseNumber>)>,
 ) {
     while let Some((id, licenses)) = learned.recv().await {
         // Until the file says so, the id is known to this process alone: a restart would learn anew.
-        while let Err(e) = write_learned(&config, &conversations, &id, &licenses).await {
-            tracing::error!("source {id} can't be written into {}: {e}", config.sources.file.display());
+        while let Err(e) = write_learned(&conversations, &id, &licenses).await {
+            tracing::error!("source {id} can't be written into the allow-list: {e}");
             sleep(bounds::LEARNED_RETRY).await;
         }
     }
 }
 
 async fn write_learned(
-    config: &Config,
     conversations: &Conversations,
     id: &SourceId,
     licenses: &[LicenseNumber],
 ) -> Result<(), String> {
-    let registry = conversations.exchange.policy.registry();
-    let waiting = registry.entries().iter().find_map(|entry| {
+    let setup = conversations.setup.load_full();
+    let waiting = setup.policy.registry.entries().iter().find_map(|entry| {
         let license = entry.source.licenses.iter().find(|license| licenses.contains(license))?;
         Some((license.clone(), entry.source.learn?))
     });
     let Some((license, learn)) = waiting else { return Ok(()) };
-    let (file, bound_id, bound_license) = (config.sources.file.clone(), id.clone(), license.clone());
+    let (file, bound_id, bound_license) = (setup.config.sources.file.clone(), id.clone(), license.clone());
     let bind = move || sources::bind(&file, &bound_license, &learn, &bound_id);
     let bound = tokio::task::spawn_blocking(bind).await.map_err(|e| e.to_string())?;
     if bound.map_err(|e| e.to_string())? {
@@ -422,18 +454,18 @@ async fn write_learned(
 }
 
 /// Those who were refused and would be let in now need no number any more.
-fn forget_known(exchange: &Exchange) {
-    let registry = exchange.policy.registry();
-    exchange.pending.forget(|refused| {
+fn forget_known(conversations: &Conversations) {
+    let setup = conversations.setup.load_full();
+    conversations.exchange.pending.forget(|refused| {
         let source: Option<SourceId> = refused.source.as_deref().and_then(|id| id.parse().ok());
         let license: Option<LicenseNumber> =
             refused.license.as_deref().and_then(|number| number.parse().ok());
-        registry.knows(source.as_ref(), license.as_ref())
+        setup.policy.registry.knows(source.as_ref(), license.as_ref())
     });
 }
 
 /// What the clock brings: counts of folded refusals, leaves past their half-life.
-async fn keep_time(conversations: Arc<Conversations>, faces: Arc<ArcSwap<Faces>>) {
+async fn keep_time(conversations: Arc<Conversations>) {
     let mut until_renewal = bounds::RENEWAL_CHECK;
     loop {
         sleep(bounds::REFUSAL_WINDOW).await;
@@ -441,7 +473,7 @@ async fn keep_time(conversations: Arc<Conversations>, faces: Arc<ArcSwap<Faces>>
         until_renewal = until_renewal.saturating_sub(bounds::REFUSAL_WINDOW);
         if until_renewal.is_zero() {
             until_renewal = bounds::RENEWAL_CHECK;
-            let faces = faces.load_full();
+            let faces = conversations.setup.load().faces.clone();
             // Keys are made, which takes long enough to be kept off the workers.
             let _ = tokio::task::spawn_blocking(move || faces.renew()).await;
         }

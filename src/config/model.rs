@@ -97,7 +97,7 @@ pub enum Mode {
 }
 
 /// The way to the back end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upstream {
     /// Whose certificates are believed.
     pub trust: Trust,
@@ -136,7 +136,7 @@ pub enum Trust {
 }
 
 /// The relay's own certificates.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tls {
     /// Where leaves come from.
     pub identity: Identity,
@@ -145,7 +145,7 @@ pub struct Tls {
 }
 
 /// Where leaves come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Identity {
     /// The constrained issuer signs them; all three files are made when all three are missing.
     Issuer {
@@ -214,7 +214,7 @@ pub struct Rate {
 }
 
 /// The assignment log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Audit {
     /// Where it lies.
     pub directory: PathBuf,
@@ -291,7 +291,7 @@ pub struct Admin {
 }
 
 /// The program's own log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Log {
     /// How lines look.
     pub format: LogFormat,

@@ -1,56 +1,133 @@
-//! Files that change while the relay runs: noticed in the folder, compared by content, read once they are settled.
+//! Files that change while the relay runs: noticed in their folders, compared by content, read once they are settled.
 //!
-//! Editors write in place, deployment tools rename over, Kubernetes swaps a symlink: so the folder is watched, not the
-//! file, and a poll finds what no event told. A file must have been unchanged for [`bounds::SETTLE`] before it
-//! counts, so that a half-written one is never read.
+//! Editors write in place, deployment tools rename over, Kubernetes swaps a symlink: so folders are watched, not
+//! files, and a poll finds what no event told. All files must have been unchanged for [`bounds::SETTLE`] before they
+//! count, so that a half-written one is never read, and two that belong together are read together.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Digest, SHA256, digest};
-use notify::{RecursiveMode, Watcher};
+use aws_lc_rs::digest::{SHA256, digest};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::bounds;
 
-/// One watched file.
+/// What files held at one moment: the SHA-256 of each, `None` where it could not be read.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Contents(BTreeMap<PathBuf, Option<[u8; 32]>>);
+
+/// Why a [`Watch`] returns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// A file has changed, and settled.
+    Changed,
+    /// Somebody asked for it (SIGHUP), who knows that the files are whole.
+    Asked,
+}
+
+/// Watched files.
 pub struct Watch {
-    path: PathBuf,
-    seen: Option<Digest>,
+    seen: Contents,
     poke: Arc<Notify>,
+    asked: Arc<Notify>,
     /// Held for its events; `None` where the system has none to give, and the poll must do.
-    _watcher: Option<notify::RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+}
+
+impl Contents {
+    /// What these files hold now.
+    pub fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self(files.into_iter().map(|path| (path.clone(), content(&path))).collect())
+    }
+
+    /// These and those.
+    pub fn and(mut self, more: Self) -> Self {
+        self.0.extend(more.0);
+        self
+    }
+
+    /// Whether these files held the same then and now.
+    pub fn agree_on(&self, other: &Self, files: &[PathBuf]) -> bool {
+        files.iter().all(|path| self.0.contains_key(path) && self.0.get(path) == other.0.get(path))
+    }
+
+    /// The names of the files that are not as they were, without their folders.
+    pub fn changed_since(&self, before: &Self) -> Vec<String> {
+        let changed = self.0.iter().filter(|(path, content)| before.0.get(*path) != Some(*content));
+        changed.filter_map(|(path, _)| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
+    }
+
+    /// A disk that stalls must not stall a worker.
+    async fn now(&self) -> Self {
+        let files: Vec<PathBuf> = self.0.keys().cloned().collect();
+        tokio::task::spawn_blocking(move || Self::of(files)).await.unwrap_or_default()
+    }
 }
 
 impl Watch {
-    /// Watches a file, as it is now.
-    pub fn new(path: &Path) -> Self {
+    /// Watches nothing yet.
+    pub fn new() -> Self {
         let poke = Arc::new(Notify::new());
-        let watcher = watch_folder(path, poke.clone())
-            .map_err(|e| tracing::warn!("{} is only looked at every few seconds: {e}", path.display()))
-            .ok();
-        Self { path: path.to_owned(), seen: content(path), poke, _watcher: watcher }
+        let poked = poke.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // That somebody reads is an event too, and it is us: to look then would never end.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                poked.notify_one();
+            }
+        });
+        let watcher =
+            watcher.map_err(|e| tracing::warn!("changed files are only noticed every few seconds: {e}")).ok();
+        Self { seen: Contents::default(), poke, asked: Arc::default(), watcher, folders: BTreeSet::new() }
     }
 
-    /// Looks at the file now.
-    pub fn poke(&self) -> Arc<Notify> {
-        self.poke.clone()
+    /// Makes [`Self::changed`] return now.
+    pub fn asker(&self) -> Arc<Notify> {
+        self.asked.clone()
     }
 
-    /// Returns once the content has changed and settled; so it does for a file that is gone for longer than a moment,
-    /// which its reader will say.
-    pub async fn changed(&mut self) {
+    /// Watches these files and no others, from what they held when they were last read.
+    pub fn follow(&mut self, seen: Contents) {
+        let folders: BTreeSet<PathBuf> = seen.0.keys().map(|path| folder(path).to_owned()).collect();
+        if let Some(watcher) = &mut self.watcher {
+            for gone in self.folders.difference(&folders) {
+                // It may not be there any more.
+                let _ = watcher.unwatch(gone);
+            }
+            for new in folders.difference(&self.folders) {
+                if let Err(e) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                    tracing::warn!(
+                        "what changes in {} is only noticed every few seconds: {e}",
+                        new.display()
+                    );
+                }
+            }
+        }
+        self.folders = folders;
+        self.seen = seen;
+    }
+
+    /// Returns once a content has changed and all have settled, or somebody asks. A file that is gone for longer than a
+    /// moment is a change too, which its reader will say.
+    pub async fn changed(&mut self) -> Cause {
         loop {
-            // Without an event within the poll time the file is looked at all the same.
-            let _ = timeout(bounds::POLL, self.poke.notified()).await;
-            let mut now = look(&self.path).await;
-            while !same(&now, &self.seen) {
-                sleep(bounds::SETTLE).await;
-                let later = look(&self.path).await;
-                if same(&now, &later) {
-                    self.seen = later;
-                    return;
+            // Without an event within the poll time the files are looked at all the same.
+            tokio::select! {
+                () = self.asked.notified() => return Cause::Asked,
+                _ = timeout(bounds::POLL, self.poke.notified()) => {}
+            }
+            let mut now = self.seen.now().await;
+            while now != self.seen {
+                tokio::select! {
+                    () = self.asked.notified() => return Cause::Asked,
+                    () = sleep(bounds::SETTLE) => {}
+                }
+                let later = self.seen.now().await;
+                if now == later {
+                    return Cause::Changed;
                 }
                 now = later;
             }
@@ -58,37 +135,27 @@ impl Watch {
     }
 }
 
-impl std::fmt::Debug for Watch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("path", &self.path).finish_non_exhaustive()
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-fn watch_folder(path: &Path, poke: Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // That somebody reads is an event too, and it is us: to look then would never end.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            poke.notify_one();
-        }
-    })?;
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("seen", &self.seen).finish_non_exhaustive()
+    }
 }
 
-/// A disk that stalls must not stall a worker.
-async fn look(path: &Path) -> Option<Digest> {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || content(&path)).await.ok().flatten()
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-fn content(path: &Path) -> Option<Digest> {
-    std::fs::read(path).ok().map(|bytes| digest(&SHA256, &bytes))
-}
-
-fn same(a: &Option<Digest>, b: &Option<Digest>) -> bool {
-    a.as_ref().map(Digest::as_ref) == b.as_ref().map(Digest::as_ref)
+fn content(path: &Path) -> Option<[u8; 32]> {
+    let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+    Some(hash)
 }
 
 #[cfg(test)]
@@ -98,8 +165,17 @@ mod tests {
 
     use super::*;
 
+    fn watch(path: &Path) -> Watch {
+        let mut watch = Watch::new();
+        watch.follow(Contents::of([path.to_owned()]));
+        watch
+    }
+
+    /// Whether the change is noticed; what is there now is what the next one is compared with.
     async fn notices(watch: &mut Watch) -> bool {
-        timeout(Duration::from_secs(20), watch.changed()).await.is_ok()
+        let noticed = timeout(Duration::from_secs(20), watch.changed()).await == Ok(Cause::Changed);
+        watch.follow(watch.seen.now().await);
+        noticed
     }
 
     #[tokio::test]
@@ -107,12 +183,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sources.toml");
         fs::write(&path, "a").unwrap();
-        let watch = Watch::new(&path);
-        let poke = watch.poke();
+        let watch = watch(&path);
         fs::read(&path).unwrap();
-        assert!(timeout(Duration::from_millis(300), poke.notified()).await.is_err(), "an event of reading");
+        let poked = timeout(Duration::from_millis(300), watch.poke.notified()).await;
+        assert!(poked.is_err(), "an event of reading");
         fs::write(&path, "b").unwrap();
-        assert!(timeout(Duration::from_secs(20), poke.notified()).await.is_ok(), "no event of writing");
+        let poked = timeout(Duration::from_secs(20), watch.poke.notified()).await;
+        assert!(poked.is_ok(), "no event of writing");
     }
 
     #[tokio::test]
@@ -120,7 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sources.toml");
         fs::write(&path, "a").unwrap();
-        let mut watch = Watch::new(&path);
+        let mut watch = watch(&path);
 
         fs::write(&path, "b").unwrap();
         assert!(notices(&mut watch).await, "in place");
@@ -129,17 +206,58 @@ mod tests {
         fs::rename(folder.path().join("new"), &path).unwrap();
         assert!(notices(&mut watch).await, "renamed over");
 
+        // As vim saves: the old file is put aside, and a new one takes its name.
+        fs::rename(&path, folder.path().join("sources.toml~")).unwrap();
+        fs::write(&path, "d").unwrap();
+        assert!(notices(&mut watch).await, "put aside and written anew");
+
         fs::remove_file(&path).unwrap();
         fs::create_dir(folder.path().join("v1")).unwrap();
-        fs::write(folder.path().join("v1/sources.toml"), "d").unwrap();
+        fs::write(folder.path().join("v1/sources.toml"), "e").unwrap();
         std::os::unix::fs::symlink("v1", folder.path().join("data")).unwrap();
         std::os::unix::fs::symlink("data/sources.toml", &path).unwrap();
         assert!(notices(&mut watch).await, "removed and back as a link");
 
         fs::create_dir(folder.path().join("v2")).unwrap();
-        fs::write(folder.path().join("v2/sources.toml"), "e").unwrap();
+        fs::write(folder.path().join("v2/sources.toml"), "f").unwrap();
         std::os::unix::fs::symlink("v2", folder.path().join("data.new")).unwrap();
         fs::rename(folder.path().join("data.new"), folder.path().join("data")).unwrap();
         assert!(notices(&mut watch).await, "a folder's link swapped");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_still_being_written_is_not_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sources.toml");
+        fs::write(&path, "a").unwrap();
+        let mut watch = watch(&path);
+        let writer = path.clone();
+        let writing = std::thread::spawn(move || {
+            let mut longest = Duration::ZERO;
+            for n in 0..20 {
+                let begun = std::time::SystemTime::now();
+                fs::write(&writer, n.to_string()).unwrap();
+                std::thread::sleep(bounds::SETTLE / 5);
+                longest = longest.max(begun.elapsed().unwrap_or_default());
+            }
+            fs::write(&writer, "whole").unwrap();
+            longest
+        });
+        assert_eq!(watch.changed().await, Cause::Changed);
+        let read = fs::read_to_string(&path).unwrap();
+        // A machine that stands still for so long makes any file look settled.
+        assert!(writing.join().unwrap() >= bounds::SETTLE || read == "whole", "{read}");
+    }
+
+    #[test]
+    fn what_changed_is_told_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [folder.path().join("relay.toml"), folder.path().join("users")];
+        fs::write(&files[0], "a").unwrap();
+        let before = Contents::of(files.clone());
+        fs::write(&files[1], "b").unwrap();
+        let now = Contents::of(files.clone());
+        assert_eq!(now.changed_since(&before), ["users"]);
+        assert!(now.agree_on(&before, &files[..1]) && !now.agree_on(&before, &files));
     }
 }

@@ -10,6 +10,7 @@ use crate::config::model::Destination;
 use crate::ledger::record::{Action, Direction, Outcome, Record};
 use crate::observe::access::Access;
 use crate::policy::{Admission, Asker, Asking, Denial, Said};
+use crate::setup::Setup;
 use crate::upstream::dial::Opened;
 
 /// A tunnel that was let in.
@@ -29,22 +30,24 @@ impl Exchange {
     /// It is refused, the log can't be written, or the destination can't be reached.
     pub async fn open_tunnel(
         &self,
+        setup: &Setup,
         to: &Destination,
         user: Option<&str>,
         access: &mut Access,
     ) -> Result<(Opened, Passage), Fault> {
         let (id, client) = (access.id, access.client);
-        self.admit_address(client, id)?;
+        self.admit_address(setup, client, id)?;
         let asker =
             Asker { said: Said::Message, source: &Asking::Nobody, licenses: &[], user, address: client };
-        let admission = self.policy.judge(asker).map_err(|denial| self.refuse_tunnel(access, denial))?;
+        let admission = setup.policy.judge(asker).map_err(|denial| self.refuse_tunnel(access, denial))?;
         access.exchange = Some("tunnel");
         access.identified_by = Some(admission.identified_by);
         access.verdict = if admission.listed { "allow" } else { "observe" };
         let mut passage = Passage { id, client, admission, logged: true };
-        passage.logged = self.write_intent(vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
-        access.via_parent = self.sender.dialer.has_parent();
-        match self.sender.dialer.open(to).await {
+        passage.logged =
+            self.write_intent(setup, vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
+        access.via_parent = setup.sender.dialer.has_parent();
+        match setup.sender.dialer.open(to).await {
             Ok(opened) => {
                 access.upstream = Some(opened.address);
                 Ok((opened, passage))

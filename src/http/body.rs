@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -21,8 +22,7 @@ const PIECE: u64 = 16 * 1024;
 /// The memory for all request bodies together.
 #[derive(Clone, Debug)]
 pub struct BodyMemory {
-    pieces: Arc<Semaphore>,
-    max_body: u64,
+    pieces: Arc<ArcSwap<Semaphore>>,
 }
 
 /// A request body that was read whole. Its memory is given back, and wiped, when the last of it is dropped.
@@ -51,24 +51,28 @@ pub enum BodyError {
 }
 
 impl BodyMemory {
-    /// As much as the configuration gives.
-    pub fn new(max_body: u64, all_bodies: u64) -> Self {
-        let pieces =
-            usize::try_from(all_bodies.div_ceil(PIECE)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { pieces: Arc::new(Semaphore::new(pieces)), max_body }
+    /// As many bytes as `limits.all_bodies` gives.
+    pub fn new(all_bodies: u64) -> Self {
+        Self { pieces: Arc::new(ArcSwap::from_pointee(semaphore(all_bodies))) }
     }
 
-    /// Reads a body to its end.
+    /// Gives more or less from now on; bodies that are held already count under what was before.
+    pub fn resize(&self, all_bodies: u64) {
+        self.pieces.store(Arc::new(semaphore(all_bodies)));
+    }
+
+    /// Reads a body of at most `max_body` bytes to its end.
     ///
     /// # Errors
     /// See [`BodyError`]; what was read is wiped.
-    pub async fn read(&self, mut body: Incoming) -> Result<WholeBody, BodyError> {
+    pub async fn read(&self, mut body: Incoming, max_body: u64) -> Result<WholeBody, BodyError> {
+        let pieces = self.pieces.load_full();
         let announced = body.size_hint().exact();
-        if announced.is_some_and(|length| length > self.max_body) {
-            return Err(BodyError::TooLarge(self.max_body));
+        if announced.is_some_and(|length| length > max_body) {
+            return Err(BodyError::TooLarge(max_body));
         }
         let mut memory = None;
-        self.take(&mut memory, announced.unwrap_or(0)).await?;
+        take(&pieces, &mut memory, announced.unwrap_or(0)).await?;
         let mut bytes =
             Zeroizing::new(Vec::with_capacity(usize::try_from(announced.unwrap_or(0)).unwrap_or(0)));
         let begun = Instant::now();
@@ -79,10 +83,10 @@ impl BodyMemory {
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
             let length = bytes.len() as u64 + data.len() as u64;
-            if length > self.max_body {
-                return Err(BodyError::TooLarge(self.max_body));
+            if length > max_body {
+                return Err(BodyError::TooLarge(max_body));
             }
-            self.take(&mut memory, length).await?;
+            take(&pieces, &mut memory, length).await?;
             if bytes.capacity() - bytes.len() < data.len() {
                 grow(&mut bytes, data.len());
             }
@@ -91,23 +95,32 @@ impl BodyMemory {
         let bytes = if bytes.is_empty() { Bytes::new() } else { Bytes::from_owner(bytes) };
         Ok(WholeBody { bytes, _memory: memory })
     }
+}
 
-    /// Takes memory until `held` covers so many bytes.
-    async fn take(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: u64) -> Result<(), BodyError> {
-        let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let want = usize::try_from(bytes.div_ceil(PIECE)).unwrap_or(usize::MAX);
-        let Ok(more) = u32::try_from(want.saturating_sub(have)) else { return Err(BodyError::NoMemory) };
-        if more == 0 {
-            return Ok(());
-        }
-        let waiting = timeout(bounds::BODY_MEMORY, self.pieces.clone().acquire_many_owned(more)).await;
-        let Ok(Ok(permit)) = waiting else { return Err(BodyError::NoMemory) };
-        match held {
-            Some(held) => held.merge(permit),
-            None => *held = Some(permit),
-        }
-        Ok(())
+fn semaphore(bytes: u64) -> Semaphore {
+    let pieces = usize::try_from(bytes.div_ceil(PIECE)).unwrap_or(usize::MAX);
+    Semaphore::new(pieces.min(Semaphore::MAX_PERMITS))
+}
+
+/// Takes memory until `held` covers so many bytes.
+async fn take(
+    pieces: &Arc<Semaphore>,
+    held: &mut Option<OwnedSemaphorePermit>,
+    bytes: u64,
+) -> Result<(), BodyError> {
+    let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+    let want = usize::try_from(bytes.div_ceil(PIECE)).unwrap_or(usize::MAX);
+    let Ok(more) = u32::try_from(want.saturating_sub(have)) else { return Err(BodyError::NoMemory) };
+    if more == 0 {
+        return Ok(());
     }
+    let waiting = timeout(bounds::BODY_MEMORY, pieces.clone().acquire_many_owned(more)).await;
+    let Ok(Ok(permit)) = waiting else { return Err(BodyError::NoMemory) };
+    match held {
+        Some(held) => held.merge(permit),
+        None => *held = Some(permit),
+    }
+    Ok(())
 }
 
 /// A plain `Vec` would leave a copy of the token behind when it grows.

@@ -29,21 +29,20 @@ use crate::bounds;
 use crate::config::model::Destination;
 use crate::exchange::{Asked, Exchange};
 use crate::ledger::record::word;
-use crate::observe::access::{Access, AccessLog, shown_path};
+use crate::observe::access::{Access, shown_path};
+use crate::setup::{InForce, Setup};
 use crate::stream::{First, Rewound, last_word};
 use crate::tls::left;
 
 /// What all conversations share.
 #[derive(Debug)]
 pub struct Conversations {
+    /// What is in force; each request takes it once.
+    pub setup: Arc<InForce>,
     /// Takes requests to the back end.
     pub exchange: Exchange,
     /// Memory for request bodies.
     pub memory: BodyMemory,
-    /// Where access lines go.
-    pub access: AccessLog,
-    /// Add `Via` towards the back end.
-    pub via: bool,
     /// Cancelled when the relay stops.
     pub stop: CancellationToken,
     /// Exchanges in hand, which outlive their connections.
@@ -165,22 +164,25 @@ impl Conversations {
     }
 
     async fn exchange(&self, request: Request<Incoming>, way: Way, id: Uuid) -> Response<Outgoing> {
+        let setup = self.setup.load_full();
         let mut access = way.access(id);
+        access.generation = Some(setup.generation);
         access.method = Some(word(request.method().as_str()));
         access.path = Some(shown_path(request.uri().path()));
-        let response = match self.forward(request, way, id, &mut access).await {
+        let response = match self.forward(&setup, request, way, id, &mut access).await {
             Ok(response) => response,
             Err(refusal) => {
                 refusal.note(&mut access, refusal.inside());
                 refusal.to_response(id)
             }
         };
-        self.access.write(access);
+        setup.access.write(access);
         response
     }
 
     async fn forward(
         &self,
+        setup: &Setup,
         request: Request<Incoming>,
         way: Way,
         id: Uuid,
@@ -190,10 +192,14 @@ impl Conversations {
             return Err(Refusal::draining());
         }
         let to = match way.to {
-            To::Host(to) => to,
+            // A conversation outlives setups, and what it began with may not be listed any more.
+            To::Host(to) => setup.policy.destinations.still(&to).cloned().ok_or_else(|| {
+                let words = format!("{}:{} is not in the list of destinations any more", to.host, to.port);
+                Refusal::new(Cause::DestinationNotListed, &words)
+            })?,
             To::ByTarget => {
                 let authority = request.uri().authority().map(Authority::as_str).unwrap_or_default();
-                let listed = self.exchange.policy.destinations.plain(authority);
+                let listed = setup.policy.destinations.plain(authority);
                 listed.cloned().ok_or_else(|| {
                     let words = format!("{authority} is not a listed host for plain http");
                     Refusal::new(Cause::PlainHttp, &words)
@@ -201,11 +207,12 @@ impl Conversations {
             }
         };
         let target: Uri = target::check(&request, &to).map_err(|e| Refusal::from(&e))?;
-        self.exchange.admit_address(way.client, id).map_err(|fault| Refusal::from(&fault))?;
+        self.exchange.admit_address(setup, way.client, id).map_err(|fault| Refusal::from(&fault))?;
         let (parts, body) = request.into_parts();
         let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
             || parts.headers.contains_key(header::TRANSFER_ENCODING);
-        let body = self.memory.read(body).await.map_err(|e| Refusal::from(&e))?;
+        let body =
+            self.memory.read(body, setup.config.limits.max_body).await.map_err(|e| Refusal::from(&e))?;
         access.bytes_in = body.bytes.len() as u64;
 
         let mut headers = end_to_end(&parts.headers);
@@ -218,13 +225,13 @@ impl Conversations {
         {
             headers.insert(header::HOST, host);
         }
-        if self.via {
+        if setup.config.via {
             add_via(&mut headers);
         }
         let asked = Asked {
             id,
             client: way.client,
-            user: way.user,
+            user: way.user.filter(|user| setup.users.has(user)),
             to,
             method: parts.method,
             target,
@@ -232,7 +239,7 @@ impl Conversations {
             extensions: parts.extensions,
             body: body.bytes.clone(),
         };
-        let reply = self.exchange.run(asked, access).await.map_err(|fault| Refusal::from(&fault))?;
+        let reply = self.exchange.run(setup, asked, access).await.map_err(|fault| Refusal::from(&fault))?;
 
         let (head, ()) = reply.head.into_parts();
         let headers = end_to_end(&head.headers);
@@ -249,7 +256,7 @@ impl Conversations {
         access.verdict = "refuse";
         access.error = Some("tls_protocol_error");
         access.cause = Some(left(error).into());
-        self.access.write(access);
+        self.setup.load().access.write(access);
     }
 
     async fn refuse_first<S>(&self, stream: &mut S, way: &Way, refusal: &Refusal)
@@ -259,7 +266,7 @@ impl Conversations {
         let id = Uuid::now_v7();
         let mut access = way.access(id);
         refusal.note(&mut access, refusal.inside());
-        self.access.write(access);
+        self.setup.load().access.write(access);
         last_word(stream, &refusal.to_bytes(refusal.inside(), id)).await;
     }
 }

@@ -5,50 +5,46 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::proxy_protocol;
 use super::sniff::Entrance;
 use crate::bounds;
-use crate::config::model::Listen;
 use crate::http::reply::{Cause, Refusal};
+use crate::setup::InForce;
 use crate::stream::{First, Rewound, last_word};
 
-/// Who may connect, and how many at one time.
+/// Who may connect, and how many at one time: counted here, limited by the setup in force.
 #[derive(Debug)]
 pub struct Door {
-    all: Arc<Semaphore>,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    per_address: usize,
-    allow_from: Vec<IpNet>,
-    balancers: Vec<IpNet>,
+    setup: Arc<InForce>,
+    counts: Arc<Mutex<Counts>>,
     /// Places for those who are told that there is no place.
     turned_away: Semaphore,
 }
 
-/// A connection's place among those of its address; given back when it is dropped.
+/// Open connections.
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A connection's place among all, and among those of its address once that is known; given back when it is dropped.
 #[derive(Debug)]
 struct Place {
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
+    counts: Arc<Mutex<Counts>>,
+    address: Option<IpAddr>,
 }
 
 impl Door {
-    /// As `[listen]` says.
-    pub fn new(listen: &Listen) -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(listen.max_connections.min(Semaphore::MAX_PERMITS))),
-            by_address: Arc::default(),
-            per_address: listen.max_connections_per_address,
-            allow_from: listen.allow_from.clone(),
-            balancers: listen.proxy_protocol_from.clone(),
-            turned_away: Semaphore::new(bounds::OVER_LIMIT_AT_ONCE),
-        }
+    /// A door to a relay with this setup.
+    pub fn new(setup: Arc<InForce>) -> Self {
+        Self { setup, counts: Arc::default(), turned_away: Semaphore::new(bounds::OVER_LIMIT_AT_ONCE) }
     }
 
     /// Accepts until the relay stops. Never ends because `accept` failed.
@@ -84,9 +80,9 @@ impl Door {
         let peer = peer.ip().to_canonical();
         let (door, entrance) = (self.clone(), entrance.clone());
         let tasks = entrance.conversations.tasks.clone();
-        match self.all.clone().try_acquire_owned() {
-            Ok(of_all) => drop(tasks.spawn(door.welcome(stream, peer, of_all, entrance))),
-            Err(_) => {
+        match self.place() {
+            Some(place) => drop(tasks.spawn(door.welcome(stream, peer, place, entrance))),
+            None => {
                 let refusal =
                     Refusal::new(Cause::Connections, "too many connections (listen.max_connections)");
                 tasks.spawn(async move { door.turn_away(stream, &refusal).await });
@@ -98,11 +94,11 @@ impl Door {
         self: Arc<Self>,
         mut stream: TcpStream,
         peer: IpAddr,
-        of_all: OwnedSemaphorePermit,
+        mut place: Place,
         entrance: Arc<Entrance>,
     ) {
         let mut client = peer;
-        if self.balancers.iter().any(|network| network.contains(&peer)) {
+        if self.setup.load().config.listen.proxy_protocol_from.iter().any(|network| network.contains(&peer)) {
             let told = timeout(bounds::FIRST_BYTE, proxy_protocol::read(&mut stream)).await;
             match told {
                 Ok(Ok(told)) => client = told.unwrap_or(peer),
@@ -112,33 +108,48 @@ impl Door {
                 Err(_) => return,
             }
         }
-        match self.place(client) {
-            Ok(place) => {
+        match self.seat(&mut place, client) {
+            Ok(()) => {
                 entrance.serve(stream, client).await;
                 drop(place);
             }
             Err(refusal) => {
-                drop(of_all);
+                drop(place);
                 self.turn_away(stream, &refusal).await;
             }
         }
     }
 
-    fn place(&self, address: IpAddr) -> Result<Place, Refusal> {
-        if !self.allow_from.is_empty() && !self.allow_from.iter().any(|network| network.contains(&address)) {
-            return Err(Refusal::new(
-                Cause::Refused,
-                &format!("{address} may not connect (listen.allow_from)"),
-            ));
+    /// A place among all connections.
+    fn place(&self) -> Option<Place> {
+        let most = self.setup.load().config.listen.max_connections;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.all >= most {
+            return None;
         }
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(address).or_default();
-        if *count >= self.per_address {
+        counts.all += 1;
+        Some(Place { counts: self.counts.clone(), address: None })
+    }
+
+    /// Makes it a place among those of its address.
+    fn seat(&self, place: &mut Place, address: IpAddr) -> Result<(), Refusal> {
+        let setup = self.setup.load();
+        let listen = &setup.config.listen;
+        if !listen.allow_from.is_empty()
+            && !listen.allow_from.iter().any(|network| network.contains(&address))
+        {
+            let words = format!("{address} may not connect (listen.allow_from)");
+            return Err(Refusal::new(Cause::Refused, &words));
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.by_address.entry(address).or_default();
+        if *count >= listen.max_connections_per_address {
             let words = format!("too many connections of {address} (listen.max_connections_per_address)");
             return Err(Refusal::new(Cause::Connections, &words));
         }
         *count += 1;
-        Ok(Place { by_address: self.by_address.clone(), address })
+        place.address = Some(address);
+        Ok(())
     }
 
     /// A client that speaks HTTP is told why, as long as there are not too many to be told; one that speaks TLS can't
@@ -155,11 +166,13 @@ impl Door {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.address) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all -= 1;
+        let Some(address) = self.address else { return };
+        if let Some(count) = counts.by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
-                by_address.remove(&self.address);
+                counts.by_address.remove(&address);
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -12,7 +11,6 @@ use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
 use crate::observe::access::Access;
 use crate::stream::{AnyStream, First, Rewound, Stream, last_word};
-use crate::tls::faces::Faces;
 use crate::tls::handshake::{TLS, handshake};
 use crate::tunnel::connect::Proxy;
 
@@ -20,11 +18,9 @@ use crate::tunnel::connect::Proxy;
 #[derive(Debug)]
 pub struct Entrance {
     /// The proxy face.
-    pub proxy: Arc<Proxy>,
+    pub proxy: Proxy,
     /// The conversations that both faces lead to.
     pub conversations: Arc<Conversations>,
-    /// The certificates.
-    pub faces: Arc<ArcSwap<Faces>>,
 }
 
 impl Entrance {
@@ -57,25 +53,22 @@ impl Entrance {
     }
 
     async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr) {
-        let faces = self.faces.load_full();
+        let setup = self.conversations.setup.load_full();
+        let faces = &setup.faces;
         let choose = |sni: Option<&str>| faces.choose(sni, client);
-        let (stream, sni) = match handshake(stream, client, &faces, choose).await {
+        let (stream, sni) = match handshake(stream, client, faces, choose).await {
             Ok(accepted) => accepted,
-            Err(failed) => return self.conversations.access.write(failed.access(client, "tls", None)),
+            Err(failed) => return setup.access.write(failed.access(client, "tls", None)),
         };
         let direct = sni.as_deref().and_then(|name| name.parse().ok());
-        let direct =
-            direct.and_then(|name| self.conversations.exchange.policy.destinations.terminated(&name));
+        let direct = direct.and_then(|name| setup.policy.destinations.terminated(&name));
+        let direct = direct.cloned();
+        // What follows takes what is in force then, and old setups go with their last request.
+        drop(setup);
         match direct {
             Some(to) => {
-                let way = Way {
-                    client,
-                    mode: "direct",
-                    sni,
-                    authority: None,
-                    user: None,
-                    to: To::Host(to.clone()),
-                };
+                let to = To::Host(to);
+                let way = Way { client, mode: "direct", sni, authority: None, user: None, to };
                 self.conversations.clone().serve(stream, way).await;
             }
             None => self.proxy.serve(AnyStream::new(stream), client, "tls", sni).await,
@@ -86,7 +79,7 @@ impl Entrance {
         let mut access = Access::new(Uuid::now_v7(), client, "none");
         refusal.note(&mut access, refusal.on_connect());
         let bytes = refusal.to_bytes(refusal.on_connect(), access.id);
-        self.conversations.access.write(access);
+        self.conversations.setup.load().access.write(access);
         last_word(&mut stream, &bytes).await;
     }
 }

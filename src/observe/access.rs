@@ -3,18 +3,21 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::metrics::Metrics;
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::ledger::record::{clip, word};
 
 /// Writes access lines to standard error, as the rest of the log.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AccessLog {
+    metrics: Arc<Metrics>,
     format: LogFormat,
     client_address: ClientAddress,
     /// Lines are of level `info`.
@@ -62,6 +65,8 @@ pub struct Access {
     pub error: Option<&'static str>,
     /// All causes of an error; for the administrator alone.
     pub cause: Option<String>,
+    /// The configuration it was judged by, counted from the start.
+    pub generation: Option<u64>,
     /// It was sent a second time, because a kept connection handed it back unsent.
     pub resent: bool,
     /// Bytes of the request's body.
@@ -73,13 +78,14 @@ pub struct Access {
 
 impl AccessLog {
     /// As `[log]` says.
-    pub fn new(log: Log) -> Self {
+    pub fn new(log: Log, metrics: Arc<Metrics>) -> Self {
         let shown = matches!(log.level, LogLevel::Info | LogLevel::Debug | LogLevel::Trace);
-        Self { format: log.format, client_address: log.client_address, shown }
+        Self { metrics, format: log.format, client_address: log.client_address, shown }
     }
 
     /// Writes the line of an exchange that ends now.
     pub fn write(&self, access: Access) {
+        self.metrics.count(&access);
         if !self.shown {
             return;
         }
@@ -140,6 +146,7 @@ impl Access {
             made_by: None,
             error: None,
             cause: None,
+            generation: None,
             resent: false,
             bytes_in: 0,
             bytes_out: 0,
@@ -148,7 +155,7 @@ impl Access {
     }
 
     /// In the order people read them.
-    fn pairs(&self, client: String) -> [(&'static str, Value); 22] {
+    fn pairs(&self, client: String) -> [(&'static str, Value); 23] {
         let text = |value: &Option<String>| value.as_deref().map(clip).into();
         [
             ("id", self.id.to_string().into()),
@@ -171,6 +178,7 @@ impl Access {
             ("error", self.error.into()),
             ("cause", text(&self.cause)),
             ("resent", self.resent.then_some(true).into()),
+            ("generation", self.generation.into()),
             ("bytes", format!("{}/{}", self.bytes_in, self.bytes_out).into()),
             ("ms", u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
         ]
@@ -225,7 +233,10 @@ mod tests {
 
     #[test]
     fn addresses_are_shown_as_networks_where_the_site_asks_for_it() {
-        let log = AccessLog { format: LogFormat::Text, client_address: ClientAddress::Network, shown: true };
+        let log = AccessLog::new(
+            Log { format: LogFormat::Text, client_address: ClientAddress::Network, level: LogLevel::Info },
+            Arc::default(),
+        );
         assert_eq!(log.address("10.20.30.40".parse().unwrap()), "10.20.30.0/24");
         assert_eq!(log.address("2001:db8:1:2::3".parse().unwrap()), "2001:db8:1::/48");
     }

@@ -1,26 +1,33 @@
-//! The admin address: `/healthz` says that the process lives, `/readyz` that it can do its work.
+//! The admin address: `/healthz` says that the process lives, `/readyz` that it can do its work, `/status` what it works
+//! with, `/metrics` what it has done.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
-/// What the admin address shows.
-#[derive(Clone)]
-pub struct Admin {
-    /// What keeps the relay from doing its work now, if anything does.
-    pub unready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
-    /// Demanded as `Authorization: Bearer`, where there is one. It can't be printed.
-    pub token: Option<Arc<Zeroizing<String>>>,
+/// What a relay tells of itself.
+pub trait Insight: Send + Sync {
+    /// What keeps it from doing its work now, if anything does.
+    fn unready(&self) -> Option<String>;
+    /// What it works with.
+    fn status(&self) -> serde_json::Value;
+    /// What it has done, in the text format of OpenMetrics.
+    fn metrics(&self) -> String;
+    /// What is demanded as `Authorization: Bearer` now, if anything is.
+    fn token(&self) -> Option<Arc<Zeroizing<String>>>;
 }
+
+/// The admin address of a relay.
+#[derive(Clone)]
+pub struct Admin(pub Arc<dyn Insight>);
 
 impl Admin {
     /// Serves until it is dropped; it goes last and abruptly, so that no scraper holds the relay up.
@@ -28,6 +35,8 @@ impl Admin {
         let app = Router::new()
             .route("/healthz", get(|| async { "alive\n" }))
             .route("/readyz", get(ready))
+            .route("/status", get(status))
+            .route("/metrics", get(metrics))
             .layer(middleware::from_fn_with_state(self.clone(), demand_token))
             .with_state(self);
         if let Err(e) = axum::serve(listener, app).await {
@@ -43,10 +52,19 @@ impl std::fmt::Debug for Admin {
 }
 
 async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
-    match (admin.unready)() {
+    match admin.0.unready() {
         None => (StatusCode::OK, "ready\n".into()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
+}
+
+async fn status(State(admin): State<Admin>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(header::CONTENT_TYPE, "application/json")], format!("{:#}\n", admin.0.status()))
+}
+
+async fn metrics(State(admin): State<Admin>) -> ([(HeaderName, &'static str); 1], String) {
+    const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, FORMAT)], admin.0.metrics())
 }
 
 async fn demand_token(
@@ -54,18 +72,10 @@ async fn demand_token(
     request: Request,
     next: Next,
 ) -> Result<Response, StatusCode> {
-    if let Some(token) = &admin.token {
+    if let Some(token) = admin.0.token() {
         let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         verify_slices_are_equal(sent.as_bytes(), token.as_bytes()).map_err(|_| StatusCode::UNAUTHORIZED)?;
     }
     Ok(next.run(request).await)
-}
-
-/// Binds the admin address.
-///
-/// # Errors
-/// The address is taken, or not ours.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }

@@ -19,6 +19,14 @@ impl Destinations {
         self.0.iter().find(|listed| listed.host == *name && listed.port == endpoint.port)
     }
 
+    /// The entry that is for this one now.
+    pub fn still(&self, before: &Destination) -> Option<&Destination> {
+        let same = |listed: &&Destination| {
+            (&listed.host, listed.port, listed.mode) == (&before.host, before.port, before.mode)
+        };
+        self.0.iter().find(same)
+    }
+
     /// The entry of mode `http` for the authority of an absolute-form target, whose port is 80 unless it says
     /// otherwise (RFC 9110 §4.2.1).
     pub fn plain(&self, authority: &str) -> Option<&Destination> {

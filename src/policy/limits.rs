@@ -37,13 +37,15 @@ impl Limiter {
 
 /// One limiter for each client address.
 pub struct AddressLimits {
+    /// The rate they count by.
+    pub rate: Rate,
     inner: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 impl AddressLimits {
     /// All full.
     pub fn new(rate: Rate) -> Self {
-        Self { inner: RateLimiter::keyed(quota(rate)) }
+        Self { rate, inner: RateLimiter::keyed(quota(rate)) }
     }
 
     /// Takes one request of this address; IPv6 clients are counted by their /64, which one machine may use whole.

@@ -131,6 +131,11 @@ impl Users {
         })
     }
 
+    /// Whether there is a user of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.hashes.contains_key(name)
+    }
+
     /// Checks the value of a `Proxy-Authorization` header (RFC 7617).
     pub async fn check(&self, header: &[u8], address: IpAddr) -> Checked {
         let pair = basic(header);

@@ -58,11 +58,12 @@ struct Shown {
 }
 
 impl Faces {
-    /// Opens or makes the authority and mints all leaves, those of a rotation too; or takes the company's own.
+    /// Opens the authority, or makes it where that is wanted and nothing of it is there, and mints all leaves, those of a
+    /// rotation too; or takes the company's own.
     ///
     /// # Errors
     /// The authority can't be opened or made, or doesn't permit a name.
-    pub fn new(config: &Config, trust: Arc<Trust>) -> Result<Self, LeafError> {
+    pub fn new(config: &Config, trust: Arc<Trust>, make: bool) -> Result<Self, LeafError> {
         let own_names = config.listen.hostnames.iter().filter_map(|host| match host {
             Host::Name(name) => Some(name.clone()),
             Host::Address(_) => None,
@@ -71,7 +72,10 @@ impl Faces {
         match &config.tls.identity {
             Identity::Issuer { root, issuer, issuer_key } => {
                 let files = Files { root, issuer, issuer_key };
-                let (authority, made) = Authority::open_or_make(files, &names(config))?;
+                let (authority, made) = match make {
+                    true => Authority::open_or_make(files, &names(config))?,
+                    false => (Authority::open(files)?, false),
+                };
                 let current = Album::mint(authority, config)?;
                 let rotation = Rotation::read(files)
                     .map_err(|cause| AuthorityError::Io { path: Rotation::path(files), cause })?;

@@ -5,7 +5,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -19,9 +18,9 @@ use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
 use crate::ledger::record::{Action, Record, word};
 use crate::observe::access::{Access, shown_host};
-use crate::policy::users::{Checked, Users};
+use crate::policy::users::Checked;
+use crate::setup::Setup;
 use crate::stream::{AnyStream, First, Rewound, last_word};
-use crate::tls::faces::Faces;
 use crate::tls::handshake::{TLS, handshake, read_hello};
 use crate::tls::{Alert, left};
 
@@ -33,12 +32,6 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 pub struct Proxy {
     /// Where terminated tunnels lead.
     pub conversations: Arc<Conversations>,
-    /// The certificates.
-    pub faces: Arc<ArcSwap<Faces>>,
-    /// What is made of credentials.
-    pub credentials: Credentials,
-    /// Who they may be of.
-    pub users: ArcSwap<Users>,
     /// What tunnels copy with.
     pub buffers: Buffers,
 }
@@ -74,9 +67,11 @@ impl Proxy {
                 Err(HeadError::Closed | HeadError::Io(_)) => return,
                 Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
             };
+            let setup = self.conversations.setup.load_full();
+            access.generation = Some(setup.generation);
             access.method = Some(word(&head.method));
             access.authority = shown_host(&head.target);
-            let (step, user) = match self.judge(&head, client).await {
+            let (step, user) = match self.judge(&setup, &head, client).await {
                 Ok(judged) => judged,
                 // Kept open, so that a client that waits for the challenge can answer it.
                 Err(refusal) if refusal.cause == Cause::Credentials => {
@@ -95,13 +90,14 @@ impl Proxy {
             return match step {
                 Step::Terminate(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
-                    self.terminate(stream, access, to, user).await;
+                    self.terminate(setup, stream, access, to, user).await;
                 }
                 Step::Tunnel(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
-                    self.tunnel(stream, access, to, user).await;
+                    self.tunnel(setup, stream, access, to, user).await;
                 }
                 Step::Absolute => {
+                    drop(setup);
                     stream.put_back(head.bytes);
                     let way = Way { client, mode: "absolute", sni, authority: None, user, to: To::ByTarget };
                     self.conversations.clone().serve(stream, way).await;
@@ -111,25 +107,29 @@ impl Proxy {
     }
 
     /// May this be asked, by whom, and where does it lead?
-    async fn judge(&self, head: &Head, client: IpAddr) -> Result<(Step, Option<String>), Refusal> {
+    async fn judge(
+        &self,
+        setup: &Setup,
+        head: &Head,
+        client: IpAddr,
+    ) -> Result<(Step, Option<String>), Refusal> {
         if self.conversations.stop.is_cancelled() {
             return Err(Refusal::draining());
         }
-        let step =
-            if head.method == "CONNECT" { self.judge_connect(head)? } else { self.judge_absolute(head)? };
-        let user = self.user(head, client).await?;
+        let step = if head.method == "CONNECT" {
+            Self::judge_connect(setup, head)?
+        } else {
+            Self::judge_absolute(setup, head)?
+        };
+        let user = Self::user(setup, head, client).await?;
         let step = match step {
-            Step::Terminate(to)
-                if self.conversations.exchange.policy.wants_tunnel(user.as_deref(), client) =>
-            {
-                Step::Tunnel(to)
-            }
+            Step::Terminate(to) if setup.policy.wants_tunnel(user.as_deref(), client) => Step::Tunnel(to),
             step => step,
         };
         Ok((step, user))
     }
 
-    fn judge_connect(&self, head: &Head) -> Result<Step, Refusal> {
+    fn judge_connect(setup: &Setup, head: &Head) -> Result<Step, Refusal> {
         let authority: Endpoint = head.target.parse().map_err(|e| {
             let words = format!("the authority of CONNECT is not host:port, because it {e}");
             Refusal::new(Cause::Malformed, &words)
@@ -144,7 +144,7 @@ impl Proxy {
         if has_body {
             return Err(Refusal::new(Cause::Malformed, "CONNECT has no body"));
         }
-        match self.conversations.exchange.policy.destinations.find(&authority) {
+        match setup.policy.destinations.find(&authority) {
             Some(to) if to.mode == Mode::Terminate => Ok(Step::Terminate(to.clone())),
             Some(to) if to.mode == Mode::Tunnel => Ok(Step::Tunnel(to.clone())),
             _ => {
@@ -155,7 +155,7 @@ impl Proxy {
     }
 
     /// Absolute form is for hosts of mode `http` alone; each request of the conversation is looked up again.
-    fn judge_absolute(&self, head: &Head) -> Result<Step, Refusal> {
+    fn judge_absolute(setup: &Setup, head: &Head) -> Result<Step, Refusal> {
         let Some((scheme, rest)) = head.target.split_once("://") else {
             return Err(Refusal::new(
                 Cause::Misdirected,
@@ -164,7 +164,7 @@ impl Proxy {
         };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let plain = scheme.eq_ignore_ascii_case("http");
-        let listed = self.conversations.exchange.policy.destinations.plain(authority);
+        let listed = setup.policy.destinations.plain(authority);
         if plain && listed.is_some() {
             return Ok(Step::Absolute);
         }
@@ -175,11 +175,11 @@ impl Proxy {
     }
 
     /// The Basic user, where credentials are looked at and right.
-    async fn user(&self, head: &Head, client: IpAddr) -> Result<Option<String>, Refusal> {
+    async fn user(setup: &Setup, head: &Head, client: IpAddr) -> Result<Option<String>, Refusal> {
         let sent: Vec<&[u8]> = head.values("proxy-authorization").collect();
-        match (self.credentials, sent.as_slice()) {
+        match (setup.config.listen.credentials, sent.as_slice()) {
             (Credentials::Off, _) | (Credentials::Optional, []) => Ok(None),
-            (_, [header]) => match self.users.load().check(header, client).await {
+            (_, [header]) => match setup.users.check(header, client).await {
                 Checked::User(user) => Ok(Some(user)),
                 Checked::Wrong => Err(Refusal::new(Cause::Credentials, "user name or password is wrong")),
                 Checked::TooMany(wait) => {
@@ -195,6 +195,7 @@ impl Proxy {
     /// TLS inside the tunnel, whose name must be the authority's; then its conversation.
     async fn terminate(
         &self,
+        setup: Arc<Setup>,
         mut stream: Rewound<AnyStream>,
         access: Access,
         to: Destination,
@@ -217,10 +218,13 @@ impl Proxy {
                 return self.refuse(stream, access, &refusal).await;
             }
         }
-        let faces = self.faces.load_full();
+        let faces = &setup.faces;
         let choose =
             |sni: Option<&str>| named(sni, &to).then(|| faces.of_host(&to.host, access.client)).flatten();
-        match handshake(stream, access.client, &faces, choose).await {
+        let shaken = handshake(stream, access.client, faces, choose).await;
+        // What follows takes what is in force then, and old setups go with their last request.
+        drop(setup);
+        match shaken {
             Ok((stream, sni)) => {
                 let Access { client, mode, authority, .. } = access;
                 let way = Way { client, mode, sni, authority, user, to: To::Host(to) };
@@ -228,7 +232,7 @@ impl Proxy {
             }
             Err(failed) => {
                 let line = failed.access(access.client, access.mode, access.authority);
-                self.conversations.access.write(line);
+                self.conversations.setup.load().access.write(line);
             }
         }
     }
@@ -236,16 +240,18 @@ impl Proxy {
     /// Bytes copied, unread but for the name in the ClientHello, which must be the authority's.
     async fn tunnel(
         &self,
+        setup: Arc<Setup>,
         mut stream: Rewound<AnyStream>,
         mut access: Access,
         to: Destination,
         user: Option<String>,
     ) {
         let exchange = &self.conversations.exchange;
-        let (opened, passage) = match exchange.open_tunnel(&to, user.as_deref(), &mut access).await {
+        let (opened, passage) = match exchange.open_tunnel(&setup, &to, user.as_deref(), &mut access).await {
             Ok(opened) => opened,
             Err(fault) => return self.refuse(stream, access, &Refusal::from(&fault)).await,
         };
+        drop(setup);
         let mut copied = Copied { sent: 0, received: 0, ended_by: "client" };
         if establish(&mut stream).await {
             access.status = Some(200);
@@ -268,14 +274,14 @@ impl Proxy {
         access.bytes_out = copied.received;
         access.reason = Some(format!("ended by {}", copied.ended_by));
         exchange.close_tunnel(passage, copied.sent, copied.received, copied.ended_by).await;
-        self.conversations.access.write(access);
+        self.conversations.setup.load().access.write(access);
     }
 
     fn note_left(&self, mut access: Access, error: Option<&std::io::Error>) {
         access.verdict = "refuse";
         access.error = Some("tls_protocol_error");
         access.cause = Some(left(error).into());
-        self.conversations.access.write(access);
+        self.conversations.setup.load().access.write(access);
     }
 
     /// A 407 after which the connection stays; `false` where it is gone.
@@ -288,7 +294,7 @@ impl Proxy {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
         let bytes = refusal.to_kept_bytes(status, access.id);
-        self.conversations.access.write(access);
+        self.conversations.setup.load().access.write(access);
         matches!(timeout(bounds::STALL, stream.write_all(&bytes)).await, Ok(Ok(())))
     }
 
@@ -299,7 +305,7 @@ impl Proxy {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
         let bytes = refusal.to_bytes(status, access.id);
-        self.conversations.access.write(access);
+        self.conversations.setup.load().access.write(access);
         last_word(&mut stream, &bytes).await;
     }
 }

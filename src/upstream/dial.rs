@@ -6,10 +6,11 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
@@ -36,9 +37,11 @@ pub struct Dialer {
     parent: Option<(ParentProxy, Option<ParentCredentials>)>,
     resolvers: Vec<SocketAddr>,
     connect_timeout: Duration,
-    /// The addresses this relay listens on, known once they are bound.
-    own: OnceLock<Vec<SocketAddr>>,
+    own: OwnAddresses,
 }
+
+/// The addresses this relay listens on, so that it never dials itself.
+pub type OwnAddresses = Arc<ArcSwap<Vec<SocketAddr>>>;
 
 /// A stream towards a destination, without TLS of ours.
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Dialer {
     ///
     /// # Errors
     /// The parent's credentials can't be read.
-    pub fn new(tls: Arc<ClientConfig>, upstream: &Upstream) -> io::Result<Self> {
+    pub fn new(tls: Arc<ClientConfig>, upstream: &Upstream, own: OwnAddresses) -> io::Result<Self> {
         let parent = match &upstream.parent_proxy {
             Some(proxy) => {
                 let credentials = proxy.credentials.as_deref().map(ParentCredentials::load).transpose()?;
@@ -89,19 +92,13 @@ impl Dialer {
             parent,
             resolvers: upstream.dns.clone(),
             connect_timeout: upstream.connect_timeout,
-            own: OnceLock::new(),
+            own,
         })
     }
 
     /// Whether everything goes through the parent proxy.
     pub fn has_parent(&self) -> bool {
         self.parent.is_some()
-    }
-
-    /// Tells where this relay listens, so that it never dials itself.
-    pub fn set_own_addresses(&self, addresses: Vec<SocketAddr>) {
-        // Set once, before the first connection is accepted.
-        let _ = self.own.set(addresses);
     }
 
     /// A verified TLS stream to a destination.
@@ -187,8 +184,7 @@ impl Dialer {
     }
 
     fn is_own(&self, address: SocketAddr) -> bool {
-        let own = self.own.get().map(Vec::as_slice).unwrap_or_default();
-        own.iter().any(|own| {
+        self.own.load().iter().any(|own| {
             let everywhere = own.ip().is_unspecified() && is_local(address.ip());
             own.port() == address.port() && (everywhere || own.ip() == address.ip())
         })

@@ -1,0 +1,302 @@
+//! What a configuration means, ready to be used: read whole, checked whole, swapped whole (DESIGN promise 8).
+//!
+//! Whatever begins takes the setup in force and keeps it to its end. What is dear to make or counts something (leaves,
+//! kept connections, limiters, passwords that were right) is carried over from the setup before, as long as all that
+//! it was made from is the same.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::config::model::{AllowList, Config, Identity, Stranger};
+use crate::config::watch::Contents;
+use crate::config::{Problems, file, private, sources};
+use crate::licensing::vocabulary::Vocabulary;
+use crate::observe::access::AccessLog;
+use crate::observe::metrics::Metrics;
+use crate::policy::Policy;
+use crate::policy::users::Users;
+use crate::tls::authority::Files;
+use crate::tls::faces::Faces;
+use crate::tls::leaf::LeafError;
+use crate::tls::roots::{self, RootsError};
+use crate::tls::rotation::{NextFiles, Rotation};
+use crate::tls::trust::Trust;
+use crate::upstream::dial::{Dialer, OwnAddresses};
+use crate::upstream::send::Sender;
+
+/// The setup in force.
+pub type InForce = ArcSwap<Setup>;
+
+/// A configuration and all that was made of it.
+#[derive(Debug)]
+pub struct Setup {
+    /// Counts setups, from 1 at the start.
+    pub generation: u64,
+    /// When it was made.
+    pub since: Timestamp,
+    /// The configuration.
+    pub config: Config,
+    /// What may be reached, by whom, how often.
+    pub policy: Policy,
+    /// What messages call things.
+    pub words: Vocabulary,
+    /// The certificates.
+    pub faces: Arc<Faces>,
+    /// Who credentials may be of.
+    pub users: Arc<Users>,
+    /// The way to the back end.
+    pub sender: Arc<Sender>,
+    /// Where access lines go.
+    pub access: AccessLog,
+    /// Demanded on the admin address, where there is one.
+    pub token: Option<AdminToken>,
+    contents: Contents,
+    _counted: Counted,
+}
+
+/// Counts the setups that somebody still works with.
+#[derive(Debug)]
+struct Counted(Arc<Metrics>);
+
+/// What `admin.token_file` holds. It can't be printed.
+#[derive(Clone)]
+pub struct AdminToken(pub Arc<Zeroizing<String>>);
+
+/// What outlives all setups.
+#[derive(Clone, Debug)]
+pub struct Lasting {
+    /// Which clients trust which root.
+    pub trust: Arc<Trust>,
+    /// Where the relay listens.
+    pub own: OwnAddresses,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// An attempt to read everything again.
+#[derive(Debug)]
+pub struct Attempt {
+    /// What came of it.
+    pub made: Result<Setup, SetupError>,
+    /// What the files held that were read: the next change is a change of these.
+    pub contents: Contents,
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The configuration, or a list it names.
+    #[error("{0}")]
+    Configuration(#[from] Problems),
+    /// Certificates.
+    #[error("{0}")]
+    Certificates(#[from] LeafError),
+    /// Trust in the back end.
+    #[error("{0}")]
+    Roots(#[from] RootsError),
+    /// A file that it names can't be made, or can't be read.
+    #[error("{path}: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It changes what is only read at the start.
+    #[error("{file}: restart needed to change {keys}; restart the relay, or put back what was there")]
+    RestartNeeded {
+        /// The configuration.
+        file: PathBuf,
+        /// What was changed.
+        keys: String,
+    },
+}
+
+impl Setup {
+    /// The first setup. Certificates and an allow-list that aren't there are made.
+    ///
+    /// # Errors
+    /// Something of it can't be used.
+    pub fn first(config: Config, lasting: &Lasting) -> Result<Self, SetupError> {
+        let contents = Contents::of(files(&config));
+        Self::make(config, contents, None, lasting)
+    }
+
+    /// Reads everything again. Waits for the disk and makes keys: keep it off the workers.
+    pub fn again(&self, lasting: &Lasting) -> Attempt {
+        // What a file held is taken before it is read: what is written in between is a change, and is read again.
+        let contents = Contents::of([self.config.file.clone()]);
+        match file::load(&self.config.file) {
+            Ok((config, warnings)) => {
+                let contents = contents.and(Contents::of(files(&config)));
+                let made = Self::make(config, contents.clone(), Some(self), lasting);
+                if made.is_ok() {
+                    warnings.0.iter().for_each(|warning| tracing::warn!("{warning}"));
+                }
+                Attempt { made, contents }
+            }
+            Err(problems) => {
+                let contents = contents.and(Contents::of(files(&self.config)));
+                Attempt { made: Err(problems.into()), contents }
+            }
+        }
+    }
+
+    /// Whether strangers are let in.
+    pub fn observes(&self) -> bool {
+        [self.config.sources.unknown, self.config.sources.unidentified].contains(&Stranger::Observe)
+    }
+
+    /// What its files held.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    fn make(
+        config: Config,
+        contents: Contents,
+        before: Option<&Self>,
+        lasting: &Lasting,
+    ) -> Result<Self, SetupError> {
+        if let Some(before) = before {
+            refuse_fixed(&before.config, &config)?;
+        }
+        let list = allow_list(&config, before)?;
+        let words = Vocabulary::load(config.licensing.vocabulary.as_deref())?;
+        let same = |files: &[PathBuf]| before.filter(|before| contents.agree_on(&before.contents, files));
+        let users = match same(std::slice::from_ref(&config.listen.users)) {
+            Some(before) => before.users.clone(),
+            None => Arc::new(Users::load(&config.listen.users).map_err(at(&config.listen.users))?),
+        };
+        let token = match &config.admin.token_file {
+            Some(path) => {
+                let token = private::read_private(path).map_err(at(path))?;
+                Some(AdminToken(Arc::new(Zeroizing::new(token.trim().to_owned()))))
+            }
+            None => None,
+        };
+        let sender = match same(&upstream_files(&config)) {
+            Some(before) if same_way(&before.config, &config) => before.sender.clone(),
+            _ => Arc::new(make_sender(&config, lasting)?),
+        };
+        let faces = match same(&identity_files(&config)) {
+            Some(before) if same_names(&before.config, &config) => before.faces.clone(),
+            // Only a first start makes certificates: where they are lost later, new ones that nobody trusts are no help.
+            _ => Arc::new(Faces::new(&config, lasting.trust.clone(), before.is_none())?),
+        };
+        let policy = Policy::new(&config, list, before.map(|before| &before.policy));
+        let access = AccessLog::new(config.log, lasting.metrics.clone());
+        let generation = before.map_or(1, |before| before.generation + 1);
+        lasting.metrics.setups.inc();
+        let counted = Counted(lasting.metrics.clone());
+        Ok(Self {
+            generation,
+            since: Timestamp::now(),
+            config,
+            policy,
+            words,
+            faces,
+            users,
+            sender,
+            access,
+            token,
+            contents,
+            _counted: counted,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.setups.dec();
+    }
+}
+
+impl std::fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AdminToken(…)")
+    }
+}
+
+fn at(path: &std::path::Path) -> impl FnOnce(io::Error) -> SetupError + use<> {
+    let path = path.to_owned();
+    move |cause| SetupError::File { path, cause }
+}
+
+/// The allow-list, which is made where it has not been asked for before: one that is gone is an error, never empty.
+fn allow_list(config: &Config, before: Option<&Setup>) -> Result<AllowList, SetupError> {
+    let file = &config.sources.file;
+    if before.is_none_or(|before| before.config.sources.file != *file) {
+        sources::create_if_missing(file).map_err(at(file))?;
+    }
+    Ok(sources::load(file)?)
+}
+
+fn make_sender(config: &Config, lasting: &Lasting) -> Result<Sender, SetupError> {
+    let upstream = &config.upstream;
+    let credentials = || upstream.parent_proxy.as_ref().and_then(|proxy| proxy.credentials.clone());
+    let dialer = Dialer::new(roots::client_config(upstream)?, upstream, lasting.own.clone())
+        .map_err(|cause| SetupError::File { path: credentials().unwrap_or_default(), cause })?;
+    Ok(Sender::new(dialer, upstream))
+}
+
+/// The log, its keys and its place can't change under the records that are in it.
+fn refuse_fixed(old: &Config, new: &Config) -> Result<(), SetupError> {
+    let (a, b) = (&old.audit, &new.audit);
+    let pairs = [
+        ("audit.directory", a.directory == b.directory),
+        ("audit.origin", a.origin == b.origin),
+        ("audit.subject", a.subject == b.subject),
+        ("audit.subject_key", a.subject_key == b.subject_key),
+        ("audit.subject_case", a.subject_case == b.subject_case),
+        ("audit.signing_key", a.signing_key == b.signing_key),
+        ("audit.anchors", a.anchors == b.anchors),
+        ("log.format", old.log.format == new.log.format),
+    ];
+    let changed: Vec<&str> = pairs.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(SetupError::RestartNeeded { file: new.file.clone(), keys: changed.join(", ") })
+}
+
+/// Everything that is read, and watched.
+fn files(config: &Config) -> Vec<PathBuf> {
+    let own = [&config.file, &config.sources.file, &config.listen.users].map(Clone::clone);
+    let named = config.licensing.vocabulary.iter().chain(&config.admin.token_file).cloned();
+    own.into_iter().chain(named).chain(upstream_files(config)).chain(identity_files(config)).collect()
+}
+
+fn upstream_files(config: &Config) -> Vec<PathBuf> {
+    let credentials = config.upstream.parent_proxy.iter().filter_map(|proxy| proxy.credentials.clone());
+    config.upstream.extra_ca.iter().cloned().chain(credentials).collect()
+}
+
+fn identity_files(config: &Config) -> Vec<PathBuf> {
+    match &config.tls.identity {
+        Identity::Issuer { root, issuer, issuer_key } => {
+            let files = Files { root, issuer, issuer_key };
+            let next = NextFiles::beside(files);
+            let rotation = Rotation::path(files);
+            let these = [root, issuer, issuer_key].map(Clone::clone);
+            these.into_iter().chain([rotation, next.root, next.issuer, next.issuer_key]).collect()
+        }
+        Identity::Leaves(pairs) => {
+            pairs.iter().flat_map(|(chain, key)| [chain.clone(), key.clone()]).collect()
+        }
+    }
+}
+
+/// Kept connections lead where they led.
+fn same_way(old: &Config, new: &Config) -> bool {
+    old.upstream == new.upstream && old.destinations == new.destinations
+}
+
+fn same_names(old: &Config, new: &Config) -> bool {
+    old.tls == new.tls && old.listen.hostnames == new.listen.hostnames && old.destinations == new.destinations
+}
