@@ -116,9 +116,14 @@ fn squid_with_basic_credentials_gets_the_name_and_opens_the_tunnel() {
 
     let plan = plan_through(&stub, &parent)
         .with("parent_proxy", "parent_credentials = \"parent.txt\"\nparent_proxy");
-    fs::write(plan.path("parent.txt"), "relay:s3cret\n").unwrap();
+    fs::write(plan.path("parent.txt"), "relay:wrong\n").unwrap();
     assert!(run(Command::new("chmod").arg("600").arg(plan.path("parent.txt"))).status.success());
     let with = plan.start();
+    assert!(post_to(&with, &stub).reason().contains("answered 407"));
+    fs::write(with.path("parent.txt"), "relay:s3cret\n").unwrap();
+    eventually("the new password is in force", || {
+        with.stderr().contains("generation 2 of the configuration is in force").then_some(())
+    });
     let synced = post_to(&with, &stub);
     assert_eq!(synced.status, 200, "{synced:?} {}", with.stderr());
     assert!(with.stderr().contains("via_parent=true"), "{}", with.stderr());

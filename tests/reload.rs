@@ -369,6 +369,51 @@ fn a_request_in_flight_keeps_what_it_began_with_and_the_next_one_does_not() {
 }
 
 #[test]
+fn a_user_counts_once_added_and_no_longer_once_removed_even_on_a_kept_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).sources("[[source]]\nusers = [\"prod\"]\n").start();
+    // The digest of "secret" under a salt of zeros, as `sources user add` would write it.
+    let hash = license_relay::policy::users::PasswordHash::new("secret").unwrap();
+    let private = |text: &str| {
+        license_relay::config::private::replace_private(&relay.path("users"), text.as_bytes()).unwrap();
+        let before = generation(&relay);
+        relay.signal("HUP");
+        eventually("the users are read", || (generation(&relay) > before).then_some(()));
+    };
+    private(&format!("prod:{hash}\n"));
+    let mut stream = relay.connect();
+    let pair = "cHJvZDpzZWNyZXQ="; // prod:secret
+    let connect =
+        format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Basic {pair}\r\n\r\n");
+    stream.write_all(connect.as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 200);
+    let mut inside = tls(stream, HOST, &relay.root());
+    let by_user = post("/v1/activate", ACTIVATION);
+    assert_eq!(ask(&mut inside, &by_user).status, 200);
+    private("# nobody\n");
+    assert_eq!(ask(&mut inside, &by_user).status, 503);
+}
+
+#[test]
+fn a_vocabulary_that_is_mended_counts_for_the_next_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan =
+        Plan::new(&stub).sources(&entry(SOURCE)).and("[licensing]\nvocabulary = \"vocabulary.toml\"\n");
+    fs::write(plan.path("vocabulary.toml"), "# nothing of ours yet\n").unwrap();
+    let relay = plan.start();
+    let mut inside = relay.inside();
+    let foreign = IDLE.replace("\"source\"", "\"instanceOfOurs\"");
+    assert_eq!(ask(&mut inside, post("/v1/sync", &foreign)).status, 503);
+    assert!(!reloads(&relay, "vocabulary.toml", "sourse = [\"/x\"]\n"), "a misspelt key");
+    let why = status(&relay)["last_reload_refused"]["why"].to_string();
+    assert!(why.contains("vocabulary.toml:1"), "{why}");
+    assert!(reloads(&relay, "vocabulary.toml", "source = [\"/instanceOfOurs\"]\n"));
+    assert_eq!(ask(&mut inside, post("/v1/sync", &foreign)).status, 200);
+}
+
+#[test]
 fn the_level_of_the_log_changes_without_a_restart() {
     let (_stub, relay, mut inside, _folder) = started();
     let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
