@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 // --- clients: waits ---------------------------------------------------------------------------------------------
 
 /// The first byte of a connection, and the first inside a tunnel.
@@ -102,6 +104,12 @@ pub const LIMITED_ADDRESSES: usize = 10_000;
 pub const PENDING: usize = 1_000;
 /// Refused deployments kept of one address.
 pub const PENDING_PER_ADDRESS: usize = 32;
+/// How long bodies of a deployment are not understood before it is told.
+pub const UNREAD_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// Deployments kept whose bodies are not understood.
+pub const UNREAD: usize = 1_000;
+/// Those of one address.
+pub const UNREAD_PER_ADDRESS: usize = 32;
 /// Password hashes that are checked at one time.
 pub const PASSWORDS_AT_ONCE: usize = 2;
 /// Pairs of user and password that are remembered as right.

@@ -4,6 +4,7 @@
 
 pub mod opaque;
 pub mod records;
+pub mod unread;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 use http_body_util::Full;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -18,8 +20,8 @@ use crate::audit::journal::{CommitError, Journal, State};
 use crate::audit::refusals::Refusals;
 use crate::config::model::{Destination, OnFailure};
 use crate::config::names::{LicenseNumber, SourceId};
-use crate::ledger::record::{Action, Record};
-use crate::licensing::message::Message;
+use crate::ledger::record::{Action, Record, Repeat};
+use crate::licensing::message::{Kind, Message};
 use crate::licensing::reply::Told;
 use crate::licensing::subject::Pseudonyms;
 use crate::licensing::vocabulary::Vocabulary;
@@ -30,6 +32,7 @@ use crate::setup::Setup;
 use crate::upstream::send::{Reply, ReplyBody, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
 use records::Scene;
+use unread::{Unread, Who};
 
 /// What all exchanges share, whatever the setup.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub struct Exchange {
     pub refusals: Refusals,
     /// Who was refused lately.
     pub pending: Arc<Pending>,
+    /// Whose bodies are not understood.
+    pub unread: Arc<Unread>,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
     pub learned: mpsc::Sender<(SourceId, Vec<LicenseNumber>)>,
 }
@@ -97,6 +102,9 @@ impl Exchange {
         let words = &setup.words;
         let message = Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
         note_message(access, &message);
+        if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
+            self.note_unread(&message, asked.client);
+        }
 
         let asker = Asker {
             said: message.said(),
@@ -126,6 +134,9 @@ impl Exchange {
             Ok(reply) => {
                 note_reply(access, &reply);
                 let told = read_reply(&message, &reply, words);
+                if matches!(told, Told::Unread { .. }) {
+                    self.note_unread(&message, asked.client);
+                }
                 let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
                 self.write_outcome(records, logged).await;
                 Ok(reply)
@@ -184,6 +195,30 @@ impl Exchange {
                 self.journal.count_lost();
             }
         }
+    }
+
+    /// Counts a body that was not understood; once that has lasted for a day it is a mark in the log.
+    fn note_unread(&self, message: &Message, address: IpAddr) {
+        let source = match &message.source {
+            Asking::Source(id) => Some(id.to_string()),
+            _ => None,
+        };
+        let who = Who { source, license: message.license().map(ToString::to_string), address };
+        let Some(told) = self.unread.note(who, Timestamp::now()) else { return };
+        let who = &told.who;
+        tracing::warn!(
+            "{} bodies of {who} have not been understood since {:.0}, so the audit log does not hold what they say; \
+             run: license-relay vocabulary suggest",
+            told.count,
+            told.since
+        );
+        let mut record = Record::new(Action::UnrecognisedLasting, Uuid::now_v7());
+        record.reason = "bodies of this deployment have not been understood for a day or more".into();
+        record.client = Some(who.address);
+        record.qlik.source_id.clone_from(&who.source);
+        record.qlik.license.clone_from(&who.license);
+        record.qlik.repeat = Some(Repeat { count: told.count, first: told.since, last: told.last });
+        self.journal.note(vec![record]);
     }
 
     fn refuse(&self, asked: &Asked, message: &Message, denial: Denial) -> Fault {

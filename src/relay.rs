@@ -24,6 +24,7 @@ use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::watch::{Cause, Watch};
 use crate::config::{private, sources};
 use crate::exchange::Exchange;
+use crate::exchange::unread::Unread;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
 use crate::ledger::record::{Action, Observer, Outcome, Record};
@@ -118,6 +119,7 @@ impl Relay {
                 pseudonyms,
                 refusals: Refusals::new(journal.clone()),
                 pending: Arc::new(Pending::open(&audit.directory)),
+                unread: Arc::new(Unread::open(&audit.directory)),
                 journal,
                 learned,
             },
@@ -174,6 +176,7 @@ impl Relay {
         services.spawn(keep_setup(shown, lasting, listeners, watch));
         services.spawn(keep_learned(conversations.clone(), learning));
         services.spawn(conversations.exchange.pending.clone().keep_written());
+        services.spawn(conversations.exchange.unread.clone().keep_written());
         services.spawn(keep_time(conversations.clone()));
 
         Ok(Self { conversations, addresses, admin, services, reload })
@@ -327,6 +330,8 @@ impl Insight for Shown {
         self.metrics.generation.set(count(setup.generation));
         self.metrics.sources.set(count(setup.policy.registry.entries().len()));
         self.metrics.observe.set(i64::from(setup.observes()));
+        let lasting = self.conversations.exchange.unread.lasting(Timestamp::now());
+        self.metrics.unrecognised.set(count(lasting));
         self.metrics.ready.set(u64::from(self.unready().is_none()));
         self.metrics.text()
     }

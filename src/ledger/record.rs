@@ -48,6 +48,8 @@ pub enum Action {
     UnrecognisedRequest,
     #[serde(rename = "license.unrecognised.response")]
     UnrecognisedResponse,
+    #[serde(rename = "license.unrecognised.lasting")]
+    UnrecognisedLasting,
     #[serde(rename = "license.tunnel.open")]
     TunnelOpen,
     #[serde(rename = "license.tunnel.close")]
