@@ -10,7 +10,7 @@ use crate::config::model::{Config, Identity};
 use crate::observe::log;
 use crate::relay::{Ended, Relay};
 
-/// Runs the relay; SIGTERM and SIGINT drain it, SIGHUP makes it look at `sources.toml` at once.
+/// Runs the relay; SIGTERM and SIGINT drain it, SIGHUP makes it read its configuration and all files of it at once.
 pub(super) async fn run(path: PathBuf) -> Result<(), Failure> {
     let config = load(&path)?;
     log::start(config.log);
