@@ -98,8 +98,13 @@ pub const REPLY_BYTES: usize = 8 << 20;
 
 // --- policy -----------------------------------------------------------------------------------------------------
 
-/// Client addresses with a limiter of their own; beyond, limiters that have refilled are forgotten.
+/// Client addresses with a limiter of their own; beyond, limiters that have refilled are forgotten, and where none has,
+/// further addresses share one.
 pub const LIMITED_ADDRESSES: usize = 10_000;
+/// Addresses with a limiter of their own at one entry of the allow-list; likewise.
+pub const ADDRESSES_PER_SOURCE: usize = 16;
+/// How often a full table of limiters is searched for those that have refilled at most.
+pub const LIMITER_SWEEP: Duration = Duration::from_secs(1);
 /// Refused deployments kept for `sources pending`.
 pub const PENDING: usize = 1_000;
 /// Refused deployments kept of one address.

@@ -26,7 +26,7 @@ use crate::licensing::reply::Told;
 use crate::licensing::subject::Pseudonyms;
 use crate::licensing::vocabulary::Vocabulary;
 use crate::observe::access::Access;
-use crate::policy::pending::Pending;
+use crate::policy::pending::{self, Pending};
 use crate::policy::{Asker, Asking, Denial};
 use crate::setup::Setup;
 use crate::upstream::send::{Reply, ReplyBody, SendError};
@@ -48,7 +48,7 @@ pub struct Exchange {
     /// Whose bodies are not understood.
     pub unread: Arc<Unread>,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
-    pub learned: mpsc::Sender<(SourceId, Vec<LicenseNumber>)>,
+    pub learned: mpsc::Sender<SourceId>,
 }
 
 /// One request, read whole, with what is known about who sent it.
@@ -112,6 +112,7 @@ impl Exchange {
             licenses: &message.licenses,
             user: asked.user.as_deref(),
             address: asked.client,
+            activates: matches!(message.kind, Kind::Activation { .. }),
         };
         let scene = match setup.policy.judge(asker) {
             Ok(admission) => Scene::new(&asked, &message, admission),
@@ -121,7 +122,7 @@ impl Exchange {
         access.verdict = if scene.admission.listed { "allow" } else { "observe" };
         if let Some(id) = &scene.admission.learned {
             // It holds as many enrolments as nobody makes at once; one too many is bound until the next restart only.
-            if self.learned.try_send((id.clone(), message.licenses.clone())).is_err() {
+            if self.learned.try_send(id.clone()).is_err() {
                 tracing::error!("source {id} is enrolled, but not written into sources.toml; add it there");
             }
         }
@@ -237,9 +238,10 @@ impl Exchange {
                 Action::AccessDenied
             }
         };
-        let pending = (action == Action::AccessDenied).then(|| {
-            self.pending.note(source, license, asked.client, user_agent.as_deref(), &denial.to_string())
-        });
+        let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
+        let told = pending::Told { source, license, fingerprint, user_agent: user_agent.as_deref() };
+        let note = || self.pending.note(told, asked.client, &denial.to_string());
+        let pending = (action == Action::AccessDenied).then(note);
         let mut record = Record::new(action, asked.id);
         record.reason = denial.to_string();
         record.qlik.source_id = source.map(Into::into);

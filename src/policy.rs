@@ -44,6 +44,8 @@ pub struct Asker<'a> {
     pub user: Option<&'a str>,
     /// The client's address.
     pub address: IpAddr,
+    /// Whether it is an activation, which is counted apart.
+    pub activates: bool,
 }
 
 /// How much of a request is understood.
@@ -122,7 +124,7 @@ impl Policy {
     pub fn new(config: &Config, list: AllowList, before: Option<&Self>) -> Self {
         let rate = config.limits.per_address;
         let per_address = match before {
-            Some(before) if before.per_address.rate == rate => before.per_address.clone(),
+            Some(before) if before.per_address.rate() == rate => before.per_address.clone(),
             _ => Arc::new(AddressLimits::new(rate)),
         };
         let known = before.map(|before| &before.registry);
@@ -150,7 +152,7 @@ impl Policy {
     /// # Errors
     /// It is refused, and why.
     pub fn judge(&self, asker: Asker<'_>) -> Result<Admission, Denial> {
-        let Asker { said, source, licenses, user, address } = asker;
+        let Asker { said, source, licenses, user, address, .. } = asker;
         match said {
             Said::Test => return Ok(Admission::new("test", true, "")),
             Said::Unreadable(why) if self.unreadable == Unread::Deny => {
@@ -172,13 +174,16 @@ impl Policy {
         };
         match standing {
             Standing::Listed { entry, by } => {
-                entry.limiter.check().map_err(Denial::SourceLimit)?;
+                entry.count(asker).map_err(Denial::SourceLimit)?;
                 Ok(Admission::new(by, true, &entry.source.name))
             }
             Standing::WrongPlace(id) => Err(Denial::WrongPlace(id.to_string())),
             Standing::UnknownSource(id) => match registry.learn(&id, licenses, user, address) {
                 Some((entry, first)) => {
-                    entry.limiter.check().map_err(Denial::SourceLimit)?;
+                    // What was just learned must reach the file, so this one is not turned away.
+                    if !first {
+                        entry.count(asker).map_err(Denial::SourceLimit)?;
+                    }
                     let admission = Admission::new("license", true, &entry.source.name);
                     Ok(Admission { learned: first.then_some(id), ..admission })
                 }

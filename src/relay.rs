@@ -419,30 +419,19 @@ async fn put_in_force(
 }
 
 /// Writes the ids that enrolments have learned into `sources.toml`, which is then read again as any change of it.
-async fn keep_learned(
-    conversations: Arc<Conversations>,
-    mut learned: mpsc::Receiver<(SourceId, Vec<LicenseNumber>)>,
-) {
-    while let Some((id, licenses)) = learned.recv().await {
+async fn keep_learned(conversations: Arc<Conversations>, mut learned: mpsc::Receiver<SourceId>) {
+    while let Some(id) = learned.recv().await {
         // Until the file says so, the id is known to this process alone: a restart would learn anew.
-        while let Err(e) = write_learned(&conversations, &id, &licenses).await {
+        while let Err(e) = write_learned(&conversations, &id).await {
             tracing::error!("source {id} can't be written into the allow-list: {e}");
             sleep(bounds::LEARNED_RETRY).await;
         }
     }
 }
 
-async fn write_learned(
-    conversations: &Conversations,
-    id: &SourceId,
-    licenses: &[LicenseNumber],
-) -> Result<(), String> {
+async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(), String> {
     let setup = conversations.setup.load_full();
-    let waiting = setup.policy.registry.entries().iter().find_map(|entry| {
-        let license = entry.source.licenses.iter().find(|license| licenses.contains(license))?;
-        Some((license.clone(), entry.source.learn?))
-    });
-    let Some((license, learn)) = waiting else { return Ok(()) };
+    let Some((license, learn)) = setup.policy.registry.enrolment_of(id) else { return Ok(()) };
     let (file, bound_id, bound_license) = (setup.config.sources.file.clone(), id.clone(), license.clone());
     let bind = move || sources::bind(&file, &bound_license, &learn, &bound_id);
     let bound = tokio::task::spawn_blocking(bind).await.map_err(|e| e.to_string())?;
@@ -465,7 +454,7 @@ fn forget_known(conversations: &Conversations) {
         let source: Option<SourceId> = refused.source.as_deref().and_then(|id| id.parse().ok());
         let license: Option<LicenseNumber> =
             refused.license.as_deref().and_then(|number| number.parse().ok());
-        setup.policy.registry.knows(source.as_ref(), license.as_ref())
+        setup.policy.registry.knows(source.as_ref(), license.as_ref(), refused.address)
     });
 }
 

@@ -7,7 +7,6 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::process::Stdio;
 
 use common::wire::Answer;
 use common::*;
@@ -84,25 +83,12 @@ fn one_deployment_is_tunnelled_and_the_others_are_terminated() {
     let plan = Plan::new(&stub);
     let sources = format!("{}\n[[source]]\nusers = [\"pinned\"]\nmode = \"tunnel\"\n", plan.sources);
     let relay = plan.sources(&sources).start();
-    add_user(&relay, "pinned", "secret");
+    relay.add_user("pinned", "secret");
     eventually("the user counts", || {
         (through(&relay, &stub, &["-U", "pinned:secret", &root_url()]).status == 404).then_some(())
     });
     assert_eq!(relay.curl(&[&root_url()]).status, 404, "terminated, with the relay's own leaf");
     eventually("the tunnel is in the log", || relay.records("license.tunnel.close").pop());
-}
-
-fn add_user(relay: &Relay, name: &str, password: &str) {
-    let mut add = program()
-        .arg("--config")
-        .arg(relay.path("relay.toml"))
-        .args(["sources", "user", "add", name])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    writeln!(add.stdin.take().unwrap(), "{password}").unwrap();
-    assert!(add.wait().unwrap().success());
 }
 
 #[test]
@@ -117,7 +103,7 @@ fn credentials_are_demanded_with_a_challenge_that_can_be_answered() {
         Some("Basic realm=\"license-relay\", charset=\"UTF-8\"")
     );
 
-    add_user(&relay, "qlik-prod", "pass:word");
+    relay.add_user("qlik-prod", "pass:word");
     eventually("the user may in", || {
         (relay.curl(&["-U", "qlik-prod:pass:word", &root_url()]).status == 404).then_some(())
     });
@@ -152,7 +138,7 @@ fn guessing_passwords_is_limited_by_address_and_holds_nobody_else_up() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
     let relay = Plan::new(&stub).start();
-    add_user(&relay, "qlik", "right");
+    relay.add_user("qlik", "right");
     eventually("the user may in", || {
         (relay.curl(&["-U", "qlik:right", &root_url()]).status == 404).then_some(())
     });

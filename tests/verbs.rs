@@ -287,3 +287,60 @@ fn whoever_was_refused_is_listed_with_a_number_and_let_in_by_it() {
         (json.as_array().unwrap().len() == 1 && json[0]["source"] == "first").then_some(())
     });
 }
+
+#[test]
+fn a_deployment_refused_by_its_license_and_by_its_id_is_two_rows_that_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).sources("").start();
+    let ask = |agent: &str, body: &str| {
+        relay.curl(&["-d", body, "-A", agent, &format!("https://{HOST}/v1/x")]).status
+    };
+    let agent = "Licenses/1.6.4 (windows) QSEfW";
+    let renewed = ACTIVATION.replace("Initial", "Update");
+    for body in [ACTIVATION, &renewed, ACTIVATION, CAPACITY, IDLE, SYNC] {
+        assert_eq!(ask(agent, body), 503);
+    }
+    let definition = ["-A", agent, "-H", &format!("Authorization: Bearer {}", KEY.trim())];
+    let definition = relay.curl(&[&definition[..], &[&format!("https://{HOST}/v1/definitions")]].concat());
+    assert_eq!(definition.status, 503);
+    assert_eq!(ask("curl/8 \"\\n\u{fc}", "{\"source\":\"else\"}"), 503);
+
+    let rows = eventually("all are pending", || {
+        let (_, json, _) = parts(&relay.verb(&["sources", "pending", "--json"]));
+        let rows: Value = serde_json::from_str(&json).unwrap();
+        (rows.as_array().unwrap().len() == 3 && rows[0]["count"] == 4).then_some(rows)
+    });
+    let key = run(tool("sh", "dash").arg("-c").arg(format!("printf %s '{}' | sha256sum", KEY.trim()))).stdout;
+    let key = String::from_utf8(key).unwrap().split(' ').next().unwrap().to_owned();
+    let (activation, sync, other) = (&rows[0], &rows[1], &rows[2]);
+    assert_eq!((&activation["source"], &activation["license"]), (&Value::Null, &LICENSE.into()));
+    assert_eq!(activation["fingerprint"], key[..16]);
+    assert_eq!((&activation["product"], &activation["version"]), (&"QSEfW".into(), &"1.6.4".into()));
+    assert_eq!(
+        (&sync["source"], &sync["license"], &sync["count"]),
+        (&SOURCE.into(), &LICENSE.into(), &3.into())
+    );
+    assert_eq!((&sync["same_deployment_as"], &other["same_deployment_as"]), (&1.into(), &Value::Null));
+    assert_eq!((&other["product"], &other["user_agent"]), (&Value::Null, &"curl/8 \"\\n\u{fc}".into()));
+
+    let (_, text, _) = parts(&relay.verb(&["sources", "pending"]));
+    assert!(text.contains(&format!("   1  key {}  license {LICENSE}  from 127.0.0.1", &key[..16])), "{text}");
+    assert!(text.contains(r#"curl/8 \"\\n"#), "{text}");
+    assert!(text.contains(&format!("   2  source {SOURCE}  license {LICENSE}")), "{text}");
+    assert_eq!(text.matches("QSEfW 1.6.4").count(), 2, "{text}");
+    let same = "the same license and address as number 1: one deployment, it seems; allow 2 lets in both";
+    assert_eq!(text.matches(same).count(), 1, "{text}");
+
+    // What it says is so.
+    let (code, said, complaint) = parts(&relay.verb(&["sources", "allow", "2"]));
+    assert_eq!(code, 0, "{complaint}");
+    assert!(said.contains(SOURCE) && said.contains(LICENSE), "{said}");
+    eventually("both are let in", || {
+        (ask(agent, SYNC) == 200 && ask(agent, ACTIVATION) == 200).then_some(())
+    });
+    eventually("both rows are gone", || {
+        let (_, text, _) = parts(&relay.verb(&["sources", "pending"]));
+        (!text.contains("QSEfW") && text.contains("   3  ")).then_some(())
+    });
+}

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use clients::*;
+use common::wire::Answer;
 use common::*;
 use rustls::{AlertDescription, ClientConnection, StreamOwned};
 
@@ -66,6 +67,36 @@ fn the_outer_certificate_may_be_trusted_and_the_inner_not() {
     });
     assert!(line.contains("authority=license.qlikcloud.com:443"), "{line}");
     assert_eq!(stub.counters()["requests"], 0);
+}
+
+#[test]
+fn a_client_that_has_begun_to_ask_is_not_taken_for_one_that_does_not_trust_the_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).with("[listen]", "[listen]\ncredentials = \"required\"").start();
+    let connect = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n");
+    for (asked, challenged) in [(connect.as_str(), true), ("CONNECT license.qlik", false)] {
+        let mut outer = StreamOwned::new(tls_client(&relay, "localhost", &[b"http/1.1"]), dial(&relay));
+        outer.write_all(asked.as_bytes()).unwrap();
+        if challenged {
+            assert_eq!(Answer::read(&mut outer).status, 407);
+        }
+        // Our side ends first; the relay closes once it has said what it has to say about it.
+        outer.conn.send_close_notify();
+        outer.flush().unwrap();
+        outer.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = outer.read_to_end(&mut Vec::new());
+        let log = relay.stderr();
+        assert!(!log.contains("trust our root"), "{asked:?}: {log}");
+    }
+    let log = relay.stderr();
+    assert!(log.contains("status=407"), "{log}");
+    // The same close without a word is what such a client does.
+    let mut silent = StreamOwned::new(tls_client(&relay, "localhost", &[b"http/1.1"]), dial(&relay));
+    silent.flush().unwrap();
+    silent.conn.complete_io(&mut silent.sock).unwrap();
+    drop(silent);
+    eventually("it is told of one that left at once", || (distrust(&relay) == 1).then_some(()));
 }
 
 #[test]

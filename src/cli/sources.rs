@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Exit, Failure, configuration, load};
 use crate::config::model::{AllowList, Config, Credentials, Learn, Source, SourcePattern};
-use crate::config::names::LicenseNumber;
+use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::sources::{self, NewSource};
 use crate::policy::pending::{Pending, Refused};
 use crate::policy::users::{self, PasswordHash};
@@ -157,21 +157,57 @@ fn detail(what: &str, values: &[impl ToString]) {
 
 fn pending(config: &Config, json: bool) -> Result<(), Failure> {
     let refused = read_pending(config)?;
+    // The row of its activation, where a deployment that names its id was refused by both.
+    let activation = |row: &Refused| refused.iter().find(|other| row.has_activated_as(other));
     if json {
-        let text = serde_json::to_string(&refused).map_err(|e| Failure::new(Exit::Internal, e))?;
-        println!("{text}");
+        let rows: Vec<_> = refused.iter().map(|row| pending_row(row, activation(row))).collect();
+        println!("{}", serde_json::Value::from(rows));
     } else if refused.is_empty() {
         println!("nobody was refused lately");
     } else {
-        for Refused { number, source, license, address, user_agent, reason, first, last, count } in &refused {
-            let shown = |value: &Option<String>| value.as_deref().unwrap_or("-").escape_default().to_string();
-            println!("{number:>4}  source {}  license {}  from {address}", shown(source), shown(license));
-            println!("      {}; {}", shown(user_agent), reason.escape_default());
+        for row in &refused {
+            let Refused { number, address, reason, first, last, count, .. } = row;
+            let shown = |value: Option<&str>| value.unwrap_or("-").escape_default().to_string();
+            let who = match (&row.source, &row.fingerprint) {
+                (None, Some(key)) => format!("key {}", shown(Some(key))),
+                (source, _) => format!("source {}", shown(source.as_deref())),
+            };
+            let agent = row.product().map(|(product, version)| format!("{product} {version}"));
+            let agent = agent.or_else(|| row.user_agent.clone());
+            println!("{number:>4}  {who}  license {}  from {address}", shown(row.license.as_deref()));
+            println!("      {}; {}", shown(agent.as_deref()), reason.escape_default());
             println!("      {count} times, first {first:.0}, last {last:.0}");
+            if let Some(Refused { number: other, .. }) = activation(row) {
+                println!(
+                    "      the same license and address as number {other}: one deployment, it seems; \
+                     allow {number} lets in both"
+                );
+            }
         }
         println!("let one in with: license-relay sources allow NUMBER");
     }
     Ok(())
+}
+
+fn pending_row(row: &Refused, activation: Option<&Refused>) -> serde_json::Value {
+    let Refused { number, source, license, fingerprint, address, user_agent, reason, first, last, count } =
+        row;
+    let product = row.product();
+    serde_json::json!({
+        "number": number,
+        "source": source,
+        "license": license,
+        "fingerprint": fingerprint,
+        "product": product.map(|(product, _)| product),
+        "version": product.map(|(_, version)| version),
+        "user_agent": user_agent,
+        "address": address,
+        "reason": reason,
+        "first": first,
+        "last": last,
+        "count": count,
+        "same_deployment_as": activation.map(|other| other.number),
+    })
 }
 
 fn allow(config: &Config, args: Allow) -> Result<(), Failure> {
@@ -183,6 +219,9 @@ fn allow(config: &Config, args: Allow) -> Result<(), Failure> {
         networks: args.network,
         ..NewSource::default()
     };
+    // Nothing but who it is: what else is said belongs into an entry of its own.
+    let plain =
+        new.name.is_empty() && new.licenses.is_empty() && new.users.is_empty() && new.networks.is_empty();
     let mut learn_for = args.learn;
     let mut from = None;
     if let Some(who) = args.who {
@@ -191,9 +230,13 @@ fn allow(config: &Config, args: Allow) -> Result<(), Failure> {
         match refused {
             Some(refused) => match (&refused.source, &refused.license) {
                 (Some(source), license) => {
-                    new.id = Some(source.parse().map_err(|e| usage(format!("the id of {who} {e}")))?);
+                    let id: SourceId = source.parse().map_err(|e| usage(format!("the id of {who} {e}")))?;
                     new.licenses.extend(license.iter().filter_map(|number| number.parse().ok()));
                     new.licenses.dedup();
+                    if plain && end_enrolment(config, &new.licenses, refused.address, &id)? {
+                        return Ok(());
+                    }
+                    new.id = Some(SourcePattern::Clear(id));
                 }
                 (None, Some(license)) => {
                     new.licenses.extend(license.parse());
@@ -228,6 +271,35 @@ fn allow(config: &Config, args: Allow) -> Result<(), Failure> {
         println!("\nthe first id that comes with this license{from} until {until:.0} is taken as its id");
     }
     Ok(())
+}
+
+/// Gives an id to the entry that waits for it, where there is one: a second entry would leave that one waiting, for
+/// whoever comes next.
+fn end_enrolment(
+    config: &Config,
+    licenses: &[LicenseNumber],
+    address: IpAddr,
+    id: &SourceId,
+) -> Result<bool, Failure> {
+    let file = &config.sources.file;
+    if !file.exists() {
+        return Ok(false);
+    }
+    let AllowList { sources } = sources::load(file).map_err(configuration)?;
+    let now = Timestamp::now();
+    let anywhere = |source: &&Source| source.networks.is_empty() && source.users.is_empty();
+    let waiting = sources.iter().filter(anywhere).find_map(|source| {
+        let waits = |learn: &Learn| learn.until > now && learn.from.is_none_or(|from| from == address);
+        let license = source.licenses.iter().find(|license| licenses.contains(license))?;
+        Some((license, source.learn.filter(waits)?))
+    });
+    let Some((license, learn)) = waiting else { return Ok(false) };
+    let bound = sources::bind(file, license, &learn, id);
+    let bound = bound.map_err(|e| Failure::new(Exit::Configuration, e))?;
+    if bound {
+        println!("{}: the entry that waited for the id of license {license} has it: {id}", file.display());
+    }
+    Ok(bound)
 }
 
 /// How long an enrolment waits where nobody says.

@@ -375,7 +375,7 @@ pub enum SourcePattern {
 
 /// An enrolment that waits for the first id sent with one of its licenses: written by
 /// `sources allow --license N --learn 24h`, replaced by `id` when the relay has seen one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Learn {
     /// Until when it waits.
     pub until: jiff::Timestamp,

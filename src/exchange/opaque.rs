@@ -9,6 +9,7 @@ use super::{Exchange, Fault};
 use crate::config::model::Destination;
 use crate::ledger::record::{Action, Direction, Outcome, Record};
 use crate::observe::access::Access;
+use crate::policy::pending::Told;
 use crate::policy::{Admission, Asker, Asking, Denial, Said};
 use crate::setup::Setup;
 use crate::upstream::dial::Opened;
@@ -37,8 +38,14 @@ impl Exchange {
     ) -> Result<(Opened, Passage), Fault> {
         let (id, client) = (access.id, access.client);
         self.admit_address(setup, client, id)?;
-        let asker =
-            Asker { said: Said::Message, source: &Asking::Nobody, licenses: &[], user, address: client };
+        let asker = Asker {
+            said: Said::Message,
+            source: &Asking::Nobody,
+            licenses: &[],
+            user,
+            address: client,
+            activates: false,
+        };
         let admission = setup.policy.judge(asker).map_err(|denial| self.refuse_tunnel(access, denial))?;
         access.exchange = Some("tunnel");
         access.identified_by = Some(admission.identified_by);
@@ -79,7 +86,7 @@ impl Exchange {
             Record::new(if limited { Action::AccessLimited } else { Action::AccessDenied }, access.id);
         record.reason = denial.to_string();
         self.refusals.note(record, access.client);
-        let number = || self.pending.note(None, None, access.client, None, &denial.to_string());
+        let number = || self.pending.note(Told::default(), access.client, &denial.to_string());
         let pending = if limited { None } else { number() };
         Fault::Denied { denial, pending }
     }

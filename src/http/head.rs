@@ -31,9 +31,12 @@ pub struct Head {
 /// Why there is no head.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadError {
-    /// The peer closed, without a byte or in the middle.
+    /// The peer closed without a byte.
     #[error("the connection was closed before a request")]
     Closed,
+    /// The peer closed, or the stream broke, in the middle.
+    #[error("the connection was closed within a request")]
+    Cut,
     /// Nothing came in time.
     #[error("nothing was sent")]
     Silent,
@@ -46,7 +49,7 @@ pub enum HeadError {
     /// It is not valid HTTP/1.1.
     #[error("the request is not valid HTTP/1.1: {0}")]
     Malformed(&'static str),
-    /// The stream broke.
+    /// The stream broke without a byte.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -73,6 +76,7 @@ impl Head {
         loop {
             let read = timeout_at(deadline, stream.read_buf(&mut bytes)).await;
             let read = match read {
+                Ok(Ok(0) | Err(_)) if !bytes.is_empty() => return Err(HeadError::Cut),
                 Ok(read) => read?,
                 Err(_) if bytes.is_empty() => return Err(HeadError::Silent),
                 Err(_) => return Err(HeadError::Late),

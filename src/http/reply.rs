@@ -151,9 +151,9 @@ impl Refusal {
         Self::new(Cause::Draining, "the relay is stopping")
     }
 
-    /// With the true time until it is worth trying again.
+    /// With the true time until it is worth trying again: whole seconds, rounded up, at least one.
     pub fn after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        self.retry_after = Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1));
         self
     }
 
@@ -304,9 +304,11 @@ impl From<&HeadError> for Refusal {
     fn from(error: &HeadError) -> Self {
         let cause = match error {
             HeadError::Silent | HeadError::Late => Cause::TooSlow,
-            HeadError::Closed | HeadError::TooLarge | HeadError::Malformed(_) | HeadError::Io(_) => {
-                Cause::Malformed
-            }
+            HeadError::Closed
+            | HeadError::Cut
+            | HeadError::TooLarge
+            | HeadError::Malformed(_)
+            | HeadError::Io(_) => Cause::Malformed,
         };
         Self::new(cause, &error.to_string())
     }
@@ -357,6 +359,26 @@ mod tests {
             format!("license-relay: source {id} is not allowed; run: license-relay sources allow 3")
         );
         assert_eq!((refusal.on_connect(), refusal.inside()), (403, 503));
+    }
+
+    #[test]
+    fn a_license_and_the_command_fit_whole_however_long_they_are() {
+        let license = "9".repeat(32);
+        let refusal = denied(&Denial::Unidentified(Some(license.clone())), Some(u32::MAX));
+        let sentence = format!(
+            "license-relay: license {license} is not allowed; run: license-relay sources allow 4294967295"
+        );
+        assert_eq!(refusal.sentence, sentence);
+        let refusal = denied(&Denial::Unidentified(None), Some(u32::MAX));
+        assert!(refusal.sentence.ends_with("; run: license-relay sources allow 4294967295"), "{refusal:?}");
+    }
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds_that_are_never_too_few_and_never_none() {
+        let told = |wait| Refusal::new(Cause::RateLimited, "").after(wait).retry_after.unwrap();
+        for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_999, 60)] {
+            assert_eq!(told(Duration::from_millis(millis)), seconds, "{millis} ms");
+        }
     }
 
     #[test]

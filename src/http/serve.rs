@@ -109,7 +109,7 @@ impl Conversations {
         };
         let head = match head {
             Ok(head) => head,
-            Err(HeadError::Closed | HeadError::Io(_)) => return,
+            Err(HeadError::Closed | HeadError::Cut | HeadError::Io(_)) => return,
             Err(e) => return self.refuse_first(&mut stream, &way, &Refusal::from(&e)).await,
         };
         stream.put_back(head.bytes);

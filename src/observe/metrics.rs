@@ -104,7 +104,7 @@ mod tests {
         let text = metrics.text();
         assert!(text.contains("exchange=\"sync\",verdict=\"allow\""), "{text}");
         assert!(
-            text.contains("} 2\n") && text.contains("license_relay_request_bodies_bytes_total 7"),
+            text.contains("} 2\n") && text.contains("license_relay_request_bodies_bytes_total 14"),
             "{text}"
         );
         assert!(!text.contains("secret-id") && !text.contains("10.0.0.1"), "{text}");

@@ -1,78 +1,160 @@
-//! How often: one direct limiter for each source and each client address (GCRA, from `governor`).
+//! How often: GCRA limiters from `governor`, for client addresses and for the entries of the allow-list.
 //!
-//! governor's keyed limiter has one quota for all keys and grows with every key; so each listed source has a direct
-//! limiter of its own, and only addresses, which all have one quota, share a keyed one that is swept.
+//! This module hides where a count lives. Outside it there are a rate, whom a request counts for ([`Whose`] or an
+//! address), and the answer: pass, or wait so long. A count that several relays share (GCRA in Redis, say) fits behind
+//! the two `check`, whose callers are all in async code, and what is here is then what it falls back to.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::Instant;
 
 use crate::bounds;
 use crate::config::model::Rate;
+use crate::config::names::LicenseNumber;
 
-/// A limiter of one source.
+/// What counts the requests of one entry.
 #[derive(Debug)]
-pub struct Limiter {
-    /// The rate it counts by.
+pub struct EntryLimits {
+    /// The rate that each of its limiters counts by.
     pub rate: Rate,
-    inner: DefaultDirectRateLimiter,
+    proven: Limiter,
+    unproven: Limiters<IpAddr>,
+    activations: Limiters<(Option<LicenseNumber>, IpAddr)>,
 }
 
-impl Limiter {
-    /// A full one.
+/// Whom a request of an entry counts for.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose<'a> {
+    /// The deployment itself: a network or user of the entry proves it.
+    Proven,
+    /// Whoever is at this address: ids and license numbers are no secrets, and no stranger may use up the
+    /// deployment's share.
+    Address(IpAddr),
+    /// An activation of this license, if the entry lists it, from this address. Counted apart, so that activations
+    /// starve no syncs, nor syncs activations.
+    Activation(Option<&'a LicenseNumber>, IpAddr),
+}
+
+impl EntryLimits {
+    /// All full.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, inner: RateLimiter::direct(quota(rate)) }
+        Self {
+            rate,
+            proven: Limiter::new(rate),
+            unproven: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE),
+            activations: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE),
+        }
     }
 
     /// Takes one request.
     ///
     /// # Errors
     /// There is none to take; the wait until there is.
-    pub fn check(&self) -> Result<(), Duration> {
-        self.inner.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    pub fn check(&self, whose: Whose<'_>) -> Result<(), Duration> {
+        match whose {
+            Whose::Proven => self.proven.check(),
+            Whose::Address(address) => self.unproven.check(client(address)),
+            Whose::Activation(license, address) => {
+                self.activations.check((license.cloned(), client(address)))
+            }
+        }
     }
 }
 
 /// One limiter for each client address.
-pub struct AddressLimits {
-    /// The rate they count by.
-    pub rate: Rate,
-    inner: DefaultKeyedRateLimiter<IpAddr>,
-}
+#[derive(Debug)]
+pub struct AddressLimits(Limiters<IpAddr>);
 
 impl AddressLimits {
     /// All full.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, inner: RateLimiter::keyed(quota(rate)) }
+        Self(Limiters::new(rate, bounds::LIMITED_ADDRESSES))
     }
 
-    /// Takes one request of this address; IPv6 clients are counted by their /64, which one machine may use whole.
+    /// The rate that each counts by.
+    pub fn rate(&self) -> Rate {
+        self.0.rate
+    }
+
+    /// Takes one request of this address.
     ///
     /// # Errors
     /// There is none to take; the wait until there is.
     pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
-        if self.inner.len() >= bounds::LIMITED_ADDRESSES {
-            self.inner.retain_recent();
-            if self.inner.len() >= 2 * bounds::LIMITED_ADDRESSES {
-                // More addresses than that within one refill are no deployments.
-                return Err(Duration::from_secs(1));
-            }
-        }
-        let key = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
-        };
-        self.inner
-            .check_key(&key)
-            .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+        self.0.check(client(address))
     }
 }
 
-impl std::fmt::Debug for AddressLimits {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AddressLimits").field("addresses", &self.inner.len()).finish()
+/// What is counted as one client: an IPv4 address, or the /64 of an IPv6 address, which one machine may use whole.
+pub fn client(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
+    }
+}
+
+/// A limiter for each of at most so many keys. A further key takes the place of one whose limiter has refilled, which
+/// is as good as a new one; where none has, all further keys share one limiter.
+#[derive(Debug)]
+struct Limiters<K> {
+    rate: Rate,
+    most: usize,
+    table: Mutex<Table<K>>,
+}
+
+#[derive(Debug)]
+struct Table<K> {
+    known: HashMap<K, Limiter>,
+    others: Option<Limiter>,
+    swept: Option<Instant>,
+}
+
+impl<K: Eq + Hash> Limiters<K> {
+    fn new(rate: Rate, most: usize) -> Self {
+        Self { rate, most, table: Mutex::new(Table { known: HashMap::new(), others: None, swept: None }) }
+    }
+
+    fn check(&self, key: K) -> Result<(), Duration> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let Table { known, others, swept } = &mut *table;
+        if let Some(limiter) = known.get(&key) {
+            return limiter.check();
+        }
+        // Not at every request: whoever comes from ever new addresses must not make each of them dear.
+        if known.len() >= self.most && swept.is_none_or(|at| at.elapsed() >= bounds::LIMITER_SWEEP) {
+            *swept = Some(Instant::now());
+            known.retain(|_, limiter| !limiter.is_full(self.rate));
+        }
+        let limiter = if known.len() < self.most {
+            known.entry(key).or_insert_with(|| Limiter::new(self.rate))
+        } else {
+            others.get_or_insert_with(|| Limiter::new(self.rate))
+        };
+        limiter.check()
+    }
+}
+
+#[derive(Debug)]
+struct Limiter(DefaultDirectRateLimiter);
+
+impl Limiter {
+    fn new(rate: Rate) -> Self {
+        Self(RateLimiter::direct(quota(rate)))
+    }
+
+    fn check(&self) -> Result<(), Duration> {
+        self.0.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    }
+
+    /// Whether it is as good as a new one. Asking empties one that is, so only one that is dropped then is asked.
+    fn is_full(&self, rate: Rate) -> bool {
+        matches!(self.0.check_n(rate.burst), Ok(Ok(())))
     }
 }
 
@@ -86,17 +168,94 @@ fn quota(rate: Rate) -> Quota {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+
+    fn rate(requests: u32, per: Duration, burst: u32) -> Rate {
+        Rate { requests: NonZeroU32::new(requests).unwrap(), per, burst: NonZeroU32::new(burst).unwrap() }
+    }
+
+    /// One request in an hour: within a test nothing refills.
+    fn hourly() -> Rate {
+        rate(1, Duration::from_secs(3600), 1)
+    }
+
+    fn address(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from(0x0a00_0000 + n).into()
+    }
 
     #[test]
     fn a_burst_passes_and_the_next_one_is_told_how_long_to_wait() {
-        let number = |n| std::num::NonZeroU32::new(n).unwrap();
-        let limiter =
-            Limiter::new(Rate { requests: number(6), per: Duration::from_secs(60), burst: number(3) });
+        let limits = AddressLimits::new(rate(6, Duration::from_secs(60), 3));
         for _ in 0..3 {
-            limiter.check().unwrap();
+            limits.check(address(1)).unwrap();
         }
-        let wait = limiter.check().unwrap_err();
+        let wait = limits.check(address(1)).unwrap_err();
         assert!(wait > Duration::from_secs(8) && wait <= Duration::from_secs(10), "{wait:?}");
+    }
+
+    #[test]
+    fn no_stranger_uses_up_the_share_of_another_address_and_strangers_beyond_the_table_share_one() {
+        let limits = EntryLimits::new(hourly());
+        let check = |n| limits.check(Whose::Address(address(n))).is_ok();
+        let most = u32::try_from(bounds::ADDRESSES_PER_SOURCE).unwrap();
+        assert!((0..most).all(check), "each has a share of its own");
+        assert!(check(most), "the first of the others has theirs");
+        assert!((most..1000).all(|n| !check(n)), "and there is no more of it");
+        assert!((0..most).all(|n| !check(n)), "nobody's share has grown");
+        assert_eq!(limits.unproven.table.lock().unwrap().known.len(), bounds::ADDRESSES_PER_SOURCE);
+        assert!(limits.check(Whose::Proven).is_ok(), "whoever proves to be the deployment has its own");
+        assert!(limits.check(Whose::Proven).is_err());
+    }
+
+    #[test]
+    fn a_further_address_takes_the_place_of_one_that_has_refilled() {
+        let limits = Limiters::new(rate(1, Duration::from_millis(5), 1), 2);
+        assert!(limits.check(1).is_ok() && limits.check(2).is_ok());
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(limits.check(3).is_ok());
+        let table = limits.table.lock().unwrap();
+        assert!(table.known.contains_key(&3) && table.known.len() < 3 && table.others.is_none());
+    }
+
+    #[test]
+    fn one_that_has_not_refilled_keeps_its_place() {
+        let limits = Limiters::new(rate(2, Duration::from_secs(7200), 2), 1);
+        assert!(limits.check(1).is_ok());
+        assert!(limits.check(2).is_ok() && limits.check(2).is_ok() && limits.check(2).is_err());
+        assert!(limits.check(1).is_ok() && limits.check(1).is_err());
+    }
+
+    #[test]
+    fn activations_and_syncs_of_one_address_starve_each_other_neither_way() {
+        let limits = EntryLimits::new(hourly());
+        let license: LicenseNumber = "9999000000001253".parse().unwrap();
+        let sync = || limits.check(Whose::Address(address(1))).is_ok();
+        let activation = |license| limits.check(Whose::Activation(license, address(1))).is_ok();
+        assert!(activation(Some(&license)) && !activation(Some(&license)));
+        assert!(sync() && !sync());
+        assert!(activation(None), "another license has its own");
+        let other = limits.check(Whose::Activation(Some(&license), address(2)));
+        assert!(other.is_ok(), "and so has another address");
+    }
+
+    #[test]
+    fn ever_new_addresses_grow_no_table_and_take_nothing_from_known_ones() {
+        let limits = AddressLimits::new(rate(1, Duration::from_secs(3600), 2));
+        assert!(limits.check(address(0)).is_ok());
+        let most = u32::try_from(bounds::LIMITED_ADDRESSES).unwrap();
+        for n in 1..2 * most {
+            let _ = limits.check(address(n));
+        }
+        assert_eq!(limits.0.table.lock().unwrap().known.len(), bounds::LIMITED_ADDRESSES);
+        assert!(limits.check(address(0)).is_ok());
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_64() {
+        let limits = AddressLimits::new(hourly());
+        let check = |text: &str| limits.check(text.parse().unwrap()).is_ok();
+        assert!(check("2001:db8::1") && !check("2001:db8::ffff:1") && check("2001:db8:0:1::1"));
     }
 }

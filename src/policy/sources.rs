@@ -1,14 +1,16 @@
 //! Who may ask: the allow-list, indexed so that a look-up doesn't get slower with the list.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
-use super::limits::Limiter;
-use crate::config::model::{AllowList, Rate, Source, SourcePattern};
+use super::Asker;
+use super::limits::{EntryLimits, Whose};
+use crate::config::model::{AllowList, Learn, Rate, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
 
 /// The allow-list in force.
@@ -21,8 +23,11 @@ pub struct Registry {
     by_network: HashMap<IpNet, usize>,
     /// The prefix lengths in use, longest first: a look-up tries each once.
     prefixes: Vec<(bool, u8)>,
-    /// The entries that wait for their id, or have learned it and the file doesn't say so yet.
-    learning: Vec<usize>,
+    /// The entries that wait for an id, by the license and the only address it may come with.
+    waiting: HashMap<LicenseNumber, HashMap<Option<IpAddr>, Vec<usize>>>,
+    enrolments: HashMap<Enrolment, usize>,
+    /// Shared with the list before and the one after: requests that are in hand when the list changes learn as well.
+    learned: Arc<RwLock<Learned>>,
 }
 
 /// One entry and what counts its requests.
@@ -30,10 +35,18 @@ pub struct Registry {
 pub struct Entry {
     /// As the file has it.
     pub source: Source,
-    /// Its limiter.
-    pub limiter: Arc<Limiter>,
-    /// The id it has learned, until the file says so.
-    learned: OnceLock<SourceId>,
+    limits: Arc<EntryLimits>,
+}
+
+/// What an entry that waits for its id is known by, in the file as well: a license of it, and its `learn`.
+type Enrolment = (LicenseNumber, Learn);
+
+/// The ids that enrolments have learned, until the file says so.
+#[derive(Debug, Default)]
+struct Learned {
+    by_id: HashMap<SourceId, Enrolment>,
+    /// Those that wait no longer: the first id is theirs, any other is a stranger's.
+    over: HashSet<Enrolment>,
 }
 
 /// How a request stands with the allow-list.
@@ -55,13 +68,9 @@ pub enum Standing<'a> {
 }
 
 impl Registry {
-    /// Indexes a list. An entry of the old one that has the same identity and the same rate keeps its limiter, so
-    /// that a reload gives nobody a fresh burst.
+    /// Indexes a list. An entry that goes on from one of the old list keeps its counts, so that a reload gives nobody
+    /// a fresh burst, unless its limit has changed.
     pub fn new(list: AllowList, default: Rate, old: Option<&Self>) -> Self {
-        let mut kept: HashMap<String, &Entry> = HashMap::new();
-        for entry in old.iter().flat_map(|old| &old.entries) {
-            kept.insert(identity(&entry.source), entry);
-        }
         let mut new = Self {
             entries: Vec::new(),
             by_id: HashMap::new(),
@@ -69,11 +78,17 @@ impl Registry {
             by_user: HashMap::new(),
             by_network: HashMap::new(),
             prefixes: Vec::new(),
-            learning: Vec::new(),
+            waiting: HashMap::new(),
+            enrolments: HashMap::new(),
+            learned: old.map(|old| old.learned.clone()).unwrap_or_default(),
         };
+        let continued = old.map(|old| old.continued_by(&list.sources)).unwrap_or_default();
         for (at, source) in list.sources.into_iter().enumerate() {
+            let rate = source.limit.unwrap_or(default);
+            let before = continued.get(at).copied().flatten();
+            let before = old.zip(before).and_then(|(old, before)| old.entries.get(before));
             if let Some(pattern) = &source.id {
-                new.by_id.insert(hash(pattern), at);
+                new.by_id.insert(pattern.digest(), at);
             }
             // Of two entries that claim one license, user or network, the first in the file has it.
             for license in &source.licenses {
@@ -87,25 +102,68 @@ impl Registry {
                 new.by_network.entry(network).or_insert(at);
                 new.prefixes.push((network.addr().is_ipv4(), network.prefix_len()));
             }
-            if source.learn.is_some() {
-                new.learning.push(at);
+            if let Some(learn) = source.learn {
+                for license in &source.licenses {
+                    let by_address = new.waiting.entry(license.clone()).or_default();
+                    by_address.entry(learn.from).or_default().push(at);
+                }
             }
-            let rate = source.limit.unwrap_or(default);
-            let before = kept.get(&identity(&source));
-            let limiter = match before {
-                Some(entry) if entry.limiter.rate == rate => entry.limiter.clone(),
-                _ => Arc::new(Limiter::new(rate)),
+            if let Some(enrolment) = enrolment(&source) {
+                new.enrolments.entry(enrolment).or_insert(at);
+            }
+            let limits = match before {
+                Some(entry) if entry.limits.rate == rate => entry.limits.clone(),
+                _ => Arc::new(EntryLimits::new(rate)),
             };
-            // An enrolment that has learned its id learns no other because the file was read again meanwhile.
-            let learned = match before {
-                Some(entry) if entry.source.learn == source.learn => entry.learned.clone(),
-                _ => OnceLock::new(),
-            };
-            new.entries.push(Entry { source, limiter, learned });
+            new.entries.push(Entry { source, limits });
         }
         new.prefixes.sort_unstable_by(|a, b| b.cmp(a));
         new.prefixes.dedup();
+        if let Some(old) = old {
+            // Until this list is in force, what the old one has learned must stay.
+            let known = |enrolment: &Enrolment| {
+                new.enrolments.contains_key(enrolment) || old.enrolments.contains_key(enrolment)
+            };
+            let mut learned = new.learned.write().unwrap_or_else(PoisonError::into_inner);
+            learned.by_id.retain(|_, enrolment| known(enrolment));
+            learned.over.retain(known);
+        }
         new
+    }
+
+    /// Where the entries stand here that those of a new list go on from: the one with its id, or that has learned it;
+    /// else the one that says the same; else, where one of the two has no id, one that claims a user, network or
+    /// license of it. None goes on twice.
+    fn continued_by(&self, sources: &[Source]) -> Vec<Option<usize>> {
+        let mut same: HashMap<_, Vec<usize>> = HashMap::new();
+        for (at, entry) in self.entries.iter().enumerate().rev() {
+            same.entry(claims(&entry.source)).or_default().push(at);
+        }
+        let (mut all, mut taken) = (Vec::new(), HashSet::new());
+        for source in sources {
+            let by_id = |id: &SourcePattern| self.by_id.get(&id.digest()).copied();
+            let by_learned = |id: &SourcePattern| match id {
+                SourcePattern::Clear(id) => self.that_has_learned(id),
+                SourcePattern::Sha256(_) => None,
+            };
+            let found: Option<usize> = match &source.id {
+                Some(id) => by_id(id).or_else(|| by_learned(id)),
+                None => same.get_mut(&claims(source)).and_then(Vec::pop),
+            };
+            all.push(found.filter(|at| taken.insert(*at)));
+        }
+        for (source, found) in sources.iter().zip(&mut all).filter(|(_, found)| found.is_none()) {
+            let users = source.users.iter().filter_map(|user| self.by_user.get(user));
+            let networks = source.networks.iter().filter_map(|network| self.by_network.get(&network.trunc()));
+            let licenses = source.licenses.iter().filter_map(|license| self.by_license.get(license));
+            let is_it = |at: &usize| {
+                let entry = self.entries.get(*at).filter(|_| !taken.contains(at));
+                entry.is_some_and(|entry| source.id.is_none() || entry.source.id.is_none())
+            };
+            *found = users.chain(networks).chain(licenses).copied().find(is_it);
+            taken.extend(*found);
+        }
+        all
     }
 
     /// All entries, in the file's order.
@@ -117,7 +175,7 @@ impl Registry {
     /// as well, because an id proves nothing.
     pub fn by_id(&self, id: &SourceId, user: Option<&str>, address: IpAddr) -> Standing<'_> {
         let listed = self.by_id.get(&sha256(id.as_str())).and_then(|at| self.entries.get(*at));
-        let learned = || self.learning().find(|entry| entry.learned.get() == Some(id));
+        let learned = || self.that_has_learned(id).and_then(|at| self.entries.get(at));
         let Some(entry) = listed.or_else(learned) else {
             return Standing::UnknownSource(id.clone());
         };
@@ -153,8 +211,8 @@ impl Registry {
         }
     }
 
-    /// The entry that waits for the id of a deployment with one of these licenses, from this address, now: the
-    /// first id that comes is its id, any other is a stranger's. The flag says that it is the first time.
+    /// Binds an id to the entry that waits for the id of a deployment with one of these licenses, from this address,
+    /// now: the first id that comes is its id, any other is a stranger's. The flag says that it is the first time.
     pub fn learn(
         &self,
         id: &SourceId,
@@ -162,45 +220,92 @@ impl Registry {
         user: Option<&str>,
         address: IpAddr,
     ) -> Option<(&Entry, bool)> {
-        let waits = |entry: &&Entry| {
-            entry.source.learn.is_some_and(|learn| {
-                learn.until > jiff::Timestamp::now() && learn.from.is_none_or(|from| from == address)
-            }) && entry.is_placed(user, address)
-                && entry.source.licenses.iter().any(|license| licenses.contains(license))
-        };
-        let entry = self.learning().find(waits)?;
-        let first = entry.learned.set(id.clone()).is_ok();
-        (entry.learned.get() == Some(id)).then_some((entry, first))
+        let now = jiff::Timestamp::now();
+        let mut waiting = licenses
+            .iter()
+            .filter_map(|license| self.waiting.get(license))
+            .flat_map(|by_address| [by_address.get(&Some(address)), by_address.get(&None)])
+            .flatten()
+            .flatten()
+            .filter_map(|at| self.entries.get(*at))
+            .filter(|entry| entry.source.learn.is_some_and(|learn| learn.until > now))
+            .filter(|entry| entry.is_placed(user, address))
+            .filter_map(|entry| Some((entry, enrolment(&entry.source)?)))
+            .peekable();
+        // Most ids that aren't listed are no enrolment's: they must not wait for one another.
+        waiting.peek()?;
+        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = learned.by_id.get(id).and_then(|enrolment| self.enrolments.get(enrolment)) {
+            return self.entries.get(*at).filter(|entry| entry.is_placed(user, address)).map(|e| (e, false));
+        }
+        let (entry, enrolment) = waiting.find(|(_, enrolment)| !learned.over.contains(enrolment))?;
+        learned.over.insert(enrolment.clone());
+        learned.by_id.insert(id.clone(), enrolment);
+        Some((entry, true))
     }
 
-    fn learning(&self) -> impl Iterator<Item = &Entry> {
-        self.learning.iter().filter_map(|at| self.entries.get(*at))
+    /// By what the file knows the enrolment that has learned this id. None once the file has the id, or the enrolment
+    /// no more.
+    pub fn enrolment_of(&self, id: &SourceId) -> Option<(LicenseNumber, Learn)> {
+        let at = self.that_has_learned(id).filter(|_| !self.by_id.contains_key(&sha256(id.as_str())))?;
+        self.entries.get(at).and_then(|entry| enrolment(&entry.source))
     }
 
-    /// Whether a refused deployment would be let in now, by its id or its license.
-    pub fn knows(&self, source: Option<&SourceId>, license: Option<&LicenseNumber>) -> bool {
+    fn that_has_learned(&self, id: &SourceId) -> Option<usize> {
+        let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
+        learned.by_id.get(id).and_then(|enrolment| self.enrolments.get(enrolment)).copied()
+    }
+
+    /// Whether a refused deployment needs no number any more: its id is listed, or its license or address vouches
+    /// for it.
+    pub fn knows(&self, source: Option<&SourceId>, license: Option<&LicenseNumber>, address: IpAddr) -> bool {
         match source {
             Some(id) => self.by_id.contains_key(&sha256(id.as_str())),
-            None => license.is_some_and(|license| self.by_license.contains_key(license)),
+            None => {
+                let licenses = license.map(std::slice::from_ref).unwrap_or_default();
+                !matches!(self.by_circumstance(licenses, None, address), Standing::Nobody)
+            }
         }
     }
 }
 
 impl Entry {
+    /// Takes one request of this entry.
+    ///
+    /// # Errors
+    /// Its limit is reached; the wait until it is not.
+    pub fn count(&self, asker: Asker<'_>) -> Result<(), Duration> {
+        let Asker { licenses, user, address, activates, .. } = asker;
+        let license = || licenses.iter().find(|license| self.source.licenses.contains(license));
+        let whose = match activates {
+            true => Whose::Activation(license(), address),
+            false if self.proves(user, address) => Whose::Proven,
+            false => Whose::Address(address),
+        };
+        self.limits.check(whose)
+    }
+
     /// Whether a request comes from where the entry wants it from: anywhere, if it says nothing.
     fn is_placed(&self, user: Option<&str>, address: IpAddr) -> bool {
         let Source { networks, users, .. } = &self.source;
-        (networks.is_empty() && users.is_empty())
-            || networks.iter().any(|network| network.contains(&address))
+        (networks.is_empty() && users.is_empty()) || self.proves(user, address)
+    }
+
+    /// Whether user or address prove that a request is the deployment's own.
+    fn proves(&self, user: Option<&str>, address: IpAddr) -> bool {
+        let Source { networks, users, .. } = &self.source;
+        networks.iter().any(|network| network.contains(&address))
             || user.is_some_and(|user| users.iter().any(|listed| listed == user))
     }
 }
 
-fn hash(pattern: &SourcePattern) -> [u8; 32] {
-    match pattern {
-        SourcePattern::Clear(id) => sha256(id.as_str()),
-        SourcePattern::Sha256(hash) => *hash,
-    }
+fn enrolment(source: &Source) -> Option<Enrolment> {
+    Some((source.licenses.first()?.clone(), source.learn?))
+}
+
+/// What an entry without an id is known by.
+fn claims(source: &Source) -> (&[LicenseNumber], &[String], &[IpNet], Option<Learn>) {
+    (&source.licenses, &source.users, &source.networks, source.learn)
 }
 
 fn sha256(text: &str) -> [u8; 32] {
@@ -209,23 +314,18 @@ fn sha256(text: &str) -> [u8; 32] {
     hash
 }
 
-/// What makes an entry the same one after an edit: its id, or all it allows by.
-fn identity(source: &Source) -> String {
-    match &source.id {
-        Some(pattern) => format!("{:02x?}", hash(pattern)),
-        None => format!("{:?}{:?}{:?}", source.licenses, source.users, source.networks),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::sources::parse;
 
+    const RATE: Rate = {
+        let sixty = std::num::NonZeroU32::new(60).unwrap();
+        Rate { requests: sixty, per: Duration::from_secs(60), burst: sixty }
+    };
+
     fn registry(text: &str) -> Registry {
-        let one = std::num::NonZeroU32::new(60).unwrap();
-        let rate = Rate { requests: one, per: std::time::Duration::from_secs(60), burst: one };
-        Registry::new(parse(text, "sources.toml".as_ref()).unwrap(), rate, None)
+        Registry::new(parse(text, "sources.toml".as_ref()).unwrap(), RATE, None)
     }
 
     fn address(text: &str) -> IpAddr {
@@ -299,12 +399,52 @@ mod tests {
             Standing::UnknownSource(_)
         ));
         assert!(list.learn(&"a".parse().unwrap(), &[], None, address("10.0.0.7")).is_none());
+        assert_eq!(list.enrolment_of(&"a".parse().unwrap()).unwrap().0, license[0]);
         let again = AllowList { sources: list.entries.iter().map(|entry| entry.source.clone()).collect() };
-        let again = Registry::new(again, list.entries[0].limiter.rate, Some(&list));
+        let again = Registry::new(again, RATE, Some(&list));
         assert!(
             again.learn(&"b".parse().unwrap(), &license, None, address("10.0.0.7")).is_none(),
             "after a reload"
         );
+        assert!(again.enrolment_of(&"a".parse().unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_request_in_hand_while_the_list_changes_enrols_in_the_new_one() {
+        const TEXT: &str =
+            "[[source]]\nlicenses = [\"1234\"]\nlearn = { until = \"2999-01-01T00:00:00Z\" }\n";
+        let old = registry(TEXT);
+        let next = |text: &str, old| Registry::new(parse(text, "s".as_ref()).unwrap(), RATE, Some(old));
+        let new = next(&format!("[[source]]\nid = \"b\"\n{TEXT}"), &old);
+        let (a, from) = ("a".parse().unwrap(), address("10.0.0.7"));
+        let license = ["1234".parse().unwrap()];
+        assert!(old.learn(&a, &license, None, from).is_some_and(|(_, first)| first));
+        assert!(matches!(new.by_id(&a, None, from), Standing::Listed { .. }));
+        assert!(new.enrolment_of(&a).is_some());
+        assert!(new.learn(&"c".parse().unwrap(), &license, None, from).is_none());
+        let bound = next("[[source]]\nid = \"a\"\nlicenses = [\"1234\"]\n", &new);
+        assert!(bound.enrolment_of(&a).is_none());
+        assert!(next(TEXT, &bound).learn(&"c".parse().unwrap(), &license, None, from).is_none(), "not yet");
+        let later = next(TEXT, &next("# nobody\n", &bound));
+        assert!(later.learn(&"c".parse().unwrap(), &license, None, from).is_some());
+    }
+
+    #[test]
+    fn two_enrolments_of_one_license_take_an_id_each_and_each_is_known_by_its_own() {
+        let list = registry(
+            "[[source]]\nlicenses = [\"9999000000001253\"]\nlearn = { until = \"2999-01-01T00:00:00Z\" }\n\
+             [[source]]\nlicenses = [\"9999000000001253\"]\n\
+             learn = { until = \"2999-01-01T00:00:00Z\", from = \"10.0.0.7\" }\n",
+        );
+        let license = ["9999000000001253".parse().unwrap()];
+        let from = |id: &str| {
+            let id = id.parse().unwrap();
+            list.learn(&id, &license, None, address("10.0.0.7"))?;
+            Some(list.enrolment_of(&id)?.1.from)
+        };
+        assert_eq!(from("a"), Some(Some(address("10.0.0.7"))), "the one that waits for this very address");
+        assert_eq!(from("b"), Some(None));
+        assert_eq!((from("c"), from("a")), (None, Some(Some(address("10.0.0.7")))));
     }
 
     #[test]
@@ -321,17 +461,127 @@ mod tests {
         assert!(learn(None, "10.20.0.7"));
     }
 
+    /// Takes a request of the first entry.
+    fn first(list: &Registry) -> bool {
+        let asker = Asker {
+            said: crate::policy::Said::Message,
+            source: &crate::policy::Asking::Nobody,
+            licenses: &[],
+            user: None,
+            address: address("10.20.0.1"),
+            activates: false,
+        };
+        list.entries[0].count(asker).is_ok()
+    }
+
     #[test]
     fn a_reload_keeps_the_count_of_a_source_unless_its_limit_changed() {
-        let old = registry("[[source]]\nid = \"a\"\nlimit = { requests = 1, per = \"1h\", burst = 1 }\n");
-        old.entries[0].limiter.check().unwrap();
-        let again = |text: &str| {
-            let rate = old.entries[0].limiter.rate;
-            Registry::new(parse(text, "s".as_ref()).unwrap(), rate, Some(&old))
+        const ONE: &str = "limit = { requests = 1, per = \"1h\", burst = 1 }\n";
+        let next = |old: &Registry, text: &str| {
+            let list = parse(&format!("[[source]]\n{text}"), "s".as_ref()).unwrap();
+            Registry::new(list, RATE, Some(old))
         };
-        let same = again("[[source]]\nname = \"renamed\"\nid = \"a\"\n");
-        assert!(same.entries[0].limiter.check().is_err());
-        let changed = again("[[source]]\nid = \"a\"\nlimit = { requests = 2, per = \"1h\", burst = 1 }\n");
-        assert!(changed.entries[0].limiter.check().is_ok());
+        let begun = |text: &str| {
+            let list = registry(&format!("[[source]]\n{text}{ONE}"));
+            assert!(first(&list) && !first(&list));
+            list
+        };
+        let by_id = begun("id = \"a\"\n");
+        let hash = "id = \"sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb\"\n";
+        for same in ["name = \"renamed\"\nid = \"a\"\nlicenses = [\"1234\"]\n", hash] {
+            assert!(!first(&next(&by_id, &format!("{same}{ONE}"))), "{same}");
+        }
+        assert!(first(&next(&by_id, &format!("id = \"b\"\n{ONE}"))), "another id is another deployment");
+        assert!(first(&next(&by_id, "id = \"a\"\nlimit = { requests = 2, per = \"1h\", burst = 1 }\n")));
+
+        let nameless = begun("licenses = [\"1234\"]\nnetworks = [\"10.20.0.0/16\"]\n");
+        for edited in [
+            "licenses = [\"1234\", \"5678\"]\nnetworks = [\"10.20.0.0/16\"]\n",
+            "networks = [\"10.20.0.0/16\"]\n",
+            "id = \"a\"\nlicenses = [\"1234\"]\nnetworks = [\"10.20.0.0/16\"]\n",
+        ] {
+            assert!(!first(&next(&nameless, &format!("{edited}{ONE}"))), "{edited}");
+        }
+
+        let enrolling = begun("licenses = [\"1234\"]\nlearn = { until = \"2999-01-01T00:00:00Z\" }\n");
+        let id = "a".parse().unwrap();
+        enrolling.learn(&id, &["1234".parse().unwrap()], None, address("10.20.0.1")).unwrap();
+        assert!(!first(&next(&enrolling, &format!("id = \"a\"\n{ONE}"))), "bound to the id it has learned");
+    }
+
+    #[test]
+    fn among_ten_thousand_each_is_found_by_what_is_its_own_and_enrols_its_own() {
+        const MANY: u32 = 10_000;
+        let text = |n: u32| format!("deployment-{n}");
+        let license = |n: u32| format!("9999{n:012}").parse::<LicenseNumber>().unwrap();
+        let host = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+        let until = "2999-01-01T00:00:00Z".parse().unwrap();
+        let nobody = Source {
+            id: None,
+            name: String::new(),
+            licenses: vec![],
+            users: vec![],
+            networks: vec![],
+            limit: None,
+            mode: None,
+            learn: None,
+            line: 1,
+        };
+        // The first half knows its ids, in clear or hashed; the other waits, half of it for one license of all.
+        let entry = |n: u32| {
+            let id = SourcePattern::Clear(text(n).parse().unwrap());
+            match n / (MANY / 2) {
+                0 | 1 => Source {
+                    id: Some(if n.is_multiple_of(2) { id } else { SourcePattern::Sha256(id.digest()) }),
+                    name: text(n),
+                    licenses: vec![license(n)],
+                    users: vec![text(n)],
+                    networks: vec![IpNet::from(host(n))],
+                    ..nobody.clone()
+                },
+                2 => Source {
+                    name: text(n),
+                    licenses: vec![license(n)],
+                    learn: Some(Learn { until, from: None }),
+                    ..nobody.clone()
+                },
+                _ => Source {
+                    name: text(n),
+                    licenses: vec![license(2 * MANY)],
+                    learn: Some(Learn { until, from: Some(host(n)) }),
+                    ..nobody.clone()
+                },
+            }
+        };
+        let list = AllowList { sources: (0..2 * MANY).map(entry).collect() };
+        let mut list = Registry::new(list, RATE, None);
+        let name = |standing: Standing<'_>| match standing {
+            Standing::Listed { entry, .. } => entry.source.name.clone(),
+            other => format!("{other:?}"),
+        };
+        for n in 0..MANY {
+            let id = text(n).parse().unwrap();
+            assert_eq!(name(list.by_id(&id, None, host(n))), text(n));
+            assert!(matches!(list.by_id(&id, None, host(n + 1)), Standing::WrongPlace(_)));
+            assert_eq!(name(list.by_circumstance(&[license(n)], None, address("1.2.3.4"))), text(n));
+            assert_eq!(name(list.by_circumstance(&[], Some(&text(n)), address("1.2.3.4"))), text(n));
+            assert_eq!(name(list.by_circumstance(&[], None, host(n))), text(n));
+        }
+        for n in MANY..2 * MANY {
+            let id = text(n).parse().unwrap();
+            let license = [if n < MANY * 3 / 2 { license(n) } else { license(2 * MANY) }];
+            let (entry, first) = list.learn(&id, &license, None, host(n)).unwrap();
+            assert!(first && entry.source.name == text(n), "{n} took {}", entry.source.name);
+            let stranger = "stranger".parse().unwrap();
+            assert!(list.learn(&stranger, &license, None, host(n)).is_none(), "{n} learned twice");
+        }
+        let sources = list.entries.iter().map(|entry| entry.source.clone()).collect();
+        list = Registry::new(AllowList { sources }, RATE, Some(&list));
+        for n in MANY..2 * MANY {
+            let id = text(n).parse().unwrap();
+            assert_eq!(name(list.by_id(&id, None, host(n))), text(n), "after a reload");
+            assert_eq!(list.enrolment_of(&id).unwrap().1, entry(n).learn.unwrap());
+        }
+        assert!(matches!(list.by_id(&"nobody".parse().unwrap(), None, host(0)), Standing::UnknownSource(_)));
     }
 }

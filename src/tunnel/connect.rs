@@ -50,7 +50,7 @@ impl Proxy {
     /// Serves a client that speaks HTTP to the port.
     pub async fn serve(&self, stream: AnyStream, client: IpAddr, mode: &'static str, sni: Option<String>) {
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
-        for _ in 0..bounds::CHALLENGES {
+        for turn in 0..bounds::CHALLENGES {
             let mut access = Access::new(Uuid::now_v7(), client, mode);
             access.sni.clone_from(&sni);
             let first = tokio::select! {
@@ -61,10 +61,11 @@ impl Proxy {
             };
             let head = match first {
                 Ok(head) => head,
-                Err(e @ (HeadError::Closed | HeadError::Io(_))) if mode == "tls" => {
+                // Whoever has asked before has believed our certificate.
+                Err(e @ (HeadError::Closed | HeadError::Io(_))) if mode == "tls" && turn == 0 => {
                     return self.note_left(access, e.io());
                 }
-                Err(HeadError::Closed | HeadError::Io(_)) => return,
+                Err(HeadError::Closed | HeadError::Cut | HeadError::Io(_)) => return,
                 Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
             };
             let setup = self.conversations.setup.load_full();

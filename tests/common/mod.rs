@@ -319,6 +319,15 @@ impl Relay {
         run(program().arg("--config").arg(self.path(self.file)).args(arguments))
     }
 
+    /// Gives a Basic user a password.
+    pub fn add_user(&self, name: &str, password: &str) {
+        let mut add = program();
+        add.arg("--config").arg(self.path(self.file)).args(["sources", "user", "add", name]);
+        let mut add = add.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        writeln!(add.stdin.take().unwrap(), "{password}").unwrap();
+        assert!(add.wait().unwrap().success());
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let done =

@@ -1,7 +1,7 @@
 //! Raw conversations: every byte of a request as the test wrote it, every byte of an answer as it came.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -135,6 +135,23 @@ impl Relay {
     /// A conversation inside a tunnel.
     pub fn inside(&self) -> Inside {
         tls(self.tunnel(), HOST, &self.root())
+    }
+
+    /// A conversation inside a tunnel of a client with this address (`127.0.0.0/8` is all ours), and these fields in
+    /// its `CONNECT`.
+    pub fn inside_from(&self, address: &str, fields: &str) -> Inside {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let from: SocketAddr = format!("{address}:0").parse().unwrap();
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(2 * PATIENCE)).unwrap();
+        write!(stream, "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n").unwrap();
+        let answer = Answer::read(&mut stream);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        tls(stream, HOST, &self.root())
     }
 
     /// A conversation without a proxy: the host's name leads to the relay.
