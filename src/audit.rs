@@ -1,5 +1,11 @@
 //! Writing the assignment log: on disk before it is forwarded, and before it is answered.
 
+pub mod disk;
 pub mod journal;
+pub mod notary;
 pub mod recover;
 pub mod refusals;
+
+mod archive;
+mod reserve;
+mod tree;

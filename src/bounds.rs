@@ -134,8 +134,22 @@ pub const JOURNAL_QUEUE: usize = 1024;
 pub const JOURNAL_WAIT: Duration = Duration::from_secs(5);
 /// Bytes that one write carries, but for a single longer batch.
 pub const JOURNAL_WRITE: usize = 1 << 20;
-/// How often a blocked log is tried again.
-pub const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+/// How often a blocked log is tried again, and one that is idle looked at.
+pub const JOURNAL_TICK: Duration = Duration::from_secs(1);
+/// Records without anybody who waits that are kept while the log is blocked.
+pub const JOURNAL_NOTES: usize = 1024;
+/// How often a checkpoint is signed at most, while records come.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How long a seal or a stop waits for its checkpoint.
+pub const NOTARY_WAIT: Duration = Duration::from_secs(10);
+/// How long a stop waits for an anchor to have it.
+pub const ANCHOR_WAIT: Duration = Duration::from_secs(3);
+/// A segment that has grown to this is sealed.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Space that is kept for outcomes and the stop, once the disk is full.
+pub const RESERVE: u64 = 1 << 20;
+/// A clock that differs by more from what has passed has been set.
+pub const CLOCK_STEP: Duration = Duration::from_secs(2);
 /// How long refusals are folded before their count is written.
 pub const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
 /// Refusals of one address in a window that stand as records of their own.

@@ -29,6 +29,8 @@ enum Exit {
     LogLost = 74,
     /// Another one runs, or the port is taken.
     Running = 75,
+    /// The log is behind one of its checkpoints, or differs from it.
+    WentBack = 76,
     /// The configuration, or a file it names, is wrong.
     Configuration = 78,
 }
@@ -145,7 +147,12 @@ impl From<StartError> for Failure {
     fn from(e: StartError) -> Self {
         use crate::audit::recover::OpenError;
         let exit = match &e {
-            StartError::Setup(_) | StartError::SubjectKey(_) | StartError::File { .. } => Exit::Configuration,
+            StartError::Setup(_)
+            | StartError::SubjectKey(_)
+            | StartError::SigningKey(_)
+            | StartError::File { .. }
+            | StartError::Log(OpenError::Foreign { .. }) => Exit::Configuration,
+            StartError::Log(OpenError::WentBack { .. }) => Exit::WentBack,
             StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
             StartError::Log(OpenError::Io { .. }) | StartError::FirstRecord(_) => Exit::LogLost,
         };

@@ -190,7 +190,7 @@ impl Exchange {
     /// On disk before it is answered. Where that fails, the answer is passed on all the same: withholding it would
     /// make the product report the same consumption twice. The intent then stands as unknown, and the gap is counted.
     async fn write_outcome(&self, records: Vec<Record>, logged: bool) {
-        if let Err(e) = self.journal.commit(records).await {
+        if let Err(e) = self.journal.commit_outcome(records).await {
             tracing::warn!("an outcome is not in the audit log, its intent stands as unknown: {e}");
             if logged {
                 self.journal.count_lost();

@@ -1,6 +1,8 @@
 //! The assignment log as it lies on disk, for those who write it and those who read it.
 
+pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod record;
 pub mod segment;
+pub mod tiles;

@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::audit::journal::{Journal, State};
+use crate::audit::disk::RealDisk;
+use crate::audit::journal::{Journal, Opening, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
 use crate::config::model::{Config, OnFailure};
@@ -27,6 +28,7 @@ use crate::exchange::Exchange;
 use crate::exchange::unread::Unread;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
+use crate::ledger::note::{Signer, SigningKeyError};
 use crate::ledger::record::{Action, Observer, Outcome, Record};
 use crate::licensing::subject::Pseudonyms;
 use crate::listen::accept::{self, Door};
@@ -63,6 +65,9 @@ pub enum StartError {
     /// The key of the subjects.
     #[error("{0}")]
     SubjectKey(#[from] licensing::subject::KeyError),
+    /// The key of the log.
+    #[error("{0}")]
+    SigningKey(#[from] SigningKeyError),
     /// The key of the log can't be made.
     #[error("{path}: {cause}")]
     File {
@@ -110,7 +115,16 @@ impl Relay {
         let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
         make_signing_key(config)?;
         let observer = Observer { name: audit.origin.clone(), version: env!("CARGO_PKG_VERSION") };
-        let (journal, _writer) = Journal::open(&audit.directory, observer)?;
+        let signer = Signer::load(&audit.signing_key, &audit.origin)?;
+        let keys = audit.signing_key.parent().unwrap_or(&audit.directory);
+        let (journal, _writer) = Journal::open(Opening {
+            directory: audit.directory.clone(),
+            anchors: audit.anchors.clone(),
+            observer,
+            signer,
+            disk: Arc::new(RealDisk),
+            gap_file: keys.join("gap.json"),
+        })?;
 
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
@@ -164,7 +178,11 @@ impl Relay {
         let addresses = listeners.clients.addresses();
         let admin = listeners.admin.addresses().first().copied().unwrap_or(config.admin.address);
         lasting.own.store(Arc::new(addresses.clone()));
-        conversations.exchange.journal.commit(vec![start_record(config)]).await?;
+        conversations
+            .exchange
+            .journal
+            .commit(vec![start_record(config, conversations.exchange.journal.previous_stop())])
+            .await?;
         forget_known(&conversations);
         begun.cancel();
 
@@ -216,7 +234,7 @@ impl Relay {
         let lost = async {
             let why = lost.await;
             while setup.load().config.audit.on_failure == OnFailure::Degrade {
-                sleep(bounds::JOURNAL_RETRY).await;
+                sleep(bounds::JOURNAL_TICK).await;
             }
             why
         };
@@ -244,9 +262,11 @@ impl Relay {
         let mut record = Record::new(Action::RelayStop, Uuid::now_v7());
         record.outcome = if drained { Outcome::Success } else { Outcome::Failure };
         record.reason = if drained { "" } else { "requests in hand were cut off" }.into();
-        if let Err(e) = self.conversations.exchange.journal.commit(vec![record]).await {
+        let journal = &self.conversations.exchange.journal;
+        if let Err(e) = journal.commit_outcome(vec![record]).await {
             tracing::error!("the stop is not in the audit log: {e}");
         }
+        journal.close().await;
         drained
     }
 }
@@ -265,9 +285,10 @@ fn make_signing_key(config: &Config) -> Result<(), StartError> {
     written.map_err(|cause| StartError::File { path: path.clone(), cause })
 }
 
-fn start_record(config: &Config) -> Record {
+fn start_record(config: &Config, previous_stop: Option<&'static str>) -> Record {
     let mut record = Record::new(Action::RelayStart, Uuid::now_v7());
     record.outcome = Outcome::Success;
+    record.qlik.previous_stop = previous_stop;
     record.reason = format!(
         "unknown sources: {:?}, unidentified: {:?}, on failure: {:?}, subjects: {:?}",
         config.sources.unknown, config.sources.unidentified, config.audit.on_failure, config.audit.subject
@@ -477,5 +498,5 @@ async fn keep_time(conversations: Arc<Conversations>) {
 /// The file of the log that is being written, for people.
 pub fn active_log(config: &Config) -> PathBuf {
     let newest = ledger::segment::newest(&config.audit.directory).ok().flatten();
-    newest.map_or_else(|| ledger::segment::path(&config.audit.directory, 0), |(_, path)| path)
+    newest.map_or_else(|| ledger::segment::path(&config.audit.directory, 0), |segment| segment.path)
 }

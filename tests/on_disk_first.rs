@@ -262,8 +262,11 @@ fn what_a_crash_left_is_kept_aside_and_the_log_goes_on_at_the_next_number() {
         assert!(relay.log_text().starts_with(&whole), "the log before the crash is untouched");
         let log = relay.log();
         assert_eq!(sequences(&log), (0..log.len() as u64).collect::<Vec<_>>());
-        let torn = relay.path(&format!("audit/quarantine/00000000000000000000-{}.torn", whole.len()));
-        assert_eq!(fs::read(torn).unwrap(), tail);
+        let recovered = relay.records("audit.recovered").pop().unwrap();
+        assert_eq!(recovered["qlik"]["dropped_bytes"], tail.len());
+        let torn = recovered["qlik"]["quarantine_file"].as_str().unwrap().to_owned();
+        assert_eq!(fs::read(relay.path("audit/quarantine").join(torn)).unwrap(), tail);
+        assert_eq!(relay.records("relay.start").pop().unwrap()["qlik"]["previous_stop"], "unclean");
         assert!(relay.stderr().contains("quarantine"), "{}", relay.stderr());
     }
     holds_all_that_was_told(&relay, &stub);
@@ -302,7 +305,12 @@ fn of_200_syncs_at_once_every_answered_one_has_its_intent_and_its_outcome() {
         exchanges.entry(text(&record["event"]["id"])).or_default().push(text(&record["event"]["action"]));
     }
     exchanges.retain(|_, actions| actions[0] != "relay.start");
-    assert_eq!(exchanges.len(), 200);
+    assert_eq!(
+        exchanges.len(),
+        200,
+        "{:?}",
+        exchanges.values().find(|actions| actions[0].starts_with("relay"))
+    );
     for actions in exchanges.values() {
         assert_eq!(
             actions[..3],

@@ -20,6 +20,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Takes a file away.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Which file has this name.
+    fn inode(&self, path: &Path) -> io::Result<u64>;
     /// Makes what was created, renamed and removed in a folder lasting.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
@@ -33,6 +35,8 @@ pub trait Tape: Send {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Makes all that was written lasting. After an error nothing is known about it any more.
     fn sync(&mut self) -> io::Result<()>;
+    /// The same for a new file, with all that is known about it.
+    fn sync_all(&mut self) -> io::Result<()>;
     /// Takes away what is behind this length.
     fn cut(&mut self, length: u64) -> io::Result<()>;
     /// What the file is now.
@@ -71,6 +75,10 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn inode(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.ino())
+    }
+
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
@@ -83,6 +91,10 @@ impl Tape for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        Self::sync_all(self)
     }
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
@@ -122,7 +134,7 @@ pub fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let mut tape = disk.create(&temporary)?;
-    let written = write_all(tape.as_mut(), bytes).and_then(|()| tape.sync());
+    let written = write_all(tape.as_mut(), bytes).and_then(|()| tape.sync_all());
     drop(tape);
     if let Err(e) = written.and_then(|()| disk.rename(&temporary, path)) {
         let _ = disk.remove(&temporary);

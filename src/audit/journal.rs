@@ -5,21 +5,31 @@
 //! that fails is rolled back and answered *blocked*; a sync that fails is final, because the kernel may have dropped
 //! the pages it could not write and a second sync would lie.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::recover::{self, OpenError, Opened};
+use super::archive::Archive;
+use super::disk::{self, Disk, Tape, TapeState};
+use super::notary::{Head, Notary};
+use super::recover::{self, Found, OpenError, Opened};
+use super::reserve::Reserve;
+use super::tree::Tree;
 use crate::bounds;
+use crate::config::state;
+use crate::ledger::merkle::{Hash, leaf};
+use crate::ledger::note::Signer;
 use crate::ledger::record::{Action, Observer, Outcome, Record, RecordError, Repeat};
+use crate::ledger::{segment, tiles};
 
 /// A handle on the log; clones share it.
 #[derive(Clone, Debug)]
@@ -27,10 +37,29 @@ pub struct Journal {
     queue: mpsc::Sender<Batch>,
     places: Arc<Semaphore>,
     state: watch::Receiver<State>,
+    committed: watch::Receiver<u64>,
     lost: Arc<Lost>,
+    previous_stop: Option<&'static str>,
 }
 
-/// The thread that writes; joined when all handles are gone.
+/// What a log is opened with.
+#[derive(Debug)]
+pub struct Opening {
+    /// Its folder.
+    pub directory: PathBuf,
+    /// Where copies of its checkpoints go.
+    pub anchors: Vec<PathBuf>,
+    /// Who writes.
+    pub observer: Observer,
+    /// Signs its checkpoints, under its name.
+    pub signer: Signer,
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// Where the count of exchanges goes that are not in the log, as long as the log takes nothing: not beside it.
+    pub gap_file: PathBuf,
+}
+
+/// The thread that writes; joined when all handles are gone, or after [`Journal::close`].
 #[derive(Debug)]
 pub struct Writer {
     thread: JoinHandle<()>,
@@ -64,8 +93,22 @@ pub enum CommitError {
 #[derive(Debug)]
 struct Batch {
     records: Vec<Record>,
+    kind: Kind,
     done: Option<oneshot::Sender<Result<(), CommitError>>>,
     _place: OwnedSemaphorePermit,
+}
+
+/// What becomes of a batch that can't be written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// It is refused: nothing has happened yet.
+    Intent,
+    /// It is written with the last of the space: it has happened already.
+    Outcome,
+    /// It is kept for later, within a bound.
+    Note,
+    /// The last one.
+    Close,
 }
 
 /// Exchanges that went through and could not be written whole: told as one gap once the log can be written again.
@@ -75,6 +118,14 @@ struct Lost {
     since: Mutex<Option<Timestamp>>,
 }
 
+/// The same, in a file: what is told at the next start.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct GapFile {
+    count: u64,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+}
+
 impl Lost {
     fn forget(&self, told: u64) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,39 +133,66 @@ impl Lost {
             *since = None;
         }
     }
+
+    fn since(&self) -> Option<Timestamp> {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Journal {
-    /// Opens the log in a folder, heals what a crash left, and starts its writer.
+    /// Opens the log, holds it against its checkpoints, heals what a crash left, and starts its writer.
     ///
     /// # Errors
-    /// Another relay holds the lock, or the folder can't be used.
-    pub fn open(directory: &std::path::Path, observer: Observer) -> Result<(Self, Writer), OpenError> {
-        let opened = recover::open(directory)?;
+    /// Another relay holds the lock, the folder can't be used, or the log went back.
+    pub fn open(opening: Opening) -> Result<(Self, Writer), OpenError> {
+        let Opening { directory, anchors, signer, disk, .. } = &opening;
+        let opened = recover::open(directory, anchors, &signer.verifier, disk.as_ref())?;
+        let previous_stop =
+            opened.found.last.as_ref().map(|_| if opened.found.is_clean() { "clean" } else { "unclean" });
         let (queue, batches) = mpsc::channel();
         let (tell, state) = watch::channel(State::Writable);
+        let (commit, committed) = watch::channel(opened.tree.size());
         let lost = Arc::new(Lost::default());
-        let mut pen = Pen::new(opened, observer, tell, lost.clone())?;
+        let path = directory.clone();
+        let io = |cause| OpenError::Io { path, cause };
+        let mut pen = Pen::new(opened, opening, tell, commit, lost.clone())?;
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || pen.write_all(&batches))
-            .map_err(|cause| OpenError::Io { path: directory.to_owned(), cause })?;
+            .map_err(io)?;
         let places = Arc::new(Semaphore::new(bounds::JOURNAL_QUEUE));
-        Ok((Self { queue, places, state, lost }, Writer { thread }))
+        Ok((Self { queue, places, state, committed, lost, previous_stop }, Writer { thread }))
     }
 
-    /// Writes records as one unit and returns once they are on disk.
+    /// Writes what is about to happen as one unit and returns once it is on disk.
     ///
     /// # Errors
-    /// They are not: nothing of them will be found in the log.
+    /// It is not: nothing of it will be found in the log.
     pub async fn commit(&self, records: Vec<Record>) -> Result<(), CommitError> {
-        if records.is_empty() {
+        self.hand_over(records, Kind::Intent).await
+    }
+
+    /// The same for what has happened already: where the disk is full, the space that is reserved for it is used.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_outcome(&self, records: Vec<Record>) -> Result<(), CommitError> {
+        self.hand_over(records, Kind::Outcome).await
+    }
+
+    /// Signs the last checkpoint and ends the writer; what is committed after that is refused.
+    pub async fn close(&self) {
+        let _ = self.hand_over(Vec::new(), Kind::Close).await;
+    }
+
+    async fn hand_over(&self, records: Vec<Record>, kind: Kind) -> Result<(), CommitError> {
+        if records.is_empty() && kind != Kind::Close {
             return Ok(());
         }
         let place = tokio::time::timeout(bounds::JOURNAL_WAIT, self.places.clone().acquire_owned());
         let Ok(Ok(place)) = place.await else { return Err(CommitError::Busy) };
         let (done, written) = oneshot::channel();
-        let batch = Batch { records, done: Some(done), _place: place };
+        let batch = Batch { records, kind, done: Some(done), _place: place };
         let gone = || CommitError::Poisoned("its writer has ended".into());
         self.queue.send(batch).map_err(|_| gone())?;
         written.await.unwrap_or_else(|_| Err(gone()))
@@ -127,7 +205,18 @@ impl Journal {
             return false;
         }
         let Ok(place) = self.places.clone().try_acquire_owned() else { return false };
-        self.queue.send(Batch { records, done: None, _place: place }).is_ok()
+        self.queue.send(Batch { records, kind: Kind::Note, done: None, _place: place }).is_ok()
+    }
+
+    /// How the last run ended: `clean`, or `unclean` after a crash; `None` in a new log.
+    pub fn previous_stop(&self) -> Option<&'static str> {
+        self.previous_stop
+    }
+
+    /// How many records are on disk, now and as they become more: those before are there to be read, by a shipper say
+    /// ([`segment`] has the reader).
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.committed.clone()
     }
 
     /// Counts an exchange that went through and is not, or not whole, in the log.
@@ -144,7 +233,7 @@ impl Journal {
 }
 
 impl Writer {
-    /// Waits until everything handed over is written. Every [`Journal`] must have been dropped.
+    /// Waits until everything handed over is written. Every [`Journal`] must have been dropped, or one closed.
     pub fn finish(self) {
         let _ = self.thread.join();
     }
@@ -153,110 +242,188 @@ impl Writer {
 /// What the thread holds: the file, and how much of it is known to be on disk.
 struct Pen {
     _lock: File,
+    directory: PathBuf,
     path: PathBuf,
-    file: File,
+    tape: Box<dyn Tape>,
     inode: u64,
     committed: u64,
-    next: u64,
+    tree: Tree,
+    /// The day that the active segment is of.
+    day: i64,
+    clock: Option<(Timestamp, Option<Instant>)>,
     observer: Observer,
+    disk: Arc<dyn Disk>,
+    notary: Notary,
+    archive: Archive,
+    reserve: Reserve,
     state: watch::Sender<State>,
+    size: watch::Sender<u64>,
     lost: Arc<Lost>,
-    /// Of the lost exchanges, those that the lines about to be written tell of.
+    gap_file: PathBuf,
+    /// Of the lost exchanges, those that the lines about to be written tell of, and those that the file tells of.
     told: u64,
+    filed: u64,
     refused: u64,
     blocked_since: Option<Timestamp>,
+    /// What is written first, before the next batch.
+    waiting: Vec<Record>,
+}
+
+/// Lines that go out with one write.
+#[derive(Default)]
+struct Group {
+    bytes: Vec<u8>,
+    leaves: Vec<Hash>,
+    /// Some of it has happened already.
+    outcomes: bool,
 }
 
 impl Pen {
     fn new(
         opened: Opened,
-        observer: Observer,
+        opening: Opening,
         state: watch::Sender<State>,
+        size: watch::Sender<u64>,
         lost: Arc<Lost>,
     ) -> Result<Self, OpenError> {
-        let io = |cause| OpenError::Io { path: opened.path.clone(), cause };
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&opened.path)
-            .and_then(|file| file.sync_all().map(|()| file))
-            .map_err(io)?;
-        if let Some(folder) = opened.path.parent() {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
-        }
-        let inode = file.metadata().map_err(io)?.ino();
+        let Opening { directory, anchors, observer, signer, disk, gap_file } = opening;
+        let Opened { lock, segment, length, tree, found } = opened;
+        let io = |cause| OpenError::Io { path: segment.path.clone(), cause };
+        let tape = disk.append(&segment.path).map_err(io)?;
+        let inode = tape.state().map_err(io)?.inode;
+        let notary = Notary::start(&directory, &anchors, signer, disk.clone()).map_err(io)?;
+        let archive = Archive::start(&directory).map_err(io)?;
+        let reserve = Reserve::new(&directory);
+        let last = found.last.as_ref().map(|last| last.time);
+        let gap: GapFile = state::read_or_warn(&gap_file);
+        let waiting = first_records(&found, &gap, length == 0 && segment.first > 0, segment.first);
         Ok(Self {
-            _lock: opened.lock,
-            file,
+            _lock: lock,
+            directory,
+            path: segment.path,
+            tape,
             inode,
-            committed: opened.length,
-            next: opened.next,
-            path: opened.path,
+            committed: length,
+            tree,
+            day: day(last.unwrap_or_else(Timestamp::now)),
+            clock: last.map(|last| (last, None)),
             observer,
+            disk,
+            notary,
+            archive,
+            reserve,
             state,
+            size,
             lost,
+            gap_file,
             told: 0,
+            filed: gap.count,
             refused: 0,
             blocked_since: None,
+            waiting,
         })
     }
 
     fn write_all(&mut self, batches: &mpsc::Receiver<Batch>) {
         loop {
-            let first = if self.blocked_since.is_some() {
-                match batches.recv_timeout(bounds::JOURNAL_RETRY) {
-                    Ok(batch) => batch,
-                    Err(mpsc::RecvTimeoutError::Timeout) => {
-                        self.try_again();
-                        continue;
+            match batches.recv_timeout(bounds::JOURNAL_TICK) {
+                Ok(batch) => {
+                    if self.write_group(batch, batches) {
+                        return;
                     }
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 }
-            } else {
-                match batches.recv() {
-                    Ok(batch) => batch,
-                    Err(mpsc::RecvError) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.tick(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.notary.sign_now();
+                    return;
                 }
-            };
-            self.write_group(first, batches);
+            }
         }
     }
 
-    /// Natural group commit: whatever has gathered while the last sync ran goes out together.
-    fn write_group(&mut self, first: Batch, batches: &mpsc::Receiver<Batch>) {
-        let (mut bytes, mut next) = self.opening_lines();
-        let mut waiters = Vec::new();
+    /// Natural group commit: whatever has gathered while the last sync ran goes out together. `true` after the last.
+    fn write_group(&mut self, first: Batch, batches: &mpsc::Receiver<Batch>) -> bool {
+        let mut group = self.opening_lines();
+        let mut written = Vec::new();
         let mut batch = Some(first);
-        while let Some(Batch { records, done, _place }) = batch {
-            match self.lines(&records, next) {
-                Ok(lines) => {
-                    next += records.len() as u64;
-                    bytes.extend_from_slice(&lines);
-                    waiters.extend(done);
+        let mut last = None;
+        while let Some(Batch { records, kind, done, _place }) = batch {
+            if kind == Kind::Close {
+                last = done;
+                break;
+            }
+            match self.lines(&records, &mut group) {
+                Ok(()) => {
+                    group.outcomes |= kind == Kind::Outcome;
+                    written.push((records, kind, done));
                 }
                 Err(e) => answer(done, Err(CommitError::Blocked(e.to_string()))),
             }
-            batch = if bytes.len() < bounds::JOURNAL_WRITE { batches.try_recv().ok() } else { None };
+            batch = if group.bytes.len() < bounds::JOURNAL_WRITE { batches.try_recv().ok() } else { None };
         }
-        let result = self.append(&bytes, next);
-        if result.is_err() {
-            self.refused += waiters.len() as u64;
+        let mut result = self.append(&group);
+        let mixed = written.iter().any(|(_, kind, _)| *kind != Kind::Outcome);
+        if result.is_err() && group.outcomes && mixed {
+            // What is only about to happen must not keep what has happened out of the last of the space.
+            let (kept, refused): (Vec<_>, Vec<_>) =
+                written.into_iter().partition(|(_, kind, _)| *kind == Kind::Outcome);
+            self.refuse(refused, &result);
+            written = kept;
+            let mut outcomes = self.opening_lines();
+            for (records, ..) in &written {
+                let _ = self.lines(records, &mut outcomes);
+            }
+            outcomes.outcomes = true;
+            result = self.append(&outcomes);
         }
-        for waiter in waiters {
-            answer(Some(waiter), result.clone());
+        match result {
+            Ok(()) => written.into_iter().for_each(|(_, _, done)| answer(done, Ok(()))),
+            Err(_) => self.refuse(written, &result),
+        }
+        match last {
+            Some(done) => {
+                self.notary.sign_now();
+                answer(Some(done), Ok(()));
+                true
+            }
+            None => false,
         }
     }
 
-    /// While the log is blocked nobody may be left to wait for a request that unblocks it.
-    fn try_again(&mut self) {
-        let (bytes, next) = self.opening_lines();
-        let _ = self.append(&bytes, next);
+    /// Those that wait are told; notes are kept for later, within a bound.
+    fn refuse(&mut self, batches: Vec<Written>, result: &Result<(), CommitError>) {
+        for (records, kind, done) in batches {
+            if kind == Kind::Note && self.waiting.len() + records.len() <= bounds::JOURNAL_NOTES {
+                self.waiting.extend(records);
+            } else {
+                self.refused += 1;
+            }
+            answer(done, result.clone());
+        }
     }
 
-    /// What has to be told first: that the log was blocked, and what was answered meanwhile without being written.
-    fn opening_lines(&mut self) -> (Vec<u8>, u64) {
-        let mut records = Vec::new();
+    /// Once a second while nothing is to be written: is the file still ours, has a day begun, is there space again?
+    fn tick(&mut self) {
+        if matches!(*self.state.borrow(), State::Poisoned(_)) {
+            return self.file_gap();
+        }
+        if self.blocked_since.is_some() {
+            self.file_gap();
+        } else if let Err(why) = self.undisturbed() {
+            self.poison(why);
+            return;
+        }
+        let group = self.opening_lines();
+        let _ = self.append(&group);
+    }
+
+    /// What has to be told first: what a start has found, that the clock was set, that the log was blocked, and what was
+    /// answered meanwhile without being written.
+    fn opening_lines(&mut self) -> Group {
+        let now = Timestamp::now();
+        self.note_clock(now);
+        self.seal_if_due(now);
+        let mut records = self.waiting.clone();
         if let Some(since) = self.blocked_since {
             let mut record = Record::new(Action::RelayHeartbeat, Uuid::now_v7());
             record.outcome = Outcome::Success;
@@ -268,73 +435,105 @@ impl Pen {
         }
         self.told = self.lost.count.load(Ordering::Relaxed);
         if self.told > 0 {
-            let now = Timestamp::now();
-            let since = *self.lost.since.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut record = Record::new(Action::AuditGap, Uuid::now_v7());
-            record.reason = "exchanges went through that are not, or not whole, in the log".into();
-            record.qlik.repeat = Some(Repeat { count: self.told, first: since.unwrap_or(now), last: now });
-            records.push(record);
+            records.push(gap(self.told, self.lost.since().unwrap_or(now), now));
         }
-        let bytes = self.lines(&records, self.next).unwrap_or_default();
-        (bytes, self.next + records.len() as u64)
+        let mut group = Group::default();
+        if self.lines(&records, &mut group).is_err() {
+            // One of them is longer than a line may be; each of the others stands.
+            records.retain(|record| self.lines(std::slice::from_ref(record), &mut Group::default()).is_ok());
+            group = Group::default();
+            let _ = self.lines(&records, &mut group);
+        }
+        group
     }
 
-    fn lines(&self, records: &[Record], first: u64) -> Result<Vec<u8>, RecordError> {
+    fn lines(&self, records: &[Record], group: &mut Group) -> Result<(), RecordError> {
         let now = Timestamp::now();
-        let mut bytes = Vec::new();
-        for (record, sequence) in records.iter().zip(first..) {
-            bytes.extend_from_slice(&record.line(sequence, now, &self.observer)?);
+        let (bytes, leaves) = (group.bytes.len(), group.leaves.len());
+        for record in records {
+            let sequence = self.tree.size() + group.leaves.len() as u64;
+            match record.line(sequence, now, &self.observer) {
+                Ok(line) => {
+                    group.leaves.push(leaf(&line[..line.len() - 1]));
+                    group.bytes.extend_from_slice(&line);
+                }
+                Err(e) => {
+                    group.bytes.truncate(bytes);
+                    group.leaves.truncate(leaves);
+                    return Err(e);
+                }
+            }
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// All of it, synced, or none of it.
-    fn append(&mut self, bytes: &[u8], next: u64) -> Result<(), CommitError> {
+    fn append(&mut self, group: &Group) -> Result<(), CommitError> {
         if let State::Poisoned(why) = &*self.state.borrow() {
             return Err(CommitError::Poisoned(why.clone()));
         }
-        if bytes.is_empty() {
+        if group.bytes.is_empty() {
             return Ok(());
         }
         if let Err(why) = self.undisturbed() {
             return Err(self.poison(why));
         }
-        if let Err(cause) = self.file.write_all(bytes) {
-            return Err(self.roll_back(&cause));
+        if let Err(cause) = disk::write_all(self.tape.as_mut(), &group.bytes) {
+            self.roll_back(&cause)?;
+            let again = group.outcomes && is_full(&cause) && self.reserve.give_up();
+            let written = if again { disk::write_all(self.tape.as_mut(), &group.bytes) } else { Err(cause) };
+            if let Err(cause) = written {
+                self.roll_back(&cause)?;
+                return Err(self.block(&cause));
+            }
         }
-        if let Err(cause) = self.file.sync_data() {
+        if let Err(cause) = self.tape.sync() {
             return Err(self.poison(format!("{} can't be synced: {cause}", self.path.display())));
         }
-        self.committed += bytes.len() as u64;
-        self.next = next;
+        self.committed += group.bytes.len() as u64;
+        let tiles = group.leaves.iter().filter_map(|leaf| self.tree.push(*leaf)).collect();
+        self.notary.tell(self.head(), tiles);
+        self.size.send_replace(self.tree.size());
+        self.waiting.clear();
         self.refused = 0;
         self.lost.forget(std::mem::take(&mut self.told));
+        if std::mem::take(&mut self.filed) > 0 {
+            let _ = std::fs::remove_file(&self.gap_file);
+        }
         if self.blocked_since.take().is_some() {
             tracing::info!("{} can be written again", self.path.display());
             self.state.send_replace(State::Writable);
+            self.reserve.take();
         }
         Ok(())
+    }
+
+    fn head(&self) -> Head {
+        Head { size: self.tree.size(), root: self.tree.root() }
     }
 
     /// Nobody else wrote to, cut, moved or removed the file.
     fn undisturbed(&self) -> Result<(), String> {
         let path = self.path.display();
-        let ours = self.file.metadata().map_err(|e| format!("{path}: {e}"))?;
-        if ours.len() != self.committed {
-            return Err(format!("{path} has {} bytes, and {} were written", ours.len(), self.committed));
+        let TapeState { length, links, .. } = self.tape.state().map_err(|e| format!("{path}: {e}"))?;
+        if length != self.committed {
+            return Err(format!("{path} has {length} bytes, and {} were written", self.committed));
         }
-        match std::fs::metadata(&self.path) {
-            Ok(there) if there.ino() == self.inode && ours.nlink() == 1 => Ok(()),
+        match self.disk.inode(&self.path) {
+            Ok(there) if there == self.inode && links == 1 => Ok(()),
             Ok(_) => Err(format!("{path} is no longer the file that is being written")),
             Err(e) => Err(format!("{path} was moved or removed: {e}")),
         }
     }
 
-    fn roll_back(&mut self, cause: &io::Error) -> CommitError {
-        let undone = self.file.set_len(self.committed).and_then(|()| self.file.sync_data());
-        if let Err(e) = undone {
-            return self.poison(format!("{} can't be rolled back: {e}", self.path.display()));
-        }
+    fn roll_back(&mut self, cause: &io::Error) -> Result<(), CommitError> {
+        let undone = self.tape.cut(self.committed).and_then(|()| self.tape.sync());
+        undone.map_err(|e| {
+            self.poison(format!("{} can't be rolled back after {cause}: {e}", self.path.display()))
+        })
+    }
+
+    fn block(&mut self, cause: &io::Error) -> CommitError {
         let why = format!("{}: {cause}", self.path.display());
         if self.blocked_since.is_none() {
             self.blocked_since = Some(Timestamp::now());
@@ -349,6 +548,123 @@ impl Pen {
         self.state.send_replace(State::Poisoned(why.clone()));
         CommitError::Poisoned(why)
     }
+
+    /// Wall time is kept as it is, and the order is that of the numbers; but that the clock was set is told.
+    fn note_clock(&mut self, now: Timestamp) {
+        let mono = Instant::now();
+        if let Some((wall, then)) = self.clock {
+            let moved = now.duration_since(wall);
+            let passed = then.map(|then| SignedDuration::try_from(mono - then).unwrap_or_default());
+            let step = moved - passed.unwrap_or(moved);
+            let set = step.unsigned_abs() > bounds::CLOCK_STEP;
+            if moved.is_negative() || set {
+                let delta = if passed.is_some() { step } else { moved };
+                let mut record = Record::new(Action::RelayClockStep, Uuid::now_v7());
+                record.reason = format!("the clock was set by {:.3} s", delta.as_secs_f64());
+                record.qlik.delta = serde_json::Number::from_f64((delta.as_secs_f64() * 1e3).round() / 1e3);
+                if self.waiting.len() < bounds::JOURNAL_NOTES {
+                    self.waiting.push(record);
+                }
+            }
+        }
+        self.clock = Some((now, Some(mono)));
+    }
+
+    /// A segment that is large enough, or of an earlier day, is closed, and the next one begun.
+    fn seal_if_due(&mut self, now: Timestamp) {
+        let due = self.committed >= bounds::SEGMENT_BYTES || day(now) > self.day;
+        if !due || self.committed == 0 || self.blocked_since.is_some() || self.undisturbed().is_err() {
+            return;
+        }
+        if let Err(e) = self.seal(now) {
+            tracing::warn!("{} can't be sealed yet: {e}", self.path.display());
+        }
+    }
+
+    fn seal(&mut self, now: Timestamp) -> io::Result<()> {
+        let next = segment::path(&self.directory, self.tree.size());
+        let mut tape = self.disk.create(&next)?;
+        let made = tape.sync_all().and_then(|()| self.disk.sync_folder(disk::folder(&next)));
+        let inode = made.and_then(|()| tape.state());
+        let inode = inode.inspect_err(|_| drop(self.disk.remove(&next)))?.inode;
+        if let Some((tile, part)) = self.tree.open_tile() {
+            // It can be made anew from the segments.
+            let _ = tiles::write(&self.directory, tile, &part);
+        }
+        self.notary.keep(self.head());
+        let sealed = std::mem::replace(&mut self.path, next);
+        let _ = disk::make_read_only(&sealed);
+        self.waiting.insert(0, sealed_record(self.tree.size(), &sealed));
+        self.archive.take(sealed);
+        (self.tape, self.inode, self.committed, self.day) = (tape, inode, 0, day(now));
+        Ok(())
+    }
+
+    /// What can't be told in the log is told beside it, at the next start.
+    fn file_gap(&mut self) {
+        let lost = self.lost.count.load(Ordering::Relaxed);
+        if lost == 0 {
+            return;
+        }
+        let gap = GapFile { count: lost, first: self.lost.since(), last: Some(Timestamp::now()) };
+        if let Err(e) = state::write(&self.gap_file, &gap) {
+            tracing::error!(
+                "{lost} exchanges are not in the log, and {} can't say so: {e}",
+                self.gap_file.display()
+            );
+        } else {
+            self.filed = lost;
+        }
+    }
+}
+
+type Written = (Vec<Record>, Kind, Option<oneshot::Sender<Result<(), CommitError>>>);
+
+/// What a start has to tell before anything else.
+fn first_records(found: &Found, filed: &GapFile, sealed: bool, first: u64) -> Vec<Record> {
+    let mut records = Vec::new();
+    if sealed {
+        records.push(sealed_record(first, "the last segment".as_ref()));
+    }
+    if found.torn.is_some() || found.unsigned > 0 && !found.is_clean() {
+        let mut record = Record::new(Action::AuditRecovered, Uuid::now_v7());
+        record.outcome = Outcome::Success;
+        record.reason = format!("{} records were on disk that no checkpoint covered", found.unsigned);
+        let (bytes, kept) = found.torn.clone().unzip();
+        record.qlik.dropped_bytes = Some(bytes.unwrap_or(0));
+        let name = kept.as_ref().and_then(|kept| kept.file_name());
+        record.qlik.quarantine_file = name.map(|name| name.to_string_lossy().into_owned());
+        records.push(record);
+    }
+    if filed.count > 0 {
+        let now = Timestamp::now();
+        records.push(gap(filed.count, filed.first.unwrap_or(now), filed.last.unwrap_or(now)));
+    }
+    records
+}
+
+fn gap(count: u64, first: Timestamp, last: Timestamp) -> Record {
+    let mut record = Record::new(Action::AuditGap, Uuid::now_v7());
+    record.reason = "exchanges went through that are not, or not whole, in the log".into();
+    record.qlik.repeat = Some(Repeat { count, first, last });
+    record
+}
+
+fn sealed_record(size: u64, path: &std::path::Path) -> Record {
+    let mut record = Record::new(Action::AuditSealed, Uuid::now_v7());
+    record.outcome = Outcome::Success;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    record.reason = format!("{name} is complete: the log has {size} records");
+    record
+}
+
+/// The UTC day, counted from 1970.
+fn day(time: Timestamp) -> i64 {
+    time.as_second().div_euclid(24 * 3600)
+}
+
+fn is_full(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn answer(waiter: Option<oneshot::Sender<Result<(), CommitError>>>, result: Result<(), CommitError>) {

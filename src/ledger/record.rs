@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The longest line, in bytes without its line feed. tlog-tiles length-prefixes entries with 16 bits.
@@ -70,6 +70,12 @@ pub enum Action {
     RelayHeartbeat,
     #[serde(rename = "relay.config")]
     RelayConfig,
+    #[serde(rename = "relay.clock_step")]
+    RelayClockStep,
+    #[serde(rename = "audit.sealed")]
+    AuditSealed,
+    #[serde(rename = "audit.fork")]
+    AuditFork,
     #[serde(rename = "audit.recovered")]
     AuditRecovered,
     #[serde(rename = "audit.gap")]
@@ -87,9 +93,13 @@ impl Action {
             Self::UpstreamError => (&["network"], &["error"]),
             Self::RelayStart => (&["process"], &["start"]),
             Self::RelayStop => (&["process"], &["end"]),
-            Self::RelayHeartbeat | Self::AuditRecovered | Self::AuditGap | Self::RelayConfig => {
-                (&["process"], &["info"])
-            }
+            Self::RelayHeartbeat
+            | Self::RelayConfig
+            | Self::RelayClockStep
+            | Self::AuditRecovered
+            | Self::AuditGap
+            | Self::AuditSealed
+            | Self::AuditFork => (&["process"], &["info"]),
             _ => (&["api"], &["info"]),
         }
     }
@@ -282,6 +292,14 @@ pub struct Qlik {
     pub bytes_received: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// How the run before this one ended: `clean` or `unclean`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_stop: Option<&'static str>,
+    /// Bytes behind the last whole line that a start has taken away, and the file in `quarantine/` that keeps them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine_file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
 }
@@ -324,17 +342,48 @@ fn only(value: &str, fits: impl Fn(char) -> bool) -> String {
     if value.len() <= MAX_WORD && value.chars().all(fits) { value.to_owned() } else { "(other)".into() }
 }
 
+/// What recovery and readers look at first in a line.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(from = "Outline")]
+pub struct Glance {
+    /// Its number.
+    pub sequence: u64,
+    /// What happened.
+    pub action: String,
+    /// When.
+    pub time: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(rename = "@timestamp")]
+    time: Timestamp,
+    event: OutlineEvent,
+}
+
+#[derive(Deserialize)]
+struct OutlineEvent {
+    sequence: u64,
+    action: String,
+}
+
+impl From<Outline> for Glance {
+    fn from(outline: Outline) -> Self {
+        let OutlineEvent { sequence, action } = outline.event;
+        Self { sequence, action, time: outline.time }
+    }
+}
+
+impl Glance {
+    /// At a line as it lies on disk, without its line feed; `None` where it is no record.
+    pub fn at(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+}
+
 /// The sequence number of a line as it lies on disk (without its line feed), or `None` where the line is not whole:
 /// no JSON, no sequence, or a sum that does not match.
 pub fn sequence_of(line: &[u8]) -> Option<u64> {
-    #[derive(serde::Deserialize)]
-    struct Numbered {
-        event: NumberedEvent,
-    }
-    #[derive(serde::Deserialize)]
-    struct NumberedEvent {
-        sequence: u64,
-    }
     let tail = line.len().checked_sub(SUM_HEX + 10)?;
     let claimed = line[tail..].strip_prefix(b",\"sum\":\"")?.strip_suffix(b"\"}")?;
     let mut summed = line[..tail].to_vec();
@@ -342,7 +391,7 @@ pub fn sequence_of(line: &[u8]) -> Option<u64> {
     if sum(&summed).as_bytes() != claimed {
         return None;
     }
-    Some(serde_json::from_slice::<Numbered>(line).ok()?.event.sequence)
+    Some(Glance::at(line)?.sequence)
 }
 
 fn sum(line_without_sum: &[u8]) -> String {

@@ -1,0 +1,284 @@
+//! Signs how far the log has come, and puts that where the log itself is not: a thread of its own, so that neither
+//! signing nor a slow anchor holds up a commit.
+//!
+//! At most once a second while records come, at once when a segment is sealed and when the relay stops, and hourly in any
+//! case. The hourly ones and those of seals are kept for ever, and are one line each in the program's own log, so that
+//! whoever collects that holds an anchor.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::disk::{self, Disk};
+use crate::bounds;
+use crate::ledger::merkle::Hash;
+use crate::ledger::note::{Checkpoint, Signer};
+use crate::ledger::tiles;
+
+/// The newest checkpoint, below the log's folder.
+pub const CHECKPOINT: &str = "checkpoint";
+/// The folder of those that are kept.
+pub const KEPT: &str = "checkpoints";
+/// What a line of the program's own log with a checkpoint in it says before the note, which is in base64.
+pub const LINE: &str = "audit checkpoint";
+
+/// How far the log has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Head {
+    pub(super) size: u64,
+    pub(super) root: Hash,
+}
+
+/// A handle on the thread.
+#[derive(Debug)]
+pub(super) struct Notary {
+    desk: Arc<Desk>,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    papers: Mutex<Papers>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Papers {
+    head: Option<Head>,
+    tiles: Vec<(u64, Vec<Hash>)>,
+    /// To be signed at once, and kept.
+    kept: Vec<Head>,
+    /// Nothing more will come.
+    ended: bool,
+    /// Everything is done.
+    left: bool,
+}
+
+/// What the thread holds.
+struct Clerk {
+    log: PathBuf,
+    anchors: Vec<Anchor>,
+    signer: Signer,
+    disk: Arc<dyn Disk>,
+    last: Option<Head>,
+    /// The hour of the last one that was kept.
+    hour: i64,
+    failing: bool,
+}
+
+impl Notary {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn start(
+        log: &Path,
+        anchors: &[PathBuf],
+        signer: Signer,
+        disk: Arc<dyn Disk>,
+    ) -> io::Result<Self> {
+        let (desk, name) = (Arc::new(Desk::default()), signer.verifier.name.clone());
+        let mut clerk = Clerk {
+            log: log.to_owned(),
+            anchors: anchors
+                .iter()
+                .map(|folder| Anchor::start(folder, &name, disk.clone()))
+                .collect::<io::Result<_>>()?,
+            signer,
+            disk,
+            last: None,
+            hour: 0,
+            failing: false,
+        };
+        let shared = desk.clone();
+        std::thread::Builder::new().name("notary".into()).spawn(move || clerk.work(&shared))?;
+        Ok(Self { desk })
+    }
+
+    /// Tells how far the log has come, and hands over tiles that have become full.
+    pub(super) fn tell(&self, head: Head, tiles: Vec<(u64, Vec<Hash>)>) {
+        let mut papers = self.desk.papers();
+        // The clerk comes once a second; that it is told in between costs no wake-up.
+        papers.head = Some(head);
+        papers.tiles.extend(tiles);
+    }
+
+    /// Signs this one at once and keeps it, without being waited for: a segment ends there.
+    pub(super) fn keep(&self, head: Head) {
+        let mut papers = self.desk.papers();
+        papers.kept.push(head);
+        self.desk.changed.notify_all();
+    }
+
+    /// Signs and keeps what was told last, now, and waits for that within a bound.
+    pub(super) fn sign_now(&self) {
+        let mut papers = self.desk.papers();
+        let last = papers.head;
+        papers.kept.extend(last);
+        papers.ended = true;
+        self.desk.changed.notify_all();
+        let working = |papers: &mut Papers| !papers.left;
+        let _ = self.desk.changed.wait_timeout_while(papers, bounds::NOTARY_WAIT, working);
+    }
+}
+
+impl Drop for Notary {
+    fn drop(&mut self) {
+        self.desk.papers().ended = true;
+        self.desk.changed.notify_all();
+    }
+}
+
+impl Desk {
+    fn papers(&self) -> MutexGuard<'_, Papers> {
+        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clerk {
+    fn work(&mut self, desk: &Desk) {
+        let mut due = Instant::now();
+        loop {
+            let papers = desk.papers();
+            let until = due.saturating_duration_since(Instant::now());
+            let idle = |papers: &mut Papers| papers.kept.is_empty() && !papers.ended;
+            let waited = desk.changed.wait_timeout_while(papers, until, idle);
+            let (mut papers, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let (head, ended) = (papers.head, papers.ended);
+            let (tiles, kept) = (std::mem::take(&mut papers.tiles), std::mem::take(&mut papers.kept));
+            drop(papers);
+
+            for (tile, hashes) in tiles {
+                // It can be made anew from the segments.
+                if let Err(e) = tiles::write(&self.log, tile, &hashes) {
+                    tracing::debug!("a tile of the audit log's tree is not written: {e}");
+                }
+            }
+            for head in kept {
+                self.sign(head, true);
+            }
+            if let Some(head) = head {
+                let hour = Timestamp::now().as_second().div_euclid(3600);
+                let hourly = std::mem::replace(&mut self.hour, hour) != hour;
+                if hourly || self.last != Some(head) {
+                    self.sign(head, hourly);
+                }
+            }
+            if ended {
+                self.anchors.iter().for_each(Anchor::settle);
+                desk.papers().left = true;
+                desk.changed.notify_all();
+                return;
+            }
+            due = Instant::now() + bounds::CHECKPOINT_EVERY;
+        }
+    }
+
+    fn sign(&mut self, head: Head, keep: bool) {
+        let origin = self.signer.verifier.name.clone();
+        let (size, root, time) = (head.size, head.root, Some(Timestamp::now()));
+        let note = self.signer.sign(&Checkpoint { origin, size, root, time });
+        let mut written = disk::put(self.disk.as_ref(), &self.log.join(CHECKPOINT), note.as_bytes());
+        if keep && written.is_ok() {
+            let kept = self.log.join(KEPT).join(format!("{size:020}.note"));
+            written = disk::put(self.disk.as_ref(), &kept, note.as_bytes());
+            tracing::info!("{LINE} {}", STANDARD.encode(&note));
+        }
+        self.tell_failure(&written);
+        if written.is_ok() {
+            self.last = Some(head);
+        }
+        for anchor in &self.anchors {
+            anchor.post(note.clone());
+        }
+    }
+
+    /// Once when it begins, once when it ends: a full disk must not fill the program's own log as well.
+    fn tell_failure(&mut self, written: &io::Result<()>) {
+        match written {
+            Err(e) if !self.failing => {
+                tracing::warn!("checkpoints of {} can't be written for now: {e}", self.log.display());
+            }
+            Ok(()) if self.failing => {
+                tracing::info!("checkpoints of {} can be written again", self.log.display());
+            }
+            _ => {}
+        }
+        self.failing = written.is_err();
+    }
+}
+
+/// A folder elsewhere that gets the newest checkpoint, from a thread of its own: a network file system that hangs holds
+/// up nothing but itself.
+#[derive(Clone, Debug, Default)]
+struct Anchor(Arc<(Mutex<Letter>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Letter {
+    note: Option<String>,
+    on_its_way: bool,
+    ended: bool,
+}
+
+impl Anchor {
+    fn start(folder: &Path, origin: &str, disk: Arc<dyn Disk>) -> io::Result<Self> {
+        let (file, anchor) = (folder.join(anchor_name(origin)), Self::default());
+        let carrier = anchor.clone();
+        std::thread::Builder::new()
+            .name("anchor".into())
+            .spawn(move || carrier.carry(&file, disk.as_ref()))?;
+        Ok(anchor)
+    }
+
+    fn letter(&self) -> MutexGuard<'_, Letter> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that still waits is replaced: the newest is worth more than all before it.
+    fn post(&self, note: String) {
+        self.letter().note = Some(note);
+        self.0.1.notify_all();
+    }
+
+    /// Waits, within a bound, until the last one is there.
+    fn settle(&self) {
+        let mut letter = self.letter();
+        letter.ended = true;
+        self.0.1.notify_all();
+        let waits = |letter: &mut Letter| letter.note.is_some() || letter.on_its_way;
+        let _ = self.0.1.wait_timeout_while(letter, bounds::ANCHOR_WAIT, waits);
+    }
+
+    fn carry(&self, file: &Path, disk: &dyn Disk) {
+        let mut failing = false;
+        loop {
+            let idle = |letter: &mut Letter| letter.note.is_none() && !letter.ended;
+            let waited = self.0.1.wait_while(self.letter(), idle);
+            let mut letter = waited.unwrap_or_else(PoisonError::into_inner);
+            let Some(note) = letter.note.take() else { return };
+            letter.on_its_way = true;
+            drop(letter);
+            let put = disk::put(disk, file, note.as_bytes());
+            match &put {
+                Err(e) if !failing => {
+                    tracing::warn!("the anchor {} can't be written for now: {e}", file.display());
+                }
+                Ok(()) if failing => tracing::info!("the anchor {} can be written again", file.display()),
+                _ => {}
+            }
+            failing = put.is_err();
+            self.letter().on_its_way = false;
+            self.0.1.notify_all();
+        }
+    }
+}
+
+/// The file of a log's newest checkpoint in an anchor, which may be that of several logs.
+pub fn anchor_name(origin: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+    format!("{}.note", origin.chars().map(plain).collect::<String>())
+}

@@ -1,0 +1,49 @@
+//! Space that the log keeps for itself: a file that is given up once the disk is full, so that outcomes of what was sent
+//! already, and the stop, can still be written.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::bounds;
+
+/// The file, and whether it is there.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    held: bool,
+}
+
+impl Reserve {
+    /// The reserve of a log, made where there is room for it.
+    pub(super) fn new(log: &Path) -> Self {
+        let mut reserve = Self { path: log.join("reserve"), held: false };
+        reserve.take();
+        reserve
+    }
+
+    /// Takes the space, where there is as much to spare.
+    pub(super) fn take(&mut self) {
+        if !self.held {
+            self.held = make(&self.path).is_ok();
+            if !self.held {
+                let _ = fs::remove_file(&self.path);
+            }
+        }
+    }
+
+    /// Gives the space up; whether there was any.
+    pub(super) fn give_up(&mut self) -> bool {
+        let given = self.held && fs::remove_file(&self.path).is_ok();
+        self.held = false;
+        given
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    let file = File::options().write(true).create(true).truncate(false).open(path)?;
+    fallocate(&file, FallocateFlags::empty(), 0, bounds::RESERVE)?;
+    file.sync_all()
+}
