@@ -124,7 +124,10 @@ impl Setup {
     /// Something of it can't be used.
     pub fn first(config: Config, lasting: &Lasting) -> Result<Self, SetupError> {
         let contents = Contents::of(files(&config));
-        Self::make(config, contents, None, lasting)
+        let mut first = Self::make(config, contents, None, lasting)?;
+        // What was made just now is no change.
+        first.contents.add_new();
+        Ok(first)
     }
 
     /// Reads everything again. Waits for the disk and makes keys: keep it off the workers.

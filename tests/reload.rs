@@ -414,6 +414,17 @@ fn a_vocabulary_that_is_mended_counts_for_the_next_request() {
 }
 
 #[test]
+fn what_a_first_start_makes_is_no_change_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).sources("").start();
+    assert!(relay.path("sources.toml").exists() && relay.root().exists());
+    relay.signal("HUP");
+    eventually("it has looked", || relay.stderr().contains("nothing differs").then_some(()));
+    assert_eq!((generation(&relay), relay.records("relay.config").len()), (1, 0));
+}
+
+#[test]
 fn the_level_of_the_log_changes_without_a_restart() {
     let (_stub, relay, mut inside, _folder) = started();
     let config = fs::read_to_string(relay.path("relay.toml")).unwrap();

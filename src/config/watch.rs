@@ -50,6 +50,13 @@ impl Contents {
         self
     }
 
+    /// Takes the content of those that could not be read before.
+    pub fn add_new(&mut self) {
+        for (path, content) in self.0.iter_mut().filter(|(_, content)| content.is_none()) {
+            *content = self::content(path);
+        }
+    }
+
     /// Whether these files held the same then and now.
     pub fn agree_on(&self, other: &Self, files: &[PathBuf]) -> bool {
         files.iter().all(|path| self.0.contains_key(path) && self.0.get(path) == other.0.get(path))
