@@ -1,6 +1,7 @@
 //! Writing the assignment log: on disk before it is forwarded, and before it is answered.
 
 pub mod disk;
+pub mod fork;
 pub mod journal;
 pub mod notary;
 pub mod recover;

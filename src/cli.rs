@@ -1,5 +1,6 @@
 //! The command line: one file a verb, and what each failure is as an exit code.
 
+mod audit;
 mod ca;
 mod check;
 mod demo;
@@ -84,6 +85,8 @@ enum Verb {
     /// Who may ask: the list, who was refused lately, and the one command that lets them in
     #[command(after_help = "Example:\n  license-relay sources pending")]
     Sources(sources::Sources),
+    /// The assignment log: is it whole
+    Audit(audit::Audit),
     /// The stand-in for the license back end, alone
     Stub(stub::Stub),
 }
@@ -105,6 +108,17 @@ pub fn main() -> ExitCode {
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)),
         Verb::Serve => on_runtime(serve::run(config::locate(cli.config))),
         Verb::Demo(args) => on_runtime(demo::run(args)),
+        Verb::Audit(args) => {
+            let mut exit = 0;
+            let done = on_runtime(async {
+                exit = audit::run(args, cli.config).await?;
+                Ok(())
+            });
+            if done.is_ok() && exit != 0 {
+                return ExitCode::from(exit);
+            }
+            done
+        }
         Verb::Stub(args) => {
             on_runtime(async { stub::run(args).await.map_err(|e| Failure::new(Exit::Internal, e)) })
         }

@@ -40,6 +40,7 @@ pub mod upstream;
 pub mod tls;
 
 pub mod audit;
+pub mod report;
 
 pub mod ledger;
 pub mod observe;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::audit::disk::RealDisk;
+use crate::audit::fork;
 use crate::audit::journal::{Journal, Opening, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
@@ -114,16 +115,16 @@ impl Relay {
         let (config, audit) = (&first.config, &first.config.audit);
         let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
         make_signing_key(config)?;
-        let observer = Observer { name: audit.origin.clone(), version: env!("CARGO_PKG_VERSION") };
-        let signer = Signer::load(&audit.signing_key, &audit.origin)?;
-        let keys = audit.signing_key.parent().unwrap_or(&audit.directory);
+        let origin = fork::name(&audit.directory, &audit.origin);
+        let signer = Signer::load(&audit.signing_key, &origin)?;
+        let observer = Observer { name: origin.clone(), version: env!("CARGO_PKG_VERSION") };
         let (journal, _writer) = Journal::open(Opening {
             directory: audit.directory.clone(),
             anchors: audit.anchors.clone(),
             observer,
             signer,
             disk: Arc::new(RealDisk),
-            gap_file: keys.join("gap.json"),
+            gap_file: audit.gap_file(),
         })?;
 
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
@@ -183,6 +184,13 @@ impl Relay {
             .journal
             .commit(vec![start_record(config, conversations.exchange.journal.previous_stop())])
             .await?;
+        conversations.exchange.journal.sign().await;
+        if audit.anchors.is_empty() {
+            tracing::warn!(
+                "audit.anchors is empty: whoever has this machine can rewrite the audit log and sign it anew; name a folder on \
+                 another file system, or collect this log's lines elsewhere"
+            );
+        }
         forget_known(&conversations);
         begun.cancel();
 

@@ -107,6 +107,8 @@ enum Kind {
     Outcome,
     /// It is kept for later, within a bound.
     Note,
+    /// A checkpoint is wanted before anything else happens.
+    Sign,
     /// The last one.
     Close,
 }
@@ -180,13 +182,18 @@ impl Journal {
         self.hand_over(records, Kind::Outcome).await
     }
 
+    /// Signs a checkpoint over all that is written, and waits for it within a bound.
+    pub async fn sign(&self) {
+        let _ = self.hand_over(Vec::new(), Kind::Sign).await;
+    }
+
     /// Signs the last checkpoint and ends the writer; what is committed after that is refused.
     pub async fn close(&self) {
         let _ = self.hand_over(Vec::new(), Kind::Close).await;
     }
 
     async fn hand_over(&self, records: Vec<Record>, kind: Kind) -> Result<(), CommitError> {
-        if records.is_empty() && kind != Kind::Close {
+        if records.is_empty() && !matches!(kind, Kind::Sign | Kind::Close) {
             return Ok(());
         }
         let place = tokio::time::timeout(bounds::JOURNAL_WAIT, self.places.clone().acquire_owned());
@@ -333,10 +340,7 @@ impl Pen {
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => self.tick(),
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.notary.sign_now();
-                    return;
-                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return self.notary.leave(),
             }
         }
     }
@@ -346,11 +350,18 @@ impl Pen {
         let mut group = self.opening_lines();
         let mut written = Vec::new();
         let mut batch = Some(first);
-        let mut last = None;
+        let (mut last, mut sign) = (None, None);
         while let Some(Batch { records, kind, done, _place }) = batch {
-            if kind == Kind::Close {
-                last = done;
-                break;
+            match kind {
+                Kind::Close => {
+                    last = done;
+                    break;
+                }
+                Kind::Sign => {
+                    sign = done;
+                    break;
+                }
+                Kind::Intent | Kind::Outcome | Kind::Note => {}
             }
             match self.lines(&records, &mut group) {
                 Ok(()) => {
@@ -382,11 +393,17 @@ impl Pen {
         }
         match last {
             Some(done) => {
-                self.notary.sign_now();
+                self.notary.leave();
                 answer(Some(done), Ok(()));
                 true
             }
-            None => false,
+            None => {
+                if let Some(done) = sign {
+                    self.notary.sign_now();
+                    answer(Some(done), Ok(()));
+                }
+                false
+            }
         }
     }
 

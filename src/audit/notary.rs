@@ -17,15 +17,8 @@ use tokio::time::Instant;
 use super::disk::{self, Disk};
 use crate::bounds;
 use crate::ledger::merkle::Hash;
-use crate::ledger::note::{Checkpoint, Signer};
+use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, LINE, Signer, anchor_name};
 use crate::ledger::tiles;
-
-/// The newest checkpoint, below the log's folder.
-pub const CHECKPOINT: &str = "checkpoint";
-/// The folder of those that are kept.
-pub const KEPT: &str = "checkpoints";
-/// What a line of the program's own log with a checkpoint in it says before the note, which is in base64.
-pub const LINE: &str = "audit checkpoint";
 
 /// How far the log has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,6 +45,8 @@ struct Papers {
     tiles: Vec<(u64, Vec<Hash>)>,
     /// To be signed at once, and kept.
     kept: Vec<Head>,
+    /// Some of that is being signed.
+    at_work: bool,
     /// Nothing more will come.
     ended: bool,
     /// Everything is done.
@@ -119,10 +114,19 @@ impl Notary {
         let mut papers = self.desk.papers();
         let last = papers.head;
         papers.kept.extend(last);
+        self.desk.changed.notify_all();
+        let waits = |papers: &mut Papers| !papers.left && (!papers.kept.is_empty() || papers.at_work);
+        let _ = self.desk.changed.wait_timeout_while(papers, bounds::NOTARY_WAIT, waits);
+    }
+
+    /// The same for the last time, anchors included.
+    pub(super) fn leave(&self) {
+        self.sign_now();
+        let mut papers = self.desk.papers();
         papers.ended = true;
         self.desk.changed.notify_all();
-        let working = |papers: &mut Papers| !papers.left;
-        let _ = self.desk.changed.wait_timeout_while(papers, bounds::NOTARY_WAIT, working);
+        let waits = |papers: &mut Papers| !papers.left;
+        let _ = self.desk.changed.wait_timeout_while(papers, bounds::NOTARY_WAIT, waits);
     }
 }
 
@@ -150,6 +154,7 @@ impl Clerk {
             let (mut papers, _) = waited.unwrap_or_else(PoisonError::into_inner);
             let (head, ended) = (papers.head, papers.ended);
             let (tiles, kept) = (std::mem::take(&mut papers.tiles), std::mem::take(&mut papers.kept));
+            papers.at_work = true;
             drop(papers);
 
             for (tile, hashes) in tiles {
@@ -168,6 +173,8 @@ impl Clerk {
                     self.sign(head, hourly);
                 }
             }
+            desk.papers().at_work = false;
+            desk.changed.notify_all();
             if ended {
                 self.anchors.iter().for_each(Anchor::settle);
                 desk.papers().left = true;
@@ -275,10 +282,4 @@ impl Anchor {
             self.0.1.notify_all();
         }
     }
-}
-
-/// The file of a log's newest checkpoint in an anchor, which may be that of several logs.
-pub fn anchor_name(origin: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
-    format!("{}.note", origin.chars().map(plain).collect::<String>())
 }

@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::disk::{self, Disk};
-use super::notary::{CHECKPOINT, KEPT, anchor_name};
 use super::tree::Tree;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{hex, leaf};
-use crate::ledger::note::{Checkpoint, Verifier};
+use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, Verifier, anchor_name};
 use crate::ledger::record::Glance;
 use crate::ledger::segment::{self, Segment, Walk};
 

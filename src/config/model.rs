@@ -234,6 +234,14 @@ pub struct Audit {
     pub anchors: Vec<PathBuf>,
 }
 
+impl Audit {
+    /// Where it is told, as long as the log takes nothing, how many exchanges are not in it: beside the signing key, which
+    /// should lie on another disk.
+    pub fn gap_file(&self) -> PathBuf {
+        self.signing_key.with_file_name("gap.json")
+    }
+}
+
 /// What happens when the log can't be written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnFailure {

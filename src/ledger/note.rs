@@ -22,6 +22,13 @@ use crate::config::private::read_private;
 /// The longest note that is read, in bytes; one of ours has about 250.
 pub const MAX_NOTE: usize = 64 * 1024;
 
+/// The newest checkpoint, below the log's folder.
+pub const CHECKPOINT: &str = "checkpoint";
+/// The folder of those that are kept.
+pub const KEPT: &str = "checkpoints";
+/// What a line of the program's own log with a checkpoint in it says before the note, which is in base64.
+pub const LINE: &str = "audit checkpoint";
+
 /// The type of a signature in C2SP signed-note: Ed25519.
 const ED25519_TYPE: u8 = 1;
 const DASH: &str = "\u{2014} ";
@@ -196,6 +203,12 @@ pub fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 200
         && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
+}
+
+/// The file of a log's newest checkpoint in an anchor, which may be that of several logs.
+pub fn anchor_name(origin: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+    format!("{}.note", origin.chars().map(plain).collect::<String>())
 }
 
 /// The signed text of a note, with its last line feed, and the lines behind it.

@@ -352,6 +352,8 @@ pub struct Glance {
     pub action: String,
     /// When.
     pub time: Timestamp,
+    /// How often, where it stands for several.
+    pub repeat: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -359,6 +361,18 @@ struct Outline {
     #[serde(rename = "@timestamp")]
     time: Timestamp,
     event: OutlineEvent,
+    #[serde(default)]
+    qlik: OutlineQlik,
+}
+
+#[derive(Default, Deserialize)]
+struct OutlineQlik {
+    repeat: Option<OutlineRepeat>,
+}
+
+#[derive(Deserialize)]
+struct OutlineRepeat {
+    count: u64,
 }
 
 #[derive(Deserialize)]
@@ -370,7 +384,7 @@ struct OutlineEvent {
 impl From<Outline> for Glance {
     fn from(outline: Outline) -> Self {
         let OutlineEvent { sequence, action } = outline.event;
-        Self { sequence, action, time: outline.time }
+        Self { sequence, action, time: outline.time, repeat: outline.qlik.repeat.map(|repeat| repeat.count) }
     }
 }
 

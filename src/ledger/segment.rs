@@ -87,6 +87,14 @@ impl Lines {
         Ok(Self { from, line: Vec::new() })
     }
 
+    /// Of any text.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn of_text(path: &Path) -> io::Result<Self> {
+        Ok(Self { from: Box::new(BufReader::new(File::open(path)?)), line: Vec::new() })
+    }
+
     /// The next line with its line feed; without one where it is cut short, or longer than a line may be. Empty at the end.
     ///
     /// # Errors

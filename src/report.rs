@@ -1,0 +1,3 @@
+//! Reading the log, and nothing else: on a copy, on read-only media, without a relay and without a configuration.
+
+pub mod verify;

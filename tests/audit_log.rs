@@ -1,0 +1,142 @@
+//! Promise 3 and AUDIT 4, 8: a changed, removed, reordered or added line, a cut end and a restored copy are found, by the
+//! program's own `audit verify` and at the next start.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::*;
+use tempfile::TempDir;
+
+const SEGMENT: &str = "segments/00000000000000000000.jsonl";
+
+/// A relay with an anchor that has made some records.
+fn lived(anchor: &Path) -> (Stub, Relay, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let anchors = format!("directory = \"audit\"\nanchors = [{anchor:?}]");
+    let relay = Plan::new(&stub).with("directory = \"audit\"", &anchors).start();
+    for _ in 0..3 {
+        assert_eq!(relay.post("/v1/sync", SYNC).status, 200);
+        assert_eq!(relay.post("/v1/capacity", CAPACITY).status, 200);
+    }
+    (stub, relay, folder)
+}
+
+fn verify(log: &Path, anchors: &[&Path]) -> Output {
+    let mut command = program();
+    command.args(["audit", "verify", "--log"]).arg(log);
+    for anchor in anchors {
+        command.arg("--anchor").arg(anchor);
+    }
+    run(&mut command)
+}
+
+#[track_caller]
+fn verdict(log: &Path, anchors: &[&Path], code: i32) -> String {
+    let output = verify(log, anchors);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
+}
+
+fn copy(from: &Path, to: &Path) -> PathBuf {
+    assert!(Command::new("cp").args(["-r", "--"]).args([from, to]).status().unwrap().success());
+    to.to_owned()
+}
+
+#[test]
+fn a_whole_log_verifies_while_it_is_written_and_after_a_stop_and_by_its_anchor() {
+    let anchor = tempfile::tempdir().unwrap();
+    let (_stub, mut relay, _folder) = lived(anchor.path());
+    verdict(&relay.path("audit"), &[], 0);
+    assert!(relay.stop().success());
+    let said = verdict(&relay.path("audit"), &[anchor.path()], 0);
+    assert!(said.contains("0 behind it") && said.contains("anchors      1 hold"), "{said}");
+    let relay = relay.again();
+    assert_eq!(relay.records("relay.start")[1]["qlik"]["previous_stop"], "clean");
+    assert!(relay.records("audit.recovered").is_empty());
+    assert_eq!(relay.post("/v1/sync", SYNC).status, 200);
+    // The program's own log is an anchor as well.
+    assert!(relay.stderr().contains("audit checkpoint "), "{}", relay.stderr());
+    verdict(&relay.path("audit"), &[&relay.path("stderr")], 0);
+}
+
+#[test]
+fn a_changed_removed_moved_or_added_line_is_found_and_named() {
+    let anchor = tempfile::tempdir().unwrap();
+    let (_stub, mut relay, folder) = lived(anchor.path());
+    assert!(relay.stop().success());
+    let text = relay.log_text();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let without = |at: usize| [&lines[..at], &lines[at + 1..]].concat().concat();
+    let swapped = {
+        let mut lines = lines.clone();
+        lines.swap(3, 4);
+        lines.concat()
+    };
+    let changed = text.replacen("\"outcome\":\"success\"", "\"outcome\":\"failure\"", 1);
+    let twice = [&lines[..5], &lines[4..]].concat().concat();
+    for (n, (what, text, names)) in [
+        ("changed", changed, "record 0"),
+        ("removed", without(5), "record 5"),
+        ("swapped", swapped, "record 3"),
+        ("doubled", twice, "record 5"),
+        ("first removed", without(0), "record 0"),
+        ("last removed", without(lines.len() - 1), "1 are missing at the end"),
+        ("three removed at the end", lines[..lines.len() - 3].concat(), "3 are missing at the end"),
+        ("all removed", String::new(), "are missing at the end"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let bent = copy(&relay.path("audit"), &folder.path().join(n.to_string()));
+        fs::write(bent.join(SEGMENT), text).unwrap();
+        let said = verdict(&bent, &[], 1);
+        assert!(said.contains(names), "{what}: {said}");
+    }
+}
+
+#[test]
+fn a_log_that_went_back_is_not_started_on_until_it_is_forked() {
+    let anchor = tempfile::tempdir().unwrap();
+    let (_stub, mut relay, folder) = lived(anchor.path());
+    assert!(relay.stop().success());
+    let old = copy(&relay.path("audit"), &folder.path().join("backup"));
+    let mut relay = relay.again();
+    assert_eq!(relay.post("/v1/sync", SYNC).status, 200);
+    assert!(relay.stop().success());
+    fs::remove_dir_all(relay.path("audit")).unwrap();
+    copy(&old, &relay.path("audit"));
+    // By itself it is whole: only the anchor knows better.
+    verdict(&relay.path("audit"), &[], 0);
+    let said = verdict(&relay.path("audit"), &[anchor.path()], 2);
+    assert!(said.contains("missing at the end"), "{said}");
+    let plan = relay.into_plan();
+    let (status, said) = plan.refuses_to_start();
+    assert_eq!(status.code(), Some(76), "{said}");
+    assert!(said.contains("audit fork --reason") && said.contains("checkpoint"), "{said}");
+    let forked = run(program().arg("--config").arg(plan.path("relay.toml")).args([
+        "audit",
+        "fork",
+        "--reason",
+        "the disk was restored",
+    ]));
+    assert!(forked.status.success(), "{forked:?}");
+    let relay = plan.start();
+    assert_eq!(relay.post("/v1/sync", SYNC).status, 200);
+    let first = &relay.log()[0];
+    assert_eq!(first["event"]["action"], "audit.fork");
+    assert!(first["event"]["reason"].as_str().unwrap().contains("the disk was restored"), "{first}");
+    let said = verdict(&relay.path("audit"), &[], 0);
+    assert!(said.contains("goes on from license-relay/"), "{said}");
+    verdict(&relay.path("audit/forks/1"), &[], 0);
+    // While a relay runs nothing is put aside under it.
+    let forked = relay.verb(&["audit", "fork", "--reason", "again"]);
+    assert_eq!(forked.status.code(), Some(75), "{forked:?}");
+}
