@@ -26,14 +26,17 @@ pub struct Refusals {
 struct Window {
     single: u64,
     by_address: HashMap<IpAddr, Tally>,
-    others: Option<Repeat>,
+    others: Folded,
 }
 
 #[derive(Debug, Default)]
 struct Tally {
     single: u64,
-    folded: Option<Repeat>,
+    folded: Folded,
 }
+
+/// A count for each kind of refusal: few kinds, so a list.
+type Folded = Vec<(Action, Repeat)>;
 
 impl Refusals {
     /// Refusals that go to this log.
@@ -49,41 +52,50 @@ impl Refusals {
         let known =
             window.by_address.len() < bounds::REFUSAL_ADDRESSES || window.by_address.contains_key(&address);
         if !known {
-            count(&mut window.others);
+            count(&mut window.others, record.action);
             return;
         }
         let room = window.single < bounds::REFUSALS;
         let tally = window.by_address.entry(address).or_default();
+        let action = record.action;
         if room && tally.single < bounds::REFUSALS_PER_ADDRESS && self.journal.note(vec![record]) {
             tally.single += 1;
             window.single += 1;
         } else {
-            count(&mut tally.folded);
+            count(&mut tally.folded, action);
         }
     }
 
     /// Writes the counts of the window and starts the next one. What can't be written now is counted on.
     pub fn flush(&self) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let folded =
-            window.by_address.iter().filter_map(|(address, t)| Some((Some(*address), t.folded.clone()?)));
-        let records: Vec<Record> =
-            folded.chain(window.others.clone().map(|others| (None, others))).map(summary).collect();
+        let others = window.others.iter().map(|folded| (None, folded));
+        let records: Vec<Record> = window
+            .by_address
+            .iter()
+            .flat_map(|(address, tally)| tally.folded.iter().map(|folded| (Some(*address), folded)))
+            .chain(others)
+            .map(summary)
+            .collect();
         if records.is_empty() || self.journal.note(records) {
             *window = Window::default();
         }
     }
 }
 
-fn count(repeat: &mut Option<Repeat>) {
+fn count(folded: &mut Folded, action: Action) {
     let now = Timestamp::now();
-    let repeat = repeat.get_or_insert(Repeat { count: 0, first: now, last: now });
-    repeat.count += 1;
-    repeat.last = now;
+    match folded.iter_mut().find(|(known, _)| *known == action) {
+        Some((_, repeat)) => {
+            repeat.count += 1;
+            repeat.last = now;
+        }
+        None => folded.push((action, Repeat { count: 1, first: now, last: now })),
+    }
 }
 
-fn summary((address, repeat): (Option<IpAddr>, Repeat)) -> Record {
-    let mut record = Record::new(Action::AccessDenied, Uuid::now_v7());
+fn summary((address, (action, repeat)): (Option<IpAddr>, &(Action, Repeat))) -> Record {
+    let mut record = Record::new(*action, Uuid::now_v7());
     record.outcome = Outcome::Failure;
     record.reason = match address {
         Some(_) => "more refusals of this address, counted together",
@@ -91,6 +103,6 @@ fn summary((address, repeat): (Option<IpAddr>, Repeat)) -> Record {
     }
     .into();
     record.client = address;
-    record.qlik.repeat = Some(repeat);
+    record.qlik.repeat = Some(repeat.clone());
     record
 }

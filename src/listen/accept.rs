@@ -15,6 +15,7 @@ use super::proxy_protocol;
 use super::sniff::Entrance;
 use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
+use crate::policy::limits;
 use crate::setup::InForce;
 use crate::stream::{First, Rewound, last_word};
 
@@ -142,13 +143,15 @@ impl Door {
             return Err(Refusal::new(Cause::Refused, &words));
         }
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.by_address.entry(address).or_default();
+        // One machine may use a whole /64.
+        let client = limits::client(address);
+        let count = counts.by_address.entry(client).or_default();
         if *count >= listen.max_connections_per_address {
             let words = format!("too many connections of {address} (listen.max_connections_per_address)");
             return Err(Refusal::new(Cause::Connections, &words));
         }
         *count += 1;
-        place.address = Some(address);
+        place.address = Some(client);
         Ok(())
     }
 
