@@ -3,6 +3,7 @@
 pub mod log;
 pub mod merkle;
 pub mod note;
+pub mod outbox;
 pub mod record;
 pub mod segment;
 pub mod tiles;
