@@ -254,9 +254,6 @@ fn read_reply(message: &Message, reply: &Reply, words: &Vocabulary) -> Told {
     match &reply.body {
         _ if !reply.head.status().is_success() => Told::Nothing,
         ReplyBody::Streamed(..) => Told::Unread { why: "the reply is too large to be read".into() },
-        ReplyBody::Whole(_) if reply.head.headers().contains_key(http::header::CONTENT_ENCODING) => {
-            Told::Unread { why: "the reply is compressed".into() }
-        }
-        ReplyBody::Whole(body) => Told::read(&message.kind, body, words),
+        ReplyBody::Whole(body) => Told::read(&message.kind, reply.head.headers(), body, words),
     }
 }

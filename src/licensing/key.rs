@@ -2,6 +2,8 @@
 //!
 //! The token is a bearer credential: it passes through, and what is kept of it is what can't be used in its place.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
@@ -62,7 +64,7 @@ impl<'a> Token<'a> {
         let (header, payload) = (decode(parts.next()), decode(parts.next()));
         let (header, payload) = (read(&header), read(&payload));
         let text = |json: &Option<Json<'_>>, name| {
-            json.as_ref().and_then(|json| json.get(name)).and_then(Json::to_text)
+            json.as_ref().and_then(|json| json.get(name)).and_then(Json::to_text).map(Cow::into_owned)
         };
         Claims {
             license: text(&payload, "license").and_then(|number| number.parse().ok()),

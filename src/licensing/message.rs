@@ -2,10 +2,14 @@
 //!
 //! Nothing here is proof, and nothing here is changed: the bytes that were read are the bytes that are forwarded.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, Method, Uri, header};
 
+use super::coding;
 use super::json::Json;
 use super::key::{Claims, Token};
+use super::shape::Shape;
 use super::subject::Subject;
 use super::vocabulary::{Vocabulary, member};
 use crate::config::names::LicenseNumber;
@@ -131,12 +135,15 @@ impl Message {
             message.kind = bare_kind(method, target, headers, message.claims.is_some());
             return message;
         }
-        if headers.contains_key(header::CONTENT_ENCODING) {
-            message.note_licenses([]);
-            message.kind = Kind::Unreadable { why: "the body is compressed".into() };
-            return message;
-        }
-        let json = match Json::parse(body) {
+        let plain = match coding::plain(headers, body) {
+            Ok(plain) => plain,
+            Err(why) => {
+                message.note_licenses([]);
+                message.kind = Kind::Unreadable { why: why.into() };
+                return message;
+            }
+        };
+        let json = match Json::parse(plain.bytes()) {
             Ok(json) => json,
             Err(e) => {
                 message.note_licenses([]);
@@ -149,7 +156,12 @@ impl Message {
             message.claims = Some(token.claims());
         }
         message.note_licenses(
-            words.license.iter().flat_map(|place| place.find(&json)).filter_map(Json::to_text),
+            words
+                .license
+                .iter()
+                .flat_map(|place| place.find(&json))
+                .filter_map(Json::to_text)
+                .map(Cow::into_owned),
         );
         message.note_source(&json, words);
         message.kind = kind_of(&json, words, message.claims.is_some());
@@ -251,7 +263,8 @@ pub(super) fn sync_of(json: &Json<'_>, words: &Vocabulary) -> Option<Sync> {
     let license =
         |json| member(json, &names.license).and_then(Json::to_text).and_then(|text| text.parse().ok());
     let base = |json| (license(json), member(json, &names.version).and_then(Json::as_u64));
-    let text = |json, spellings: &[String]| member(json, spellings).and_then(Json::to_text);
+    let text =
+        |json, spellings: &[String]| member(json, spellings).and_then(Json::to_text).map(Cow::into_owned);
     let patch = |json| Patch {
         change: change(json, words),
         license: license(json),
@@ -288,7 +301,7 @@ fn kind_of(json: &Json<'_>, words: &Vocabulary, has_key: bool) -> Kind {
     if has_key && let Some(cause) = member(json, &words.activation.cause).and_then(Json::as_str) {
         return Kind::Activation { cause: word(cause) };
     }
-    Kind::Unrecognised { shape: json.shape() }
+    Kind::Unrecognised { shape: Shape::of(json).to_string() }
 }
 
 fn consumption_of(json: &Json<'_>, words: &Vocabulary) -> Option<Vec<Consumption>> {

@@ -2,9 +2,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
 
+use super::coding;
 use super::json::Json;
 use super::message::{Kind, Sync, sync_of};
+use super::shape::Shape;
 use super::vocabulary::{Vocabulary, member};
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::{date, word};
@@ -59,11 +62,15 @@ pub struct Total {
 
 impl Told {
     /// Reads the body of a successful reply.
-    pub fn read(asked: &Kind, body: &[u8], words: &Vocabulary) -> Self {
+    pub fn read(asked: &Kind, headers: &HeaderMap, body: &[u8], words: &Vocabulary) -> Self {
         if matches!(asked, Kind::ConnectivityTest | Kind::Bare | Kind::Unreadable { .. }) {
             return Self::Nothing;
         }
-        let json = match Json::parse(body) {
+        let plain = match coding::plain(headers, body) {
+            Ok(plain) => plain,
+            Err(why) => return Self::Unread { why: why.into() },
+        };
+        let json = match Json::parse(plain.bytes()) {
             Ok(json) => json,
             Err(e) => return Self::Unread { why: e.to_string() },
         };
@@ -75,7 +82,7 @@ impl Told {
             Kind::Sync(_) => sync_of(&json, words).map(Self::Sync),
             _ => None,
         };
-        told.unwrap_or_else(|| Self::Unread { why: json.shape() })
+        told.unwrap_or_else(|| Self::Unread { why: Shape::of(&json).to_string() })
     }
 }
 
@@ -162,7 +169,7 @@ mod tests {
     use super::*;
 
     fn told(asked: &Kind, body: &[u8]) -> Told {
-        Told::read(asked, body, &Vocabulary::built_in().unwrap())
+        Told::read(asked, &HeaderMap::new(), body, &Vocabulary::built_in().unwrap())
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Place {
                 .into_iter()
                 .flat_map(|json| match step.as_str() {
                     "*" => json.elements().iter().collect::<Vec<_>>(),
-                    name => json.members(name),
+                    name => json.named(name).collect(),
                 })
                 .collect();
         }
