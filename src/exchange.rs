@@ -203,9 +203,12 @@ impl Exchange {
         let user_agent = records::user_agent(asked);
         let action = match denial {
             Denial::SourceLimit(_) | Denial::AddressLimit(_) => Action::AccessLimited,
-            Denial::Unreadable(_) | Denial::Unrecognised | Denial::TwoSources | Denial::UnfitSource(_) => {
-                Action::AccessInvalid
-            }
+            Denial::Unreadable(_)
+            | Denial::Unrecognised
+            | Denial::TwoSources
+            | Denial::TwoKeys
+            | Denial::TwoLicenses
+            | Denial::UnfitSource(_) => Action::AccessInvalid,
             Denial::UnknownSource(_) | Denial::WrongPlace(_) | Denial::Unidentified(_) => {
                 Action::AccessDenied
             }
@@ -252,8 +255,8 @@ fn request(asked: &Asked) -> Request<Full<Bytes>> {
 
 fn read_reply(message: &Message, reply: &Reply, words: &Vocabulary) -> Told {
     match &reply.body {
-        _ if !reply.head.status().is_success() => Told::Nothing,
-        ReplyBody::Streamed(..) => Told::Unread { why: "the reply is too large to be read".into() },
+        _ if !reply.head.status().is_success() => Told::nothing(),
+        ReplyBody::Streamed(..) => Told::unread("the reply is too large to be read"),
         ReplyBody::Whole(body) => Told::read(&message.kind, reply.head.headers(), body, words),
     }
 }

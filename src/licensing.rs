@@ -8,3 +8,5 @@ pub mod reply;
 pub mod shape;
 pub mod subject;
 pub mod vocabulary;
+
+mod read;
