@@ -7,6 +7,7 @@ pub mod message;
 pub mod reply;
 pub mod shape;
 pub mod subject;
+pub mod suggest;
 pub mod vocabulary;
 
 mod read;
