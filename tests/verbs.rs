@@ -361,3 +361,24 @@ fn what_a_log_holds_of_unknown_messages_becomes_a_vocabulary() {
     assert_eq!(code, 0);
     assert!(said.contains("there is nothing to suggest"), "{said}");
 }
+
+#[test]
+fn an_idle_sync_that_hides_a_list_is_recorded_and_becomes_a_suggestion() {
+    let (_stub, relay, _folder) = pair();
+    assert_eq!(relay.post("/v1/sync", IDLE).status, 200);
+    assert!(relay.records("license.sync.request").is_empty());
+    let hiding =
+        IDLE.replacen('{', "{\"revoked\": [{\"subject\": \"acme\\\\bob\", \"allotment\": \"analyzer\"}],", 1);
+    let doubled = hiding.replacen('{', "{\"Patches\": null,", 1);
+    for body in [&hiding, &doubled] {
+        assert_eq!(relay.post("/v1/sync", body).status, 200);
+    }
+    let records = relay.records("license.sync.request");
+    let shape = records[0]["qlik"]["shape"].as_str().unwrap();
+    assert!(shape.contains("revoked:[{subject:text,allotment:text}]"), "{shape}");
+    assert_eq!((&records[0]["qlik"]["doubled"], records.len()), (&Value::Null, 2));
+    assert_eq!(records[1]["qlik"]["doubled"][0], "patches");
+    let (code, said, _) = parts(&relay.verb(&["vocabulary", "suggest"]));
+    assert_eq!(code, 0);
+    assert!(said.contains("deletions = [\"revoked\"]"), "{said}");
+}
