@@ -146,7 +146,11 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
                 record
             })
             .collect(),
-        (Kind::Definition, What::Entitlements(_)) => vec![],
+        // A definition asked for changes nothing; but a reply that says something unknown must not pass unseen.
+        (Kind::Definition, What::Unread { .. }) => vec![told_in(Action::UnrecognisedResponse)],
+        (Kind::Definition, What::Entitlements(all)) if all.is_empty() && told.unread.is_some() => {
+            vec![told_in(Action::UnrecognisedResponse)]
+        }
         _ => response_action(&scene.message.kind).map(told_in).into_iter().collect(),
     };
     if let What::Unread { why } = &told.what {

@@ -40,7 +40,7 @@ pub fn plain<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Plain<'b>, &'sta
     let mut codings = named.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
     let Some(coding) = codings.next() else { return Ok(Plain::AsSent(body)) };
     if codings.next().is_some() {
-        return Err("it is compressed more than once");
+        return Err("the body is compressed more than once");
     }
     // An empty body has nothing to take off: a HEAD's reply, or a 204.
     if body.is_empty() {
@@ -49,13 +49,13 @@ pub fn plain<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Plain<'b>, &'sta
     match coding.to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" => gunzip(body),
         "deflate" => inflate(body),
-        _ => Err("it is compressed, neither with gzip nor with deflate"),
+        _ => Err("the body is compressed, neither with gzip nor with deflate"),
     }
     .map(Plain::Decoded)
 }
 
-const BROKEN: &str = "its compression is broken or cut short";
-const TOO_LONG: &str = "it is too long once it is decompressed";
+const BROKEN: &str = "the body's compression is broken or cut short";
+const TOO_LONG: &str = "the body is too long once it is decompressed";
 
 fn gunzip(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     let mut decoder = MultiGzDecoder::new(body);

@@ -136,7 +136,7 @@ impl Message {
             message.kind = bare_kind(method, target, headers, has_key);
             return message;
         }
-        let plain = coding::plain(headers, body).map_err(|why| format!("the body can't be decoded: {why}"));
+        let plain = coding::plain(headers, body).map_err(str::to_owned);
         let json = plain.as_ref().map_err(Clone::clone);
         let json = json.and_then(|plain| Json::parse(plain.bytes()).map_err(|e| e.to_string()));
         let json = match json {

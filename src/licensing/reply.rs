@@ -98,7 +98,7 @@ impl Told {
         }
         let plain = match coding::plain(headers, body) {
             Ok(plain) => plain,
-            Err(why) => return Self::unread(format!("the body can't be decoded: {why}")),
+            Err(why) => return Self::unread(why),
         };
         let json = match Json::parse(plain.bytes()) {
             Ok(json) => json,
