@@ -6,6 +6,7 @@ mod demo;
 mod serve;
 mod sources;
 mod stub;
+mod vocabulary;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,6 +83,9 @@ enum Verb {
     /// Who may ask: the list, who was refused lately, and the one command that lets them in
     #[command(after_help = "Example:\n  license-relay sources pending")]
     Sources(sources::Sources),
+    /// What messages call things: the names in force, and proposals for messages that were not understood
+    #[command(after_help = "Example:\n  license-relay vocabulary suggest")]
+    Vocabulary(vocabulary::Words),
     /// The stand-in for the license back end, alone
     Stub(stub::Stub),
 }
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
         Verb::Check => check::run(&config::locate(cli.config)),
         Verb::Ca(args) => ca::run(args, &config::locate(cli.config)),
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)),
+        Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)),
         Verb::Serve => on_runtime(serve::run(config::locate(cli.config))),
         Verb::Demo(args) => on_runtime(demo::run(args)),
         Verb::Stub(args) => {
