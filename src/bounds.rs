@@ -140,6 +140,9 @@ pub const LIMITED_ADDRESSES: usize = 10_000;
 pub const ADDRESSES_PER_SOURCE: usize = 16;
 /// How often a full table of limiters is searched for those that have refilled at most.
 pub const LIMITER_SWEEP: Duration = Duration::from_secs(1);
+/// Changes, or elements of a capacity report, in one message; one with more is recorded as unread. A first sync of a large
+/// site has some thousand.
+pub const CHANGES: usize = 50_000;
 /// Refused deployments kept for `sources pending`.
 pub const PENDING: usize = 1_000;
 /// Refused deployments kept of one address.

@@ -85,6 +85,8 @@ pub struct Sync {
     pub bases: Vec<(Option<LicenseNumber>, Option<u64>)>,
     /// The changes.
     pub patches: Vec<Patch>,
+    /// There are more changes than are read.
+    pub(super) too_many: bool,
 }
 
 /// One change of an assignment.
@@ -150,6 +152,10 @@ impl Message {
         let body = Body::new(&json);
         let has_key = message.note_who(&Wire { headers, body: Some(&body) }, words);
         message.note_kind(&body, words, has_key);
+        if message.unread.is_none() && !message.changes_something() && *method != Method::POST {
+            // The same words may do more under another method.
+            message.unread = Some(Shape::of(&json).to_string());
+        }
         message
     }
 
@@ -272,7 +278,9 @@ impl Message {
         if body.has_two_licenses() {
             self.refuse(Asking::TwoLicenses);
         }
-        if !matches!(self.kind, Kind::Unrecognised { .. }) && body.has_unread(&words.harmless) {
+        let two_things = matches!(self.kind, Kind::Sync(_)) && has_key && cause_of(body, words).is_some();
+        if !matches!(self.kind, Kind::Unrecognised { .. }) && (body.has_unread(&words.harmless) || two_things)
+        {
             self.unread = Some(Shape::of(body.json).to_string());
         }
     }
@@ -330,11 +338,17 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
     let names = &words.sync;
     let changes =
         [(&names.patches, None), (&names.additions, Some(Vote::Add)), (&names.deletions, Some(Vote::Delete))];
+    let mut count = 0;
     let holders = body.things(&names.within, |holder| {
         let bases = body.list(&names.bases, holder)?;
         let mut patches = None;
         for (places, vote) in changes {
             let Some(list) = body.list(places, holder) else { continue };
+            count += list.len();
+            if count > bounds::CHANGES {
+                patches.get_or_insert_with(Vec::new);
+                continue;
+            }
             let read = list.into_iter().map(|json| patch_of(body, json, vote, words));
             patches.get_or_insert_with(Vec::new).extend(read);
         }
@@ -343,7 +357,7 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
     if holders.is_empty() {
         return None;
     }
-    let mut sync = Sync::default();
+    let mut sync = Sync { too_many: count > bounds::CHANGES, ..Sync::default() };
     for (bases, patches) in holders {
         sync.bases.extend(bases.into_iter().map(|base| {
             let version = body.value(&names.version, base);
@@ -438,19 +452,30 @@ fn bare_kind(method: &Method, target: &Uri, headers: &HeaderMap, has_key: bool) 
 
 fn kind_of(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> Kind {
     if let Some(sync) = sync_of(body, words) {
-        return Kind::Sync(sync);
+        return if sync.too_many { too_many() } else { Kind::Sync(sync) };
     }
     if let Some(report) = consumption_of(body, &words.capacity.consumption, words)
         && !report.is_empty()
     {
+        if report.len() > bounds::CHANGES {
+            return too_many();
+        }
         let element = |(allotment, month, delta)| Consumption { allotment, month, delta };
         return Kind::Capacity(report.into_iter().map(element).collect());
     }
-    let cause = || body.value(&words.activation.cause, body.json).value.and_then(Json::as_str);
-    if has_key && let Some(cause) = cause() {
+    if has_key && let Some(cause) = cause_of(body, words) {
         return Kind::Activation { cause: word(cause) };
     }
     Kind::Unrecognised { shape: Shape::of(body.json).to_string() }
+}
+
+/// One message is one unit of the log, which must stay small enough to be written while others wait.
+fn too_many() -> Kind {
+    Kind::Unreadable { why: format!("the body has more than {} changes", bounds::CHANGES) }
+}
+
+fn cause_of<'j>(body: &Body<'j, '_>, words: &Vocabulary) -> Option<&'j str> {
+    body.value(&words.activation.cause, body.json).value.and_then(Json::as_str)
 }
 
 /// Allotment, month and number: the three parts of an element of a report, or of its reply.
@@ -785,6 +810,40 @@ mod tests {
     fn subjects_do_not_show_in_debug_output() {
         let shown = format!("{:?}", post(include_bytes!("../../tests/samples/sync-request.json")));
         assert!(!shown.to_lowercase().contains("bob"), "{shown}");
+    }
+
+    #[test]
+    fn an_idle_sync_that_may_be_more_is_recorded_before_it_is_forwarded() {
+        let idle = r#""source":"a","bases":[],"patches":[]"#;
+        let body = format!("{{{idle}}}");
+        assert!(!post(body.as_bytes()).changes_something());
+        let key = include_str!("../../tests/samples/signed-license-key.jwt").trim();
+        let both = format!(r#"{{{idle},"cause":"Initial","signedLicenseKey":"{key}"}}"#);
+        assert!(post(both.as_bytes()).changes_something(), "an activation as well");
+        let words = Vocabulary::built_in().unwrap();
+        for method in [Method::PUT, Method::DELETE, Method::PATCH] {
+            let target = Uri::from_static("/v1/assignments/7");
+            let read = Message::read(&method, &target, &HeaderMap::new(), body.as_bytes(), &words);
+            assert!(read.changes_something(), "{method}");
+        }
+        for hidden in
+            [r#""Patches":[{"subject":"a\\b"}]"#, r#""patches":[{"subject":"a\\b"}]"#, r#""changes":[1]"#]
+        {
+            let body = format!("{{{idle},{hidden}}}");
+            assert!(post(body.as_bytes()).changes_something(), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn a_message_with_more_changes_than_one_may_have_is_one_unread_body() {
+        let body = format!(r#"{{"source":"a","bases":[],"patches":[{}0]}}"#, "0,".repeat(bounds::CHANGES));
+        let message = post(body.as_bytes());
+        assert!(
+            matches!(&message.kind, Kind::Unreadable { why } if why.contains("50000")),
+            "{}",
+            message.kind.name()
+        );
+        assert_eq!(message.source, Asking::Source("a".parse().unwrap()));
     }
 
     proptest::proptest! {

@@ -111,7 +111,7 @@ impl Told {
                 entitlements(&body, words, None, 0, &mut hidden).map(What::Entitlements)
             }
             Kind::Capacity(_) => totals(&body, words).map(What::Totals),
-            Kind::Sync(_) => sync_of(&body, words).map(What::Sync),
+            Kind::Sync(_) => sync_of(&body, words).filter(|sync| !sync.too_many).map(What::Sync),
             _ => None,
         };
         let doubled = json.doubled();
