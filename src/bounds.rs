@@ -96,6 +96,41 @@ pub const REPLY_HEAD_BYTES: usize = 64 * 1024;
 /// A reply that is read whole; a longer one is passed on as it comes and recorded as unread.
 pub const REPLY_BYTES: usize = 8 << 20;
 
+// --- what is said -----------------------------------------------------------------------------------------------
+
+/// Arrays and objects within each other, in a body that is read.
+pub const JSON_DEPTH: usize = 32;
+/// Values in a body that is read, all levels together.
+pub const JSON_VALUES: usize = 1_000_000;
+/// A compressed body, once it is decoded to be read.
+pub const DECODED: usize = 16 << 20;
+/// A definition inside a definition, as base64.
+pub const WRAPPED: usize = 3;
+/// A name of a person, in bytes; a longer text is none.
+pub const SUBJECT: usize = 1024;
+/// Different licenses of one message that are kept; the rest are not looked at.
+pub const LICENSES: usize = 16;
+/// Source ids of one message that did not decide and are recorded.
+pub const OTHER_SOURCES: usize = 4;
+/// Names of doubled members that are recorded of one message.
+pub const DOUBLED: usize = 8;
+/// The text of a shape, in bytes.
+pub const SHAPE: usize = 8 * 1024;
+/// Values of a body that its shape is made of.
+pub const SHAPE_VALUES: usize = 20_000;
+/// Elements of an array that its shape is made of.
+pub const SHAPE_ELEMENTS: usize = 64;
+/// Members of an object that its shape shows.
+pub const SHAPE_MEMBERS: usize = 64;
+/// Places in one list of a vocabulary, the built-in ones not counted.
+pub const PLACES: usize = 64;
+/// Steps of one place.
+pub const STEPS: usize = 8;
+/// A member's name in a place, in bytes.
+pub const STEP: usize = 128;
+/// Different shapes that `vocabulary suggest` looks at.
+pub const SHAPES: usize = 1_000;
+
 // --- policy -----------------------------------------------------------------------------------------------------
 
 /// Client addresses with a limiter of their own; beyond, limiters that have refilled are forgotten, and where none has,
@@ -105,6 +140,9 @@ pub const LIMITED_ADDRESSES: usize = 10_000;
 pub const ADDRESSES_PER_SOURCE: usize = 16;
 /// How often a full table of limiters is searched for those that have refilled at most.
 pub const LIMITER_SWEEP: Duration = Duration::from_secs(1);
+/// Changes, or elements of a capacity report, in one message; one with more is recorded as unread. A first sync of a large
+/// site has some thousand.
+pub const CHANGES: usize = 50_000;
 /// Refused deployments kept for `sources pending`.
 pub const PENDING: usize = 1_000;
 /// Refused deployments kept of one address.

@@ -7,6 +7,7 @@ mod demo;
 mod serve;
 mod sources;
 mod stub;
+mod vocabulary;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +88,9 @@ enum Verb {
     Sources(sources::Sources),
     /// The assignment log: is it whole
     Audit(audit::Audit),
+    /// What messages call things: the names in force, and proposals for messages that were not understood
+    #[command(after_help = "Example:\n  license-relay vocabulary suggest")]
+    Vocabulary(vocabulary::Words),
     /// The stand-in for the license back end, alone
     Stub(stub::Stub),
 }
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Verb::Check => check::run(&config::locate(cli.config)),
         Verb::Ca(args) => ca::run(args, &config::locate(cli.config)),
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)),
+        Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)),
         Verb::Serve => on_runtime(serve::run(config::locate(cli.config))),
         Verb::Demo(args) => on_runtime(demo::run(args)),
         Verb::Audit(args) => {

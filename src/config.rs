@@ -10,9 +10,8 @@ pub mod names;
 pub mod private;
 pub mod sources;
 pub mod state;
+pub(crate) mod walk;
 pub mod watch;
-
-mod walk;
 
 use std::path::PathBuf;
 use std::{env, fmt};

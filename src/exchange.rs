@@ -22,7 +22,7 @@ use crate::config::model::{Destination, OnFailure};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::ledger::record::{Action, Record, Repeat};
 use crate::licensing::message::{Kind, Message};
-use crate::licensing::reply::Told;
+use crate::licensing::reply::{Told, What};
 use crate::licensing::subject::Pseudonyms;
 use crate::licensing::vocabulary::Vocabulary;
 use crate::observe::access::Access;
@@ -135,7 +135,7 @@ impl Exchange {
             Ok(reply) => {
                 note_reply(access, &reply);
                 let told = read_reply(&message, &reply, words);
-                if matches!(told, Told::Unread { .. }) {
+                if matches!(told.what, What::Unread { .. }) {
                     self.note_unread(&message, asked.client);
                 }
                 let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
@@ -231,9 +231,12 @@ impl Exchange {
         let user_agent = records::user_agent(asked);
         let action = match denial {
             Denial::SourceLimit(_) | Denial::AddressLimit(_) => Action::AccessLimited,
-            Denial::Unreadable(_) | Denial::Unrecognised | Denial::TwoSources | Denial::UnfitSource(_) => {
-                Action::AccessInvalid
-            }
+            Denial::Unreadable(_)
+            | Denial::Unrecognised
+            | Denial::TwoSources
+            | Denial::TwoKeys
+            | Denial::TwoLicenses
+            | Denial::UnfitSource(_) => Action::AccessInvalid,
             Denial::UnknownSource(_) | Denial::WrongPlace(_) | Denial::Unidentified(_) => {
                 Action::AccessDenied
             }
@@ -281,11 +284,8 @@ fn request(asked: &Asked) -> Request<Full<Bytes>> {
 
 fn read_reply(message: &Message, reply: &Reply, words: &Vocabulary) -> Told {
     match &reply.body {
-        _ if !reply.head.status().is_success() => Told::Nothing,
-        ReplyBody::Streamed(..) => Told::Unread { why: "the reply is too large to be read".into() },
-        ReplyBody::Whole(_) if reply.head.headers().contains_key(http::header::CONTENT_ENCODING) => {
-            Told::Unread { why: "the reply is compressed".into() }
-        }
-        ReplyBody::Whole(body) => Told::read(&message.kind, body, words),
+        _ if !reply.head.status().is_success() => Told::nothing(),
+        ReplyBody::Streamed(..) => Told::unread("the reply is too large to be read"),
+        ReplyBody::Whole(body) => Told::read(&message.kind, reply.head.headers(), body, words),
     }
 }

@@ -1,8 +1,13 @@
 //! What is said: the licensing messages, read without being trusted and never changed.
 
+pub mod coding;
 pub mod json;
 pub mod key;
 pub mod message;
 pub mod reply;
+pub mod shape;
 pub mod subject;
+pub mod suggest;
 pub mod vocabulary;
+
+mod read;

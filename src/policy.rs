@@ -70,6 +70,10 @@ pub enum Asking {
     Source(SourceId),
     /// Two different ids stand at one place.
     Conflict,
+    /// Two different license keys stand at one place.
+    TwoKeys,
+    /// Two different license numbers stand under one name in one object.
+    TwoLicenses,
     /// What stands there can't be an id.
     Unfit(String),
 }
@@ -102,6 +106,12 @@ pub enum Denial {
     /// Two sources in one message.
     #[error("the message names two different sources")]
     TwoSources,
+    /// Two license keys at one place of a message.
+    #[error("the message names two different license keys")]
+    TwoKeys,
+    /// Two license numbers under one name.
+    #[error("the message names two different licenses in one object")]
+    TwoLicenses,
     /// The id can't be one.
     #[error("the source id {0}")]
     UnfitSource(String),
@@ -164,6 +174,8 @@ impl Policy {
         let registry = &self.registry;
         let standing = match source {
             Asking::Conflict => return Err(Denial::TwoSources),
+            Asking::TwoKeys => return Err(Denial::TwoKeys),
+            Asking::TwoLicenses => return Err(Denial::TwoLicenses),
             Asking::Unfit(why) => return Err(Denial::UnfitSource(why.clone())),
             Asking::Source(id) => registry.by_id(id, user, address),
             Asking::Nobody => registry.by_circumstance(licenses, user, address),

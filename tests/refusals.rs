@@ -67,6 +67,16 @@ fn two_different_sources_at_one_place_are_refused() {
 }
 
 #[test]
+fn two_license_keys_or_two_licenses_under_one_name_are_refused() {
+    let allowed = format!("[[source]]\nid = \"{SOURCE}\"\nlicenses = [\"{LICENSE}\"]\n");
+    let doubled = |member: &str| ACTIVATION.replacen('{', &format!("{{{member},"), 1);
+    let key = "\"SignedLicenseKey\": \"e30.e30.c2ln\"";
+    refused_and_kept(&allowed, as_it_is, &doubled(key), &["two different license keys"]);
+    let licenses = format!("\"license\": \"{LICENSE}\", \"license\": \"8888000000000000\"");
+    refused_and_kept(&allowed, as_it_is, &doubled(&licenses), &["two different licenses"]);
+}
+
+#[test]
 fn a_listed_source_from_another_network_or_user_is_refused() {
     for place in ["networks = [\"10.20.0.0/24\"]", "users = [\"qlik-prod\"]"] {
         let sources = format!("[[source]]\nid = \"{SOURCE}\"\nlicenses = [\"{LICENSE}\"]\n{place}\n");

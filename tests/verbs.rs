@@ -64,6 +64,9 @@ fn help_and_version_are_0_and_every_verb_has_an_example() {
         "sources pending",
         "sources allow",
         "sources deny",
+        "vocabulary",
+        "vocabulary show",
+        "vocabulary suggest",
         "stub",
     ] {
         let (code, said, _) = parts(&run(program().args(verb.split_whitespace()).arg("-h")));
@@ -95,6 +98,9 @@ fn a_wrong_command_line_is_64() {
         "sources allow a --learn 24h",
         "sources allow --network 10.0.0.0/33",
         "ca",
+        "vocabulary",
+        "vocabulary suggest --log",
+        "vocabulary suggest --log /nowhere",
         "stub",
         "stub --listen nowhere",
     ] {
@@ -343,4 +349,93 @@ fn a_deployment_refused_by_its_license_and_by_its_id_is_two_rows_that_say_so() {
         let (_, text, _) = parts(&relay.verb(&["sources", "pending"]));
         (!text.contains("QSEfW") && text.contains("   3  ")).then_some(())
     });
+}
+
+#[test]
+fn the_vocabulary_in_force_is_shown_as_a_file_that_says_the_same() {
+    let desk = Desk::new("# nobody\n");
+    let relay = fs::read_to_string(desk.0.path("relay.toml")).unwrap();
+    fs::write(desk.0.path("relay.toml"), format!("{relay}\n[licensing]\nvocabulary = \"own.toml\"\n"))
+        .unwrap();
+    fs::write(desk.0.path("own.toml"), "source = [\"header:X-Deployment\"]\n").unwrap();
+    let (code, shown, _) = desk.verb(&["vocabulary", "show"]);
+    assert_eq!(code, 0);
+    assert!(shown.contains("source = [\"header:x-deployment\", \"source\""), "{shown}");
+    fs::write(desk.0.path("own.toml"), &shown).unwrap();
+    assert_eq!(desk.verb(&["vocabulary", "show"]).1, shown);
+    let json: Value = serde_json::from_str(&desk.verb(&["vocabulary", "show", "--json"]).1).unwrap();
+    assert_eq!(json["sync"]["patches"][0], "patches");
+
+    fs::write(desk.0.path("own.toml"), "\n[sync]\npatchs = [\"x\"]\n").unwrap();
+    let (code, _, complaint) = desk.verb(&["check"]);
+    assert_eq!(code, 78);
+    assert!(
+        complaint.contains("own.toml:3: sync.patchs is not a known key; write sync.patches"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn what_a_log_holds_of_unknown_messages_becomes_a_vocabulary() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("copy");
+    fs::create_dir_all(log.join("segments")).unwrap();
+    let record = |direction: &str, shape: &str| {
+        serde_json::json!({
+            "@timestamp": "2026-11-25T08:30:00.000000Z",
+            "event": { "action": "license.unrecognised.request" },
+            "qlik": { "direction": direction, "source_id": "a\u{1b}b", "shape": shape },
+        })
+        .to_string()
+    };
+    let sync = record("out", "{origin:text,state:[{rev:number}],changes:[{user:text,tier:text}]}");
+    let unread = record("in", "the body is not JSON at line 1 column 1");
+    // A crash has torn the last line.
+    fs::write(log.join("segments/00.jsonl"), format!("{sync}\n{sync}\n{unread}\n{}", &sync[..60])).unwrap();
+    let verb = |arguments: &[&str]| {
+        let mut command = program();
+        command.args(["vocabulary", "suggest", "--config", "/nowhere/relay.toml", "--log"]).arg(&log);
+        parts(&run(command.args(arguments)))
+    };
+    let (code, said, complaint) = verb(&[]);
+    assert_eq!(code, 0, "{complaint}");
+    for part in ["# 2 requests, the last at 2026-11-25", "source = [\"origin\"]", "patches = [\"changes\"]"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!said.contains('\u{1b}'));
+    let json: Value = serde_json::from_str(&verb(&["--json"]).1).unwrap();
+    assert_eq!(json["shapes"][0]["count"], 2);
+
+    // As it stands, it is a site's own file; what it names is suggested no more.
+    let desk = Desk::new("# nobody\n");
+    let relay = fs::read_to_string(desk.0.path("relay.toml")).unwrap();
+    fs::write(desk.0.path("relay.toml"), format!("{relay}\n[licensing]\nvocabulary = \"own.toml\"\n"))
+        .unwrap();
+    fs::write(desk.0.path("own.toml"), said).unwrap();
+    assert_eq!(desk.verb(&["check"]).0, 0);
+    let log = log.to_str().unwrap();
+    let (code, said, _) = desk.verb(&["vocabulary", "suggest", "--log", log]);
+    assert_eq!(code, 0);
+    assert!(said.contains("there is nothing to suggest"), "{said}");
+}
+
+#[test]
+fn an_idle_sync_that_hides_a_list_is_recorded_and_becomes_a_suggestion() {
+    let (_stub, relay, _folder) = pair();
+    assert_eq!(relay.post("/v1/sync", IDLE).status, 200);
+    assert!(relay.records("license.sync.request").is_empty());
+    let hiding =
+        IDLE.replacen('{', "{\"revoked\": [{\"subject\": \"acme\\\\bob\", \"allotment\": \"analyzer\"}],", 1);
+    let doubled = hiding.replacen('{', "{\"Patches\": null,", 1);
+    for body in [&hiding, &doubled] {
+        assert_eq!(relay.post("/v1/sync", body).status, 200);
+    }
+    let records = relay.records("license.sync.request");
+    let shape = records[0]["qlik"]["shape"].as_str().unwrap();
+    assert!(shape.contains("revoked:[{subject:text,allotment:text}]"), "{shape}");
+    assert_eq!((&records[0]["qlik"]["doubled"], records.len()), (&Value::Null, 2));
+    assert_eq!(records[1]["qlik"]["doubled"][0], "patches");
+    let (code, said, _) = parts(&relay.verb(&["vocabulary", "suggest"]));
+    assert_eq!(code, 0);
+    assert!(said.contains("deletions = [\"revoked\"]"), "{said}");
 }

@@ -22,7 +22,7 @@ use super::model::Rate;
 use super::{MAX_FILE, MAX_LIST, Problem, Problems, Severity};
 
 /// The text of `file`; `missing` says what to do when it can't be read.
-pub(super) fn load(file: &Path, missing: &str) -> Result<String, Problems> {
+pub(crate) fn load(file: &Path, missing: &str) -> Result<String, Problems> {
     let problem = |line, what: String, instead: &str| {
         let (file, instead) = (file.to_owned(), instead.to_owned());
         Problems(vec![Problem { file, line, what, instead, severity: Severity::Error }])
@@ -48,7 +48,7 @@ pub(super) fn load(file: &Path, missing: &str) -> Result<String, Problems> {
 
 /// Takes `text`, the contents of `file`, apart with `walk`: what that made of it and the warnings, or every
 /// problem there is.
-pub(super) fn read<T>(
+pub(crate) fn read<T>(
     text: &str,
     file: &Path,
     walk: impl FnOnce(&mut Table<'_, '_>) -> T,
@@ -94,7 +94,7 @@ pub(super) fn read<T>(
 }
 
 /// `file`, absolute; symlinks are not followed, since Kubernetes swaps what they point to.
-pub(super) fn absolute(file: &Path) -> PathBuf {
+pub(crate) fn absolute(file: &Path) -> PathBuf {
     path::absolute(file).unwrap_or_else(|_| file.to_owned())
 }
 
@@ -166,7 +166,7 @@ impl Document {
 }
 
 /// A table that is being read. What is not written is none; so is what is wrong, once it has been reported.
-pub(super) struct Table<'d, 't> {
+pub(crate) struct Table<'d, 't> {
     document: &'d mut Document,
     name: String,
     line: usize,
@@ -177,7 +177,7 @@ pub(super) struct Table<'d, 't> {
 
 impl<'t> Table<'_, 't> {
     /// The value of `key`, made by `form`.
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &mut self,
         key: &'static str,
         form: impl FnOnce(&DeValue<'_>) -> Result<T, Wrong>,
@@ -187,7 +187,7 @@ impl<'t> Table<'_, 't> {
     }
 
     /// The value of `key`, or `default`.
-    pub(super) fn or<T>(
+    pub(crate) fn or<T>(
         &mut self,
         key: &'static str,
         default: T,
@@ -197,7 +197,7 @@ impl<'t> Table<'_, 't> {
     }
 
     /// The elements of a list of at least `least`; a single value is a list of one.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         key: &'static str,
         least: usize,
@@ -221,7 +221,7 @@ impl<'t> Table<'_, 't> {
 
     /// What `walk` makes of the table `key`. Where there is none it walks an empty one, so that its keys are
     /// known and its defaults stand in one place.
-    pub(super) fn table<T>(&mut self, key: &'static str, walk: impl FnOnce(&mut Table<'_, 't>) -> T) -> T {
+    pub(crate) fn table<T>(&mut self, key: &'static str, walk: impl FnOnce(&mut Table<'_, 't>) -> T) -> T {
         let (line, entries) = match self.take(key) {
             Some((line, DeValue::Table(entries))) => (line, entries),
             Some((_, other)) => {
@@ -235,7 +235,7 @@ impl<'t> Table<'_, 't> {
     }
 
     /// What `walk` makes of each of the tables `[[key]]`, of which there may be `most`.
-    pub(super) fn tables<T>(
+    pub(crate) fn tables<T>(
         &mut self,
         key: &'static str,
         most: usize,
@@ -270,7 +270,7 @@ impl<'t> Table<'_, 't> {
     }
 
     /// A rate limit, `{ requests, per, burst }`. `per` is a minute and `burst` is `requests` unless written.
-    pub(super) fn rate(&mut self, key: &'static str) -> Option<Rate> {
+    pub(crate) fn rate(&mut self, key: &'static str) -> Option<Rate> {
         const WRITE: &str = "write { requests = 60, per = \"1m\", burst = 30 }";
         fn count(value: &DeValue<'_>) -> Result<NonZeroU32, Wrong> {
             let count = integer(0..=u64::from(u32::MAX), value)?;
@@ -299,21 +299,21 @@ impl<'t> Table<'_, 't> {
     }
 
     /// A path that may be missing still.
-    pub(super) fn path(&mut self, key: &'static str, default: &str, kind: Kind) -> PathBuf {
+    pub(crate) fn path(&mut self, key: &'static str, default: &str, kind: Kind) -> PathBuf {
         let (line, value) = self.take(key).unwrap_or_else(|| (self.line, DeValue::String(default.into())));
         let path = self.resolve(&value).and_then(|path| kind.check(path, false));
         self.judge(key, line, path).unwrap_or_default()
     }
 
     /// The path of something that must be there.
-    pub(super) fn existing(&mut self, key: &'static str, kind: Kind) -> Option<PathBuf> {
+    pub(crate) fn existing(&mut self, key: &'static str, kind: Kind) -> Option<PathBuf> {
         let (line, value) = self.take(key)?;
         let path = self.resolve(&value).and_then(|path| kind.check(path, true));
         self.judge(key, line, path)
     }
 
     /// At least `least` paths, of things that must be there or may be missing still.
-    pub(super) fn paths(
+    pub(crate) fn paths(
         &mut self,
         key: &'static str,
         least: usize,
@@ -325,32 +325,32 @@ impl<'t> Table<'_, 't> {
     }
 
     /// Whether `key` is written, right or wrong; it must have been asked for before.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.written.iter().any(|(written, _)| *written == key)
     }
 
     /// Whether the list of `key` is not written, or empty; not if it is wrong.
-    pub(super) fn lacks<T>(&self, key: &str, list: &Option<Vec<T>>) -> bool {
+    pub(crate) fn lacks<T>(&self, key: &str, list: &Option<Vec<T>>) -> bool {
         list.as_ref().map_or_else(|| !self.has(key), Vec::is_empty)
     }
 
     /// Whether the table itself is written.
-    pub(super) fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         self.line > 0
     }
 
     /// The line of `key`, where it is written, else that of the table.
-    pub(super) fn line(&self, key: &str) -> usize {
+    pub(crate) fn line(&self, key: &str) -> usize {
         self.written.iter().find(|(written, _)| *written == key).map_or(self.line, |(_, line)| *line)
     }
 
     /// Reports that `key` can't be as it is.
-    pub(super) fn error(&mut self, key: &str, what: impl AsRef<str>, instead: impl Into<String>) {
+    pub(crate) fn error(&mut self, key: &str, what: impl AsRef<str>, instead: impl Into<String>) {
         self.say(key, what.as_ref(), instead, Severity::Error);
     }
 
     /// Reports what `key` means.
-    pub(super) fn warn(&mut self, key: &str, what: impl AsRef<str>, instead: impl Into<String>) {
+    pub(crate) fn warn(&mut self, key: &str, what: impl AsRef<str>, instead: impl Into<String>) {
         self.say(key, what.as_ref(), instead, Severity::Warning);
     }
 
@@ -386,7 +386,7 @@ const WRITE_PATH: &str = "write a path in quotes, relative to this file or absol
 
 /// What a path leads to.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A file that others may read.
     File,
     /// A file that nobody but its owner may read.
@@ -427,38 +427,38 @@ impl Kind {
 }
 
 /// Why a value is refused, and what to write instead.
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     what: String,
     instead: String,
 }
 
 impl Wrong {
     /// Plain words for both; `what` follows the name of the key and a colon.
-    pub(super) fn new(what: impl Into<String>, instead: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>, instead: impl Into<String>) -> Self {
         Self { what: what.into(), instead: instead.into() }
     }
 }
 
 /// Any text.
-pub(super) fn text<'v>(value: &'v DeValue<'_>, write: &str) -> Result<&'v str, Wrong> {
+pub(crate) fn text<'v>(value: &'v DeValue<'_>, write: &str) -> Result<&'v str, Wrong> {
     value.as_str().ok_or_else(|| Wrong::new(found(value, "text in quotes"), write))
 }
 
 /// Text that is not empty.
-pub(super) fn filled<'v>(value: &'v DeValue<'_>, write: &str) -> Result<&'v str, Wrong> {
+pub(crate) fn filled<'v>(value: &'v DeValue<'_>, write: &str) -> Result<&'v str, Wrong> {
     let text = text(value, write)?;
     if text.trim().is_empty() { Err(Wrong::new("is empty", write)) } else { Ok(text) }
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Wrong> {
+pub(crate) fn boolean(value: &DeValue<'_>) -> Result<bool, Wrong> {
     value
         .as_bool()
         .ok_or_else(|| Wrong::new(found(value, "true or false"), "write true or false, without quotes"))
 }
 
 /// A whole number in `range`.
-pub(super) fn integer(range: RangeInclusive<u64>, value: &DeValue<'_>) -> Result<u64, Wrong> {
+pub(crate) fn integer(range: RangeInclusive<u64>, value: &DeValue<'_>) -> Result<u64, Wrong> {
     let write = || format!("write a whole number from {} to {}", range.start(), range.end());
     let integer = value.as_integer().ok_or_else(|| Wrong::new(found(value, "a whole number"), write()))?;
     match u64::from_str_radix(integer.as_str(), integer.radix()) {
@@ -468,7 +468,7 @@ pub(super) fn integer(range: RangeInclusive<u64>, value: &DeValue<'_>) -> Result
 }
 
 /// One of a few words.
-pub(super) fn one_of<T: Copy, const N: usize>(
+pub(crate) fn one_of<T: Copy, const N: usize>(
     words: [(&str, T); N],
 ) -> impl FnOnce(&DeValue<'_>) -> Result<T, Wrong> {
     move |value| {
@@ -482,7 +482,7 @@ pub(super) fn one_of<T: Copy, const N: usize>(
 }
 
 /// One of the small names; their errors complete "…, because it …".
-pub(super) fn name<T: FromStr<Err: Display>>(
+pub(crate) fn name<T: FromStr<Err: Display>>(
     noun: &str,
     example: &str,
     value: &DeValue<'_>,
@@ -493,14 +493,14 @@ pub(super) fn name<T: FromStr<Err: Display>>(
 }
 
 /// An IP address and a port.
-pub(super) fn socket(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
+pub(crate) fn socket(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
     const WRITE: &str = "write an IP address and a port in quotes, as in \"127.0.0.1:8888\" or \"[::]:8888\"";
     let text = text(value, WRITE)?;
     text.parse().map_err(|_| Wrong::new(format!("{} is not an IP address and a port", quoted(text)), WRITE))
 }
 
 /// A network, or an address as a network of one.
-pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, Wrong> {
+pub(crate) fn network(value: &DeValue<'_>) -> Result<IpNet, Wrong> {
     const WRITE: &str = "write an address and a prefix length in quotes, as in \"10.20.0.0/24\"";
     let text = text(value, WRITE)?;
     let network: IpNet = text
@@ -521,7 +521,7 @@ pub(super) fn network(value: &DeValue<'_>) -> Result<IpNet, Wrong> {
 }
 
 /// A time, from a millisecond to a day.
-pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, Wrong> {
+pub(crate) fn duration(value: &DeValue<'_>) -> Result<Duration, Wrong> {
     const WRITE: &str = "write a whole number and ms, s, m or h in quotes, from \"1ms\" to \"24h\"";
     let text = text(value, WRITE)?;
     let (number, unit) = measure(text);
@@ -540,7 +540,7 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, Wrong> {
 }
 
 /// A number of bytes, from 1 to 1 TiB.
-pub(super) fn size(value: &DeValue<'_>) -> Result<u64, Wrong> {
+pub(crate) fn size(value: &DeValue<'_>) -> Result<u64, Wrong> {
     const WRITE: &str =
         "write a number of bytes, or a whole number and KiB, MiB or GiB in quotes, as in \"64MiB\"";
     const MAX: u64 = 1 << 40;
@@ -563,7 +563,7 @@ pub(super) fn size(value: &DeValue<'_>) -> Result<u64, Wrong> {
 }
 
 /// `text` from the file, fit for a message: in quotes, on one line, not too long.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("{:?}", short(text))
 }
 

@@ -3,10 +3,11 @@
 use http::{Response, header};
 
 use super::Asked;
+use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::{Action, Direction, Outcome, Qlik, Record, clip};
 use crate::licensing::message::{Change, Kind, Message, Patch, Sync};
-use crate::licensing::reply::Told;
+use crate::licensing::reply::{Told, What};
 use crate::licensing::subject::{Pseudonyms, without_subject};
 use crate::policy::{Admission, Asking};
 use crate::upstream::UpstreamError;
@@ -43,6 +44,7 @@ impl<'a> Scene<'a> {
             listed: (!self.admission.listed).then_some(false),
             license: self.message.license().map(ToString::to_string),
             license_jti: claims.and_then(|claims| claims.jti.clone()),
+            doubled: self.message.doubled.clone(),
             ..Qlik::default()
         };
         record
@@ -85,9 +87,11 @@ impl<'a> Scene<'a> {
 /// What is written before the request is sent: nothing for what changes nothing.
 pub fn intent(scene: &Scene<'_>, names: &Pseudonyms) -> Vec<Record> {
     let out = |action| scene.record(action, Direction::Out, Outcome::Unknown);
-    match &scene.message.kind {
+    if !scene.message.changes_something() {
+        return vec![];
+    }
+    let mut records = match &scene.message.kind {
         Kind::ConnectivityTest | Kind::Definition | Kind::Bare => vec![],
-        Kind::Sync(sync) if sync.patches.is_empty() => vec![],
         Kind::Sync(sync) => {
             let head = scene.sync_record(Action::SyncRequest, Direction::Out, Outcome::Unknown, sync);
             let patches = sync.patches.iter().map(|patch| scene.patch_record(patch, Direction::Out, names));
@@ -114,7 +118,11 @@ pub fn intent(scene: &Scene<'_>, names: &Pseudonyms) -> Vec<Record> {
             record.qlik.bytes = Some(scene.asked.body.len() as u64);
             vec![record]
         }
+    };
+    if let (Some(record), Some(shape)) = (records.first_mut(), &scene.message.unread) {
+        record.qlik.shape = Some(shape.clone());
     }
+    records
 }
 
 /// What is written once the back end has replied.
@@ -122,13 +130,13 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
     let success = head.status().is_success();
     let outcome = if success { Outcome::Success } else { Outcome::Failure };
     let told_in = |action| scene.record(action, Direction::In, outcome);
-    let mut records = match (&scene.message.kind, told) {
-        (Kind::Sync(_), Told::Sync(sync)) => {
+    let mut records = match (&scene.message.kind, &told.what) {
+        (Kind::Sync(_), What::Sync(sync)) => {
             let head = scene.sync_record(Action::SyncResponse, Direction::In, outcome, sync);
             let patches = sync.patches.iter().map(|patch| scene.patch_record(patch, Direction::In, names));
             std::iter::once(head).chain(patches).collect()
         }
-        (Kind::Capacity(_), Told::Totals(totals)) => totals
+        (Kind::Capacity(_), What::Totals(totals)) => totals
             .iter()
             .map(|total| {
                 let mut record = told_in(Action::ConsumptionResponse);
@@ -138,17 +146,21 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
                 record
             })
             .collect(),
-        (Kind::Definition, Told::Entitlements(_)) => vec![],
+        // A definition asked for changes nothing; but a reply that says something unknown must not pass unseen.
+        (Kind::Definition, What::Unread { .. }) => vec![told_in(Action::UnrecognisedResponse)],
+        (Kind::Definition, What::Entitlements(all)) if all.is_empty() && told.unread.is_some() => {
+            vec![told_in(Action::UnrecognisedResponse)]
+        }
         _ => response_action(&scene.message.kind).map(told_in).into_iter().collect(),
     };
-    if let Told::Unread { why } = told {
+    if let What::Unread { why } = &told.what {
         for record in &mut records {
             record.outcome = Outcome::Unknown;
             record.reason = "the back end's reply could not be read".into();
             record.qlik.shape = Some(why.clone());
         }
     }
-    if let Told::Entitlements(all) = told {
+    if let What::Entitlements(all) = &told.what {
         records.extend(all.iter().map(|unit| {
             let mut record = scene.record(Action::Entitlement, Direction::In, Outcome::Success);
             let license = unit.license.as_ref().map(LicenseNumber::to_string);
@@ -162,6 +174,14 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
             record.qlik.overage.clone_from(&unit.overage);
             record
         }));
+    }
+    if let Some(record) = records.first_mut() {
+        record.qlik.shape = record.qlik.shape.take().or_else(|| told.unread.clone());
+        for name in &told.doubled {
+            if record.qlik.doubled.len() < bounds::DOUBLED && !record.qlik.doubled.contains(name) {
+                record.qlik.doubled.push(name.clone());
+            }
+        }
     }
     let server_date = head.headers().get(header::DATE).and_then(|date| date.to_str().ok()).map(clip);
     for record in &mut records {

@@ -281,9 +281,12 @@ pub struct Qlik {
     /// The back end's `Date`, which bounds the error of our clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_date: Option<String>,
-    /// Member names and types of a body that is not understood; no values.
+    /// Member names and types of a body that is not understood, or not in all its parts; no values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
+    /// Names of members that are doubled in one object of the body: which of the two counts, this relay can't know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doubled: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

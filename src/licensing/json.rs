@@ -1,16 +1,18 @@
 //! JSON as it was written: members in order, doubled ones kept, strings borrowed where they have no escapes.
 //!
 //! `serde_json::Value` keeps the last of two members of one name; where a member decides who is asking, that is a
-//! way around the allow-list.
+//! way around the allow-list. Names are told apart as the back end, a Go program, tells them apart: see
+//! [`same_name`].
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Values in one body, all levels together; a body with more is not read. Depth is serde_json's own limit, 128.
-const VALUES: usize = 1_000_000;
+use super::shape::shown_name;
+use crate::bounds;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,14 +21,25 @@ pub enum Json<'a> {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number; integers of up to 64 bits are kept exactly.
+    /// A whole number of up to 64 bits, exactly, or a fraction.
     Number(serde_json::Number),
+    /// A number that is larger. To keep it as the nearest double would make one number of many, so it is no id, no
+    /// version and no consumption.
+    Huge,
     /// A string.
     Text(Cow<'a, str>),
     /// An array.
     Array(Vec<Self>),
-    /// An object's members, in order.
-    Object(Vec<(Cow<'a, str>, Self)>),
+    /// An object.
+    Object(Members<'a>),
+}
+
+/// The members of an object, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members<'a> {
+    list: Vec<(Cow<'a, str>, Json<'a>)>,
+    /// Two of them have one name.
+    doubled: bool,
 }
 
 impl<'a> Json<'a> {
@@ -36,30 +49,61 @@ impl<'a> Json<'a> {
     /// It is no JSON, too deep, or has too many values; the message holds no value of the body.
     pub fn parse(body: &'a [u8]) -> Result<Self, NotJson> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let left = Cell::new(VALUES);
-        let value = Seed(&left).deserialize(&mut reader).map_err(|e| NotJson::new(&e))?;
-        reader.end().map_err(|e| NotJson::new(&e))?;
+        let text = std::str::from_utf8(body).map_err(|e| NotJson::not_utf8(body, e.valid_up_to()))?;
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let limits = Limits { values: Cell::new(bounds::JSON_VALUES), fault: Cell::new(None) };
+        let fault = |e: &serde_json::Error| NotJson::new(e, limits.fault.get());
+        let value = Seed { limits: &limits, depth: 0 }.deserialize(&mut reader).map_err(|e| fault(&e))?;
+        reader.end().map_err(|e| fault(&e))?;
         Ok(value)
     }
 
     /// The first member of this name.
     pub fn get(&self, name: &str) -> Option<&Self> {
-        match self {
-            Self::Object(members) => {
-                members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
-            }
-            _ => None,
-        }
+        self.named(name).next()
     }
 
     /// All members of this name: more than one where it is doubled.
-    pub fn members(&self, name: &str) -> Vec<&Self> {
+    pub fn named<'j>(&'j self, name: &str) -> impl Iterator<Item = &'j Self> {
+        self.members().iter().filter(move |(member, _)| same_name(member, name)).map(|(_, value)| value)
+    }
+
+    /// The members of an object, in order; none of anything else.
+    pub fn members(&self) -> &[(Cow<'a, str>, Self)] {
         match self {
-            Self::Object(members) => {
-                members.iter().filter(|(member, _)| member == name).map(|(_, value)| value).collect()
+            Self::Object(members) => &members.list,
+            _ => &[],
+        }
+    }
+
+    /// Whether it is an object in which two members have one name.
+    pub fn is_doubled(&self) -> bool {
+        matches!(self, Self::Object(members) if members.doubled)
+    }
+
+    /// The names that are doubled in any object of it, as far as they may be shown: at most
+    /// [`bounds::DOUBLED`].
+    pub fn doubled(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.note_doubled(&mut names);
+        names
+    }
+
+    fn note_doubled(&self, names: &mut Vec<String>) {
+        if self.is_doubled() {
+            let mut seen = HashSet::new();
+            for (name, _) in self.members() {
+                let shown = shown_name(name);
+                if !seen.insert(folded(name))
+                    && names.len() < bounds::DOUBLED
+                    && !names.iter().any(|known| same_name(known, shown))
+                {
+                    names.push(shown.to_owned());
+                }
             }
-            _ => Vec::new(),
+        }
+        for inner in self.elements().iter().chain(self.members().iter().map(|(_, value)| value)) {
+            inner.note_doubled(names);
         }
     }
 
@@ -69,6 +113,11 @@ impl<'a> Json<'a> {
             Self::Array(elements) => elements,
             _ => &[],
         }
+    }
+
+    /// Whether it is an array or an object that holds something.
+    pub fn is_filled(&self) -> bool {
+        !self.elements().is_empty() || !self.members().is_empty()
     }
 
     /// The text of a string.
@@ -88,64 +137,59 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// A number or a string, as text.
-    pub fn to_text(&self) -> Option<String> {
+    /// A number, from a number or a string of digits.
+    pub fn to_number(&self) -> Option<serde_json::Number> {
         match self {
-            Self::Number(number) => Some(number.to_string()),
-            Self::Text(text) => Some(text.clone().into_owned()),
+            Self::Number(number) => Some(number.clone()),
+            other => other.as_u64().map(Into::into),
+        }
+    }
+
+    /// A whole number or a string, as text. A fraction has more than one spelling, and is none.
+    pub fn to_text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Number(number) if !number.is_f64() => Some(number.to_string().into()),
+            Self::Text(text) => Some(Cow::Borrowed(text)),
             _ => None,
-        }
-    }
-
-    /// Member names and types, no values: what may be shown of a body that isn't understood. Arrays show their
-    /// first element. At most about 2,000 bytes.
-    pub fn shape(&self) -> String {
-        let mut out = String::new();
-        self.write_shape(&mut out, 0);
-        out
-    }
-
-    fn write_shape(&self, out: &mut String, depth: usize) {
-        if out.len() > 1800 || depth > 6 {
-            out.push('…');
-            return;
-        }
-        match self {
-            Self::Null => out.push_str("null"),
-            Self::Bool(_) => out.push_str("bool"),
-            Self::Number(_) => out.push_str("number"),
-            Self::Text(_) => out.push_str("text"),
-            Self::Array(elements) => {
-                out.push('[');
-                if let Some(first) = elements.first() {
-                    first.write_shape(out, depth + 1);
-                }
-                out.push(']');
-            }
-            Self::Object(members) => {
-                out.push('{');
-                for (at, (name, value)) in members.iter().take(40).enumerate() {
-                    if at > 0 {
-                        out.push(',');
-                    }
-                    out.push_str(shown_name(name));
-                    out.push(':');
-                    value.write_shape(out, depth + 1);
-                }
-                out.push('}');
-            }
         }
     }
 }
 
-/// Names of members are the vendor's; one that looks like data (a map keyed by users, say) is not shown.
-fn shown_name(name: &str) -> &str {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$'));
-    if plain && (1..=40).contains(&name.len()) && !name.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
-        name
-    } else {
-        "(other)"
+/// Whether two members have one name to the back end. Go's `encoding/json` takes `Source` for `source`, and folds the
+/// two letters outside ASCII that have a lower case inside: `ſ` is an `s`, and the Kelvin sign a `k`.
+pub fn same_name(a: &str, b: &str) -> bool {
+    if a.eq_ignore_ascii_case(b) {
+        return true;
     }
+    // Three bytes are the most that a letter takes where another spelling takes one.
+    a.len() <= 3 * b.len()
+        && b.len() <= 3 * a.len()
+        && !(a.is_ascii() && b.is_ascii())
+        && a.chars().map(fold).eq(b.chars().map(fold))
+}
+
+fn fold(c: char) -> char {
+    match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        _ => c.to_ascii_lowercase(),
+    }
+}
+
+fn folded(name: &str) -> String {
+    name.chars().map(fold).collect()
+}
+
+/// Few members are compared with each other; of many, the folded names are looked up.
+fn has_doubles(members: &[(Cow<'_, str>, Json<'_>)]) -> bool {
+    if members.len() <= 12 {
+        return members
+            .iter()
+            .enumerate()
+            .any(|(at, (name, _))| members[..at].iter().any(|(before, _)| same_name(before, name)));
+    }
+    let mut seen = HashSet::with_capacity(members.len());
+    !members.iter().all(|(name, _)| seen.insert(folded(name)))
 }
 
 /// Why a body is no JSON, without a value of it.
@@ -158,27 +202,64 @@ pub struct NotJson {
 }
 
 impl NotJson {
-    fn new(e: &serde_json::Error) -> Self {
-        use serde_json::error::Category;
-        let kind = match e.classify() {
-            Category::Eof => "the body ends too early",
-            Category::Data => "the body has too many values",
-            Category::Io | Category::Syntax => "the body is not JSON",
+    fn new(e: &serde_json::Error, fault: Option<&'static str>) -> Self {
+        // serde_json tells these apart by its words alone, which hold no value.
+        let words = e.to_string();
+        let kind = match fault {
+            Some(fault) => fault,
+            None if e.is_eof() => "the body ends too early",
+            None if words.starts_with("number out of range") => "a number is out of range",
+            None if words.contains("surrogate") || words.starts_with("unexpected end of hex escape") => {
+                "a text has one half of a surrogate pair"
+            }
+            None => "the body is not JSON",
         };
         Self { kind, line: e.line(), column: e.column() }
     }
+
+    fn not_utf8(body: &[u8], good: usize) -> Self {
+        let good = &body[..good];
+        let lines = good.iter().filter(|byte| **byte == b'\n').count();
+        let column = good.iter().rev().take_while(|byte| **byte != b'\n').count();
+        Self { kind: "the body is not UTF-8", line: 1 + lines, column: 1 + column }
+    }
 }
 
-struct Seed<'l>(&'l Cell<usize>);
+/// What is left of the limits, and which of them was met.
+struct Limits {
+    values: Cell<usize>,
+    fault: Cell<Option<&'static str>>,
+}
+
+#[derive(Clone, Copy)]
+struct Seed<'l> {
+    limits: &'l Limits,
+    depth: usize,
+}
+
+impl Seed<'_> {
+    fn refuse<E: Error>(self, fault: &'static str) -> E {
+        self.limits.fault.set(Some(fault));
+        E::custom(fault)
+    }
+
+    /// For what stands inside an array or an object.
+    fn inner<E: Error>(self) -> Result<Self, E> {
+        if self.depth == bounds::JSON_DEPTH {
+            return Err(self.refuse("the body is nested too deeply"));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Json<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Json<'de>, D::Error> {
-        let Some(left) = self.0.get().checked_sub(1) else {
-            return Err(D::Error::custom("too many values"));
+        let Some(left) = self.limits.values.get().checked_sub(1) else {
+            return Err(self.refuse("the body has too many values"));
         };
-        self.0.set(left);
+        self.limits.values.set(left);
         reader.deserialize_any(self)
     }
 }
@@ -206,8 +287,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Json::Number(value.into()))
     }
 
+    /// Fractions, and whole numbers of more than 64 bits.
     fn visit_f64<E>(self, value: f64) -> Result<Json<'de>, E> {
-        Ok(serde_json::Number::from_f64(value).map_or(Json::Null, Json::Number))
+        // From 2^53 on a double stands for more than one whole number.
+        let exact = value.abs() < 9_007_199_254_740_992.0;
+        let number = exact.then(|| serde_json::Number::from_f64(value)).flatten();
+        Ok(number.map_or(Json::Huge, Json::Number))
     }
 
     fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Json<'de>, E> {
@@ -223,19 +308,22 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<'de>, A::Error> {
+        let inner = self.inner()?;
         let mut elements = Vec::new();
-        while let Some(element) = seq.next_element_seed(Seed(self.0))? {
+        while let Some(element) = seq.next_element_seed(inner)? {
             elements.push(element);
         }
         Ok(Json::Array(elements))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut members = Vec::new();
+        let inner = self.inner()?;
+        let mut list = Vec::new();
         while let Some(name) = map.next_key_seed(Name)? {
-            members.push((name, map.next_value_seed(Seed(self.0))?));
+            list.push((name, map.next_value_seed(inner)?));
         }
-        Ok(Json::Object(members))
+        let doubled = has_doubles(&list);
+        Ok(Json::Object(Members { list, doubled }))
     }
 }
 
@@ -269,11 +357,37 @@ impl<'de> Visitor<'de> for Name {
 mod tests {
     use super::*;
 
+    fn reason(body: &[u8]) -> String {
+        Json::parse(body).unwrap_err().to_string()
+    }
+
     #[test]
     fn doubled_members_are_both_kept_in_order() {
         let json = Json::parse(br#"{"source":"a","x":1,"source":"b"}"#).unwrap();
-        let both: Vec<_> = json.members("source").into_iter().filter_map(Json::as_str).collect();
+        let both: Vec<_> = json.named("source").filter_map(Json::as_str).collect();
         assert_eq!(both, ["a", "b"]);
+    }
+
+    #[test]
+    fn one_name_in_two_spellings_is_a_doubled_member_as_it_is_to_the_back_end() {
+        for other in ["Source", "SOURCE", "\u{17f}ource"] {
+            let body = format!(r#"{{"a":[{{"source":"a","{other}":"b"}}]}}"#);
+            let json = Json::parse(body.as_bytes()).unwrap();
+            assert_eq!(json.doubled(), [if other.is_ascii() { other } else { "(other)" }]);
+            assert_eq!(json.get("A").unwrap().elements()[0].named("source").count(), 2);
+        }
+        assert!(same_name("\u{212a}ey", "KEY") && !same_name("source", "sourc\u{e9}"));
+        assert!(!same_name("", "a") && !same_name("ss", "\u{df}"));
+    }
+
+    #[test]
+    fn a_double_among_very_many_members_is_found_in_no_time() {
+        let many: String = (0..100_000).map(|n| format!("\"m{n}\":0,")).collect();
+        let started = tokio::time::Instant::now();
+        assert!(!Json::parse(format!("{{{many}\"x\":0}}").as_bytes()).unwrap().is_doubled());
+        let json = format!("{{{many}\"M7\":0}}");
+        assert_eq!(Json::parse(json.as_bytes()).unwrap().doubled(), ["M7"]);
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
     }
 
     #[test]
@@ -285,25 +399,55 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_too_deep_or_too_large_is_refused_without_its_values() {
-        let deep = "[".repeat(1000);
-        assert!(Json::parse(deep.as_bytes()).is_err());
-        let wide = format!("[{}0]", "0,".repeat(VALUES));
-        assert_eq!(Json::parse(wide.as_bytes()).unwrap_err().kind, "the body has too many values");
-        let secret = Json::parse(br#"{"key": secret}"#).unwrap_err().to_string();
-        assert!(!secret.contains("secret"), "{secret}");
+    fn a_number_of_more_than_64_bits_is_not_taken_for_its_neighbour() {
+        let body =
+            b"[18446744073709551616,18446744073709551617,-9223372036854775809,1e300,5382018630938057025.0]";
+        for element in Json::parse(body).unwrap().elements() {
+            assert_eq!(*element, Json::Huge);
+            assert!(
+                element.to_text().is_none() && element.as_u64().is_none() && element.to_number().is_none()
+            );
+        }
+        let json = Json::parse(b"[18446744073709551615,-9223372036854775808,242.5]").unwrap();
+        let [most, least, fraction] = json.elements() else { panic!("{json:?}") };
+        assert_eq!(most.as_u64(), Some(u64::MAX));
+        assert_eq!(least.to_text().unwrap(), i64::MIN.to_string());
+        assert!(fraction.to_text().is_none() && fraction.to_number().is_some());
     }
 
     #[test]
-    fn a_shape_shows_names_and_types_only() {
-        let json = Json::parse(br#"{"op":"x","n":[{"who":"ACME\\bob"}],"ACME\\bob":true}"#).unwrap();
-        assert_eq!(json.shape(), "{op:text,n:[{who:text}],(other):bool}");
+    fn what_can_not_be_read_is_told_in_words_without_a_value() {
+        for (body, expected) in [
+            (&br#"{"key": secret}"#[..], "the body is not JSON at line 1"),
+            (br#"{"key": "secret"} secret"#, "the body is not JSON at line 1"),
+            (b"{\"key\":\n\"secret", "the body ends too early at line 2"),
+            (b"{\"key\":\n \"\xffsecret\"}", "the body is not UTF-8 at line 2 column 3"),
+            (br#"["secret \ud800 "]"#, "a text has one half of a surrogate pair"),
+            (br#"["secret \udc00"]"#, "a text has one half of a surrogate pair"),
+            (br#"["secret", 1e999]"#, "a number is out of range"),
+            (b"", "the body ends too early"),
+        ] {
+            let reason = reason(body);
+            assert!(reason.starts_with(expected) && !reason.contains("secret"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_too_deep_or_too_large_is_refused() {
+        let nested = |depth: usize| format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Json::parse(nested(bounds::JSON_DEPTH).as_bytes()).is_ok());
+        assert!(
+            reason(nested(bounds::JSON_DEPTH + 1).as_bytes()).starts_with("the body is nested too deeply")
+        );
+        assert!(reason("{\"a\":".repeat(1000).as_bytes()).starts_with("the body is nested too deeply"));
+        let wide = format!("[{}0]", "0,".repeat(bounds::JSON_VALUES));
+        assert!(reason(wide.as_bytes()).starts_with("the body has too many values"));
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
-            let _ = Json::parse(&bytes).map(|json| json.shape());
+            let _ = Json::parse(&bytes).map(|json| json.doubled());
         }
     }
 }

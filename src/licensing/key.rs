@@ -8,10 +8,11 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::json::Json;
+use super::read::license_number;
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::word;
 
-/// The longest token that is read, in bytes; the published one has 528.
+/// The longest token whose claims are read, in bytes; the published one has 528.
 pub const MAX: usize = 16 * 1024;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -21,8 +22,22 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A token in flight. It has no `Debug`, `Display` or `Serialize`, so it can't end up in a log by accident.
-#[derive(Clone, Copy, Eq, PartialEq)]
+/// A token in flight. It has no `Debug`, `Display` or `Serialize`, so it can't end up in a log by accident:
+///
+/// ```compile_fail
+/// let token = license_relay::licensing::key::Token::new("a.b.c");
+/// println!("{token:?}");
+/// ```
+///
+/// ```compile_fail
+/// let token = license_relay::licensing::key::Token::new("a.b.c").unwrap();
+/// let text = token.to_string();
+/// ```
+///
+/// ```compile_fail
+/// let token = license_relay::licensing::key::Token::new("a.b.c").unwrap();
+/// let text = serde_json::to_string(&token);
+/// ```
 pub struct Token<'a>(&'a str);
 
 /// What a token says of itself.
@@ -39,12 +54,12 @@ pub struct Claims {
 }
 
 impl<'a> Token<'a> {
-    /// A text that looks like a JWT: three parts of base64url, at most [`MAX`] bytes.
+    /// A text that looks like a JWT: three parts of base64url.
     pub fn new(text: &'a str) -> Option<Self> {
+        let text = text.trim();
         let parts: Vec<&str> = text.splitn(4, '.').collect();
         let base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=');
-        let fits = text.len() <= MAX
-            && parts.len() == 3
+        let fits = parts.len() == 3
             && parts[..2].iter().all(|part| !part.is_empty())
             && parts.iter().all(|part| part.bytes().all(base64));
         fits.then_some(Self(text))
@@ -52,37 +67,40 @@ impl<'a> Token<'a> {
 
     /// The token of an `Authorization` header (RFC 6750 §2.1).
     pub fn bearer(header: &'a str) -> Option<Self> {
-        let (scheme, token) = header.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| Self::new(token.trim())).flatten()
+        let (scheme, token) = header.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| Self::new(token)).flatten()
     }
 
-    /// What it says of itself; absent claims are absent.
-    pub fn claims(self) -> Claims {
+    /// Whether both are the same text.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    /// What it says of itself; absent claims are absent, and so are all where it is longer than [`MAX`]. A license
+    /// that is claimed twice is claimed by nobody.
+    pub fn claims(&self) -> Claims {
+        let fingerprint =
+            digest(&SHA256, self.0.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        if self.0.len() > MAX {
+            return Claims { fingerprint, ..Claims::default() };
+        }
         let mut parts = self.0.split('.');
         let (header, payload) = (decode(parts.next()), decode(parts.next()));
-        let (header, payload) = (read(&header), read(&payload));
+        let (header, payload) = (Json::parse(&header).ok(), Json::parse(&payload).ok());
         let text = |json: &Option<Json<'_>>, name| {
-            json.as_ref().and_then(|json| json.get(name)).and_then(Json::to_text)
+            json.as_ref().and_then(|json| json.get(name)).and_then(Json::to_text).map(|text| word(&text))
         };
-        Claims {
-            license: text(&payload, "license").and_then(|number| number.parse().ok()),
-            jti: text(&payload, "jti").map(|jti| word(&jti)),
-            kid: text(&header, "kid").map(|kid| word(&kid)),
-            fingerprint: digest(&SHA256, self.0.as_bytes())
-                .as_ref()
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect(),
-        }
+        let license = payload.as_ref().and_then(|claims| {
+            let mut licenses = claims.named("license");
+            let only = licenses.next().filter(|_| licenses.next().is_none())?;
+            license_number(only)
+        });
+        Claims { license, jti: text(&payload, "jti"), kid: text(&header, "kid"), fingerprint }
     }
 }
 
 fn decode(part: Option<&str>) -> Vec<u8> {
     part.and_then(|part| BASE64.decode(part).ok()).unwrap_or_default()
-}
-
-fn read(bytes: &[u8]) -> Option<Json<'_>> {
-    Json::parse(bytes).ok()
 }
 
 #[cfg(test)]
@@ -101,11 +119,32 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_none() {
-        let long = format!("a.b.{}", "c".repeat(MAX));
-        for text in ["", "a", "a.b", "a.b.c.d", "..", ".b.c", "a b.c.d", long.as_str()] {
-            assert!(Token::new(text).is_none(), "{text:.20}");
+        for text in ["", "a", "a.b", "a.b.c.d", "..", ".b.c", "a b.c.d"] {
+            assert!(Token::new(text).is_none(), "{text}");
         }
         assert!(Token::bearer("Basic a.b.c").is_none());
         assert_eq!(Token::new("a.b.c").unwrap().claims().license, None);
+    }
+
+    fn license(claims: &str) -> Option<String> {
+        let token = format!("e30.{}.sig", BASE64.encode(claims));
+        Token::new(&token).unwrap().claims().license.map(|license| license.to_string())
+    }
+
+    #[test]
+    fn a_license_that_is_claimed_twice_is_claimed_by_nobody() {
+        assert_eq!(license(r#"{"license":"9999 0000"}"#).unwrap(), "99990000");
+        assert_eq!(license(r#"{"license":99990000}"#).unwrap(), "99990000");
+        assert_eq!(license(r#"{"license":"99990000","license":"88880000"}"#), None);
+        assert_eq!(license(r#"{"license":"99990000","License":"88880000"}"#), None);
+        assert_eq!(license(r#"{"license":-99990000}"#), None);
+        assert_eq!(license(r#"{"license":99990000000000000000000}"#), None);
+    }
+
+    #[test]
+    fn the_claims_of_an_oversized_token_are_not_read() {
+        let long = format!("{}{}", PUBLISHED.trim(), "c".repeat(MAX));
+        let claims = Token::new(&long).unwrap().claims();
+        assert_eq!((claims.license, claims.jti, claims.fingerprint.len()), (None, None, 64));
     }
 }

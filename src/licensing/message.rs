@@ -2,20 +2,21 @@
 //!
 //! Nothing here is proof, and nothing here is changed: the bytes that were read are the bytes that are forwarded.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, Method, Uri, header};
 
+use super::coding;
 use super::json::Json;
 use super::key::{Claims, Token};
+use super::read::{Body, Found};
+use super::shape::Shape;
 use super::subject::Subject;
-use super::vocabulary::{Vocabulary, member};
+use super::vocabulary::{Place, Vocabulary, Vote};
+use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::{date, number, word};
 use crate::policy::{Asking, Said};
-
-/// Different licenses of one message that are kept; the rest are not looked at.
-const LICENSES: usize = 16;
-/// Places of a source id that did not decide and are recorded.
-const OTHER_SOURCES: usize = 4;
 
 /// What a request says.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ pub struct Message {
     pub licenses: Vec<LicenseNumber>,
     /// What the signed license key says of itself.
     pub claims: Option<Claims>,
+    /// The names of members that are doubled in one object.
+    pub doubled: Vec<String>,
+    /// The shape of a message that is recognised, but holds an array or an object of which nothing was read.
+    pub unread: Option<String>,
 }
 
 /// The kind of a message.
@@ -80,6 +85,8 @@ pub struct Sync {
     pub bases: Vec<(Option<LicenseNumber>, Option<u64>)>,
     /// The changes.
     pub patches: Vec<Patch>,
+    /// There are more changes than are read.
+    pub(super) too_many: bool,
 }
 
 /// One change of an assignment.
@@ -123,36 +130,32 @@ impl Message {
             other_sources: vec![],
             licenses: vec![],
             claims: None,
+            doubled: vec![],
+            unread: None,
         };
-        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        message.claims = authorization.and_then(Token::bearer).map(Token::claims);
         if body.is_empty() {
-            message.note_licenses([]);
-            message.kind = bare_kind(method, target, headers, message.claims.is_some());
+            let has_key = message.note_who(&Wire { headers, body: None }, words);
+            message.kind = bare_kind(method, target, headers, has_key);
             return message;
         }
-        if headers.contains_key(header::CONTENT_ENCODING) {
-            message.note_licenses([]);
-            message.kind = Kind::Unreadable { why: "the body is compressed".into() };
-            return message;
-        }
-        let json = match Json::parse(body) {
+        let plain = coding::plain(headers, body).map_err(str::to_owned);
+        let json = plain.as_ref().map_err(Clone::clone);
+        let json = json.and_then(|plain| Json::parse(plain.bytes()).map_err(|e| e.to_string()));
+        let json = match json {
             Ok(json) => json,
-            Err(e) => {
-                message.note_licenses([]);
-                message.kind = Kind::Unreadable { why: e.to_string() };
+            Err(why) => {
+                message.note_who(&Wire { headers, body: None }, words);
+                message.kind = Kind::Unreadable { why };
                 return message;
             }
         };
-        let in_body = words.key.iter().flat_map(|place| place.find(&json)).filter_map(Json::as_str);
-        if let Some(token) = in_body.filter_map(Token::new).next() {
-            message.claims = Some(token.claims());
+        let body = Body::new(&json);
+        let has_key = message.note_who(&Wire { headers, body: Some(&body) }, words);
+        message.note_kind(&body, words, has_key);
+        if message.unread.is_none() && !message.changes_something() && *method != Method::POST {
+            // The same words may do more under another method.
+            message.unread = Some(Shape::of(&json).to_string());
         }
-        message.note_licenses(
-            words.license.iter().flat_map(|place| place.find(&json)).filter_map(Json::to_text),
-        );
-        message.note_source(&json, words);
-        message.kind = kind_of(&json, words, message.claims.is_some());
         message
     }
 
@@ -161,7 +164,7 @@ impl Message {
     pub fn changes_something(&self) -> bool {
         match &self.kind {
             Kind::ConnectivityTest | Kind::Definition | Kind::Bare => false,
-            Kind::Sync(sync) => !sync.patches.is_empty(),
+            Kind::Sync(sync) => !sync.patches.is_empty() || self.unread.is_some(),
             Kind::Activation { .. }
             | Kind::Capacity(_)
             | Kind::Unrecognised { .. }
@@ -184,38 +187,131 @@ impl Message {
         self.licenses.first()
     }
 
-    fn note_licenses(&mut self, in_body: impl IntoIterator<Item = String>) {
+    /// Notes key, licenses and source; whether there is a key.
+    fn note_who(&mut self, wire: &Wire<'_, '_, '_>, words: &Vocabulary) -> bool {
+        self.note_source(wire, words);
+        let has_key = self.note_key(wire, words);
         let of_key = self.claims.as_ref().and_then(|claims| claims.license.clone());
-        let in_body = in_body.into_iter().filter_map(|text| text.parse().ok());
-        for license in of_key.into_iter().chain(in_body) {
-            if self.licenses.len() < LICENSES && !self.licenses.contains(&license) {
+        self.note_licenses(of_key);
+        for name in words.license.iter().filter_map(Place::header) {
+            let lines = wire.headers.get_all(name).iter();
+            let numbers: Vec<LicenseNumber> =
+                lines.filter_map(|line| line.to_str().ok()?.parse().ok()).collect();
+            if numbers.iter().any(|number| Some(number) != numbers.first()) {
+                self.refuse(Asking::TwoLicenses);
+            }
+            self.note_licenses(numbers);
+        }
+        if let Some(body) = wire.body {
+            self.note_licenses(body.licenses(&words.license, body.json));
+        }
+        has_key
+    }
+
+    /// Of several keys the first that names a license is the one; two at one place can't both be.
+    fn note_key(&mut self, wire: &Wire<'_, '_, '_>, words: &Vocabulary) -> bool {
+        let bearer = wire.headers.get_all(header::AUTHORIZATION).iter();
+        let bearer = bearer.filter_map(|line| Token::bearer(line.to_str().ok()?)).collect();
+        self.note_tokens(bearer);
+        for place in &words.key {
+            let texts = wire.at(place);
+            let tokens =
+                texts.iter().flatten().filter_map(|text| Token::bearer(text).or_else(|| Token::new(text)));
+            self.note_tokens(tokens.collect());
+        }
+        self.claims.is_some()
+    }
+
+    fn note_tokens(&mut self, tokens: Vec<Token<'_>>) {
+        let Some(first) = tokens.first() else { return };
+        if !tokens.iter().all(|token| token.is(first)) {
+            self.refuse(Asking::TwoKeys);
+        }
+        if self.claims.as_ref().is_none_or(|claims| claims.license.is_none()) {
+            let claims = first.claims();
+            if self.claims.is_none() || claims.license.is_some() {
+                self.claims = Some(claims);
+            }
+        }
+    }
+
+    fn note_licenses(&mut self, licenses: impl IntoIterator<Item = LicenseNumber>) {
+        for license in licenses {
+            if self.licenses.len() < bounds::LICENSES && !self.licenses.contains(&license) {
                 self.licenses.push(license);
             }
         }
     }
 
     /// The best place that is present decides; only different values at that one place are a conflict.
-    fn note_source(&mut self, json: &Json<'_>, words: &Vocabulary) {
+    fn note_source(&mut self, wire: &Wire<'_, '_, '_>, words: &Vocabulary) {
         for place in &words.source {
-            let mut values: Vec<&Json<'_>> = place.find(json);
-            values.retain(|value| !matches!(value, Json::Null));
+            let values = wire.at(place);
             let Some(first) = values.first() else { continue };
             if self.source != Asking::Nobody {
-                if let Some(other) = first.to_text()
-                    && self.other_sources.len() < OTHER_SOURCES
+                if let Some(other) = first
+                    && self.other_sources.len() < bounds::OTHER_SOURCES
                 {
-                    self.other_sources.push(word(&other));
+                    self.other_sources.push(word(other));
                 }
             } else if values.iter().any(|value| value != first) {
                 self.source = Asking::Conflict;
             } else {
-                self.source = match first.to_text().map(|text| text.parse()) {
+                self.source = match first.as_ref().map(|text| text.parse()) {
                     Some(Ok(id)) => Asking::Source(id),
                     Some(Err(e)) => Asking::Unfit(format!("{e}")),
-                    None => Asking::Unfit("is neither text nor a number".into()),
+                    None => Asking::Unfit("is neither text nor a whole number".into()),
                 };
             }
         }
+    }
+
+    fn note_kind(&mut self, body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) {
+        self.doubled = body.json.doubled();
+        self.kind = kind_of(body, words, has_key);
+        if let Kind::Sync(sync) = &self.kind {
+            let bases = sync.bases.iter().filter_map(|(license, _)| license.clone());
+            let patches = sync.patches.iter().filter_map(|patch| patch.license.clone());
+            let licenses: Vec<_> = bases.chain(patches).collect();
+            self.note_licenses(licenses);
+        }
+        if body.has_two_licenses() {
+            self.refuse(Asking::TwoLicenses);
+        }
+        let two_things = matches!(self.kind, Kind::Sync(_)) && has_key && cause_of(body, words).is_some();
+        if !matches!(self.kind, Kind::Unrecognised { .. }) && (body.has_unread(&words.harmless) || two_things)
+        {
+            self.unread = Some(Shape::of(body.json).to_string());
+        }
+    }
+
+    /// What contradicts itself decides, the first of it.
+    fn refuse(&mut self, why: Asking) {
+        if !matches!(self.source, Asking::Conflict | Asking::TwoKeys | Asking::TwoLicenses) {
+            self.source = why;
+        }
+    }
+}
+
+/// Where places may lead to: the headers of a request, and its body where it can be read.
+struct Wire<'w, 'j, 'a> {
+    headers: &'w HeaderMap,
+    body: Option<&'w Body<'j, 'a>>,
+}
+
+impl<'w, 'j: 'w> Wire<'w, 'j, '_> {
+    /// The texts at a place, trimmed; what is neither text nor a whole number is `None`.
+    fn at(&self, place: &Place) -> Vec<Option<Cow<'w, str>>> {
+        if let Some(name) = place.header() {
+            let lines = self.headers.get_all(name).iter();
+            return lines.map(|line| line.to_str().ok().map(|text| Cow::Borrowed(text.trim()))).collect();
+        }
+        let values = self.body.map(|body| body.values(place)).unwrap_or_default();
+        let text = |value: &'j Json<'_>| match value.to_text()? {
+            Cow::Borrowed(text) => Some(Cow::Borrowed(text.trim())),
+            Cow::Owned(text) => Some(Cow::Owned(text)),
+        };
+        values.into_iter().map(text).collect()
     }
 }
 
@@ -236,33 +332,109 @@ impl Kind {
     }
 }
 
-/// Reads the sync that a request or a reply is; `None` where it is none.
-pub(super) fn sync_of(json: &Json<'_>, words: &Vocabulary) -> Option<Sync> {
+/// Reads the sync that a request or a reply is; `None` where it is none. Everything that holds bases and changes is
+/// read.
+pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
     let names = &words.sync;
-    let inside = names.within.iter().filter_map(|name| json.get(name));
-    let (bases, patches) = std::iter::once(json).chain(inside).find_map(|holder| {
-        match (member(holder, &names.bases)?, member(holder, &names.patches)?) {
-            (Json::Array(bases), Json::Array(patches)) => Some((bases, patches)),
-            // Go writes an empty list as null.
-            (Json::Array(bases), Json::Null) => Some((bases, const { &Vec::new() })),
-            _ => None,
+    let changes =
+        [(&names.patches, None), (&names.additions, Some(Vote::Add)), (&names.deletions, Some(Vote::Delete))];
+    let mut count = 0;
+    let holders = body.things(&names.within, |holder| {
+        let bases = body.list(&names.bases, holder)?;
+        let mut patches = None;
+        for (places, vote) in changes {
+            let Some(list) = body.list(places, holder) else { continue };
+            count += list.len();
+            if count > bounds::CHANGES {
+                patches.get_or_insert_with(Vec::new);
+                continue;
+            }
+            let read = list.into_iter().map(|json| patch_of(body, json, vote, words));
+            patches.get_or_insert_with(Vec::new).extend(read);
         }
-    })?;
-    let license =
-        |json| member(json, &names.license).and_then(Json::to_text).and_then(|text| text.parse().ok());
-    let base = |json| (license(json), member(json, &names.version).and_then(Json::as_u64));
-    let text = |json, spellings: &[String]| member(json, spellings).and_then(Json::to_text);
-    let patch = |json| Patch {
-        change: change(json, words),
-        license: license(json),
-        allotment: text(json, &names.allotment).map(|text| word(&text)),
-        subject: member(json, &names.subject).and_then(Json::as_str).map(Subject::new),
-        instance: text(json, &names.instance).map(|text| number(&text)),
-        version: member(json, &names.version).and_then(Json::as_u64),
-        created: text(json, &names.created).map(|text| date(&text)),
-        rejection: text(json, &names.rejection),
+        Some((bases, patches?))
+    });
+    if holders.is_empty() {
+        return None;
+    }
+    let mut sync = Sync { too_many: count > bounds::CHANGES, ..Sync::default() };
+    for (bases, patches) in holders {
+        sync.bases.extend(bases.into_iter().map(|base| {
+            let version = body.value(&names.version, base);
+            (license_of(body, base, &names.license), exact(version).and_then(Json::as_u64))
+        }));
+        sync.patches.extend(patches);
+    }
+    Some(sync)
+}
+
+fn patch_of<'j, 'a>(
+    body: &Body<'j, 'a>,
+    json: &'j Json<'a>,
+    list: Option<Vote>,
+    words: &Vocabulary,
+) -> Patch {
+    let names = &words.sync;
+    let mut doubled = body.value(&names.license, json).doubled;
+    let mut value = |places: &[Place]| {
+        let found = body.value(places, json);
+        doubled |= found.doubled;
+        found.value
     };
-    Some(Sync { bases: bases.iter().map(base).collect(), patches: patches.iter().map(patch).collect() })
+    let text = |value: Option<&'j Json<'a>>| value.and_then(Json::to_text);
+    let allotment = text(value(&names.allotment));
+    let subject = text(value(&names.subject)).filter(|subject| subject.len() <= bounds::SUBJECT);
+    let instance = text(value(&names.instance));
+    let version = value(&names.version).and_then(Json::as_u64);
+    let created = text(value(&names.created));
+    let rejection = value(&names.rejection).and_then(rejection);
+
+    let mut votes: Vec<Vote> = list.into_iter().collect();
+    for marker in &names.marker {
+        let found = body.value(std::slice::from_ref(&marker.member), json);
+        doubled |= found.doubled;
+        let value = if found.present { found.value.or(Some(&Json::Null)) } else { None };
+        votes.extend(marker.judge(value));
+    }
+    let all = |vote| votes.iter().all(|other| *other == vote);
+    let change = if doubled || subject.is_none() {
+        Change::Unknown
+    } else if !votes.is_empty() && all(Vote::Delete) {
+        Change::Delete
+    } else if all(Vote::Add) && allotment.is_some() {
+        Change::Add
+    } else {
+        Change::Unknown
+    };
+    Patch {
+        change,
+        license: license_of(body, json, &names.license),
+        allotment: allotment.map(|text| word(&text)),
+        subject: subject.map(|text| Subject::new(&text)),
+        instance: instance.map(|text| number(&text)),
+        version,
+        created: created.map(|text| date(&text)),
+        rejection,
+    }
+}
+
+/// Empty where nothing was rejected.
+fn rejection(json: &Json<'_>) -> Option<String> {
+    match json {
+        Json::Null => None,
+        Json::Bool(false) => Some(String::new()),
+        Json::Array(_) | Json::Object(_) if !json.is_filled() => Some(String::new()),
+        other => Some(other.to_text().map_or_else(|| "(other)".into(), Cow::into_owned)),
+    }
+}
+
+fn license_of<'j, 'a>(body: &Body<'j, 'a>, json: &'j Json<'a>, places: &[Place]) -> Option<LicenseNumber> {
+    body.licenses(places, json).into_iter().next()
+}
+
+/// The value, unless it is doubled: of two, none can be known to be the one.
+pub(super) fn exact<'j, 'a>(found: Found<'j, 'a>) -> Option<&'j Json<'a>> {
+    found.value.filter(|_| !found.doubled)
 }
 
 fn bare_kind(method: &Method, target: &Uri, headers: &HeaderMap, has_key: bool) -> Kind {
@@ -270,65 +442,82 @@ fn bare_kind(method: &Method, target: &Uri, headers: &HeaderMap, has_key: bool) 
     let plain =
         target.path() == "/" && target.query().is_none() && !carries.iter().any(|h| headers.contains_key(h));
     match *method {
-        Method::GET | Method::HEAD if plain => Kind::ConnectivityTest,
         Method::GET if has_key => Kind::Definition,
+        Method::GET | Method::HEAD if plain => Kind::ConnectivityTest,
         // Only what is safe (RFC 9110 §9.2.1) can be known to change nothing.
         _ if method.is_safe() => Kind::Bare,
         _ => Kind::Unrecognised { shape: "no body".into() },
     }
 }
 
-fn kind_of(json: &Json<'_>, words: &Vocabulary, has_key: bool) -> Kind {
-    if let Some(sync) = sync_of(json, words) {
-        return Kind::Sync(sync);
+fn kind_of(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> Kind {
+    if let Some(sync) = sync_of(body, words) {
+        return if sync.too_many { too_many() } else { Kind::Sync(sync) };
     }
-    if let Some(report) = consumption_of(json, words) {
-        return Kind::Capacity(report);
+    if let Some(report) = consumption_of(body, &words.capacity.consumption, words)
+        && !report.is_empty()
+    {
+        if report.len() > bounds::CHANGES {
+            return too_many();
+        }
+        let element = |(allotment, month, delta)| Consumption { allotment, month, delta };
+        return Kind::Capacity(report.into_iter().map(element).collect());
     }
-    if has_key && let Some(cause) = member(json, &words.activation.cause).and_then(Json::as_str) {
+    if has_key && let Some(cause) = cause_of(body, words) {
         return Kind::Activation { cause: word(cause) };
     }
-    Kind::Unrecognised { shape: json.shape() }
+    Kind::Unrecognised { shape: Shape::of(body.json).to_string() }
 }
 
-fn consumption_of(json: &Json<'_>, words: &Vocabulary) -> Option<Vec<Consumption>> {
+/// One message is one unit of the log, which must stay small enough to be written while others wait.
+fn too_many() -> Kind {
+    Kind::Unreadable { why: format!("the body has more than {} changes", bounds::CHANGES) }
+}
+
+fn cause_of<'j>(body: &Body<'j, '_>, words: &Vocabulary) -> Option<&'j str> {
+    body.value(&words.activation.cause, body.json).value.and_then(Json::as_str)
+}
+
+/// Allotment, month and number: the three parts of an element of a report, or of its reply.
+type Element = (String, String, Option<serde_json::Number>);
+
+/// The elements of a report, or of its reply: `None` where there are none, or one of them lacks any of its three parts.
+pub(super) fn consumption_of(
+    body: &Body<'_, '_>,
+    amount: &[Place],
+    words: &Vocabulary,
+) -> Option<Vec<Element>> {
     let names = &words.capacity;
-    let element = |json| {
-        Some(Consumption {
-            allotment: word(&member(json, &names.allotment)?.to_text()?),
-            month: date(&member(json, &names.month)?.to_text()?),
-            delta: match member(json, &names.consumption)? {
-                Json::Number(number) => Some(number.clone()),
-                other => other.as_u64().map(Into::into),
-            },
-        })
-    };
-    let elements = json.elements();
-    (!elements.is_empty()).then(|| elements.iter().map(element).collect()).flatten()
+    let mut all = Vec::new();
+    for place in &names.element {
+        let report = body.attempt(|| {
+            let mut fits = true;
+            let elements = body.things(std::slice::from_ref(place), |json| {
+                let element = element_of(body, json, amount, words);
+                fits &= element.is_some() || matches!(json, Json::Null);
+                element
+            });
+            fits.then_some(elements)
+        });
+        all.extend(report.unwrap_or_default());
+    }
+    (!all.is_empty()).then_some(all)
 }
 
-fn change(patch: &Json<'_>, words: &Vocabulary) -> Change {
-    let names = &words.sync;
-    if member(patch, &names.subject).and_then(Json::as_str).is_none()
-        || member(patch, &names.allotment).and_then(Json::as_str).is_none()
-    {
-        return Change::Unknown;
-    }
-    let mut change = Change::Add;
-    for marker in &names.marker {
-        let Some(value) = patch.get(&marker.member) else { continue };
-        let value = match value {
-            Json::Bool(value) => value.to_string(),
-            Json::Null => "null".into(),
-            other => other.to_text().unwrap_or_default().to_lowercase(),
-        };
-        if marker.delete.contains(&value) {
-            change = Change::Delete;
-        } else if !marker.add.contains(&value) {
-            return Change::Unknown;
-        }
-    }
-    change
+/// A number that is doubled, or no number, is not known.
+fn element_of<'j, 'a>(
+    body: &Body<'j, 'a>,
+    json: &'j Json<'a>,
+    amount: &[Place],
+    words: &Vocabulary,
+) -> Option<Element> {
+    let names = &words.capacity;
+    let [allotment, month, amount] =
+        [names.allotment.as_slice(), &names.month, amount].map(|places| body.value(places, json));
+    let doubled = allotment.doubled || month.doubled || amount.doubled;
+    let number = amount.value.filter(|_| !doubled).and_then(Json::to_number);
+    let text = |found: Found<'j, 'a>| found.value.and_then(Json::to_text);
+    amount.present.then_some((word(&text(allotment)?), date(&text(month)?), number))
 }
 
 #[cfg(test)]
@@ -336,8 +525,29 @@ mod tests {
     use super::*;
 
     fn post(body: &[u8]) -> Message {
-        let words = Vocabulary::built_in().unwrap();
-        Message::read(&Method::POST, &Uri::from_static("/v1/any"), &HeaderMap::new(), body, &words)
+        post_as(body, &[], "")
+    }
+
+    /// With headers, and a site's own vocabulary.
+    fn post_as(body: &[u8], headers: &[(&'static str, &str)], own: &str) -> Message {
+        let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        Message::read(&Method::POST, &Uri::from_static("/v1/any"), &map, body, &words)
+    }
+
+    fn sync(body: &str, own: &str) -> Sync {
+        match post_as(body.as_bytes(), &[], own).kind {
+            Kind::Sync(sync) => sync,
+            kind => panic!("{body}: {kind:?}"),
+        }
+    }
+
+    fn token(claims: &str) -> String {
+        use base64::Engine as _;
+        format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))
     }
 
     fn id(text: &str) -> Asking {
@@ -380,7 +590,176 @@ mod tests {
         assert_eq!(post(br#"[{"source":"a"},{"source":"b"}]"#).source, Asking::Conflict);
         assert_eq!(post(br#"{"source":"a","source":"b"}"#).source, Asking::Conflict);
         assert_eq!(post(br#"[{"source":"a"},{"source":"a"},{"source":null}]"#).source, id("a"));
+        assert_eq!(post(br#"{"source":" a ","Source":"a"}"#).source, id("a"));
+        assert_eq!(post(br#"{"source":"a","\u017fource":"b"}"#).source, Asking::Conflict);
+        assert_eq!(
+            post(br#"{"metadata":{"source":"a"},"metadata":{"source":"b"}}"#).source,
+            Asking::Conflict
+        );
         assert!(matches!(post(br#"{"source":["a"]}"#).source, Asking::Unfit(_)));
+    }
+
+    #[test]
+    fn no_two_numbers_are_one_source() {
+        assert_eq!(post(br#"{"source":5382018630938057025}"#).source, id("5382018630938057025"));
+        assert_eq!(post(br#"{"source":-5}"#).source, id("-5"));
+        for number in ["18446744073709551616", "1.0", "1e2", "1e30", "-9223372036854775809"] {
+            let message = post(format!(r#"{{"source":{number},"license":{number}}}"#).as_bytes());
+            assert!(matches!(message.source, Asking::Unfit(_)), "{number}");
+            assert_eq!(message.license(), None, "{number}");
+        }
+        assert_eq!(post(br#"{"license":-99990000}"#).license(), None);
+    }
+
+    #[test]
+    fn keys_stand_in_headers_and_bodies_and_two_at_one_place_are_refused() {
+        let (key, other) = (token(r#"{"license":"99990000"}"#), token(r#"{"license":"88880000"}"#));
+        let none = token(r#"{"sub":"x"}"#);
+        let own = "key = [\"header:X-Key\"]";
+        let bearer = format!("Bearer {key}");
+        for headers in
+            [vec![("authorization", bearer.as_str())], vec![("x-key", &key)], vec![("x-key", &bearer)]]
+        {
+            let message = post_as(br#"{"cause":"Update"}"#, &headers, own);
+            assert_eq!(message.license().unwrap().as_str(), "99990000");
+            assert!(matches!(&message.kind, Kind::Activation { cause } if cause == "Update"));
+            assert_eq!(message.source, Asking::Nobody);
+        }
+        let body = format!(r#"{{"key":"{key}","Key":"{other}"}}"#);
+        assert_eq!(post(body.as_bytes()).source, Asking::TwoKeys);
+        assert_eq!(post_as(b"", &[("x-key", &key), ("x-key", &other)], own).source, Asking::TwoKeys);
+        assert_eq!(post(format!(r#"{{"key":"{key}","KEY":"{key}"}}"#).as_bytes()).source, Asking::Nobody);
+        // Some other token that a gateway wants is not in the way of the license key.
+        let bearer = format!("Bearer {none}");
+        let message = post_as(format!(r#"{{"slk":"{key}"}}"#).as_bytes(), &[("authorization", &bearer)], own);
+        assert_eq!(message.license().unwrap().as_str(), "99990000");
+    }
+
+    #[test]
+    fn an_oversized_key_says_nothing_and_the_message_is_read_all_the_same() {
+        let long = "a".repeat(super::super::key::MAX);
+        let message = post(format!(r#"{{"key":"{long}.b.c","cause":"Initial"}}"#).as_bytes());
+        assert!(matches!(message.kind, Kind::Activation { .. }));
+        assert_eq!(message.license(), None);
+    }
+
+    #[test]
+    fn two_licenses_under_one_name_are_refused_and_elsewhere_they_are_not() {
+        let refused = |body: &str| post(body.as_bytes()).source == Asking::TwoLicenses;
+        assert!(refused(r#"{"license":"99990000","License":"88880000"}"#));
+        assert!(refused(r#"{"bases":[{"license":"99990000","license":"88880000"}]}"#));
+        assert!(refused(r#"{"bases":[],"patches":[{"license":"9999","license":"8888"}],"source":"a"}"#));
+        assert!(!refused(r#"{"license":"9999 0000","license":"9999-0000"}"#));
+        assert!(!refused(r#"{"bases":[{"license":"99990000"},{"license":"88880000"}]}"#));
+        assert!(!refused(r#"{"bases":[{"license":"99990000"}],"bases":[{"license":"88880000"}]}"#));
+        let own = "license = [\"header:X-License\"]";
+        let headers = [("x-license", "99990000"), ("x-license", "88880000")];
+        assert_eq!(post_as(b"", &headers, own).source, Asking::TwoLicenses);
+        assert_eq!(post_as(b"", &headers[..1], own).license().unwrap().as_str(), "99990000");
+    }
+
+    #[test]
+    fn doubled_lists_are_all_read_and_a_doubled_member_leaves_a_patch_unknown() {
+        let patch = |who: &str| format!(r#"{{"subject":"{who}","allotment":"analyzer"}}"#);
+        let body = format!(
+            r#"{{"bases":[{{"version":1}}],"patches":[{}],"Patches":[{}],"bases":[{{"version":2}}]}}"#,
+            patch("a"),
+            patch("b")
+        );
+        let read = sync(&body, "");
+        assert_eq!((read.bases.len(), read.patches.len()), (2, 2));
+        assert_eq!(post(body.as_bytes()).doubled, ["Patches", "bases"]);
+        for double in
+            [r#""subject":"b""#, r#""Allotment":null"#, r#""operation":"add","op":"add","OP":"add""#]
+        {
+            let body = format!(r#"{{"bases":[],"patches":[{{"subject":"a","allotment":"b",{double}}}]}}"#);
+            assert_eq!(sync(&body, "").patches[0].change, Change::Unknown, "{double}");
+        }
+        let body = r#"{"bases":[],"patches":[{"subject":"a","allotment":"b","x":1,"x":2}]}"#;
+        assert_eq!(sync(body, "").patches[0].change, Change::Add);
+    }
+
+    #[test]
+    fn one_body_may_carry_several_syncs() {
+        let own = "[sync]\nwithin = [\"/*\", \"/syncs/*\"]\n";
+        let one = r#"{"bases":[{"version":1}],"patches":[{"subject":"a","allotment":"b"}]}"#;
+        for body in [format!("[{one},null,{one}]"), format!(r#"{{"syncs":[{one},{{"x":1}},{one}]}}"#)] {
+            let read = sync(&body, own);
+            assert_eq!((read.bases.len(), read.patches.len()), (2, 2));
+        }
+        // Two ways to one list are one.
+        let own = "[sync]\nbases = [\"/metadata/bases\"]\npatches = [\"/metadata/patches\"]\n";
+        assert_eq!(sync(&format!(r#"{{"metadata":{one}}}"#), own).patches.len(), 1);
+    }
+
+    #[test]
+    fn lists_of_nothing_but_adds_or_deletes_say_what_their_elements_are() {
+        let own = "[sync]\nadditions = [\"added\"]\ndeletions = [\"/removed/*/users\"]\nsubject = [\"/\"]\n\
+                   [[sync.marker]]\nmember = \"allotment\"\ndelete = [\"(absent)\"]\nadd = [\"(any)\"]\n";
+        let body = r#"{"bases":null,"added":[{"subject":"a","allotment":"b"},{"subject":"a"}],
+            "removed":[{"users":["a\\b"]},{"users":[{"subject":"a","op":"add"}]}]}"#;
+        let read = sync(body, own);
+        let changes: Vec<_> = read.patches.iter().map(|patch| patch.change).collect();
+        assert_eq!(changes, [Change::Add, Change::Unknown, Change::Delete, Change::Unknown]);
+        assert_eq!(read.patches[2].subject, Some(Subject::new("a\\b")));
+    }
+
+    #[test]
+    fn a_list_that_nothing_was_read_of_makes_an_idle_sync_one_that_may_change_something() {
+        let idle = r#"{"source":"a","bases":[],"patches":[],"EXTRA}"#;
+        let with = |extra: &str, own: &str| {
+            post_as(idle.replace("\"EXTRA", extra).as_bytes(), &[], own).changes_something()
+        };
+        for extra in [
+            r#""changes":[{"user":"x"}]"#,
+            r#""state":{"a":1}"#,
+            r#""a":{"b":[0]}"#,
+            r#""metadata":{"x":[1]}"#,
+        ] {
+            assert!(with(extra, ""), "{extra}");
+        }
+        for extra in
+            [r#""changes":[]"#, r#""n":1,"t":"x""#, r#""metadata":{"source":"x","n":1}"#, r#""a":null"#]
+        {
+            assert!(!with(extra, ""), "{extra}");
+        }
+        assert!(!with(r#""state":{"a":[1]}"#, "harmless = [\"state\"]"));
+        // A list of changes can't hide where only a license is looked for.
+        let body = r#"{"source":"a","bases":[],"patches":[],"metadata":{"patches":[{"license":"9999"}]}}"#;
+        assert!(post(body.as_bytes()).changes_something());
+        let capacity = r#"[{"allotment":"a","month":"2018-11","consumption":1,"source":"a","more":[1]}]"#;
+        assert!(post(capacity.as_bytes()).unread.unwrap().contains("more:[number]"));
+    }
+
+    #[test]
+    fn reports_are_read_with_and_without_an_array_and_doubled_numbers_are_not_known() {
+        let report = |body: &str, own: &str| match post_as(body.as_bytes(), &[], own).kind {
+            Kind::Capacity(report) => report.into_iter().map(|element| element.delta).collect::<Vec<_>>(),
+            kind => panic!("{body}: {kind:?}"),
+        };
+        let one = r#"{"allotment":"a","month":"2018-11","consumption":"242"}"#;
+        assert_eq!(report(&format!("[null,{one}]"), ""), [Some(242.into())]);
+        assert_eq!(report(one, "[capacity]\nelement = [\"/\"]"), [Some(242.into())]);
+        let own = "[capacity]\nelement = [\"/report/*\"]";
+        assert_eq!(report(&format!(r#"{{"report":[{one},{one}]}}"#), own).len(), 2);
+        for unfit in ["null", "\"x\"", "1e30", "18446744073709551616", "1,\"Consumption\":2", "{\"n\":[1]}"] {
+            let body = format!(r#"[{{"name":"a","month":"2018-11","consumption":{unfit}}}]"#);
+            assert_eq!(report(&body, ""), [None], "{unfit}");
+        }
+        assert!(matches!(post(format!("[{one},{{}}]").as_bytes()).kind, Kind::Unrecognised { .. }));
+    }
+
+    #[test]
+    fn a_compressed_body_is_read_and_one_that_is_not_told_apart_is_unreadable() {
+        use std::io::Write as _;
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+        encoder.write_all(include_bytes!("../../tests/samples/sync-request.json")).unwrap();
+        let body = encoder.finish().unwrap();
+        let gzip = [("content-encoding", "gzip")];
+        assert_eq!(post_as(&body, &gzip, "").kind.name(), "sync");
+        let short = post_as(&body[..body.len() - 1], &gzip, "");
+        assert!(matches!(&short.kind, Kind::Unreadable { why } if why.contains("cut short")), "{short:?}");
+        assert_eq!(post_as(&body, &[("content-encoding", "zstd")], "").kind.name(), "unreadable");
     }
 
     #[test]
@@ -396,6 +775,10 @@ mod tests {
         assert_eq!(patch(r#","deleted":false"#), Change::Add);
         assert_eq!(patch(r#","operation":"Remove""#), Change::Delete);
         assert_eq!(patch(r#","operation":"swap""#), Change::Unknown);
+        assert_eq!(patch(r#","operation":null,"deleted":"""#), Change::Add);
+        assert_eq!(patch(r#","operation":[],"deleted":{}"#), Change::Unknown);
+        assert_eq!(patch(r#","operation":["delete"]"#), Change::Unknown);
+        assert_eq!(patch(r#","operation":"delete","deleted":false"#), Change::Unknown);
     }
 
     #[test]
@@ -427,6 +810,40 @@ mod tests {
     fn subjects_do_not_show_in_debug_output() {
         let shown = format!("{:?}", post(include_bytes!("../../tests/samples/sync-request.json")));
         assert!(!shown.to_lowercase().contains("bob"), "{shown}");
+    }
+
+    #[test]
+    fn an_idle_sync_that_may_be_more_is_recorded_before_it_is_forwarded() {
+        let idle = r#""source":"a","bases":[],"patches":[]"#;
+        let body = format!("{{{idle}}}");
+        assert!(!post(body.as_bytes()).changes_something());
+        let key = include_str!("../../tests/samples/signed-license-key.jwt").trim();
+        let both = format!(r#"{{{idle},"cause":"Initial","signedLicenseKey":"{key}"}}"#);
+        assert!(post(both.as_bytes()).changes_something(), "an activation as well");
+        let words = Vocabulary::built_in().unwrap();
+        for method in [Method::PUT, Method::DELETE, Method::PATCH] {
+            let target = Uri::from_static("/v1/assignments/7");
+            let read = Message::read(&method, &target, &HeaderMap::new(), body.as_bytes(), &words);
+            assert!(read.changes_something(), "{method}");
+        }
+        for hidden in
+            [r#""Patches":[{"subject":"a\\b"}]"#, r#""patches":[{"subject":"a\\b"}]"#, r#""changes":[1]"#]
+        {
+            let body = format!("{{{idle},{hidden}}}");
+            assert!(post(body.as_bytes()).changes_something(), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn a_message_with_more_changes_than_one_may_have_is_one_unread_body() {
+        let body = format!(r#"{{"source":"a","bases":[],"patches":[{}0]}}"#, "0,".repeat(bounds::CHANGES));
+        let message = post(body.as_bytes());
+        assert!(
+            matches!(&message.kind, Kind::Unreadable { why } if why.contains("50000")),
+            "{}",
+            message.kind.name()
+        );
+        assert_eq!(message.source, Asking::Source("a".parse().unwrap()));
     }
 
     proptest::proptest! {

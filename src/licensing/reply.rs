@@ -1,17 +1,40 @@
 //! One reply of the back end: what it told.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use std::borrow::Cow;
 
+use base64::Engine;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::HeaderMap;
+
+use super::coding;
 use super::json::Json;
-use super::message::{Kind, Sync, sync_of};
-use super::vocabulary::{Vocabulary, member};
+use super::message::{Kind, Sync, consumption_of, exact, sync_of};
+use super::read::Body;
+use super::shape::Shape;
+use super::vocabulary::{Place, Vocabulary};
+use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::{date, word};
 
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+
 /// What a reply tells, read in the light of what was asked.
 #[derive(Debug)]
-pub enum Told {
+pub struct Told {
+    /// What it tells.
+    pub what: What,
+    /// The names of members that are doubled in one object.
+    pub doubled: Vec<String>,
+    /// The shape of a reply that is understood, but holds an array or an object of which nothing was read.
+    pub unread: Option<String>,
+}
+
+/// What a reply tells.
+#[derive(Debug)]
+pub enum What {
     /// Nothing that is recorded: the reply to a test, or an error without a body worth reading.
     Nothing,
     /// The allotments of a license.
@@ -58,94 +81,144 @@ pub struct Total {
 }
 
 impl Told {
+    /// Nothing that is recorded.
+    pub fn nothing() -> Self {
+        What::Nothing.into()
+    }
+
+    /// A reply that can't be read, and why.
+    pub fn unread(why: impl Into<String>) -> Self {
+        What::Unread { why: why.into() }.into()
+    }
+
     /// Reads the body of a successful reply.
-    pub fn read(asked: &Kind, body: &[u8], words: &Vocabulary) -> Self {
+    pub fn read(asked: &Kind, headers: &HeaderMap, body: &[u8], words: &Vocabulary) -> Self {
         if matches!(asked, Kind::ConnectivityTest | Kind::Bare | Kind::Unreadable { .. }) {
-            return Self::Nothing;
+            return Self::nothing();
         }
-        let json = match Json::parse(body) {
-            Ok(json) => json,
-            Err(e) => return Self::Unread { why: e.to_string() },
+        let plain = match coding::plain(headers, body) {
+            Ok(plain) => plain,
+            Err(why) => return Self::unread(why),
         };
-        let told = match asked {
+        let json = match Json::parse(plain.bytes()) {
+            Ok(json) => json,
+            Err(e) => return Self::unread(e.to_string()),
+        };
+        let body = Body::new(&json);
+        let mut hidden = None;
+        let what = match asked {
             Kind::Activation { .. } | Kind::Definition => {
-                entitlements(&json, words, 0).map(Self::Entitlements)
+                entitlements(&body, words, None, 0, &mut hidden).map(What::Entitlements)
             }
-            Kind::Capacity(_) => totals(&json, words).map(Self::Totals),
-            Kind::Sync(_) => sync_of(&json, words).map(Self::Sync),
+            Kind::Capacity(_) => totals(&body, words).map(What::Totals),
+            Kind::Sync(_) => sync_of(&body, words).filter(|sync| !sync.too_many).map(What::Sync),
             _ => None,
         };
-        told.unwrap_or_else(|| Self::Unread { why: json.shape() })
-    }
-}
-
-fn totals(json: &Json<'_>, words: &Vocabulary) -> Option<Vec<Total>> {
-    let names = &words.capacity;
-    let element = |json| {
-        Some(Total {
-            allotment: word(&member(json, &names.allotment)?.to_text()?),
-            month: date(&member(json, &names.month)?.to_text()?),
-            total: number(member(json, &names.total)?),
-        })
-    };
-    match json {
-        Json::Array(elements) => elements.iter().map(element).collect(),
-        _ => None,
-    }
-}
-
-/// Definitions come as they are, or wrapped in base64 up to twice.
-fn entitlements(json: &Json<'_>, words: &Vocabulary, depth: u8) -> Option<Vec<Entitlement>> {
-    let names = &words.definition;
-    let license = || json.get("license").and_then(Json::to_text).and_then(|text| text.parse().ok());
-    if let Some(list) = names.allotments.iter().flat_map(|place| place.find(json)).next() {
-        let mut all = Vec::new();
-        for allotment in list.elements() {
-            allotment_units(allotment, license(), words, &mut all);
+        let doubled = json.doubled();
+        let shape = || Shape::of(&json).to_string();
+        match what {
+            Some(what) => {
+                let unread = hidden.or_else(|| body.has_unread(&words.harmless).then(shape));
+                Self { what, doubled, unread }
+            }
+            None => Self { what: What::Unread { why: shape() }, doubled, unread: None },
         }
-        return Some(all);
     }
-    if depth > 2 {
-        return None;
-    }
-    let wrapped = names.wrapped.iter().flat_map(|place| place.find(json)).filter_map(Json::as_str).next()?;
-    let inner = STANDARD.decode(wrapped).ok()?;
-    entitlements(&Json::parse(&inner).ok()?, words, depth + 1)
 }
 
-fn allotment_units(
-    allotment: &Json<'_>,
-    license: Option<LicenseNumber>,
+impl From<What> for Told {
+    fn from(what: What) -> Self {
+        Self { what, doubled: vec![], unread: None }
+    }
+}
+
+fn totals(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Vec<Total>> {
+    // To nothing that is known, an empty list is an answer.
+    if matches!(body.json, Json::Array(elements) if elements.is_empty()) {
+        return Some(vec![]);
+    }
+    let totals = consumption_of(body, &words.capacity.total, words)?;
+    Some(totals.into_iter().map(|(allotment, month, total)| Total { allotment, month, total }).collect())
+}
+
+/// Definitions come as they are, or wrapped in base64. `hidden` gets the shape of what is wrapped, where something in it
+/// was not read.
+fn entitlements(
+    body: &Body<'_, '_>,
+    words: &Vocabulary,
+    outer: Option<&LicenseNumber>,
+    depth: usize,
+    hidden: &mut Option<String>,
+) -> Option<Vec<Entitlement>> {
+    let names = &words.definition;
+    let license = body.licenses(&names.license, body.json).into_iter().next().or_else(|| outer.cloned());
+    let as_it_is = body.attempt(|| {
+        let allotments = body.list(&names.allotments, body.json)?;
+        let mut all = Vec::new();
+        let named =
+            allotments.iter().filter(|json| units(body, json, license.as_ref(), words, &mut all)).count();
+        (named > 0 || allotments.is_empty()).then_some(all)
+    });
+    if as_it_is.is_some() || depth == bounds::WRAPPED {
+        return as_it_is;
+    }
+    let texts = names.wrapped.iter().flat_map(|place| body.values(place)).filter_map(Json::as_str);
+    texts.filter_map(unwrap).find_map(|inner| {
+        let json = Json::parse(&inner).ok()?;
+        let body = Body::new(&json);
+        let all = entitlements(&body, words, license.as_ref(), depth + 1, hidden)?;
+        if hidden.is_none() && body.has_unread(&words.harmless) {
+            *hidden = Some(Shape::of(&json).to_string());
+        }
+        Some(all)
+    })
+}
+
+/// Base64 of either alphabet, with padding or without, in lines or not.
+fn unwrap(text: &str) -> Option<Vec<u8>> {
+    let text: Cow<'_, str> = if text.contains(char::is_whitespace) {
+        text.split_whitespace().collect::<String>().into()
+    } else {
+        text.into()
+    };
+    let alphabet = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
+    GeneralPurpose::new(&alphabet, LENIENT).decode(text.as_bytes()).ok()
+}
+
+/// Adds the units of an allotment; `false` where it has no name.
+fn units<'j, 'a>(
+    body: &Body<'j, 'a>,
+    allotment: &'j Json<'a>,
+    license: Option<&LicenseNumber>,
     words: &Vocabulary,
     all: &mut Vec<Entitlement>,
-) {
+) -> bool {
     let names = &words.definition;
-    let first = |places: &[super::vocabulary::Place]| -> Option<String> {
-        places.iter().flat_map(|place| place.find(allotment)).find_map(Json::to_text).map(|text| word(&text))
-    };
-    let Some(name) = member(allotment, &names.name).and_then(Json::to_text) else { return };
-    for unit in member(allotment, &names.units).map(Json::elements).unwrap_or_default() {
-        let valid = member(unit, &names.valid).and_then(Json::as_str).unwrap_or_default();
-        let (from, to) = valid.split_once('/').unwrap_or((valid, ""));
+    let text = |places: &[Place], json| body.value(places, json).value.and_then(Json::to_text);
+    let Some(name) = text(&names.name, allotment) else { return false };
+    let first = |places| text(places, allotment).map(|text| word(&text));
+    let (class, access_type) = (first(&names.class), first(&names.access_type));
+    let overage = first(&names.overage).map(overage);
+    for unit in body.list(&names.units, allotment).unwrap_or_default() {
+        let valid = text(&names.valid, unit).unwrap_or_default();
+        let (from, to) = valid.split_once('/').unwrap_or((&valid, ""));
         // The public API of Qlik Cloud writes an open end as a dot.
         let end = |text: &str| date(text.trim_matches('.'));
+        let apart = |places| text(places, unit).map(|text| end(&text));
         all.push(Entitlement {
-            license: license.clone(),
+            license: license.cloned(),
             name: word(&name),
-            class: first(&names.class),
-            access_type: first(&names.access_type),
-            count: member(unit, &names.count).and_then(number),
-            valid: (end(from), end(to)),
-            overage: first(&names.overage).map(overage),
+            class: class.clone(),
+            access_type: access_type.clone(),
+            count: exact(body.value(&names.count, unit)).and_then(Json::to_number),
+            valid: (
+                apart(&names.valid_from).unwrap_or_else(|| end(from)),
+                apart(&names.valid_to).unwrap_or_else(|| end(to)),
+            ),
+            overage: overage.clone(),
         });
     }
-}
-
-fn number(json: &Json<'_>) -> Option<serde_json::Number> {
-    match json {
-        Json::Number(number) => Some(number.clone()),
-        other => other.as_u64().map(Into::into),
-    }
+    true
 }
 
 /// `YES` in a LEF and -1 in the API both mean that there is no cap.
@@ -161,8 +234,8 @@ fn overage(text: String) -> String {
 mod tests {
     use super::*;
 
-    fn told(asked: &Kind, body: &[u8]) -> Told {
-        Told::read(asked, body, &Vocabulary::built_in().unwrap())
+    fn told(asked: &Kind, body: &[u8]) -> What {
+        Told::read(asked, &HeaderMap::new(), body, &Vocabulary::built_in().unwrap()).what
     }
 
     #[test]
@@ -171,7 +244,7 @@ mod tests {
         let plain = told(&activation, include_bytes!("../../tests/samples/activation-reply.json"));
         let wrapped = told(&Kind::Definition, include_bytes!("../../tests/samples/definition-reply.json"));
         for told in [plain, wrapped] {
-            let Told::Entitlements(all) = told else { panic!("{told:?}") };
+            let What::Entitlements(all) = told else { panic!("{told:?}") };
             assert_eq!(all.len(), 3);
             assert_eq!(all[0].valid, ("2018-06-01".into(), "2018-12-31".into()));
             assert_eq!(all[1].valid, (String::new(), String::new()));
@@ -182,7 +255,7 @@ mod tests {
     #[test]
     fn a_sync_reply_tells_versions_and_rejections() {
         let reply = told(&Kind::Sync(Sync::default()), include_bytes!("../../tests/samples/sync-reply.json"));
-        let Told::Sync(sync) = reply else { panic!("{reply:?}") };
+        let What::Sync(sync) = reply else { panic!("{reply:?}") };
         assert_eq!(sync.bases[0].1, Some(17));
         assert_eq!(sync.patches[3].rejection.as_deref(), Some("no unit left"));
         assert_eq!(sync.patches[0].instance.as_deref(), Some("5382018630938057025"));
@@ -192,8 +265,61 @@ mod tests {
     fn a_capacity_reply_tells_totals_and_anything_else_is_unread() {
         let asked = Kind::Capacity(vec![]);
         let reply = told(&asked, include_bytes!("../../tests/samples/capacity-reply.json"));
-        assert!(matches!(&reply, Told::Totals(all) if all[0].total == Some(12345.into())), "{reply:?}");
-        assert!(matches!(told(&asked, b"<html>"), Told::Unread { .. }));
-        assert!(matches!(told(&asked, b"{\"ok\":true}"), Told::Unread { .. }));
+        assert!(matches!(&reply, What::Totals(all) if all[0].total == Some(12345.into())), "{reply:?}");
+        assert!(matches!(told(&asked, b"<html>"), What::Unread { .. }));
+        assert!(matches!(told(&asked, b"{\"ok\":true}"), What::Unread { .. }));
+    }
+
+    #[test]
+    fn a_reply_that_hides_something_shows_its_shape() {
+        let body = br#"{"bases":[],"patches":[],"Bases":[],"rejected":[{"user":"a"}]}"#;
+        let reply = Told::read(
+            &Kind::Sync(Sync::default()),
+            &HeaderMap::new(),
+            body,
+            &Vocabulary::built_in().unwrap(),
+        );
+        assert!(matches!(reply.what, What::Sync(_)));
+        assert_eq!(reply.unread.unwrap(), "{bases:[],patches:[],rejected:[{user:text}]}");
+        assert_eq!(reply.doubled, ["Bases"]);
+    }
+
+    #[test]
+    fn definitions_are_unwrapped_from_either_alphabet_with_padding_or_without() {
+        use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+        let inner = "{\"licen\u{17f}e\":\"9999 0000\",\"allotments\":[{\"name\":\"~~~???>>\",\"units\":[{\"count\":1}]}]}";
+        let wrapped = [
+            STANDARD.encode(inner),
+            STANDARD_NO_PAD.encode(inner),
+            URL_SAFE.encode(inner),
+            URL_SAFE_NO_PAD.encode(inner),
+            STANDARD.encode(inner).replace("e", "e\n "),
+        ];
+        for text in wrapped {
+            let mut body = serde_json::json!({ "sld": text }).to_string();
+            for _ in 0..2 {
+                let What::Entitlements(all) = told(&Kind::Definition, body.as_bytes()) else {
+                    panic!("{body}")
+                };
+                assert_eq!(all[0].license.as_ref().unwrap().as_str(), "99990000");
+                body = serde_json::json!({ "sld": URL_SAFE_NO_PAD.encode(body) }).to_string();
+            }
+            for _ in 0..2 {
+                body = serde_json::json!({ "sld": URL_SAFE_NO_PAD.encode(body) }).to_string();
+            }
+            assert!(matches!(told(&Kind::Definition, body.as_bytes()), What::Unread { .. }));
+        }
+    }
+
+    #[test]
+    fn units_may_be_flat_and_their_dates_apart() {
+        let own = "[definition]\nallotments = [\"/*\"]\nunits = [\"/\"]\nvalid_from = [\"from\"]\nvalid_to = [\"to\"]";
+        let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap();
+        let body = br#"[{"name":"analyzer","count":"5","from":"2018-06-01","to":null,"overage":-1},null]"#;
+        let told = Told::read(&Kind::Definition, &HeaderMap::new(), body, &words);
+        let What::Entitlements(all) = &told.what else { panic!("{told:?}") };
+        assert_eq!(all[0].valid, ("2018-06-01".into(), String::new()));
+        assert_eq!((all[0].count.clone(), all[0].overage.as_deref()), (Some(5.into()), Some("unlimited")));
+        assert!(told.unread.is_none());
     }
 }

@@ -8,7 +8,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
+use md5::Digest as _;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
@@ -111,6 +113,27 @@ pub fn canonical(subject: &str, case: SubjectCase) -> String {
         }
     };
     format!("{}\\{}", fold(domain), fold(user))
+}
+
+/// Qlik's own forms of a subject. Neither has a key: a staff list undoes them in seconds, so they are for comparing with
+/// Qlik's log, and never for keeping.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum QlikForm {
+    /// MD5, as in the published sample.
+    Md5,
+    /// SHA-256, as in the text around it.
+    Sha256,
+}
+
+/// The subject exactly as it was sent, hashed as Qlik does for its Offline User Assignment Log, in hex. That article says
+/// SHA-256, while its sample is the MD5 of `acme\bob`: decoded, UTF-8, without salt, the case as it came.
+pub fn qlik_form(subject: &Subject, form: QlikForm) -> String {
+    let text = subject.expose().as_bytes();
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
+    match form {
+        QlikForm::Md5 => hex(md5::Md5::digest(text).as_slice()),
+        QlikForm::Sha256 => hex(digest(&SHA256, text).as_ref()),
+    }
 }
 
 /// A text of the back end with the subject taken out of it, whatever its case: its words go into the log, the name
@@ -226,6 +249,17 @@ mod tests {
     }
 
     const EXPECTED: &str = "0f8d2aeac1914a2f09095e2f691fa58f0a945270e1041adcfaab74284f5af5ca";
+
+    #[test]
+    fn qliks_own_forms_are_those_that_it_publishes() {
+        let form = |subject, form| qlik_form(&Subject::new(subject), form);
+        assert_eq!(form("acme\\bob", QlikForm::Md5), "a24a2f2b67c5e051bcb6cd2d7a9f7ebe");
+        assert_eq!(form("ACME\\bob", QlikForm::Md5), "a655cdf60d03ce689a77dd0f1ad8c7b1");
+        assert_eq!(
+            form("acme\\bob", QlikForm::Sha256),
+            "347b1282ad80918b022e1d85e445030169d3f39996f1de32d3ab15ec57fb1c20"
+        );
+    }
 
     #[test]
     fn the_back_ends_words_lose_the_name() {

@@ -1,0 +1,204 @@
+//! `license-relay vocabulary`: the names in force, and entries for messages that were not understood.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Exit, Failure, configuration, load};
+use crate::bounds;
+use crate::ledger::segment::{self, Lines};
+use crate::licensing::shape::Shape;
+use crate::licensing::suggest::{Met, suggest};
+use crate::licensing::vocabulary::Vocabulary;
+
+/// What messages call things.
+#[derive(Debug, clap::Args)]
+pub(super) struct Words {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Print the vocabulary in force, as a file that stands alone
+    #[command(after_help = "Example:\n  license-relay vocabulary show")]
+    Show {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Propose entries for messages in the log that were not understood
+    #[command(after_help = "Example:\n  license-relay vocabulary suggest > suggested.toml")]
+    Suggest {
+        /// The folder of a log, such as a copy of one; may repeat [default: the configured one]
+        #[arg(long, value_name = "DIR")]
+        log: Vec<PathBuf>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs a `vocabulary` verb.
+pub(super) fn run(args: Words, path: &Path) -> Result<(), Failure> {
+    match args.action {
+        Action::Show { json } => show(&in_force(path)?, json),
+        Action::Suggest { log, json } => {
+            // A copied log is read without the relay that wrote it.
+            let words = match path.exists() || log.is_empty() {
+                true => in_force(path)?,
+                false => Vocabulary::built_in().map_err(configuration)?,
+            };
+            let logs = if log.is_empty() { vec![load(path)?.audit.directory] } else { log };
+            propose(&logs, &words, json)
+        }
+    }
+}
+
+fn in_force(path: &Path) -> Result<Vocabulary, Failure> {
+    Vocabulary::load(load(path)?.licensing.vocabulary.as_deref()).map_err(configuration)
+}
+
+fn show(words: &Vocabulary, json: bool) -> Result<(), Failure> {
+    let text = words.to_toml();
+    if json {
+        let value: toml::Table = text.parse().map_err(|e| Failure::new(Exit::Internal, e))?;
+        println!("{}", serde_json::to_string(&value).map_err(|e| Failure::new(Exit::Internal, e))?);
+    } else {
+        print!("{text}");
+    }
+    Ok(())
+}
+
+fn propose(logs: &[PathBuf], words: &Vocabulary, json: bool) -> Result<(), Failure> {
+    let mut all = Shapes::default();
+    for log in logs {
+        all.read(log).map_err(|e| Failure::new(Exit::Usage, format!("{}: {e}", log.display())))?;
+    }
+    let parsed: Vec<(bool, Shape)> =
+        all.seen.keys().filter_map(|(is_reply, text)| Some((*is_reply, Shape::parse(text)?))).collect();
+    let met = parsed.iter().map(|(is_reply, shape)| Met { shape, is_reply: *is_reply });
+    let suggestion = suggest(met, words);
+    let toml = suggestion.to_toml();
+    if json {
+        let shapes: Vec<_> = all.seen.iter().map(row).collect();
+        println!("{}", serde_json::json!({ "shapes": shapes, "vocabulary": toml }));
+        return Ok(());
+    }
+    print!("{}", all.comment());
+    if all.seen.is_empty() {
+        println!("# Every message in the log was understood; there is nothing to suggest.");
+    } else if suggestion.is_empty() {
+        println!(
+            "# Nothing in them looks like what a vocabulary has names for; there is nothing to suggest."
+        );
+    } else {
+        println!(
+            "#\n# These are guesses, made by names that mean about the same and by what stands beside what. Read each, put\n\
+             # them into the file that licensing.vocabulary names, and run: license-relay check\n"
+        );
+        print!("{toml}");
+    }
+    Ok(())
+}
+
+/// Bodies that were not understood, by what they are and how they look.
+#[derive(Default)]
+struct Shapes {
+    seen: BTreeMap<(bool, String), Seen>,
+    /// Records with a shape beyond [`bounds::SHAPES`] different ones.
+    beyond: u64,
+    /// Bodies that could not be read at all.
+    unreadable: u64,
+    /// Lines that are no records, as the last one after a crash.
+    torn: u64,
+}
+
+#[derive(Default)]
+struct Seen {
+    count: u64,
+    last: String,
+    sources: BTreeSet<String>,
+}
+
+impl Shapes {
+    /// Reads the segments of a log, line by line.
+    fn read(&mut self, log: &Path) -> io::Result<()> {
+        // A folder that is none is a mistake, and not an empty log.
+        fs::read_dir(log.join(segment::FOLDER))?;
+        for segment in segment::list(log)? {
+            let mut lines = Lines::of(&segment)?;
+            loop {
+                let line = lines.next_line()?;
+                if line.is_empty() {
+                    break;
+                }
+                self.read_line(line);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_line(&mut self, line: &[u8]) {
+        let Ok(record) = serde_json::from_slice::<serde_json::Value>(line) else {
+            self.torn += 1;
+            return;
+        };
+        let text = |pointer| record.pointer(pointer).and_then(serde_json::Value::as_str);
+        let Some(shape) = text("/qlik/shape") else { return };
+        if Shape::parse(shape).is_none() {
+            self.unreadable += 1;
+            return;
+        }
+        let key = (text("/qlik/direction") == Some("in"), shape.to_owned());
+        if self.seen.len() >= bounds::SHAPES && !self.seen.contains_key(&key) {
+            self.beyond += 1;
+            return;
+        }
+        let seen = self.seen.entry(key).or_default();
+        seen.count += 1;
+        if let Some(time) = text("/@timestamp").filter(|time| *time > seen.last.as_str()) {
+            seen.last = time.to_owned();
+        }
+        let source = text("/qlik/source_id").or_else(|| text("/source/ip"));
+        if let Some(source) = source
+            && seen.sources.len() < bounds::OTHER_SOURCES
+        {
+            seen.sources.insert(source.to_owned());
+        }
+    }
+
+    /// What was found, as lines of comment.
+    fn comment(&self) -> String {
+        let mut text =
+            String::from("# From the log: messages that were not understood, or not in all their parts.\n");
+        for ((is_reply, shape), Seen { count, last, sources }) in &self.seen {
+            let what = if *is_reply { "replies" } else { "requests" };
+            let sources: Vec<_> = sources.iter().map(|source| source.escape_debug().to_string()).collect();
+            let (last, sources) = (last.escape_debug(), sources.join(", "));
+            text.push_str(&format!("#\n# {count} {what}, the last at {last}, source {sources}:\n"));
+            text.push_str(&format!("#   {}\n", shape.escape_debug()));
+        }
+        for (count, what) in [
+            (self.beyond, "records of further shapes"),
+            (self.unreadable, "messages without a body that can be read"),
+            (self.torn, "lines that are no records"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!("#\n# and {count} {what}\n"));
+            }
+        }
+        text
+    }
+}
+
+fn row(((is_reply, shape), Seen { count, last, sources }): (&(bool, String), &Seen)) -> serde_json::Value {
+    serde_json::json!({
+        "of": if *is_reply { "reply" } else { "request" },
+        "shape": shape,
+        "count": count,
+        "last": last,
+        "sources": sources,
+    })
+}

@@ -1,0 +1,277 @@
+//! One body, read with a vocabulary: what stands at its places, and what nothing was read of.
+//!
+//! Every look-up walks the body once, so reading takes time in proportion to its size, whatever it holds. Nothing that
+//! a place leads to is passed over: doubled members and lists of several names are all read.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+
+use super::json::Json;
+use super::vocabulary::{Place, Step};
+use crate::bounds;
+use crate::config::names::LicenseNumber;
+
+/// A body and what was read of it so far.
+pub(super) struct Body<'j, 'a> {
+    /// The whole.
+    pub(super) json: &'j Json<'a>,
+    /// The arrays and objects on the way to what was read, in order, some more than once.
+    read: RefCell<Vec<*const Json<'a>>>,
+    /// The lists whose elements were taken: two ways that lead to one list are one.
+    taken: RefCell<HashSet<*const Json<'a>>>,
+    /// The same, in order.
+    taken_in_order: RefCell<Vec<*const Json<'a>>>,
+    /// One object gave two different license numbers under one name.
+    two_licenses: Cell<bool>,
+}
+
+/// What stands at the places of one value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found<'j, 'a> {
+    /// The value at the best place, `null` passed over.
+    pub(super) value: Option<&'j Json<'a>>,
+    /// Something stands there, if only `null`.
+    pub(super) present: bool,
+    /// A member on the way to any of them is doubled.
+    pub(super) doubled: bool,
+}
+
+/// What a value that was come by is to the reader.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Use {
+    /// Of no use: neither it nor the way to it counts as read.
+    None,
+    /// A value: the way to it counts as read.
+    Value,
+    /// A thing with parts: it counts as well.
+    Thing,
+}
+
+impl<'j, 'a> Body<'j, 'a> {
+    /// A body that nothing was read of yet.
+    pub(super) fn new(json: &'j Json<'a>) -> Self {
+        Self {
+            json,
+            read: RefCell::default(),
+            taken: RefCell::default(),
+            taken_in_order: RefCell::default(),
+            two_licenses: Cell::new(false),
+        }
+    }
+
+    /// What stands at the places of one value of `at`.
+    pub(super) fn value(&self, places: &[Place], at: &'j Json<'a>) -> Found<'j, 'a> {
+        let mut found = Found::default();
+        for steps in places.iter().filter_map(Place::steps) {
+            let mut branches = Branches::default();
+            self.visit(steps, at, &mut branches, &mut |value, _| {
+                // A thing that holds values is none itself.
+                if steps.is_empty() && value.is_filled() {
+                    return Use::None;
+                }
+                found.present = true;
+                if !matches!(value, Json::Null) {
+                    found.value = found.value.or(Some(value));
+                }
+                as_value(value)
+            });
+            found.doubled |= branches.doubled;
+        }
+        found
+    }
+
+    /// Everything at one place of the body, `null` passed over.
+    pub(super) fn values(&self, place: &Place) -> Vec<&'j Json<'a>> {
+        let mut values = Vec::new();
+        self.visit(
+            place.steps().unwrap_or_default(),
+            self.json,
+            &mut Branches::default(),
+            &mut |value, _| {
+                if !matches!(value, Json::Null) {
+                    values.push(value);
+                }
+                as_value(value)
+            },
+        );
+        values
+    }
+
+    /// The elements of all lists at these places of `at`; `None` where there is no list. What is no array but an
+    /// object is a list of one, and `null` an empty one, as Go writes it.
+    pub(super) fn list(&self, places: &[Place], at: &'j Json<'a>) -> Option<Vec<&'j Json<'a>>> {
+        let mut all = None;
+        for steps in places.iter().filter_map(Place::steps) {
+            self.visit(steps, at, &mut Branches::default(), &mut |value, _| {
+                let one = std::slice::from_ref(value);
+                let elements = match value {
+                    Json::Array(elements) => elements.as_slice(),
+                    Json::Object(_) => one,
+                    Json::Null => &[],
+                    _ => return Use::None,
+                };
+                let all = all.get_or_insert_with(Vec::new);
+                if steps.is_empty() || self.taken.borrow_mut().insert(value) {
+                    self.taken_in_order.borrow_mut().push(value);
+                    all.extend(elements.iter().filter(|element| !matches!(element, Json::Null)));
+                }
+                // An element is read once something of it is, and so is an object that is the only one.
+                if matches!(value, Json::Object(_)) { Use::Value } else { Use::Thing }
+            });
+        }
+        all
+    }
+
+    /// What `take` makes of each thing at these places of the body; where it makes nothing of one, nothing of it counts
+    /// as read.
+    pub(super) fn things<T>(
+        &self,
+        places: &[Place],
+        mut take: impl FnMut(&'j Json<'a>) -> Option<T>,
+    ) -> Vec<T> {
+        let mut made = Vec::new();
+        for steps in places.iter().filter_map(Place::steps) {
+            self.visit(steps, self.json, &mut Branches::default(), &mut |thing, _| match self
+                .attempt(|| take(thing))
+            {
+                Some(thing) => {
+                    made.push(thing);
+                    Use::Thing
+                }
+                None => Use::None,
+            });
+        }
+        made
+    }
+
+    /// What `reading` makes; where that is nothing, nothing counts as read by it.
+    pub(super) fn attempt<T>(&self, reading: impl FnOnce() -> Option<T>) -> Option<T> {
+        let (read, taken) = (self.read.borrow().len(), self.taken_in_order.borrow().len());
+        let made = reading();
+        if made.is_none() {
+            self.read.borrow_mut().truncate(read);
+            for list in self.taken_in_order.borrow_mut().drain(taken..) {
+                self.taken.borrow_mut().remove(&list);
+            }
+        }
+        made
+    }
+
+    /// The license numbers at these places of `at`. Two different ones that stand under one name in one object are
+    /// noted.
+    pub(super) fn licenses(&self, places: &[Place], at: &'j Json<'a>) -> Vec<LicenseNumber> {
+        let mut numbers: Vec<LicenseNumber> = Vec::new();
+        for steps in places.iter().filter_map(Place::steps) {
+            let mut before: Option<(u64, LicenseNumber)> = None;
+            self.visit(steps, at, &mut Branches::default(), &mut |value, branch| {
+                if let Some(number) = license_number(value) {
+                    if before.as_ref().is_some_and(|(same, other)| *same == branch && *other != number) {
+                        self.two_licenses.set(true);
+                    }
+                    before = Some((branch, number.clone()));
+                    if numbers.len() < bounds::LICENSES && !numbers.contains(&number) {
+                        numbers.push(number);
+                    }
+                }
+                if std::ptr::eq(at, self.json) { in_passing(steps, value) } else { as_value(value) }
+            });
+        }
+        numbers
+    }
+
+    /// Whether an object gave two different license numbers under one name.
+    pub(super) fn has_two_licenses(&self) -> bool {
+        self.two_licenses.get()
+    }
+
+    /// Whether it holds an array or an object, and not an empty one, that nothing was read of. What stands at the
+    /// places of `harmless` may.
+    pub(super) fn has_unread(&self, harmless: &[Place]) -> bool {
+        let mut passed = HashSet::new();
+        for steps in harmless.iter().filter_map(Place::steps) {
+            self.visit(steps, self.json, &mut Branches::default(), &mut |value, _| {
+                passed.insert(std::ptr::from_ref(value));
+                Use::Value
+            });
+        }
+        let read: HashSet<_> = self.read.borrow().iter().copied().collect();
+        let mut open = vec![self.json];
+        while let Some(json) = open.pop() {
+            if !json.is_filled() || passed.contains(&std::ptr::from_ref(json)) {
+                continue;
+            }
+            if !read.contains(&std::ptr::from_ref(json)) {
+                return true;
+            }
+            open.extend(json.elements().iter().chain(json.members().iter().map(|(_, value)| value)));
+        }
+        false
+    }
+
+    /// Walks to everything that the steps lead to. The number that `take` gets is another one for each element of an
+    /// array on the way: values with the same number are there because a member is doubled.
+    fn visit(
+        &self,
+        steps: &[Step],
+        at: &'j Json<'a>,
+        branches: &mut Branches,
+        take: &mut dyn FnMut(&'j Json<'a>, u64) -> Use,
+    ) -> bool {
+        let mut used = false;
+        match steps.split_first() {
+            None => match take(at, branches.number) {
+                Use::None => return false,
+                Use::Value => return true,
+                Use::Thing => used = true,
+            },
+            Some((Step::Each, rest)) => {
+                for element in at.elements() {
+                    branches.number += 1;
+                    used |= self.visit(rest, element, branches, take);
+                }
+            }
+            Some((Step::Member(name), rest)) => {
+                for (count, value) in at.named(name).enumerate() {
+                    branches.doubled |= count > 0;
+                    used |= self.visit(rest, value, branches, take);
+                }
+            }
+        }
+        if used {
+            self.mark(at);
+        }
+        used
+    }
+
+    /// Counts an array or an object as read.
+    fn mark(&self, json: &'j Json<'a>) {
+        let mut read = self.read.borrow_mut();
+        if read.last() != Some(&std::ptr::from_ref(json)) {
+            read.push(json);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Branches {
+    number: u64,
+    doubled: bool,
+}
+
+/// A list or an object where a value was looked for is not read.
+fn as_value(value: &Json<'_>) -> Use {
+    if value.is_filled() { Use::None } else { Use::Value }
+}
+
+/// Who a message is from may stand in any of its lists; that says nothing of what else is in them.
+fn in_passing(steps: &[Step], value: &Json<'_>) -> Use {
+    if steps.contains(&Step::Each) { Use::None } else { as_value(value) }
+}
+
+/// A license number, from text or a number that has no sign.
+pub(super) fn license_number(json: &Json<'_>) -> Option<LicenseNumber> {
+    match json {
+        Json::Text(text) => text.parse().ok(),
+        other => other.as_u64()?.to_string().parse().ok(),
+    }
+}
