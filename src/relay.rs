@@ -1,8 +1,10 @@
 //! A running relay, made from a configuration: start, reload, drain, stop.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -21,7 +23,7 @@ use crate::audit::fork;
 use crate::audit::journal::{Journal, Opening, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
-use crate::config::model::{Config, OnFailure};
+use crate::config::model::{Audit, Config, OnFailure};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::watch::{Cause, Watch};
 use crate::config::{private, sources};
@@ -185,12 +187,7 @@ impl Relay {
             .commit(vec![start_record(config, conversations.exchange.journal.previous_stop())])
             .await?;
         conversations.exchange.journal.sign().await;
-        if audit.anchors.is_empty() {
-            tracing::warn!(
-                "audit.anchors is empty: whoever has this machine can rewrite the audit log and sign it anew; name a folder on \
-                 another file system, or collect this log's lines elsewhere"
-            );
-        }
+        warn_of_anchors(&config.audit);
         forget_known(&conversations);
         begun.cancel();
 
@@ -291,6 +288,30 @@ fn make_signing_key(config: &Config) -> Result<(), StartError> {
         Err(_) => Err(io::Error::other("the system gives no random numbers")),
     };
     written.map_err(|cause| StartError::File { path: path.clone(), cause })
+}
+
+/// An anchor is worth what separates it from the log.
+fn warn_of_anchors(audit: &Audit) {
+    if audit.anchors.is_empty() {
+        tracing::warn!(
+            "audit.anchors is empty: whoever has this machine can rewrite the audit log and sign it anew; name a folder on \
+             another file system, or collect this log's lines elsewhere"
+        );
+    }
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    let own = device(&audit.directory);
+    for anchor in &audit.anchors {
+        match (device(anchor), &own) {
+            (Ok(there), Ok(own)) if there == *own => tracing::warn!(
+                "the anchor {} is on the same file system as the audit log: what takes one away takes both",
+                anchor.display()
+            ),
+            (Err(e), _) => {
+                tracing::warn!("the anchor {} can't be reached: {e}; make the folder", anchor.display());
+            }
+            _ => {}
+        }
+    }
 }
 
 fn start_record(config: &Config, previous_stop: Option<&'static str>) -> Record {

@@ -55,6 +55,7 @@ fn a_whole_log_verifies_while_it_is_written_and_after_a_stop_and_by_its_anchor()
     let anchor = tempfile::tempdir().unwrap();
     let (_stub, mut relay, _folder) = lived(anchor.path());
     verdict(&relay.path("audit"), &[], 0);
+    assert!(relay.stderr().contains("on the same file system"), "{}", relay.stderr());
     assert!(relay.stop().success());
     let said = verdict(&relay.path("audit"), &[anchor.path()], 0);
     assert!(said.contains("0 behind it") && said.contains("anchors      1 hold"), "{said}");
