@@ -347,7 +347,7 @@ impl<'l> Run<'l> {
             };
             let whole = whole.to_vec();
             self.read_line(&whole, &segment.path);
-            if self.next % PROGRESS == 0 {
+            if self.next.is_multiple_of(PROGRESS) {
                 progress(self.next);
             }
         }
