@@ -410,6 +410,10 @@ impl Marker {
     /// What the member's value says of a patch; `None` where it says nothing. As to the back end, `null` is as good as
     /// absent unless a list names it.
     pub(super) fn judge(&self, value: Option<&Json<'_>>) -> Option<Vote> {
+        // As it is suggested, before somebody has said what it means.
+        if self.delete.is_empty() && self.add.is_empty() {
+            return Some(Vote::Unknown);
+        }
         let lists = [(&self.delete, Vote::Delete), (&self.add, Vote::Add)];
         let named =
             |word: &str| lists.iter().find(|(list, _)| list.iter().any(|w| w == word)).map(|(_, vote)| *vote);
