@@ -9,7 +9,7 @@ use license_relay::licensing::message::Message;
 use license_relay::licensing::reply::Told;
 use license_relay::licensing::vocabulary::Vocabulary;
 
-/// The first byte picks coding and method; the body is both asked and told.
+// The first byte picks coding and method; the body is both asked and told.
 fuzz_target!(|data: &[u8]| {
     static WORDS: OnceLock<Vocabulary> = OnceLock::new();
     let words = WORDS.get_or_init(|| Vocabulary::built_in().expect("a test parses the same text"));

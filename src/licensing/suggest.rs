@@ -135,7 +135,7 @@ mod like {
     pub(super) const VERSION: &[&str] =
         &["version", "ver", "rev", "revision", "seq", "sequence", "generation", "cursor", "position"];
     pub(super) const INSTANCE: &[&str] =
-        &["instance", "instanceid", "id", "uid", "assignmentid", "entryid", "changeid", "ref"];
+        &["instance", "instanceid", "id", "uid", "assignmentid", "entryid", "changeid", "ref", "inst"];
     pub(super) const ALLOTMENT: &[&str] = &[
         "allotment",
         "entitlement",
@@ -154,6 +154,7 @@ mod like {
         "class",
         "type",
         "name",
+        "allot",
     ];
     pub(super) const SUBJECT: &[&str] = &[
         "subject",
@@ -170,6 +171,7 @@ mod like {
         "login",
         "sub",
         "who",
+        "subj",
     ];
     pub(super) const CREATED: &[&str] = &[
         "created",
@@ -204,6 +206,12 @@ mod like {
         "deletedat",
         "removedat",
         "revokedat",
+        "state",
+        "grant",
+        "granted",
+        "removal",
+        "isdeleted",
+        "isremoved",
     ];
     pub(super) const MONTH: &[&str] = &["month", "period", "billingperiod", "yearmonth", "ym", "interval"];
     pub(super) const CONSUMPTION: &[&str] = &[
@@ -334,8 +342,13 @@ fn best<'f, 's>(
     let alike = fields.iter().filter(|field| fits(field.shape));
     let ranked =
         alike.map(|field| (likeness(field.name, names), field)).filter(|(likeness, _)| *likeness > 0);
-    // Of two that are alike, the one that is nested less.
-    ranked.max_by_key(|(likeness, field)| (*likeness, usize::MAX - field.path.len())).map(|(_, field)| field)
+    // An id of the thing itself, whatever it is called, before one of something inside of it.
+    let nested = |field: &Field<'_>| 600 * (field.path.matches('/').count() - 1);
+    ranked
+        .max_by_key(|(likeness, field)| {
+            (likeness.saturating_sub(nested(field)), usize::MAX - field.path.len())
+        })
+        .map(|(_, field)| field)
 }
 
 fn is_value(shape: &Shape) -> bool {
@@ -403,7 +416,7 @@ impl Suggestion {
         for entry in &self.markers {
             let member = toml_edit::Value::from(entry.place.as_str());
             text.push_str(&format!(
-                "\n# {}: {}\n# Until its values stand here, every change that has it is recorded as unknown.\n\
+                "\n# {}: {}\n# Until its values stand here, every change is recorded as unknown; if it is no such thing, remove it.\n\
                  [[sync.marker]]\nmember = {member}\ndelete = []\nadd = []\n",
                 entry.place, entry.because
             ));
@@ -457,7 +470,6 @@ impl Suggestion {
                 element.is_some_and(|element| {
                     leads(&names.subject, element)
                         || best(&fields(element), like::SUBJECT, is_value).is_some()
-                        || *element == Shape::Text
                 })
             };
             let version = |element: Option<&Shape>| {
@@ -491,7 +503,9 @@ impl Suggestion {
                     .unwrap_or(("patches", 0));
                 if is_known {
                     changes.push((name, element, "", String::new()));
-                } else if person(element) || (element.is_none() && likeliest > score(like::BASES)) {
+                } else if person(element)
+                    || (matches!(element, None | Some(Shape::Text)) && likeliest > score(like::BASES))
+                {
                     let because = match likeliest {
                         0 => "a list of things that name a person".to_owned(),
                         _ => format!("a list, and its name is like {key}"),
@@ -558,14 +572,21 @@ impl Suggestion {
             .flat_map(|(_, entries)| entries.iter().map(|entry| entry.place.clone()))
             .collect();
         for field in fields(element) {
-            let is_known = leads(&markers, &only(&field.path, field.shape));
-            if !is_known
-                && !taken.contains(&written(&field.path))
-                && (is_value(field.shape) || *field.shape == Shape::Bool)
-                && likeness(field.name, like::MARKER) > 1000
-            {
-                put(&mut self.markers, &field.path, "it may tell an add from a delete".into());
+            let (place, inside) = (written(&field.path), format!("{}/", field.path));
+            let is_read = taken.contains(&place) || taken.iter().any(|place| place.starts_with(&inside));
+            if is_read || leads(&markers, &only(&field.path, field.shape)) {
+                continue;
             }
+            let is_alone = field.path.matches('/').count() == 1;
+            let because = match field.shape {
+                Shape::Bool => "true or false, so it may tell an add from a delete",
+                Shape::Object(_) if is_alone => "whether it is there may tell an add from a delete",
+                shape if is_value(shape) && likeness(field.name, like::MARKER) > 1000 => {
+                    "by its name, it may tell an add from a delete"
+                }
+                _ => continue,
+            };
+            put(&mut self.markers, &field.path, because.into());
         }
     }
 
