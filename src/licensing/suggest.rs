@@ -1,7 +1,8 @@
 //! Entries for a vocabulary, guessed from the shapes of messages that were not understood: by names that mean about the
 //! same, and by what stands beside what. A guess is for people to read; each says what it is based on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
 use super::shape::Shape;
 use super::vocabulary::{Place, Step, Vocabulary};
@@ -30,6 +31,66 @@ struct Entry {
 }
 
 const SECTIONS: [&str; 5] = ["", "activation", "definition", "capacity", "sync"];
+
+/// Whether a name has a word in it that fields are named by. People's names have none, or hardly ever: by this a record
+/// with fields is told from a map with somebody's name before each value.
+pub(super) fn is_field(name: &str) -> bool {
+    static WORDS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+        [
+            like::SOURCE,
+            like::KEY,
+            like::LICENSE,
+            like::CAUSE,
+            like::PATCHES,
+            like::ADDITIONS,
+            like::DELETIONS,
+            like::BASES,
+            like::VERSION,
+            like::INSTANCE,
+            like::ALLOTMENT,
+            like::SUBJECT,
+            like::CREATED,
+            like::REJECTION,
+            like::MARKER,
+            like::MONTH,
+            like::CONSUMPTION,
+            like::TOTAL,
+            like::WRAPPED,
+            like::CLASS,
+            like::ACCESS,
+            like::COUNT,
+            like::VALID,
+            like::FROM,
+            like::TO,
+            like::AROUND,
+        ]
+        .concat()
+        .into_iter()
+        .collect()
+    });
+    let known = |word: &str| WORDS.contains(word);
+    let whole: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    if known(&whole.to_ascii_lowercase()) {
+        return true;
+    }
+    // Its words: camelCase, snake_case, kebab-case.
+    let mut word = String::new();
+    let mut before = ' ';
+    for c in name.chars().chain([' ']) {
+        let begins = c.is_ascii_uppercase() && !before.is_ascii_uppercase();
+        if (begins || !c.is_ascii_alphanumeric()) && !word.is_empty() {
+            if known(&word) {
+                return true;
+            }
+            word.clear();
+        }
+        if c.is_ascii_alphanumeric() {
+            word.push(c.to_ascii_lowercase());
+        }
+        before = c;
+    }
+    false
+}
 
 /// Names that mean about the same, the likeliest first: in lower case, letters and digits only.
 mod like {
@@ -249,6 +310,102 @@ mod like {
     pub(super) const TO: &[&str] =
         &["validto", "to", "until", "validuntil", "end", "enddate", "ends", "expires", "expiry", "notafter"];
     pub(super) const OVERAGE: &[&str] = &["overage", "overuse", "excess", "extra"];
+    /// What holds others, and what stands beside them.
+    pub(super) const AROUND: &[&str] = &[
+        "data",
+        "payload",
+        "request",
+        "response",
+        "reply",
+        "params",
+        "body",
+        "message",
+        "envelope",
+        "result",
+        "results",
+        "attributes",
+        "attrs",
+        "meta",
+        "metadata",
+        "report",
+        "reports",
+        "ledger",
+        "meter",
+        "client",
+        "caller",
+        "context",
+        "header",
+        "headers",
+        "info",
+        "details",
+        "item",
+        "items",
+        "row",
+        "rows",
+        "entry",
+        "entries",
+        "list",
+        "lists",
+        "record",
+        "records",
+        "values",
+        "value",
+        "name",
+        "type",
+        "code",
+        "title",
+        "units",
+        "unit",
+        "provisions",
+        "provision",
+        "allotments",
+        "licenses",
+        "lics",
+        "chg",
+        "src",
+        "tok",
+        "allot",
+        "rej",
+        "ts",
+        "ua",
+        "useragent",
+        "agent",
+        "relationships",
+        "included",
+        "links",
+        "minimum",
+        "max",
+        "min",
+        "signature",
+        "definitions",
+        "overage",
+        "parameters",
+        "errors",
+        "next",
+        "previous",
+        "page",
+        "limit",
+        "offset",
+        "format",
+        "protocol",
+        "environment",
+        "platform",
+        "host",
+        "os",
+        "build",
+        "release",
+        "features",
+        "options",
+        "settings",
+        "config",
+        "flags",
+        "tags",
+        "notes",
+        "comment",
+        "description",
+        "text",
+        "language",
+    ];
 }
 
 /// Guesses what the vocabulary lacks for these shapes.
