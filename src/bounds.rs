@@ -106,6 +106,10 @@ pub const JSON_VALUES: usize = 1_000_000;
 pub const DECODED: usize = 16 << 20;
 /// A definition inside a definition, as base64.
 pub const WRAPPED: usize = 3;
+/// The id of an element of a report, in bytes; a longer one is none.
+pub const ELEMENT_ID: usize = 128;
+/// Access types of one allotment that are recorded.
+pub const ACCESS_TYPES: usize = 8;
 /// A name of a person, in bytes; a longer text is none.
 pub const SUBJECT: usize = 1024;
 /// Different licenses of one message that are kept; the rest are not looked at.

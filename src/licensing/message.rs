@@ -70,6 +70,8 @@ pub enum Kind {
 /// One element of a capacity report.
 #[derive(Debug)]
 pub struct Consumption {
+    /// What its reply may be told by.
+    pub id: Option<String>,
     /// `analyzer_time`, `core_time`.
     pub allotment: String,
     /// `YYYY-MM`.
@@ -134,7 +136,7 @@ impl Message {
             unread: None,
         };
         if body.is_empty() {
-            let has_key = message.note_who(&Wire { headers, body: None }, words);
+            let has_key = message.note_who(&Wire { target, headers, body: None }, words);
             message.kind = bare_kind(method, target, headers, has_key);
             return message;
         }
@@ -144,13 +146,13 @@ impl Message {
         let json = match json {
             Ok(json) => json,
             Err(why) => {
-                message.note_who(&Wire { headers, body: None }, words);
+                message.note_who(&Wire { target, headers, body: None }, words);
                 message.kind = Kind::Unreadable { why };
                 return message;
             }
         };
         let body = Body::new(&json);
-        let has_key = message.note_who(&Wire { headers, body: Some(&body) }, words);
+        let has_key = message.note_who(&Wire { target, headers, body: Some(&body) }, words);
         message.note_kind(&body, words, has_key);
         if message.unread.is_none() && !message.changes_something() && *method != Method::POST {
             // The same words may do more under another method.
@@ -193,10 +195,9 @@ impl Message {
         let has_key = self.note_key(wire, words);
         let of_key = self.claims.as_ref().and_then(|claims| claims.license.clone());
         self.note_licenses(of_key);
-        for name in words.license.iter().filter_map(Place::header) {
-            let lines = wire.headers.get_all(name).iter();
+        for place in &words.license {
             let numbers: Vec<LicenseNumber> =
-                lines.filter_map(|line| line.to_str().ok()?.parse().ok()).collect();
+                wire.outside(place).iter().flatten().filter_map(|text| text.parse().ok()).collect();
             if numbers.iter().any(|number| Some(number) != numbers.first()) {
                 self.refuse(Asking::TwoLicenses);
             }
@@ -293,8 +294,9 @@ impl Message {
     }
 }
 
-/// Where places may lead to: the headers of a request, and its body where it can be read.
+/// Where places may lead to: the target of a request, its headers, and its body where it can be read.
 struct Wire<'w, 'j, 'a> {
+    target: &'w Uri,
     headers: &'w HeaderMap,
     body: Option<&'w Body<'j, 'a>>,
 }
@@ -302,16 +304,29 @@ struct Wire<'w, 'j, 'a> {
 impl<'w, 'j: 'w> Wire<'w, 'j, '_> {
     /// The texts at a place, trimmed; what is neither text nor a whole number is `None`.
     fn at(&self, place: &Place) -> Vec<Option<Cow<'w, str>>> {
+        let mut texts: Vec<_> = self.outside(place).into_iter().map(|text| text.map(Cow::Borrowed)).collect();
+        if let (Some(body), Some(_)) = (self.body, place.steps()) {
+            texts.extend(body.values(place).into_iter().map(|value| match value.to_text()? {
+                Cow::Borrowed(text) => Some(Cow::Borrowed(text.trim())),
+                Cow::Owned(text) => Some(Cow::Owned(text)),
+            }));
+        }
+        texts
+    }
+
+    /// The same, of what stands in a header or in the target, as it stands there.
+    fn outside(&self, place: &Place) -> Vec<Option<&'w str>> {
         if let Some(name) = place.header() {
             let lines = self.headers.get_all(name).iter();
-            return lines.map(|line| line.to_str().ok().map(|text| Cow::Borrowed(text.trim()))).collect();
+            return lines.map(|line| line.to_str().ok().map(str::trim)).collect();
         }
-        let values = self.body.map(|body| body.values(place)).unwrap_or_default();
-        let text = |value: &'j Json<'_>| match value.to_text()? {
-            Cow::Borrowed(text) => Some(Cow::Borrowed(text.trim())),
-            Cow::Owned(text) => Some(Cow::Owned(text)),
-        };
-        values.into_iter().map(text).collect()
+        let Some(name) = place.query() else { return vec![] };
+        let parameters = self.target.query().unwrap_or_default().split('&');
+        parameters
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(key, _)| *key == name)
+            .map(|(_, v)| Some(v))
+            .collect()
     }
 }
 
@@ -340,7 +355,22 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
         [(&names.patches, None), (&names.additions, Some(Vote::Add)), (&names.deletions, Some(Vote::Delete))];
     let mut count = 0;
     let holders = body.things(&names.within, |holder| {
-        let bases = body.list(&names.bases, holder)?;
+        let by_license = body.by_license(&names.bases_by_license, holder);
+        let listed = body.list(&names.bases, holder);
+        if by_license.is_none() && listed.is_none() {
+            return None;
+        }
+        let by_license = by_license.unwrap_or_default().into_iter();
+        let listed = listed.unwrap_or_default().into_iter().map(|base| {
+            let version = exact(body.value(&names.version, base)).and_then(Json::as_u64);
+            (license_of(body, base, &names.license), version)
+        });
+        let bases: Vec<_> =
+            by_license.map(|(license, version)| (license, version.as_u64())).chain(listed).collect();
+
+        // What a change lacks, it has from what holds it.
+        let license = license_of(body, holder, &names.license);
+        let allotment = exact(body.value(&names.allotment, holder)).and_then(Json::to_text);
         let mut patches = None;
         for (places, vote) in changes {
             let Some(list) = body.list(places, holder) else { continue };
@@ -349,29 +379,32 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
                 patches.get_or_insert_with(Vec::new);
                 continue;
             }
-            let read = list.into_iter().map(|json| patch_of(body, json, vote, words));
+            let read = list.into_iter().map(|json| {
+                let mut patch = patch_of(body, json, vote, allotment.as_deref(), words);
+                patch.license = patch.license.or_else(|| license.clone());
+                patch
+            });
             patches.get_or_insert_with(Vec::new).extend(read);
         }
-        Some((bases, patches?))
+        let idle = names.idle_without_patches
+            && !bases.is_empty()
+            && bases.iter().all(|(_, version)| version.is_some());
+        let patches = patches.or_else(|| idle.then(Vec::new))?;
+        Some(Sync { bases, patches, too_many: false })
     });
-    if holders.is_empty() {
-        return None;
-    }
-    let mut sync = Sync { too_many: count > bounds::CHANGES, ..Sync::default() };
-    for (bases, patches) in holders {
-        sync.bases.extend(bases.into_iter().map(|base| {
-            let version = body.value(&names.version, base);
-            (license_of(body, base, &names.license), exact(version).and_then(Json::as_u64))
-        }));
-        sync.patches.extend(patches);
-    }
-    Some(sync)
+    let all = holders.into_iter().reduce(|mut all, more| {
+        all.bases.extend(more.bases);
+        all.patches.extend(more.patches);
+        all
+    });
+    all.map(|all| Sync { too_many: count > bounds::CHANGES, ..all })
 }
 
 fn patch_of<'j, 'a>(
     body: &Body<'j, 'a>,
     json: &'j Json<'a>,
     list: Option<Vote>,
+    allotment: Option<&'j str>,
     words: &Vocabulary,
 ) -> Patch {
     let names = &words.sync;
@@ -382,7 +415,7 @@ fn patch_of<'j, 'a>(
         found.value
     };
     let text = |value: Option<&'j Json<'a>>| value.and_then(Json::to_text);
-    let allotment = text(value(&names.allotment));
+    let allotment = text(value(&names.allotment)).or_else(|| allotment.map(Cow::Borrowed));
     let subject = text(value(&names.subject)).filter(|subject| subject.len() <= bounds::SUBJECT);
     let instance = text(value(&names.instance));
     let version = value(&names.version).and_then(Json::as_u64);
@@ -391,10 +424,9 @@ fn patch_of<'j, 'a>(
 
     let mut votes: Vec<Vote> = list.into_iter().collect();
     for marker in &names.marker {
-        let found = body.value(std::slice::from_ref(&marker.member), json);
+        let found = body.presence(&marker.member, json);
         doubled |= found.doubled;
-        let value = if found.present { found.value.or(Some(&Json::Null)) } else { None };
-        votes.extend(marker.judge(value));
+        votes.extend(marker.judge(found.value));
     }
     let all = |vote| votes.iter().all(|other| *other == vote);
     let change = if doubled || subject.is_none() {
@@ -454,14 +486,8 @@ fn kind_of(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> Kind {
     if let Some(sync) = sync_of(body, words) {
         return if sync.too_many { too_many() } else { Kind::Sync(sync) };
     }
-    if let Some(report) = consumption_of(body, &words.capacity.consumption, words)
-        && !report.is_empty()
-    {
-        if report.len() > bounds::CHANGES {
-            return too_many();
-        }
-        let element = |(allotment, month, delta)| Consumption { allotment, month, delta };
-        return Kind::Capacity(report.into_iter().map(element).collect());
+    if let Some(report) = report_of(body, &words.capacity.consumption, words, |_| None) {
+        return if report.len() > bounds::CHANGES { too_many() } else { Kind::Capacity(report) };
     }
     if has_key && let Some(cause) = cause_of(body, words) {
         return Kind::Activation { cause: word(cause) };
@@ -478,22 +504,21 @@ fn cause_of<'j>(body: &Body<'j, '_>, words: &Vocabulary) -> Option<&'j str> {
     body.value(&words.activation.cause, body.json).value.and_then(Json::as_str)
 }
 
-/// Allotment, month and number: the three parts of an element of a report, or of its reply.
-type Element = (String, String, Option<serde_json::Number>);
-
 /// The elements of a report, or of its reply: `None` where there are none, or one of them lacks any of its three parts.
-pub(super) fn consumption_of(
+/// What `asked` has for an id stands for an allotment and a month that are missing.
+pub(super) fn report_of<'q>(
     body: &Body<'_, '_>,
     amount: &[Place],
     words: &Vocabulary,
-) -> Option<Vec<Element>> {
+    asked: impl Fn(&str) -> Option<&'q Consumption>,
+) -> Option<Vec<Consumption>> {
     let names = &words.capacity;
     let mut all = Vec::new();
     for place in &names.element {
         let report = body.attempt(|| {
             let mut fits = true;
             let elements = body.things(std::slice::from_ref(place), |json| {
-                let element = element_of(body, json, amount, words);
+                let element = element_of(body, json, amount, words, &asked);
                 fits &= element.is_some() || matches!(json, Json::Null);
                 element
             });
@@ -505,19 +530,30 @@ pub(super) fn consumption_of(
 }
 
 /// A number that is doubled, or no number, is not known.
-fn element_of<'j, 'a>(
+fn element_of<'j, 'a, 'q>(
     body: &Body<'j, 'a>,
     json: &'j Json<'a>,
     amount: &[Place],
     words: &Vocabulary,
-) -> Option<Element> {
+    asked: impl Fn(&str) -> Option<&'q Consumption>,
+) -> Option<Consumption> {
     let names = &words.capacity;
-    let [allotment, month, amount] =
-        [names.allotment.as_slice(), &names.month, amount].map(|places| body.value(places, json));
+    let [id, allotment, month, amount] =
+        [&names.id, &names.allotment, &names.month, amount].map(|places| body.value(places, json));
     let doubled = allotment.doubled || month.doubled || amount.doubled;
-    let number = amount.value.filter(|_| !doubled).and_then(Json::to_number);
     let text = |found: Found<'j, 'a>| found.value.and_then(Json::to_text);
-    amount.present.then_some((word(&text(allotment)?), date(&text(month)?), number))
+    let id = text(Found { value: exact(id), ..id });
+    let id = id.filter(|id| id.len() <= bounds::ELEMENT_ID).map(Cow::into_owned);
+    let before = id.as_deref().and_then(asked);
+    if !amount.present {
+        return None;
+    }
+    Some(Consumption {
+        allotment: text(allotment).map(|text| word(&text)).or_else(|| Some(before?.allotment.clone()))?,
+        month: text(month).map(|text| date(&text)).or_else(|| Some(before?.month.clone()))?,
+        delta: amount.value.filter(|_| !doubled).and_then(Json::to_number),
+        id,
+    })
 }
 
 #[cfg(test)]
@@ -629,6 +665,14 @@ mod tests {
         assert_eq!(post(body.as_bytes()).source, Asking::TwoKeys);
         assert_eq!(post_as(b"", &[("x-key", &key), ("x-key", &other)], own).source, Asking::TwoKeys);
         assert_eq!(post(format!(r#"{{"key":"{key}","KEY":"{key}"}}"#).as_bytes()).source, Asking::Nobody);
+        let words = Vocabulary::parse("key = [\"query:slk\"]", "v.toml".as_ref()).unwrap();
+        let get = |query: String| {
+            let target = query.parse().unwrap();
+            Message::read(&Method::GET, &target, &HeaderMap::new(), b"", &words)
+        };
+        let fetched = get(format!("/x?a=b&slk={key}"));
+        assert_eq!((fetched.kind.name(), fetched.license().unwrap().as_str()), ("definition", "99990000"));
+        assert_eq!(get(format!("/x?slk={key}&slk={other}")).source, Asking::TwoKeys);
         // Some other token that a gateway wants is not in the way of the license key.
         let bearer = format!("Bearer {none}");
         let message = post_as(format!(r#"{{"slk":"{key}"}}"#).as_bytes(), &[("authorization", &bearer)], own);
@@ -690,6 +734,53 @@ mod tests {
         // Two ways to one list are one.
         let own = "[sync]\nbases = [\"/metadata/bases\"]\npatches = [\"/metadata/patches\"]\n";
         assert_eq!(sync(&format!(r#"{{"metadata":{one}}}"#), own).patches.len(), 1);
+    }
+
+    #[test]
+    fn a_change_has_license_and_allotment_from_its_holder_where_it_has_none() {
+        let own = "[sync]\nwithin = [\"/all/*\"]\nbases = [\"/\"]\n";
+        let holder = |more: &str| {
+            let patches = r#""patches":[{"subject":"a"},{"subject":"b","license":"8888","allotment":"x"}]"#;
+            format!(r#"{{"all":[{{"license":"9999","version":3,"allotment":"y"{more},{patches}}}]}}"#)
+        };
+        let read = sync(&holder(""), own);
+        assert_eq!(read.bases[0], (Some("9999".parse().unwrap()), Some(3)));
+        let of =
+            |patch: &Patch| (patch.license.clone().unwrap().to_string(), patch.allotment.clone().unwrap());
+        assert_eq!(of(&read.patches[0]), ("9999".into(), "y".into()));
+        assert_eq!(of(&read.patches[1]), ("8888".into(), "x".into()));
+        let doubled = sync(&holder(",\"Allotment\":\"z\""), own);
+        assert_eq!((doubled.patches[0].change, doubled.patches[1].change), (Change::Unknown, Change::Add));
+    }
+
+    #[test]
+    fn versions_may_stand_in_an_object_under_their_licenses() {
+        let own = "[sync]\nbases_by_license = [\"Versions\", \"bases\"]\n";
+        for name in ["versions", "bases"] {
+            let body = format!(r#"{{"source":"a","{name}":{{"9999 0000":17,"8888":"3"}},"patches":[]}}"#);
+            let message = post_as(body.as_bytes(), &[], own);
+            let Kind::Sync(read) = &message.kind else { panic!("{message:?}") };
+            let bases: Vec<_> =
+                read.bases.iter().map(|(l, v)| (l.clone().unwrap().to_string(), *v)).collect();
+            assert_eq!(bases, [("99990000".into(), Some(17)), ("8888".into(), Some(3))]);
+            assert!(!message.changes_something(), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn a_sync_may_be_idle_without_a_list_of_changes_where_the_site_says_so() {
+        let own = "[sync]\nidle_without_patches = true\n";
+        let body = r#"{"source":"a","bases":[{"license":"9999","version":17}]}"#;
+        assert_eq!(post_as(body.as_bytes(), &[], own).kind.name(), "sync-idle");
+        assert_eq!(post(body.as_bytes()).kind.name(), "unrecognised");
+        for other in
+            [r#"{"bases":[]}"#, r#"{"bases":[{"license":"9999"}]}"#, r#"{"bases":{"x":{"version":1}}}"#]
+        {
+            assert_eq!(post_as(other.as_bytes(), &[], own).kind.name(), "unrecognised", "{other}");
+        }
+        // With another list beside it, it may change something.
+        let hiding = body.replacen('{', "{\"changes\":[{\"who\":\"b\"}],", 1);
+        assert!(post_as(hiding.as_bytes(), &[], own).changes_something());
     }
 
     #[test]

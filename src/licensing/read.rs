@@ -3,6 +3,7 @@
 //! Every look-up walks the body once, so reading takes time in proportion to its size, whatever it holds. Nothing that
 //! a place leads to is passed over: doubled members and lists of several names are all read.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
@@ -78,6 +79,57 @@ impl<'j, 'a> Body<'j, 'a> {
             found.doubled |= branches.doubled;
         }
         found
+    }
+
+    /// All texts at the best of these places of `at` that has any.
+    pub(super) fn texts(&self, places: &[Place], at: &'j Json<'a>) -> Vec<Cow<'j, str>> {
+        let mut all = Vec::new();
+        for steps in places.iter().filter_map(Place::steps) {
+            let mut texts = Vec::new();
+            self.visit(steps, at, &mut Branches::default(), &mut |value, _| {
+                texts.extend(value.to_text());
+                as_value(value)
+            });
+            if all.is_empty() {
+                all = texts;
+            }
+        }
+        all
+    }
+
+    /// As [`value`](Self::value), for a place of which only what stands there counts, whatever is in it.
+    pub(super) fn presence(&self, place: &Place, at: &'j Json<'a>) -> Found<'j, 'a> {
+        let mut found = self.value(std::slice::from_ref(place), at);
+        let mut branches = Branches::default();
+        self.visit(place.steps().unwrap_or_default(), at, &mut branches, &mut |_, _| Use::Thing);
+        if found.present && found.value.is_none() {
+            found.value = Some(&Json::Null);
+        }
+        found
+    }
+
+    /// The members of the objects at these places of `at`, as license numbers and what stands under them; `None` where
+    /// there is none.
+    pub(super) fn by_license(
+        &self,
+        places: &[Place],
+        at: &'j Json<'a>,
+    ) -> Option<Vec<(Option<LicenseNumber>, &'j Json<'a>)>> {
+        let mut all = None;
+        for steps in places.iter().filter_map(Place::steps) {
+            self.visit(steps, at, &mut Branches::default(), &mut |value, _| {
+                if !matches!(value, Json::Object(_) | Json::Null) {
+                    return Use::None;
+                }
+                let all = all.get_or_insert_with(Vec::new);
+                if self.taken.borrow_mut().insert(value) {
+                    self.taken_in_order.borrow_mut().push(value);
+                    all.extend(value.members().iter().map(|(name, value)| (name.parse().ok(), value)));
+                }
+                Use::Thing
+            });
+        }
+        all
     }
 
     /// Everything at one place of the body, `null` passed over.
@@ -163,7 +215,9 @@ impl<'j, 'a> Body<'j, 'a> {
         let mut numbers: Vec<LicenseNumber> = Vec::new();
         for steps in places.iter().filter_map(Place::steps) {
             let mut before: Option<(u64, LicenseNumber)> = None;
-            self.visit(steps, at, &mut Branches::default(), &mut |value, branch| {
+            let whole = std::ptr::eq(at, self.json);
+            let mut branches = if whole { Branches::in_passing() } else { Branches::default() };
+            self.visit(steps, at, &mut branches, &mut |value, branch| {
                 if let Some(number) = license_number(value) {
                     if before.as_ref().is_some_and(|(same, other)| *same == branch && *other != number) {
                         self.two_licenses.set(true);
@@ -173,7 +227,7 @@ impl<'j, 'a> Body<'j, 'a> {
                         numbers.push(number);
                     }
                 }
-                if std::ptr::eq(at, self.json) { in_passing(steps, value) } else { as_value(value) }
+                as_value(value)
             });
         }
         numbers
@@ -227,8 +281,17 @@ impl<'j, 'a> Body<'j, 'a> {
             Some((Step::Each, rest)) => {
                 for element in at.elements() {
                     branches.number += 1;
-                    used |= self.visit(rest, element, branches, take);
+                    let used_here = self.visit(rest, element, branches, take);
+                    if !branches.in_passing {
+                        used |= used_here;
+                    } else if used_here && self.read.borrow().last() == Some(&std::ptr::from_ref(element)) {
+                        self.read.borrow_mut().pop();
+                    }
                 }
+            }
+            Some((Step::Member(name), rest)) if matches!(at, Json::Array(_)) => {
+                let element = name.parse().ok().and_then(|at_number: usize| at.elements().get(at_number));
+                used = element.is_some_and(|element| self.visit(rest, element, branches, take));
             }
             Some((Step::Member(name), rest)) => {
                 for (count, value) in at.named(name).enumerate() {
@@ -252,20 +315,25 @@ impl<'j, 'a> Body<'j, 'a> {
     }
 }
 
+/// The state of one walk.
 #[derive(Default)]
 struct Branches {
     number: u64,
     doubled: bool,
+    /// Who a message is from may stand in the elements of any list. That makes neither the list nor its elements read,
+    /// only what is on the way inside of an element.
+    in_passing: bool,
+}
+
+impl Branches {
+    fn in_passing() -> Self {
+        Self { in_passing: true, ..Self::default() }
+    }
 }
 
 /// A list or an object where a value was looked for is not read.
 fn as_value(value: &Json<'_>) -> Use {
     if value.is_filled() { Use::None } else { Use::Value }
-}
-
-/// Who a message is from may stand in any of its lists; that says nothing of what else is in them.
-fn in_passing(steps: &[Step], value: &Json<'_>) -> Use {
-    if steps.contains(&Step::Each) { Use::None } else { as_value(value) }
 }
 
 /// A license number, from text or a number that has no sign.

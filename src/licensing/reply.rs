@@ -1,15 +1,17 @@
 //! One reply of the back end: what it told.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::HeaderMap;
+use jiff::Timestamp;
 
 use super::coding;
 use super::json::Json;
-use super::message::{Kind, Sync, consumption_of, exact, sync_of};
+use super::message::{Consumption, Kind, Sync, exact, report_of, sync_of};
 use super::read::Body;
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary};
@@ -110,7 +112,7 @@ impl Told {
             Kind::Activation { .. } | Kind::Definition => {
                 entitlements(&body, words, None, 0, &mut hidden).map(What::Entitlements)
             }
-            Kind::Capacity(_) => totals(&body, words).map(What::Totals),
+            Kind::Capacity(report) => totals(&body, words, report).map(What::Totals),
             Kind::Sync(_) => sync_of(&body, words).filter(|sync| !sync.too_many).map(What::Sync),
             _ => None,
         };
@@ -132,13 +134,21 @@ impl From<What> for Told {
     }
 }
 
-fn totals(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Vec<Total>> {
+fn totals(body: &Body<'_, '_>, words: &Vocabulary, asked: &[Consumption]) -> Option<Vec<Total>> {
     // To nothing that is known, an empty list is an answer.
     if matches!(body.json, Json::Array(elements) if elements.is_empty()) {
         return Some(vec![]);
     }
-    let totals = consumption_of(body, &words.capacity.total, words)?;
-    Some(totals.into_iter().map(|(allotment, month, total)| Total { allotment, month, total }).collect())
+    // An id that was sent twice is nobody's.
+    let mut by_id: HashMap<&str, Option<&Consumption>> = HashMap::new();
+    for element in asked {
+        if let Some(id) = element.id.as_deref() {
+            by_id.entry(id).and_modify(|element| *element = None).or_insert(Some(element));
+        }
+    }
+    let totals = report_of(body, &words.capacity.total, words, |id| by_id.get(id).copied().flatten())?;
+    let total = |Consumption { allotment, month, delta, .. }| Total { allotment, month, total: delta };
+    Some(totals.into_iter().map(total).collect())
 }
 
 /// Definitions come as they are, or wrapped in base64. `hidden` gets the shape of what is wrapped, where something in it
@@ -162,16 +172,29 @@ fn entitlements(
     if as_it_is.is_some() || depth == bounds::WRAPPED {
         return as_it_is;
     }
-    let texts = names.wrapped.iter().flat_map(|place| body.values(place)).filter_map(Json::as_str);
-    texts.filter_map(unwrap).find_map(|inner| {
-        let json = Json::parse(&inner).ok()?;
-        let body = Body::new(&json);
-        let all = entitlements(&body, words, license.as_ref(), depth + 1, hidden)?;
-        if hidden.is_none() && body.has_unread(&words.harmless) {
-            *hidden = Some(Shape::of(&json).to_string());
-        }
-        Some(all)
-    })
+    let mut texts = names.wrapped.iter().flat_map(|place| body.values(place)).filter_map(Json::as_str);
+    texts.find_map(|text| unwrapped(text, words, license.as_ref(), depth + 1, hidden))
+}
+
+/// What is wrapped is a definition, or wrapped itself.
+fn unwrapped(
+    text: &str,
+    words: &Vocabulary,
+    outer: Option<&LicenseNumber>,
+    depth: usize,
+    hidden: &mut Option<String>,
+) -> Option<Vec<Entitlement>> {
+    let inner = unwrap(text)?;
+    let Ok(json) = Json::parse(&inner) else {
+        let text = std::str::from_utf8(&inner).ok().filter(|_| depth < bounds::WRAPPED)?;
+        return unwrapped(text, words, outer, depth + 1, hidden);
+    };
+    let body = Body::new(&json);
+    let all = entitlements(&body, words, outer, depth, hidden)?;
+    if hidden.is_none() && body.has_unread(&words.harmless) {
+        *hidden = Some(Shape::of(&json).to_string());
+    }
+    Some(all)
 }
 
 /// Base64 of either alphabet, with padding or without, in lines or not.
@@ -197,13 +220,17 @@ fn units<'j, 'a>(
     let text = |places: &[Place], json| body.value(places, json).value.and_then(Json::to_text);
     let Some(name) = text(&names.name, allotment) else { return false };
     let first = |places| text(places, allotment).map(|text| word(&text));
-    let (class, access_type) = (first(&names.class), first(&names.access_type));
+    let class = first(&names.class);
+    // One unit may give access to several things, and is one unit all the same.
+    let types = body.texts(&names.access_type, allotment);
+    let types: Vec<String> = types.iter().take(bounds::ACCESS_TYPES).map(|text| word(text)).collect();
+    let access_type = (!types.is_empty()).then(|| types.join(", "));
     let overage = first(&names.overage).map(overage);
     for unit in body.list(&names.units, allotment).unwrap_or_default() {
         let valid = text(&names.valid, unit).unwrap_or_default();
         let (from, to) = valid.split_once('/').unwrap_or((&valid, ""));
         // The public API of Qlik Cloud writes an open end as a dot.
-        let end = |text: &str| date(text.trim_matches('.'));
+        let end = |text: &str| day(text.trim_matches('.'));
         let apart = |places| text(places, unit).map(|text| end(&text));
         all.push(Entitlement {
             license: license.cloned(),
@@ -219,6 +246,28 @@ fn units<'j, 'a>(
         });
     }
     true
+}
+
+/// A day in the one form that is recorded. It may come without hyphens, with a time that is midnight, or as seconds or
+/// milliseconds since 1970; what is none of these stays as it is.
+fn day(text: &str) -> String {
+    let (day, time) = text.split_once('T').unwrap_or((text, ""));
+    if !time.bytes().all(|b| matches!(b, b'0' | b':' | b'.' | b'+' | b'Z')) {
+        return date(text);
+    }
+    let digits = day.bytes().all(|b| b.is_ascii_digit());
+    let seconds = match (day.len(), day.parse::<i64>()) {
+        (10, Ok(seconds)) if time.is_empty() => Some(seconds),
+        (13, Ok(milliseconds)) if time.is_empty() => Some(milliseconds / 1000),
+        _ => None,
+    };
+    match (day.get(..4), day.get(4..6), day.get(6..)) {
+        (Some(year), Some(month), Some(day)) if digits && day.len() == 2 => format!("{year}-{month}-{day}"),
+        _ => match seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+            Some(time) => time.to_string().trim_end_matches("T00:00:00Z").to_owned(),
+            None => date(day),
+        },
+    }
 }
 
 /// `YES` in a LEF and -1 in the API both mean that there is no cap.
@@ -321,5 +370,26 @@ mod tests {
         assert_eq!(all[0].valid, ("2018-06-01".into(), String::new()));
         assert_eq!((all[0].count.clone(), all[0].overage.as_deref()), (Some(5.into()), Some("unlimited")));
         assert!(told.unread.is_none());
+    }
+
+    #[test]
+    fn a_day_is_recorded_in_one_form() {
+        for text in [
+            "2018-06-01",
+            "20180601",
+            "2018-06-01T00:00:00",
+            "2018-06-01T00:00:00.000Z",
+            "2018-06-01T00:00:00+00:00",
+            "20180601T000000Z",
+            "1527811200",
+            "1527811200000",
+        ] {
+            assert_eq!(day(text), "2018-06-01", "{text}");
+        }
+        for text in ["", "2018-06-01T10:00:00Z", "2018-06-01T00:00:00+01:00", "2018", "20180601T1"] {
+            assert_eq!(day(text), text);
+        }
+        assert_eq!(day("1527811201"), "2018-06-01T00:00:01Z");
+        assert_eq!(day("Monday"), "(other)");
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::json::{Json, same_name};
+use super::suggest::is_field;
 use crate::bounds;
 
 /// Where the text of a shape is long enough: what is left is room for the brackets that are open.
@@ -50,9 +51,11 @@ impl Shape {
             }
             Json::Object(_) => {
                 let mut members = Vec::new();
+                let fields =
+                    json.members().iter().take(bounds::SHAPE_MEMBERS).any(|(name, _)| is_field(name));
                 for (name, value) in json.members().iter().take(bounds::SHAPE_MEMBERS) {
                     let shape = Self::within(value, left);
-                    add(&mut members, shown_name(name), shape);
+                    add(&mut members, if fields { shown_name(name) } else { HIDDEN }, shape);
                 }
                 if json.members().len() > bounds::SHAPE_MEMBERS {
                     members.push((String::new(), Self::Cut));
@@ -132,13 +135,17 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Names of members are the vendor's; one that looks like data (a map keyed by users, say) is not shown.
+/// What stands for the name of a member that is not shown.
+const HIDDEN: &str = "(other)";
+
+/// Names of members are the vendor's; one that looks like data is not shown. (Nor are those of an object without a single
+/// name that fields have: that may be a map with somebody's name before each value.)
 pub(super) fn shown_name(name: &str) -> &str {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'-'));
     if plain && (1..=40).contains(&name.len()) && !name.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
         name
     } else {
-        "(other)"
+        HIDDEN
     }
 }
 
@@ -200,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_may_be_a_map_of_people_shows_no_names() {
+        let shape = |body: &str| Shape::of(&Json::parse(body.as_bytes()).unwrap()).to_string();
+        assert_eq!(
+            shape(r#"{"source":"x","assignments":{"bob":{"allotment":"a"},"carol":{"allotment":"b"}}}"#),
+            "{source:text,assignments:{(other):{allotment:text}}}"
+        );
+        assert_eq!(shape(r#"{"bob.smith":1}"#), "{(other):number}");
+        assert_eq!(shape(r#"{"op":"x","n":[{"who":"a","rank":1}]}"#), "{op:text,n:[{who:text,rank:number}]}");
+        assert_eq!(shape(r#"{"sourceSystemCode":1,"x9":2}"#), "{sourceSystemCode:number,x9:number}");
+    }
+
+    #[test]
     fn a_shape_shows_names_and_types_only() {
         let body = r#"{"op":"x","n":[{"who":"ACME\\bob"}],"ACME\\bob":true,"9":null}"#;
         assert_eq!(shape(body), "{op:text,n:[{who:text}],(other):bool}");
@@ -207,9 +226,9 @@ mod tests {
 
     #[test]
     fn an_array_shows_what_its_elements_have_in_all() {
-        assert_eq!(shape(r#"[null,{},{"a":1,"b":null},{"b":"x","A":2},[]]"#), "[any]");
-        assert_eq!(shape(r#"[null,{},{"a":1,"b":null},{"b":"x","A":"2"}]"#), "[{a:any,b:text}]");
-        assert_eq!(shape(r#"{"a":[[],[1]],"b":[]}"#), "{a:[[number]],b:[]}");
+        assert_eq!(shape(r#"[null,{},{"id":1,"b":null},{"b":"x","ID":2},[]]"#), "[any]");
+        assert_eq!(shape(r#"[null,{},{"id":1,"b":null},{"b":"x","ID":"2"}]"#), "[{id:any,b:text}]");
+        assert_eq!(shape(r#"{"id":[[],[1]],"b":[]}"#), "{id:[[number]],b:[]}");
     }
 
     #[test]

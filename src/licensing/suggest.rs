@@ -1,7 +1,8 @@
 //! Entries for a vocabulary, guessed from the shapes of messages that were not understood: by names that mean about the
 //! same, and by what stands beside what. A guess is for people to read; each says what it is based on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
 use super::shape::Shape;
 use super::vocabulary::{Place, Step, Vocabulary};
@@ -30,6 +31,66 @@ struct Entry {
 }
 
 const SECTIONS: [&str; 5] = ["", "activation", "definition", "capacity", "sync"];
+
+/// Whether a name has a word in it that fields are named by. People's names have none, or hardly ever: by this a record
+/// with fields is told from a map with somebody's name before each value.
+pub(super) fn is_field(name: &str) -> bool {
+    static WORDS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+        [
+            like::SOURCE,
+            like::KEY,
+            like::LICENSE,
+            like::CAUSE,
+            like::PATCHES,
+            like::ADDITIONS,
+            like::DELETIONS,
+            like::BASES,
+            like::VERSION,
+            like::INSTANCE,
+            like::ALLOTMENT,
+            like::SUBJECT,
+            like::CREATED,
+            like::REJECTION,
+            like::MARKER,
+            like::MONTH,
+            like::CONSUMPTION,
+            like::TOTAL,
+            like::WRAPPED,
+            like::CLASS,
+            like::ACCESS,
+            like::COUNT,
+            like::VALID,
+            like::FROM,
+            like::TO,
+            like::AROUND,
+        ]
+        .concat()
+        .into_iter()
+        .collect()
+    });
+    let known = |word: &str| WORDS.contains(word);
+    let whole: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    if known(&whole.to_ascii_lowercase()) {
+        return true;
+    }
+    // Its words: camelCase, snake_case, kebab-case.
+    let mut word = String::new();
+    let mut before = ' ';
+    for c in name.chars().chain([' ']) {
+        let begins = c.is_ascii_uppercase() && !before.is_ascii_uppercase();
+        if (begins || !c.is_ascii_alphanumeric()) && !word.is_empty() {
+            if known(&word) {
+                return true;
+            }
+            word.clear();
+        }
+        if c.is_ascii_alphanumeric() {
+            word.push(c.to_ascii_lowercase());
+        }
+        before = c;
+    }
+    false
+}
 
 /// Names that mean about the same, the likeliest first: in lower case, letters and digits only.
 mod like {
@@ -135,7 +196,7 @@ mod like {
     pub(super) const VERSION: &[&str] =
         &["version", "ver", "rev", "revision", "seq", "sequence", "generation", "cursor", "position"];
     pub(super) const INSTANCE: &[&str] =
-        &["instance", "instanceid", "id", "uid", "assignmentid", "entryid", "changeid", "ref"];
+        &["instance", "instanceid", "id", "uid", "assignmentid", "entryid", "changeid", "ref", "inst"];
     pub(super) const ALLOTMENT: &[&str] = &[
         "allotment",
         "entitlement",
@@ -154,6 +215,7 @@ mod like {
         "class",
         "type",
         "name",
+        "allot",
     ];
     pub(super) const SUBJECT: &[&str] = &[
         "subject",
@@ -170,6 +232,7 @@ mod like {
         "login",
         "sub",
         "who",
+        "subj",
     ];
     pub(super) const CREATED: &[&str] = &[
         "created",
@@ -204,6 +267,12 @@ mod like {
         "deletedat",
         "removedat",
         "revokedat",
+        "state",
+        "grant",
+        "granted",
+        "removal",
+        "isdeleted",
+        "isremoved",
     ];
     pub(super) const MONTH: &[&str] = &["month", "period", "billingperiod", "yearmonth", "ym", "interval"];
     pub(super) const CONSUMPTION: &[&str] = &[
@@ -241,6 +310,102 @@ mod like {
     pub(super) const TO: &[&str] =
         &["validto", "to", "until", "validuntil", "end", "enddate", "ends", "expires", "expiry", "notafter"];
     pub(super) const OVERAGE: &[&str] = &["overage", "overuse", "excess", "extra"];
+    /// What holds others, and what stands beside them.
+    pub(super) const AROUND: &[&str] = &[
+        "data",
+        "payload",
+        "request",
+        "response",
+        "reply",
+        "params",
+        "body",
+        "message",
+        "envelope",
+        "result",
+        "results",
+        "attributes",
+        "attrs",
+        "meta",
+        "metadata",
+        "report",
+        "reports",
+        "ledger",
+        "meter",
+        "client",
+        "caller",
+        "context",
+        "header",
+        "headers",
+        "info",
+        "details",
+        "item",
+        "items",
+        "row",
+        "rows",
+        "entry",
+        "entries",
+        "list",
+        "lists",
+        "record",
+        "records",
+        "values",
+        "value",
+        "name",
+        "type",
+        "code",
+        "title",
+        "units",
+        "unit",
+        "provisions",
+        "provision",
+        "allotments",
+        "licenses",
+        "lics",
+        "chg",
+        "src",
+        "tok",
+        "allot",
+        "rej",
+        "ts",
+        "ua",
+        "useragent",
+        "agent",
+        "relationships",
+        "included",
+        "links",
+        "minimum",
+        "max",
+        "min",
+        "signature",
+        "definitions",
+        "overage",
+        "parameters",
+        "errors",
+        "next",
+        "previous",
+        "page",
+        "limit",
+        "offset",
+        "format",
+        "protocol",
+        "environment",
+        "platform",
+        "host",
+        "os",
+        "build",
+        "release",
+        "features",
+        "options",
+        "settings",
+        "config",
+        "flags",
+        "tags",
+        "notes",
+        "comment",
+        "description",
+        "text",
+        "language",
+    ];
 }
 
 /// Guesses what the vocabulary lacks for these shapes.
@@ -334,8 +499,13 @@ fn best<'f, 's>(
     let alike = fields.iter().filter(|field| fits(field.shape));
     let ranked =
         alike.map(|field| (likeness(field.name, names), field)).filter(|(likeness, _)| *likeness > 0);
-    // Of two that are alike, the one that is nested less.
-    ranked.max_by_key(|(likeness, field)| (*likeness, usize::MAX - field.path.len())).map(|(_, field)| field)
+    // An id of the thing itself, whatever it is called, before one of something inside of it.
+    let nested = |field: &Field<'_>| 600 * (field.path.matches('/').count() - 1);
+    ranked
+        .max_by_key(|(likeness, field)| {
+            (likeness.saturating_sub(nested(field)), usize::MAX - field.path.len())
+        })
+        .map(|(_, field)| field)
 }
 
 fn is_value(shape: &Shape) -> bool {
@@ -403,7 +573,7 @@ impl Suggestion {
         for entry in &self.markers {
             let member = toml_edit::Value::from(entry.place.as_str());
             text.push_str(&format!(
-                "\n# {}: {}\n# Until its values stand here, every change that has it is recorded as unknown.\n\
+                "\n# {}: {}\n# Until its values stand here, every change is recorded as unknown; if it is no such thing, remove it.\n\
                  [[sync.marker]]\nmember = {member}\ndelete = []\nadd = []\n",
                 entry.place, entry.because
             ));
@@ -457,7 +627,6 @@ impl Suggestion {
                 element.is_some_and(|element| {
                     leads(&names.subject, element)
                         || best(&fields(element), like::SUBJECT, is_value).is_some()
-                        || *element == Shape::Text
                 })
             };
             let version = |element: Option<&Shape>| {
@@ -491,7 +660,9 @@ impl Suggestion {
                     .unwrap_or(("patches", 0));
                 if is_known {
                     changes.push((name, element, "", String::new()));
-                } else if person(element) || (element.is_none() && likeliest > score(like::BASES)) {
+                } else if person(element)
+                    || (matches!(element, None | Some(Shape::Text)) && likeliest > score(like::BASES))
+                {
                     let because = match likeliest {
                         0 => "a list of things that name a person".to_owned(),
                         _ => format!("a list, and its name is like {key}"),
@@ -558,14 +729,21 @@ impl Suggestion {
             .flat_map(|(_, entries)| entries.iter().map(|entry| entry.place.clone()))
             .collect();
         for field in fields(element) {
-            let is_known = leads(&markers, &only(&field.path, field.shape));
-            if !is_known
-                && !taken.contains(&written(&field.path))
-                && (is_value(field.shape) || *field.shape == Shape::Bool)
-                && likeness(field.name, like::MARKER) > 1000
-            {
-                put(&mut self.markers, &field.path, "it may tell an add from a delete".into());
+            let (place, inside) = (written(&field.path), format!("{}/", field.path));
+            let is_read = taken.contains(&place) || taken.iter().any(|place| place.starts_with(&inside));
+            if is_read || leads(&markers, &only(&field.path, field.shape)) {
+                continue;
             }
+            let is_alone = field.path.matches('/').count() == 1;
+            let because = match field.shape {
+                Shape::Bool => "true or false, so it may tell an add from a delete",
+                Shape::Object(_) if is_alone => "whether it is there may tell an add from a delete",
+                shape if is_value(shape) && likeness(field.name, like::MARKER) > 1000 => {
+                    "by its name, it may tell an add from a delete"
+                }
+                _ => continue,
+            };
+            put(&mut self.markers, &field.path, because.into());
         }
     }
 

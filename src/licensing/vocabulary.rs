@@ -60,6 +60,7 @@ pub struct Definition {
 #[allow(missing_docs)]
 pub struct Capacity {
     pub element: Vec<Place>,
+    pub id: Vec<Place>,
     pub allotment: Vec<Place>,
     pub month: Vec<Place>,
     pub consumption: Vec<Place>,
@@ -72,6 +73,8 @@ pub struct Capacity {
 pub struct Sync {
     pub within: Vec<Place>,
     pub bases: Vec<Place>,
+    pub bases_by_license: Vec<Place>,
+    pub idle_without_patches: bool,
     pub patches: Vec<Place>,
     pub additions: Vec<Place>,
     pub deletions: Vec<Place>,
@@ -102,13 +105,15 @@ pub const ABSENT: &str = "(absent)";
 pub const ANY: &str = "(any)";
 
 /// Where something may stand: `/`-separated steps from the thing at hand, `*` for every element of an array; a name
-/// alone for one of its members; `/` for the thing itself; `header:<name>` for a header of the request.
+/// alone for one of its members; `/` for the thing itself; `header:<name>` for a header of the request, and
+/// `query:<name>` for a parameter of its target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place(At);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum At {
     Header(HeaderName),
+    Query(String),
     Body(Vec<Step>),
 }
 
@@ -124,7 +129,7 @@ pub(super) enum Step {
 /// What a list is for decides which places make sense in it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Role {
-    /// Who or what a message is about: may stand in a header.
+    /// Who or what a message is about: may stand in a header or in the target.
     Identity,
     /// A value, or a list of things: has a name.
     Named,
@@ -175,6 +180,9 @@ impl Vocabulary {
                 let places: toml_edit::Array = places.iter().map(ToString::to_string).collect();
                 text.push_str(&format!("{key} = {places}\n"));
             }
+            if section == "sync" {
+                text.push_str(&format!("idle_without_patches = {}\n", self.sync.idle_without_patches));
+            }
         }
         for Marker { member, delete, add } in &self.sync.marker {
             let member = toml_edit::Value::from(member.to_string());
@@ -220,6 +228,7 @@ impl Vocabulary {
                 "capacity",
                 vec![
                     ("element", Parts, &mut capacity.element),
+                    ("id", Named, &mut capacity.id),
                     ("allotment", Named, &mut capacity.allotment),
                     ("month", Named, &mut capacity.month),
                     ("consumption", Named, &mut capacity.consumption),
@@ -230,7 +239,8 @@ impl Vocabulary {
                 "sync",
                 vec![
                     ("within", Parts, &mut sync.within),
-                    ("bases", Named, &mut sync.bases),
+                    ("bases", Whole, &mut sync.bases),
+                    ("bases_by_license", Named, &mut sync.bases_by_license),
                     ("patches", Named, &mut sync.patches),
                     ("additions", Named, &mut sync.additions),
                     ("deletions", Named, &mut sync.deletions),
@@ -252,14 +262,22 @@ impl Place {
     pub fn header(&self) -> Option<&HeaderName> {
         match &self.0 {
             At::Header(name) => Some(name),
-            At::Body(_) => None,
+            At::Query(_) | At::Body(_) => None,
         }
     }
 
-    /// The steps to it in a body; `None` where it is a header.
+    /// The parameter of the target that it is, where it is one.
+    pub fn query(&self) -> Option<&str> {
+        match &self.0 {
+            At::Query(name) => Some(name),
+            At::Header(_) | At::Body(_) => None,
+        }
+    }
+
+    /// The steps to it in a body; `None` where it is outside of that.
     pub(super) fn steps(&self) -> Option<&[Step]> {
         match &self.0 {
-            At::Header(_) => None,
+            At::Header(_) | At::Query(_) => None,
             At::Body(steps) => Some(steps),
         }
     }
@@ -283,8 +301,8 @@ impl Place {
         let written = walk::quoted(&self.to_string());
         let wrong = |what: &str, instead: &str| Err(Wrong::new(format!("{written} {what}"), instead));
         match &self.0 {
-            At::Header(_) if role != Role::Identity => wrong(
-                "is a header, and only source, key and license may stand in one",
+            At::Header(_) | At::Query(_) if role != Role::Identity => wrong(
+                "is outside of the body, where only source, key and license may stand",
                 "write a member's name, as in \"source\"",
             ),
             At::Header(name)
@@ -322,6 +340,9 @@ impl FromStr for Place {
                 Err(_) => Err(PlaceError::Header),
             };
         }
+        if let Some(parameter) = text.strip_prefix("query:") {
+            return name(parameter.trim()).map(|name| Self(At::Query(name)));
+        }
         let Some(pointer) = text.strip_prefix('/') else {
             return Ok(Self(At::Body(vec![Step::Member(name(text)?)])));
         };
@@ -351,11 +372,14 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let steps = match &self.0 {
             At::Header(name) => return write!(f, "header:{name}"),
+            At::Query(name) => return write!(f, "query:{name}"),
             At::Body(steps) => steps,
         };
         match steps.as_slice() {
             [] => f.write_str("/"),
-            [Step::Member(name)] if !name.starts_with('/') && !name.starts_with("header:") => {
+            [Step::Member(name)]
+                if !["/", "header:", "query:"].iter().any(|start| name.starts_with(start)) =>
+            {
                 f.write_str(name)
             }
             steps => steps.iter().try_for_each(|step| match step {
@@ -386,6 +410,10 @@ impl Marker {
     /// What the member's value says of a patch; `None` where it says nothing. As to the back end, `null` is as good as
     /// absent unless a list names it.
     pub(super) fn judge(&self, value: Option<&Json<'_>>) -> Option<Vote> {
+        // As it is suggested, before somebody has said what it means.
+        if self.delete.is_empty() && self.add.is_empty() {
+            return Some(Vote::Unknown);
+        }
         let lists = [(&self.delete, Vote::Delete), (&self.add, Vote::Add)];
         let named =
             |word: &str| lists.iter().find(|(list, _)| list.iter().any(|w| w == word)).map(|(_, vote)| *vote);
@@ -417,6 +445,7 @@ fn read(text: &str, file: &Path, behind: Vocabulary) -> Result<Vocabulary, Probl
     let (words, _) = walk::read(text, file, |top| {
         let mut words = if top.or("built_in", true, walk::boolean) { behind } else { Vocabulary::default() };
         let mut markers = Vec::new();
+        let mut idle_without_patches = words.sync.idle_without_patches;
         for (section, lists) in words.sections() {
             let take = |t: &mut Table<'_, '_>| {
                 for (key, role, places) in lists {
@@ -425,6 +454,7 @@ fn read(text: &str, file: &Path, behind: Vocabulary) -> Result<Vocabulary, Probl
                 if section == "sync" {
                     let own = t.tables("marker", bounds::PLACES, marker).unwrap_or_default();
                     markers.extend(own.into_iter().flatten());
+                    idle_without_patches = t.or("idle_without_patches", idle_without_patches, walk::boolean);
                 }
             };
             if section.is_empty() { take(top) } else { top.table(section, take) }
@@ -435,6 +465,7 @@ fn read(text: &str, file: &Path, behind: Vocabulary) -> Result<Vocabulary, Probl
             }
         }
         words.sync.marker = markers;
+        words.sync.idle_without_patches = idle_without_patches;
         check(top, &words);
         words
     })?;
@@ -507,11 +538,12 @@ fn check(top: &mut Table<'_, '_>, words: &Vocabulary) {
     }
     let Vocabulary { sync, capacity, .. } = words;
     let changes = [&sync.patches, &sync.additions, &sync.deletions].iter().all(|list| list.is_empty());
+    let bases = sync.bases.is_empty() && sync.bases_by_license.is_empty();
     // Without the built-in lists, a part that was forgotten makes the others useless.
     let parts = [
-        ("sync.within", sync.within.is_empty(), !sync.bases.is_empty() || !changes, "[\"/\"]"),
-        ("sync.bases", sync.bases.is_empty(), !changes, "[\"bases\"]"),
-        ("sync.patches", changes, !sync.bases.is_empty(), "[\"patches\"]"),
+        ("sync.within", sync.within.is_empty(), !bases || !changes, "[\"/\"]"),
+        ("sync.bases", bases, !changes, "[\"bases\"]"),
+        ("sync.patches", changes, !bases, "[\"patches\"]"),
         ("sync.subject", sync.subject.is_empty(), !changes, "[\"subject\"]"),
         ("sync.allotment", sync.allotment.is_empty(), !changes, "[\"allotment\"]"),
         ("capacity.element", capacity.element.is_empty(), !capacity.consumption.is_empty(), "[\"/*\"]"),
@@ -582,7 +614,9 @@ mod tests {
 
     #[test]
     fn a_place_is_shown_as_it_can_be_written() {
-        for place in ["source", "/metadata/source", "/*", "/", "/*/a~1b/*/c~0", "header:x-source"] {
+        for place in
+            ["source", "/metadata/source", "/*", "/", "/*/a~1b/*/c~0", "header:x-source", "query:key"]
+        {
             assert_eq!(place.parse::<Place>().unwrap().to_string(), place);
         }
         for (written, shown) in
@@ -611,10 +645,14 @@ mod tests {
             ("source = [\"/\"]", ":1: source: \"/\" has no name in it, and would match whatever is sent"),
             ("source = [\"/*/*\"]", ":1: source: \"/*/*\" has no name in it"),
             ("[sync]\nsubject = [\"/*\"]", ":2: sync.subject: \"/*\" has no name in it"),
-            ("[sync]\nbases = [\"/\"]", ":2: sync.bases: \"/\" has no name in it"),
+            ("[sync]\nbases = [\"/*\"]", ":2: sync.bases: \"/*\" has no name in it"),
+            ("[sync]\npatches = [\"/\"]", ":2: sync.patches: \"/\" has no name in it"),
             ("[capacity]\nmonth = [\"/\"]", ":2: capacity.month: \"/\" has no name in it"),
             ("[activation]\ncause = [\"/*\"]", ":2: activation.cause: \"/*\" has no name in it"),
-            ("[sync]\nsubject = [\"header:X\"]", ":2: sync.subject: \"header:x\" is a header, and only"),
+            (
+                "[sync]\nsubject = [\"header:X\"]",
+                ":2: sync.subject: \"header:x\" is outside of the body, where only",
+            ),
             ("source = [\"header:\"]", ":1: source: \"header:\" is not a place, because it names no header"),
             ("source = [\"header:a b\"]", "because it names no header that there can be"),
             ("source = [\"header:Authorization\"]", "\"header:authorization\" holds credentials"),
@@ -643,7 +681,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_place_that_is_one_reads_back_as_the_same(text in "(header:)?[/a*~01. -]{0,20}") {
+        fn a_place_that_is_one_reads_back_as_the_same(text in "(header:|query:)?[/a*~01. -]{0,20}") {
             if let Ok(place) = text.parse::<Place>() {
                 proptest::prop_assert_eq!(place.to_string().parse::<Place>(), Ok(place));
             }
