@@ -201,6 +201,11 @@ pub const REFUSALS: u64 = 200;
 /// Addresses counted one by one in a window; those beyond share one count.
 pub const REFUSAL_ADDRESSES: usize = 1024;
 
+// --- the admin address -------------------------------------------------------------------------------------------
+
+/// The shortest token in `admin.token_file`, in characters.
+pub const ADMIN_TOKEN: usize = 16;
+
 // --- the relay itself -------------------------------------------------------------------------------------------
 
 /// Requests in hand at SIGTERM get this long to end; longer than one reply may take by default.

@@ -5,13 +5,14 @@
 //! it was made from is the same.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::bounds;
 use crate::config::model::{AllowList, Config, Identity, Stranger};
 use crate::config::watch::Contents;
 use crate::config::{Problems, file, private, sources};
@@ -176,13 +177,8 @@ impl Setup {
             Some(before) => before.users.clone(),
             None => Arc::new(Users::load(&config.listen.users).map_err(at(&config.listen.users))?),
         };
-        let token = match &config.admin.token_file {
-            Some(path) => {
-                let token = private::read_private(path).map_err(at(path))?;
-                Some(AdminToken(Arc::new(Zeroizing::new(token.trim().to_owned()))))
-            }
-            None => None,
-        };
+        let token_of = |path: &PathBuf| AdminToken::load(path).map_err(at(path));
+        let token = config.admin.token_file.as_ref().map(token_of).transpose()?;
         let sender = match same(&upstream_files(&config)) {
             Some(before) if same_way(&before.config, &config) => before.sender.clone(),
             _ => Arc::new(make_sender(&config, lasting)?),
@@ -214,6 +210,26 @@ impl Setup {
     }
 }
 
+impl AdminToken {
+    /// Reads a token. An empty or short one would be as good as none.
+    ///
+    /// # Errors
+    /// The file can't be read, others may read it, or what it holds is no token; the message says what to run.
+    pub fn load(path: &Path) -> io::Result<Self> {
+        let text = private::read_private(path)?;
+        let token = text.trim();
+        if token.len() < bounds::ADMIN_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let words = format!(
+                "it must hold a token of at least {} ASCII characters without spaces; run: openssl rand -hex 32 > {}",
+                bounds::ADMIN_TOKEN,
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        }
+        Ok(Self(Arc::new(Zeroizing::new(token.to_owned()))))
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.setups.dec();
@@ -226,7 +242,7 @@ impl std::fmt::Debug for AdminToken {
     }
 }
 
-fn at(path: &std::path::Path) -> impl FnOnce(io::Error) -> SetupError + use<> {
+fn at(path: &Path) -> impl FnOnce(io::Error) -> SetupError + use<> {
     let path = path.to_owned();
     move |cause| SetupError::File { path, cause }
 }

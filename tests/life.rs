@@ -185,7 +185,7 @@ fn an_admin_address_that_is_not_loopback_demands_a_token() {
     assert!(said.contains("token_file"), "{said}");
 
     let plan = plan.and("token_file = \"admin.token\"\n");
-    fs::write(plan.path("admin.token"), "s3cret-t0ken\n").unwrap();
+    fs::write(plan.path("admin.token"), "s3cret-t0ken-0123\n").unwrap();
     fs::set_permissions(plan.path("admin.token"), fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(plan.refuses_to_start().0.code(), Some(78), "a token that all can read");
     fs::set_permissions(plan.path("admin.token"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -194,16 +194,54 @@ fn an_admin_address_that_is_not_loopback_demands_a_token() {
         let mut stream = TcpStream::connect(("127.0.0.1", relay.admin.port())).unwrap();
         ask(&mut stream, format!("GET /readyz HTTP/1.1\r\nHost: x\r\n{fields}\r\n")).status
     };
-    assert_eq!(asked("Authorization: Bearer s3cret-t0ken\r\n"), 200);
+    assert_eq!(asked("Authorization: Bearer s3cret-t0ken-0123\r\n"), 200);
     for wrong in [
         "",
-        "Authorization: Bearer s3cret-t0ke\r\n",
+        "Authorization: Bearer s3cret-t0ken-012\r\n",
         "Authorization: Bearer \r\n",
-        "Authorization: s3cret-t0ken\r\n",
+        "Authorization: Bearer\r\n",
+        "Authorization: s3cret-t0ken-0123\r\n",
     ] {
         assert_eq!(asked(wrong), 401, "{wrong:?}");
     }
     assert!(!relay.stderr().contains("s3cret") && !relay.greeting.contains("s3cret"));
+}
+
+#[test]
+fn a_token_that_is_empty_or_short_is_refused_with_its_file_and_the_command_that_makes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub).and("token_file = \"admin.token\"\n");
+    fs::write(plan.path("admin.token"), "").unwrap();
+    fs::set_permissions(plan.path("admin.token"), fs::Permissions::from_mode(0o600)).unwrap();
+    for bad in [
+        "",
+        "\n",
+        "0123456789abcde",
+        "0123456789 abcdef",
+        "0123456789abcd\u{e9}f",
+        "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    ] {
+        fs::write(plan.path("admin.token"), bad).unwrap();
+        let (status, said) = plan.refuses_to_start();
+        let checked = run(program().args(["check", "--config"]).arg(plan.path("relay.toml")));
+        let found = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert_eq!((status.code(), checked.status.code()), (Some(78), Some(78)), "{bad:?}: {said}{found}");
+        for words in [said, found] {
+            let told =
+                words.contains("admin.token: it must hold a token") && words.contains("openssl rand -hex 32");
+            assert!(told, "{bad:?}: {words}");
+        }
+    }
+    fs::write(plan.path("admin.token"), "0123456789abcdef\n").unwrap();
+    let relay = plan.start();
+    assert_eq!(relay.admin("/readyz").0, 401, "no header at all");
+    // A token that is emptied later changes nothing: the old one stays in force.
+    fs::write(relay.path("admin.token"), "").unwrap();
+    eventually("the empty token is refused", || {
+        relay.stderr().contains("the old configuration stays in force").then_some(())
+    });
+    assert_eq!(relay.admin("/readyz").0, 401);
 }
 
 /// One allowed and one refused exchange, and a refused CONNECT; then its access lines.

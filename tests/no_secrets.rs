@@ -281,6 +281,50 @@ fn no_name_and_no_key_is_left_behind_with_the_log_as_json() {
 }
 
 #[test]
+fn a_password_in_a_target_is_told_to_nobody_however_it_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plain =
+        "\n[[destination]]\nhost = \"lef1.qliktech.com\"\nmode = \"http\"\nconnect_to = \"127.0.0.1:9\"\n";
+    let relay = Plan::new(&stub).and(plain).sources("[[source]]\nnetworks = [\"127.0.0.0/8\"]\n").start();
+    let first = "GET http://lef1.qliktech.com/ HTTP/1.1\r\nHost: lef1.qliktech.com\r\n\r\n";
+    for userinfo in [
+        "qlik:s3cretPW",
+        "qlik:s3cretPW/quorp",
+        "qlik:s3cretPW?quorp",
+        "qlik:s3cretPW#quorp",
+        "qlik:s3cretPW/quorp/s3cretPW",
+        "qlik:80/s3cretPW/quorp",
+        "qlik:8042#s3cretPW",
+        "s3cretPW",
+    ] {
+        let target = format!("http://{userinfo}@other.example/");
+        let asked = format!("GET {target} HTTP/1.1\r\nHost: other.example\r\n\r\n");
+        let alone = relay.raw(asked.as_bytes());
+        let later = relay.raw([first, &asked].concat().as_bytes());
+        for (when, answer) in [("first", alone), ("later", later)] {
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(answer.contains("HTTP/1.1 4") && answer.contains("http_request_error"), "{answer}");
+            for secret in ["s3cret", "8042", "quorp"] {
+                assert!(!answer.contains(secret), "{secret} of {target} ({when}) is told: {answer}");
+            }
+        }
+        relay.raw(format!("CONNECT {userinfo}@other.example:443 HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    }
+    let named = relay.raw([first, &first.replace("lef1", "lef2")].concat().as_bytes());
+    let named = String::from_utf8_lossy(&named).into_owned();
+    assert!(named.contains("lef2.qliktech.com is not a listed host for plain http"), "{named}");
+    let mut relay = relay;
+    assert!(relay.stop().success());
+    for (place, text) in [("the log", relay.stderr()), ("the audit log", relay.log_text())] {
+        for secret in ["s3cret", ":8042", "quorp"] {
+            let line = text.lines().find(|line| line.contains(secret));
+            assert!(line.is_none(), "{secret} is in {place}: {line:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_made_on_disk_is_for_its_owner_alone_and_no_root_key_is_kept() {
     let (_stub, mut relay, _folder) = pair();
     assert_eq!(relay.post("/v1/sync", SYNC.replace(SOURCE, "stranger").as_str()).status, 503);

@@ -6,6 +6,8 @@ use super::{Failure, configuration};
 use crate::config::model::{Config, Identity};
 use crate::config::{Problem, Severity, file, sources};
 use crate::licensing::vocabulary::Vocabulary;
+use crate::policy::users::Users;
+use crate::setup::AdminToken;
 use crate::tls::authority::{Authority, Files};
 use crate::tls::faces;
 use crate::tls::leaf::Face;
@@ -27,6 +29,18 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     }
     if let Err(words) = check_certificates(&config) {
         problems.0.push(problem(&config, words, "see [tls]"));
+    }
+    if let Some(path) = &config.admin.token_file
+        && let Err(e) = AdminToken::load(path)
+    {
+        problems.0.push(problem(&config, format!("{}: {e}", path.display()), "see admin.token_file"));
+    }
+    if let Err(e) = Users::load(&config.listen.users) {
+        problems.0.push(problem(
+            &config,
+            format!("{}: {e}", config.listen.users.display()),
+            "see listen.users",
+        ));
     }
     if problems.has_errors() {
         return Err(configuration(problems));

@@ -31,7 +31,7 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The system refuses.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = write_beside(path, bytes, 0o600)?;
-    fs::rename(&temporary, path)?;
+    fs::rename(&temporary, path).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
     File::open(folder_of(path))?.sync_all()
 }
 
@@ -73,14 +73,23 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Writes a file beside the one that it shall become, on disk; their folder is made where it is missing.
 fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))?;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = PathBuf::from(temporary);
-    let _ = fs::remove_file(&temporary);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(temporary)
+    let (mut file, temporary) = create_beside(path, mode)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(fs::remove_file(&temporary))).map(|()| temporary)
+}
+
+/// Makes a file beside the one that it shall become. Whoever may write to the folder can neither know its name before
+/// nor have put a link there: root edits files in folders of the relay's user.
+///
+/// # Errors
+/// The system refuses, or gives no random numbers.
+pub fn create_beside(path: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{:016x}.tmp", u64::from_ne_bytes(random)));
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    Ok((file, temporary))
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -90,6 +99,23 @@ fn folder_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_beside_a_file_has_a_name_that_nobody_knows_and_is_gone_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.json");
+        let names: std::collections::HashSet<_> =
+            (0..3).map(|_| create_beside(&path, 0o600).unwrap().1).collect();
+        assert_eq!(names.len(), 3);
+        names.iter().for_each(|name| fs::remove_file(name).unwrap());
+        // What stood at the name that was once the next one is nobody's way in.
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join("table.json.new")).unwrap();
+        replace_private(&path, b"one").unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "a temporary file was left");
+    }
 
     #[test]
     fn a_secret_is_never_written_over_nor_read_where_others_can() {

@@ -1,12 +1,12 @@
 //! `sources.toml`: who may ask. Read by the relay, edited by people, by `sources allow` and by enrolment.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::{fmt, process};
 
 use aws_lc_rs::digest;
 use ipnet::IpNet;
@@ -15,6 +15,7 @@ use toml_edit::{DocumentMut, Item, Key};
 
 use super::model::{AllowList, Learn, Mode, Source, SourcePattern};
 use super::names::{LicenseNumber, NameError, SourceId};
+use super::private;
 use super::walk::{self, Table, Wrong};
 use super::{MAX_SOURCES, Problem, Problems, Severity};
 
@@ -372,6 +373,7 @@ fn edit(
     let failed = |source| EditError::Io { path: path.to_owned(), source };
     // Through symlinks: the file they lead to is replaced, not the last of them.
     let target = fs::canonicalize(path).map_err(failed)?;
+    refuse_lent(path, &target).map_err(failed)?;
     let folder = File::open(folder(&target)).map_err(failed)?;
     // Not every file system has locks; there, the last of two edits at one time wins.
     let _ = folder.lock();
@@ -386,15 +388,26 @@ fn edit(
     Ok(true)
 }
 
+/// Root's own symlinks lead anywhere, those of others to files of theirs alone: the relay's user, whose folder this may
+/// be, can't have root edit a file that is not the relay's.
+fn refuse_lent(path: &Path, target: &Path) -> io::Result<()> {
+    let owner = fs::symlink_metadata(path)?.uid();
+    if owner == 0 || owner == fs::metadata(target)?.uid() {
+        return Ok(());
+    }
+    let words =
+        format!("it is a symlink of another user's to {}; put the file itself there", target.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+}
+
 fn document(text: &str, path: &Path) -> Result<DocumentMut, EditError> {
     text.parse().map_err(|_| EditError::Form { path: path.to_owned() })
 }
 
 /// Writes `text` beside `path` and renames it over, durably, with the mode and owner of the `old` file.
 fn replace(path: &Path, text: &str, old: Option<&fs::Metadata>, folder: &File) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}.tmp", process::id()));
-    let written = File::create(&beside).and_then(|mut file| {
+    let (mut file, beside) = private::create_beside(path, 0o600)?;
+    let mut write = || {
         if let Some(old) = old {
             file.set_permissions(old.permissions())?;
             // Only root can give a file away; then the relay's user can still read it after root's edit.
@@ -404,7 +417,8 @@ fn replace(path: &Path, text: &str, old: Option<&fs::Metadata>, folder: &File) -
         file.sync_all()?;
         fs::rename(&beside, path)?;
         folder.sync_all()
-    });
+    };
+    let written = write();
     if written.is_err() {
         // It is not there any more if the rename is what succeeded last.
         let _ = fs::remove_file(&beside);
@@ -582,6 +596,42 @@ mod tests {
         assert!(twice.contains("is the same as on line 2"), "{twice}");
         assert!(remove_id(&path, &"two".parse().unwrap()).unwrap());
         assert_eq!(load(&path).unwrap(), AllowList::default());
+    }
+
+    /// The file that nobody may touch, behind symlinks at all names that an edit could be thought to write to.
+    #[test]
+    fn an_edit_writes_to_no_name_that_could_be_known_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("sources.toml"), folder.path().join("victim"));
+        fs::write(&path, "# nobody\n").unwrap();
+        fs::write(&victim, "untouched").unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+        let link = folder.path().join(format!(".sources.toml.{}.tmp", std::process::id()));
+        std::os::unix::fs::symlink(&victim, link).unwrap();
+        append(&path, &NewSource { users: vec!["qlik".to_owned()], ..NewSource::default() }).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched", "an edit follows a planted link");
+        assert_eq!(load(&path).unwrap().sources[0].users, ["qlik"]);
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn an_edit_by_root_does_not_follow_a_link_of_another_user_to_a_file_that_is_not_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("sources.toml"), folder.path().join("victim"));
+        fs::write(&victim, "# only comments, like many a file of the system\n").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        let given = std::os::unix::fs::lchown(&path, Some(65534), Some(65534));
+        if given.is_err() {
+            eprintln!("not tried: only root can make a link of another user");
+            return;
+        }
+        let new = NewSource { users: vec!["qlik".to_owned()], ..NewSource::default() };
+        let said = append(&path, &new).unwrap_err().to_string();
+        assert!(said.contains("symlink of another user"), "{said}");
+        assert!(!fs::read_to_string(&victim).unwrap().contains("qlik"));
+        // A link to a file of its own is its own affair.
+        std::os::unix::fs::chown(&victim, Some(65534), Some(65534)).unwrap();
+        append(&path, &new).unwrap();
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::body::{BodyError, Outgoing};
 use super::head::HeadError;
 use super::target::Misdirected;
 use crate::exchange::Fault;
-use crate::observe::access::Access;
+use crate::observe::access::{Access, shown_host};
 use crate::policy::Denial;
 use crate::upstream::UpstreamError;
 
@@ -149,6 +149,15 @@ impl Refusal {
     /// What whoever comes while the relay stops is told: a close without an answer makes some clients try for ever.
     pub fn draining() -> Self {
         Self::new(Cause::Draining, "the relay is stopping")
+    }
+
+    /// For a request in absolute form whose target is not of a listed host. Only what is surely a host is told: a target
+    /// may hold a password.
+    pub fn not_plain_http(target: &str) -> Self {
+        let host = shown_host(target).filter(|host| host != "(other)");
+        let words =
+            format!("{} is not a listed host for plain http", host.as_deref().unwrap_or("the target"));
+        Self::new(Cause::PlainHttp, &words)
     }
 
     /// With the true time until it is worth trying again: whole seconds, rounded up, at least one.

@@ -168,7 +168,7 @@ impl Conversations {
         let mut access = way.access(id);
         access.generation = Some(setup.generation);
         access.method = Some(word(request.method().as_str()));
-        access.path = Some(shown_path(request.uri().path()));
+        access.path = Some(shown_path(request.uri()));
         let response = match self.forward(&setup, request, way, id, &mut access).await {
             Ok(response) => response,
             Err(refusal) => {
@@ -198,11 +198,13 @@ impl Conversations {
                 Refusal::new(Cause::DestinationNotListed, &words)
             })?,
             To::ByTarget => {
-                let authority = request.uri().authority().map(Authority::as_str).unwrap_or_default();
+                let uri = request.uri();
+                let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
                 let listed = setup.policy.destinations.plain(authority);
                 listed.cloned().ok_or_else(|| {
-                    let words = format!("{authority} is not a listed host for plain http");
-                    Refusal::new(Cause::PlainHttp, &words)
+                    // hyper has cut off a fragment, and an @ in it: what looks like a port may be the start of a password.
+                    let host = uri.host().filter(|_| !uri.to_string().contains('@'));
+                    Refusal::not_plain_http(host.unwrap_or("@"))
                 })?
             }
         };

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use http::Uri;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use super::metrics::Metrics;
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
+use crate::config::names::{Endpoint, Host};
 use crate::ledger::record::{clip, word};
 
 /// Writes access lines to standard error, as the rest of the log.
@@ -185,17 +187,30 @@ impl Access {
     }
 }
 
-/// A path as it may be shown: a part of it that is no plain word may be a name or a key.
-pub fn shown_path(path: &str) -> String {
+/// The path of a target as it may be shown: a part of it that is no plain word may be a name or a key, and behind an
+/// authority all of it may be the rest of a password.
+pub fn shown_path(target: &Uri) -> String {
+    let path = target.path();
+    if target.authority().is_some() && target.to_string().contains('@') {
+        return "(other)".into();
+    }
     path.split('/').map(word).collect::<Vec<_>>().join("/")
 }
 
-/// The host of a request target, without credentials, path and query.
+/// The host of a request target, with its port if it has one. Userinfo may hold `/`, `?` and `#`, and clients don't agree
+/// on where it ends, so of a target with an `@` anywhere, or with anything but a host in front, nothing is shown.
 pub fn shown_host(target: &str) -> Option<String> {
     let (_, rest) = target.split_once("://").unwrap_or(("", target));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    (!host.is_empty()).then(|| host.to_owned())
+    let is_host = || {
+        let name = authority.trim_start_matches('[').trim_end_matches(']');
+        authority.parse::<Endpoint>().is_ok() || name.parse::<Host>().is_ok()
+    };
+    match authority {
+        "" => None,
+        _ if target.contains('@') || !is_host() => Some("(other)".into()),
+        host => Some(host.to_owned()),
+    }
 }
 
 /// A value as it is; one with spaces, or with what could be taken for another line or field, quoted and escaped.
@@ -223,12 +238,29 @@ mod tests {
 
     #[test]
     fn of_a_target_only_what_holds_no_secret_is_shown() {
-        assert_eq!(shown_path("//v1/definitions/portable/info"), "//v1/definitions/portable/info");
-        assert_eq!(shown_path("/v1/ACME%5Cbob/x"), "/v1/(other)/x");
+        let path = |target: &'static str| shown_path(&Uri::from_static(target));
+        assert_eq!(path("/v1/definitions/portable/info"), "/v1/definitions/portable/info");
+        assert_eq!(path("/v1/ACME%5Cbob/x"), "/v1/(other)/x");
+        assert_eq!(path("http://host/v1/sync"), "/v1/sync");
+        assert_eq!(path("http://qlik:s3cr/t/PW2@other.example/"), "(other)");
         let host = |target| shown_host(target).unwrap_or_default();
         assert_eq!(host("license.qlikcloud.com:443"), "license.qlikcloud.com:443");
-        assert_eq!(host("http://u:p@host:80/a?b@c"), "host:80");
-        assert_eq!((host("u:p@"), host("/v1?key=a")), (String::new(), String::new()));
+        assert_eq!(host("http://host.example/a?b"), "host.example");
+        assert_eq!(host("http://[::1]:80/a"), "[::1]:80");
+        assert_eq!((host("/v1?key=a"), host("http:///a")), (String::new(), String::new()));
+        for secret in [
+            "u:p@",
+            "p@host:443",
+            "http://u:p@host:80/a?b@c",
+            "http://qlik:s3cr/tPW2@other.example/",
+            "http://qlik:80/tPW2@other.example/",
+            "http://qlik:s3cr?tPW2@other.example/",
+            "http://qlik:s3cr#tPW2@other.example/",
+            "http://qlik:s3cr/",
+            "a b",
+        ] {
+            assert_eq!(host(secret), "(other)", "{secret}");
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ async fn demand_token(
 ) -> Result<Response, StatusCode> {
     if let Some(token) = admin.0.token() {
         let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).ok_or(StatusCode::UNAUTHORIZED)?;
         verify_slices_are_equal(sent.as_bytes(), token.as_bytes()).map_err(|_| StatusCode::UNAUTHORIZED)?;
     }
     Ok(next.run(request).await)

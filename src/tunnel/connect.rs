@@ -169,10 +169,7 @@ impl Proxy {
         if plain && listed.is_some() {
             return Ok(Step::Absolute);
         }
-        // What stands before an @ may be a password.
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        let words = format!("{host} is not a listed host for plain http");
-        Err(Refusal::new(Cause::PlainHttp, &words))
+        Err(Refusal::not_plain_http(&head.target))
     }
 
     /// The Basic user, where credentials are looked at and right.
