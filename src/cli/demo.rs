@@ -13,6 +13,7 @@ use super::{Exit, Failure};
 use crate::config;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
+use crate::report::verify::{Verdict, verify};
 use crate::stub::{Identity, Options, Stub};
 use deployment::{Deployment, Said};
 
@@ -77,7 +78,22 @@ async fn play(folder: &Path) -> Result<(), String> {
     stub.stop().await;
 
     step("what came of it, line by line, in the assignment log");
-    show_log(&relay::active_log(&audit_log))
+    show_log(&relay::active_log(&audit_log))?;
+
+    step("an auditor checks that nothing was changed or removed, and what a single changed letter does");
+    let log = &audit_log.audit.directory;
+    let verified = verify(log, &[], |_| {}).map_err(|e| failed("audit verify")(&e))?;
+    let signed = verified.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
+    let said = format!("{} records, {signed} of them signed, none damaged", verified.records);
+    expect(verified.verdict() == Verdict::Fine && verified.unsigned == 0, &said)?;
+    let segment = relay::active_log(&audit_log);
+    let text = fs::read_to_string(&segment).map_err(|e| failed("the log")(&e))?;
+    fs::write(&segment, text.replacen("\"professional\"", "\"analyzer\"", 1))
+        .map_err(|e| failed("the log")(&e))?;
+    let bent = verify(log, &[], |_| {}).map_err(|e| failed("audit verify")(&e))?;
+    fs::write(&segment, text).map_err(|e| failed("the log")(&e))?;
+    let said = bent.damage.first().cloned().unwrap_or_default();
+    expect(bent.verdict() == Verdict::Damaged && said.contains("was changed"), &said)
 }
 
 async fn converse(
