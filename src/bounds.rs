@@ -204,5 +204,7 @@ pub const DRAIN: Duration = Duration::from_secs(75);
 pub const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 /// A changed file must be unchanged for this long before it is read.
 pub const SETTLE: Duration = Duration::from_millis(250);
+/// How long events are gathered before files are looked at.
+pub const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How often files are looked at where nothing was notified.
 pub const POLL: Duration = Duration::from_secs(5);
