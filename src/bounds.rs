@@ -159,6 +159,10 @@ pub const UNREAD: usize = 1_000;
 pub const UNREAD_PER_ADDRESS: usize = 32;
 /// Password hashes that are checked at one time.
 pub const PASSWORDS_AT_ONCE: usize = 2;
+/// Requests that wait for that; a further one is refused at once.
+pub const PASSWORDS_WAITING: usize = 64;
+/// How long one waits.
+pub const PASSWORD_WAIT: Duration = Duration::from_secs(5);
 /// Pairs of user and password that are remembered as right.
 pub const REMEMBERED_PASSWORDS: usize = 10_000;
 /// Enrolments that wait to be written into `sources.toml`.
@@ -214,5 +218,7 @@ pub const DRAIN: Duration = Duration::from_secs(75);
 pub const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 /// A changed file must be unchanged for this long before it is read.
 pub const SETTLE: Duration = Duration::from_millis(250);
+/// How long events are gathered before files are looked at.
+pub const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How often files are looked at where nothing was notified.
 pub const POLL: Duration = Duration::from_secs(5);

@@ -481,9 +481,10 @@ async fn keep_learned(conversations: Arc<Conversations>, mut learned: mpsc::Rece
 
 async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(), String> {
     let setup = conversations.setup.load_full();
-    let Some((license, learn)) = setup.policy.registry.enrolment_of(id) else { return Ok(()) };
-    let (file, bound_id, bound_license) = (setup.config.sources.file.clone(), id.clone(), license.clone());
-    let bind = move || sources::bind(&file, &bound_license, &learn, &bound_id);
+    let Some(enrolment) = setup.policy.registry.enrolment_of(id) else { return Ok(()) };
+    let license = enrolment.licenses.first().map(ToString::to_string).unwrap_or_default();
+    let (file, bound_id) = (setup.config.sources.file.clone(), id.clone());
+    let bind = move || sources::bind(&file, &enrolment, &bound_id);
     let bound = tokio::task::spawn_blocking(bind).await.map_err(|e| e.to_string())?;
     if bound.map_err(|e| e.to_string())? {
         tracing::info!("enrolled: source {id} is now bound to license {license}");
@@ -491,7 +492,7 @@ async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(
         record.outcome = Outcome::Success;
         record.reason = "an enrolment learned the id of its deployment".into();
         record.qlik.source_id = Some(id.to_string());
-        record.qlik.license = Some(license.to_string());
+        record.qlik.license = Some(license);
         conversations.exchange.journal.note(vec![record]);
     }
     Ok(())

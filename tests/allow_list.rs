@@ -253,6 +253,33 @@ fn a_list_that_says_a_thing_twice_or_allows_nothing_is_refused_with_its_line() {
     }
 }
 
+#[test]
+fn of_two_entries_that_wait_with_one_license_the_id_is_written_into_the_one_whose_place_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let entry = |name: &str, address: &str| {
+        format!(
+            "[[source]]\nname = \"{name}\"\nlicenses = [\"{LICENSE}\"]\nnetworks = [\"{address}/32\"]\n\
+             learn = {{ until = \"2999-01-01T00:00:00Z\" }}\n\n"
+        )
+    };
+    let list = [entry("first", "127.0.0.2"), entry("second", "127.0.0.3")].concat();
+    let relay = Plan::new(&stub).sources(&list).start();
+    let sync = post("/v1/sync", SYNC);
+    assert_eq!(ask(&mut relay.inside_from("127.0.0.3", ""), &sync).status, 200);
+    let written = eventually("the id is written", || {
+        let list = fs::read_to_string(relay.path("sources.toml")).unwrap();
+        list.contains(SOURCE).then_some(list)
+    });
+    let (first, second) = written.split_once("name = \"second\"").unwrap();
+    assert!(first.contains("learn = ") && !first.contains(SOURCE), "the wrong entry has it: {written}");
+    assert!(second.contains(SOURCE) && !second.contains("learn = "), "{written}");
+    relay.signal("HUP");
+    eventually("the deployment is known by it", || {
+        (ask(&mut relay.inside_from("127.0.0.3", ""), self::sync(SOURCE)).status == 200).then_some(())
+    });
+}
+
 // === how often ===
 
 /// A list whose entries let so many requests through, and refill in an hour.

@@ -220,6 +220,41 @@ fn out_of_descriptors_it_goes_on_serving_and_accepts_again_afterwards() {
 }
 
 #[test]
+fn passwords_that_take_long_to_check_keep_nobody_waiting_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub);
+    // The most rounds that a file may ask for, so that a few checks are as much as a flood.
+    let hash = "pbkdf2-sha256$10000000$AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    std::fs::write(plan.path("users"), format!("qlik:{hash}\n")).unwrap();
+    let owner_alone = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(plan.path("users"), owner_alone).unwrap();
+    let relay = plan.start();
+    let begun = SystemTime::now();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..100)
+            .map(|n: usize| {
+                let mut stream = relay.connect_from(&format!("127.0.1.{n}"));
+                let pair = ["cWxpazp4", "cWxpazp5"][n % 2];
+                let connect = format!(
+                    "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Basic {pair}\r\n\r\n"
+                );
+                scope.spawn(move || ask(&mut stream, connect))
+            })
+            .collect();
+        serves(&relay);
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert!(begun.elapsed().unwrap() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    let busy: Vec<_> = answers.iter().filter(|answer| answer.status != 407).collect();
+    assert!(busy.len() > 30, "all were checked: {}", busy.len());
+    for answer in busy {
+        answer.refuses_for_a_while(503, "proxy_internal_error");
+        assert!(answer.closes() && answer.reason.contains("passwords"), "{answer:?}");
+    }
+}
+
+#[test]
 fn memory_is_flat_over_many_requests() {
     let (stub, relay, _folder) = pair();
     let mut inside = relay.inside();

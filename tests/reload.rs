@@ -425,6 +425,56 @@ fn what_a_first_start_makes_is_no_change_of_the_configuration() {
 }
 
 #[test]
+fn what_no_event_tells_is_found_by_looking() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    // The link's folder is watched, and not the one that it leads to.
+    let elsewhere = folder.path().join("elsewhere.toml");
+    fs::write(&elsewhere, entry(SOURCE)).unwrap();
+    // Without lines of its log, which lies in that folder too, nothing happens there.
+    let plan = Plan::new(&stub).sources("").and("[log]\nlevel = \"error\"\n");
+    symlink(&elsewhere, plan.path("sources.toml")).unwrap();
+    let relay = plan.start();
+    let mut inside = relay.inside();
+    fs::write(&elsewhere, entry(OTHER)).unwrap();
+    becomes(&mut inside, OTHER, 200);
+}
+
+#[test]
+fn the_admin_token_and_its_address_change_without_a_restart() {
+    let (_stub, mut relay, mut inside, _folder) = started();
+    let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
+    let token = |text: &str| {
+        license_relay::config::private::replace_private(&relay.path("token"), text.as_bytes()).unwrap();
+    };
+    token("first-token-of-the-test");
+    let port = free_port();
+    let moved = format!("address = \"127.0.0.1:{port}\"\ntoken_file = \"token\"\n");
+    let (before, admin) = config.split_once("[admin]").unwrap();
+    let admin = admin.replace("address = \"127.0.0.1:0\"\n", &moved);
+    fs::write(relay.path("relay.toml"), format!("{before}[admin]{admin}")).unwrap();
+    relay.signal("HUP");
+    let old = relay.admin;
+    relay.admin = format!("127.0.0.1:{port}").parse().unwrap();
+    eventually("the new address answers", || TcpStream::connect(relay.admin).ok());
+    assert!(TcpStream::connect(old).is_err());
+    assert_eq!(relay.admin("/readyz").0, 401);
+    let with = |token: &str| {
+        let mut stream = TcpStream::connect(relay.admin).unwrap();
+        let request = format!(
+            "GET /readyz HTTP/1.1\r\nHost: relay\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        Answer::read(&mut stream).status
+    };
+    assert_eq!((with("first-token-of-the-test"), with("second-token-of-the-test")), (200, 401));
+    license_relay::config::private::replace_private(&relay.path("token"), b"second-token-of-the-test")
+        .unwrap();
+    eventually("the new token counts", || (with("second-token-of-the-test") == 200).then_some(()));
+    assert_eq!((with("first-token-of-the-test"), sync(&mut inside, SOURCE)), (401, 200));
+}
+
+#[test]
 fn the_level_of_the_log_changes_without_a_restart() {
     let (_stub, relay, mut inside, _folder) = started();
     let config = fs::read_to_string(relay.path("relay.toml")).unwrap();

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{Exit, Failure, configuration, load};
 use crate::config::model::{AllowList, Config, Credentials, Learn, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
-use crate::config::sources::{self, NewSource};
+use crate::config::sources::{self, Enrolment, NewSource};
 use crate::policy::pending::{Pending, Refused};
 use crate::policy::users::{self, PasswordHash};
 
@@ -291,10 +291,10 @@ fn end_enrolment(
     let waiting = sources.iter().filter(anywhere).find_map(|source| {
         let waits = |learn: &Learn| learn.until > now && learn.from.is_none_or(|from| from == address);
         let license = source.licenses.iter().find(|license| licenses.contains(license))?;
-        Some((license, source.learn.filter(waits)?))
+        Some((license, Enrolment::of(source).filter(|enrolment| waits(&enrolment.learn))?))
     });
-    let Some((license, learn)) = waiting else { return Ok(false) };
-    let bound = sources::bind(file, license, &learn, id);
+    let Some((license, enrolment)) = waiting else { return Ok(false) };
+    let bound = sources::bind(file, &enrolment, id);
     let bound = bound.map_err(|e| Failure::new(Exit::Configuration, e))?;
     if bound {
         println!("{}: the entry that waited for the id of license {license} has it: {id}", file.display());

@@ -269,11 +269,35 @@ pub fn append(path: &Path, new: &NewSource) -> Result<(), EditError> {
     Ok(())
 }
 
-/// Writes `id` to the first entry that waits for it: the one with this license and this `learn`, which it
-/// replaces. False, and nothing is written, where none waits any more.
-pub fn bind(path: &Path, license: &LicenseNumber, learn: &Learn, id: &SourceId) -> Result<bool, EditError> {
+/// What an entry that waits for its id is known by, over every edit of the others: all that tells it from another one
+/// of the same license.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Enrolment {
+    /// What people call it.
+    pub name: String,
+    /// Its licenses; at least one.
+    pub licenses: Vec<LicenseNumber>,
+    /// Basic users, one of which or a network it must come from.
+    pub users: Vec<String>,
+    /// Likewise.
+    pub networks: Vec<IpNet>,
+    /// How long it waits, and for whom.
+    pub learn: Learn,
+}
+
+impl Enrolment {
+    /// That of an entry, if it waits.
+    pub fn of(source: &Source) -> Option<Self> {
+        let Source { name, licenses, users, networks, learn, .. } = source.clone();
+        Some(Self { name, licenses, users, networks, learn: learn? })
+    }
+}
+
+/// Writes `id` to the entry that waits for it, in the place of its `learn`. False, and nothing is written, where it
+/// waits no more.
+pub fn bind(path: &Path, enrolment: &Enrolment, id: &SourceId) -> Result<bool, EditError> {
     edit(path, |text, list| {
-        let waits = |source: &Source| source.learn == Some(*learn) && source.licenses.contains(license);
+        let waits = |source: &Source| Enrolment::of(source).as_ref() == Some(enrolment);
         let Some(index) = list.sources.iter().position(waits) else {
             return Ok(None);
         };
@@ -559,9 +583,11 @@ mod tests {
         )
         .unwrap();
         let id: SourceId = "two".parse().unwrap();
-        assert!(!bind(&path, &"1234".parse().unwrap(), &learn, &id).unwrap());
-        assert!(bind(&path, &license, &learn, &id).unwrap());
-        assert!(!bind(&path, &license, &learn, &id).unwrap());
+        let waits = Enrolment::of(&load(&path).unwrap().sources[1]).unwrap();
+        let elsewhere = Enrolment { networks: vec![], ..waits.clone() };
+        assert!(!bind(&path, &elsewhere, &id).unwrap());
+        assert!(bind(&path, &waits, &id).unwrap());
+        assert!(!bind(&path, &waits, &id).unwrap());
         let bound = fs::read_to_string(&path).unwrap();
         assert!(bound.starts_with(&before), "{bound}");
         assert!(bound.ends_with("networks = [\"10.0.0.0/8\"]\n# waits\nid = \"two\" # so\n"), "{bound}");

@@ -126,6 +126,11 @@ impl Watch {
                 () = self.asked.notified() => return Cause::Asked,
                 _ = timeout(bounds::POLL, self.poke.notified()) => {}
             }
+            // Events come in swarms, and a busy folder has some all the time: one look is enough for many.
+            tokio::select! {
+                () = self.asked.notified() => return Cause::Asked,
+                () = sleep(bounds::DEBOUNCE) => {}
+            }
             let mut now = self.seen.now().await;
             while now != self.seen {
                 tokio::select! {

@@ -12,6 +12,7 @@ use super::Asker;
 use super::limits::{EntryLimits, Whose};
 use crate::config::model::{AllowList, Learn, Rate, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::sources::Enrolment;
 
 /// The allow-list in force.
 #[derive(Debug)]
@@ -36,10 +37,9 @@ pub struct Entry {
     /// As the file has it.
     pub source: Source,
     limits: Arc<EntryLimits>,
+    /// What it is known by while it waits for its id, in the file as well.
+    enrolment: Option<Enrolment>,
 }
-
-/// What an entry that waits for its id is known by, in the file as well: a license of it, and its `learn`.
-type Enrolment = (LicenseNumber, Learn);
 
 /// The ids that enrolments have learned, until the file says so.
 #[derive(Debug, Default)]
@@ -108,14 +108,15 @@ impl Registry {
                     by_address.entry(learn.from).or_default().push(at);
                 }
             }
-            if let Some(enrolment) = enrolment(&source) {
-                new.enrolments.entry(enrolment).or_insert(at);
+            let enrolment = Enrolment::of(&source);
+            if let Some(enrolment) = &enrolment {
+                new.enrolments.entry(enrolment.clone()).or_insert(at);
             }
             let limits = match before {
                 Some(entry) if entry.limits.rate == rate => entry.limits.clone(),
                 _ => Arc::new(EntryLimits::new(rate)),
             };
-            new.entries.push(Entry { source, limits });
+            new.entries.push(Entry { source, limits, enrolment });
         }
         new.prefixes.sort_unstable_by(|a, b| b.cmp(a));
         new.prefixes.dedup();
@@ -230,7 +231,7 @@ impl Registry {
             .filter_map(|at| self.entries.get(*at))
             .filter(|entry| entry.source.learn.is_some_and(|learn| learn.until > now))
             .filter(|entry| entry.is_placed(user, address))
-            .filter_map(|entry| Some((entry, enrolment(&entry.source)?)))
+            .filter_map(|entry| Some((entry, entry.enrolment.as_ref()?)))
             .peekable();
         // Most ids that aren't listed are no enrolment's: they must not wait for one another.
         waiting.peek()?;
@@ -238,17 +239,16 @@ impl Registry {
         if let Some(at) = learned.by_id.get(id).and_then(|enrolment| self.enrolments.get(enrolment)) {
             return self.entries.get(*at).filter(|entry| entry.is_placed(user, address)).map(|e| (e, false));
         }
-        let (entry, enrolment) = waiting.find(|(_, enrolment)| !learned.over.contains(enrolment))?;
+        let (entry, enrolment) = waiting.find(|(_, enrolment)| !learned.over.contains(*enrolment))?;
         learned.over.insert(enrolment.clone());
-        learned.by_id.insert(id.clone(), enrolment);
+        learned.by_id.insert(id.clone(), enrolment.clone());
         Some((entry, true))
     }
 
-    /// By what the file knows the enrolment that has learned this id. None once the file has the id, or the enrolment
-    /// no more.
-    pub fn enrolment_of(&self, id: &SourceId) -> Option<(LicenseNumber, Learn)> {
+    /// The enrolment that has learned this id. None once the file has the id, or the enrolment no more.
+    pub fn enrolment_of(&self, id: &SourceId) -> Option<Enrolment> {
         let at = self.that_has_learned(id).filter(|_| !self.by_id.contains_key(&sha256(id.as_str())))?;
-        self.entries.get(at).and_then(|entry| enrolment(&entry.source))
+        self.entries.get(at)?.enrolment.clone()
     }
 
     fn that_has_learned(&self, id: &SourceId) -> Option<usize> {
@@ -297,10 +297,6 @@ impl Entry {
         networks.iter().any(|network| network.contains(&address))
             || user.is_some_and(|user| users.iter().any(|listed| listed == user))
     }
-}
-
-fn enrolment(source: &Source) -> Option<Enrolment> {
-    Some((source.licenses.first()?.clone(), source.learn?))
 }
 
 /// What an entry without an id is known by.
@@ -399,7 +395,7 @@ mod tests {
             Standing::UnknownSource(_)
         ));
         assert!(list.learn(&"a".parse().unwrap(), &[], None, address("10.0.0.7")).is_none());
-        assert_eq!(list.enrolment_of(&"a".parse().unwrap()).unwrap().0, license[0]);
+        assert_eq!(list.enrolment_of(&"a".parse().unwrap()).unwrap().licenses, license);
         let again = AllowList { sources: list.entries.iter().map(|entry| entry.source.clone()).collect() };
         let again = Registry::new(again, RATE, Some(&list));
         assert!(
@@ -440,11 +436,29 @@ mod tests {
         let from = |id: &str| {
             let id = id.parse().unwrap();
             list.learn(&id, &license, None, address("10.0.0.7"))?;
-            Some(list.enrolment_of(&id)?.1.from)
+            Some(list.enrolment_of(&id)?.learn.from)
         };
         assert_eq!(from("a"), Some(Some(address("10.0.0.7"))), "the one that waits for this very address");
         assert_eq!(from("b"), Some(None));
         assert_eq!((from("c"), from("a")), (None, Some(Some(address("10.0.0.7")))));
+    }
+
+    #[test]
+    fn of_two_entries_that_differ_in_their_place_alone_each_learns_and_keeps_its_own_id() {
+        let entry = |network: &str| {
+            format!(
+                "[[source]]\nlicenses = [\"1234\"]\nnetworks = [\"{network}\"]\n\
+                 learn = {{ until = \"2999-01-01T00:00:00Z\" }}\n"
+            )
+        };
+        let list = registry(&[entry("10.1.0.0/16"), entry("10.2.0.0/16")].concat());
+        let license = ["1234".parse().unwrap()];
+        for (id, from) in [("second", "10.2.0.7"), ("first", "10.1.0.7")] {
+            let (id, from) = (id.parse().unwrap(), address(from));
+            assert!(list.learn(&id, &license, None, from).is_some_and(|(_, first)| first), "{id}");
+            assert!(matches!(list.by_id(&id, None, from), Standing::Listed { .. }), "{id} is in its place");
+            assert!(list.enrolment_of(&id).unwrap().networks[0].contains(&from), "{id} is bound elsewhere");
+        }
     }
 
     #[test]
@@ -580,7 +594,7 @@ mod tests {
         for n in MANY..2 * MANY {
             let id = text(n).parse().unwrap();
             assert_eq!(name(list.by_id(&id, None, host(n))), text(n), "after a reload");
-            assert_eq!(list.enrolment_of(&id).unwrap().1, entry(n).learn.unwrap());
+            assert_eq!(list.enrolment_of(&id), Enrolment::of(&entry(n)));
         }
         assert!(matches!(list.by_id(&"nobody".parse().unwrap(), None, host(0)), Standing::UnknownSource(_)));
     }

@@ -16,6 +16,7 @@ use aws_lc_rs::{hmac, pbkdf2};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::limits::AddressLimits;
@@ -44,6 +45,8 @@ pub struct Users {
     attempts: AddressLimits,
     /// Hashes that are checked at one time.
     at_once: Arc<Semaphore>,
+    /// Places to wait for that.
+    waiting: Semaphore,
 }
 
 /// A stored password: `pbkdf2-sha256$ROUNDS$SALT$HASH`, salt and hash in base64.
@@ -63,6 +66,8 @@ pub enum Checked {
     Wrong,
     /// This address has tried too many; the wait until it may try again.
     TooMany(Duration),
+    /// Not known: too many others are being checked.
+    Busy,
 }
 
 /// Gives a user a password, or takes the user out (`None`); other lines stay as they are. The file is replaced whole,
@@ -128,6 +133,7 @@ impl Users {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             attempts: AddressLimits::new(ATTEMPTS),
             at_once: Arc::new(Semaphore::new(bounds::PASSWORDS_AT_ONCE)),
+            waiting: Semaphore::new(bounds::PASSWORDS_WAITING),
         })
     }
 
@@ -138,6 +144,9 @@ impl Users {
 
     /// Checks the value of a `Proxy-Authorization` header (RFC 7617).
     pub async fn check(&self, header: &[u8], address: IpAddr) -> Checked {
+        if self.hashes.is_empty() {
+            return Checked::Wrong;
+        }
         let pair = basic(header);
         let mut digest = [0; 32];
         digest.copy_from_slice(hmac::sign(&self.key, header).as_ref());
@@ -154,8 +163,17 @@ impl Users {
         let stored = self.hashes.get(&user).cloned();
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(PasswordHash::of_nobody);
-        let Ok(_place) = self.at_once.acquire().await else { return Checked::Wrong };
-        let right = tokio::task::spawn_blocking(move || stored.is_of(&password)).await.unwrap_or(false);
+        let Ok(waits) = self.waiting.try_acquire() else { return Checked::Busy };
+        let Ok(Ok(place)) = timeout(bounds::PASSWORD_WAIT, self.at_once.clone().acquire_owned()).await else {
+            return Checked::Busy;
+        };
+        drop(waits);
+        let check = move || {
+            // Given back by the check itself, which goes on where nobody waits for it any more.
+            let _place = place;
+            stored.is_of(&password)
+        };
+        let right = tokio::task::spawn_blocking(check).await.unwrap_or(false);
         if !(right && known) {
             return Checked::Wrong;
         }
@@ -265,6 +283,43 @@ mod tests {
         }
         assert!(limited);
         assert_eq!(users.check(&header("qlik:right"), address).await, Checked::User("qlik".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_waits_for_a_place_so_long_and_no_longer_and_only_so_many_wait() {
+        let users = Arc::new(users(&format!("qlik:{}\n", PasswordHash::of_nobody())).unwrap());
+        let all = u32::try_from(bounds::PASSWORDS_AT_ONCE).unwrap();
+        let taken = users.at_once.clone().acquire_many_owned(all).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let wait = |n: usize| {
+            let users = users.clone();
+            let from = IpAddr::from([10, 0, 0, n as u8]);
+            tokio::spawn(async move { users.check(&header("qlik:x"), from).await })
+        };
+        let waiting: Vec<_> = (0..bounds::PASSWORDS_WAITING).map(wait).collect();
+        while users.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(users.check(&header("qlik:x"), IpAddr::from([10, 1, 0, 1])).await, Checked::Busy);
+        assert!(begun.elapsed() < bounds::PASSWORD_WAIT, "one too many waits all the same");
+        for check in waiting {
+            assert_eq!(check.await.unwrap(), Checked::Busy);
+        }
+        assert!(begun.elapsed() < bounds::PASSWORD_WAIT + Duration::from_secs(1), "{:?}", begun.elapsed());
+        drop(taken);
+        assert_eq!(users.waiting.available_permits(), bounds::PASSWORDS_WAITING);
+    }
+
+    #[tokio::test]
+    async fn where_there_are_no_users_nothing_is_hashed() {
+        let users = users("").unwrap();
+        let taken = users.at_once.clone().acquire_many_owned(bounds::PASSWORDS_AT_ONCE as u32).await;
+        let pair = header("a:b");
+        for _ in 0..100 {
+            let checked = timeout(bounds::PASSWORD_WAIT / 2, users.check(&pair, [10, 0, 0, 1].into())).await;
+            assert_eq!(checked, Ok(Checked::Wrong));
+        }
+        drop(taken);
     }
 
     #[test]

@@ -184,6 +184,9 @@ impl Proxy {
                     let words = "too many wrong credentials of this address";
                     Err(Refusal::new(Cause::RateLimited, words).after(wait))
                 }
+                Checked::Busy => {
+                    Err(Refusal::new(Cause::Overloaded, "too many passwords are being checked at once"))
+                }
             },
             (_, []) => Err(Refusal::new(Cause::Credentials, "this relay demands a user name and password")),
             (_, _) => Err(Refusal::new(Cause::Malformed, "more than one Proxy-Authorization")),

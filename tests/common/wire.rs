@@ -137,17 +137,22 @@ impl Relay {
         tls(self.tunnel(), HOST, &self.root())
     }
 
-    /// A conversation inside a tunnel of a client with this address (`127.0.0.0/8` is all ours), and these fields in
-    /// its `CONNECT`.
-    pub fn inside_from(&self, address: &str, fields: &str) -> Inside {
+    /// A connection of a client with this address (`127.0.0.0/8` is all ours), with nothing said.
+    pub fn connect_from(&self, address: &str) -> TcpStream {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let from: SocketAddr = format!("{address}:0").parse().unwrap();
         socket.bind(&from.into()).unwrap();
         socket.connect(&self.address.into()).unwrap();
-        let mut stream = TcpStream::from(socket);
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
         stream.set_write_timeout(Some(2 * PATIENCE)).unwrap();
+        stream
+    }
+
+    /// A conversation inside a tunnel of a client with this address, and these fields in its `CONNECT`.
+    pub fn inside_from(&self, address: &str, fields: &str) -> Inside {
+        let mut stream = self.connect_from(address);
         write!(stream, "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n").unwrap();
         let answer = Answer::read(&mut stream);
         assert_eq!(answer.status, 200, "{answer:?}");
