@@ -561,7 +561,7 @@ mod tests {
         let license: LicenseNumber = "9999 0000 0000 1253".parse().unwrap();
         let new = NewSource {
             name: "a \"new\" one".to_owned(),
-            licenses: vec![license.clone()],
+            licenses: vec![license],
             networks: vec!["10.0.0.0/8".parse().unwrap()],
             learn: Some(learn),
             ..NewSource::default()
