@@ -10,3 +10,6 @@ pub mod refusals;
 mod archive;
 mod reserve;
 mod tree;
+
+#[cfg(test)]
+mod proof;

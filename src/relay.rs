@@ -127,6 +127,7 @@ impl Relay {
             signer,
             disk: Arc::new(RealDisk),
             gap_file: audit.gap_file(),
+            segment_bytes: bounds::SEGMENT_BYTES,
         })?;
 
         let (learned, learning) = mpsc::channel(bounds::LEARNED);

@@ -143,12 +143,21 @@ pub fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     disk.sync_folder(folder(path))
 }
 
-/// Makes a folder for the relay alone, with those above it.
+/// Makes a folder for the relay alone, with those above it, lasting.
 ///
 /// # Errors
 /// The system refuses.
-pub fn make_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+pub fn make_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = folder(path);
+    make_folder(disk, above)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    disk.sync_folder(above)
 }
 
 /// Leaves a file that is done readable and no more.

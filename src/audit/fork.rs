@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::disk::{self, RealDisk};
 use super::journal::{Journal, Opening};
 use super::recover::{OpenError, lock};
+use crate::bounds;
 use crate::config::model::Audit;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, hex, leaf};
@@ -100,6 +101,7 @@ pub async fn fork(audit: &Audit, reason: &str) -> Result<Forked, ForkError> {
         signer,
         disk: Arc::new(RealDisk),
         gap_file: audit.gap_file(),
+        segment_bytes: bounds::SEGMENT_BYTES,
     })?;
     let mut record = Record::new(Action::AuditFork, uuid::Uuid::now_v7());
     record.outcome = Outcome::Success;
@@ -131,7 +133,7 @@ fn next_fork(directory: &Path) -> (u32, PathBuf) {
 
 /// `log.json` goes last: without it what is left is no log, and the next try finds it as it was.
 fn put_aside(directory: &Path, kept: &Path) -> io::Result<()> {
-    disk::make_folder(kept)?;
+    disk::make_folder(&RealDisk, kept)?;
     for name in [segment::FOLDER, tiles::FOLDER, KEPT, CHECKPOINT, "quarantine", "log.json"] {
         match fs::rename(directory.join(name), kept.join(name)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

@@ -57,6 +57,8 @@ pub struct Opening {
     pub disk: Arc<dyn Disk>,
     /// Where the count of exchanges goes that are not in the log, as long as the log takes nothing: not beside it.
     pub gap_file: PathBuf,
+    /// A segment that has grown to this is sealed: [`bounds::SEGMENT_BYTES`].
+    pub segment_bytes: u64,
 }
 
 /// The thread that writes; joined when all handles are gone, or after [`Journal::close`].
@@ -257,6 +259,7 @@ struct Pen {
     tree: Tree,
     /// The day that the active segment is of.
     day: i64,
+    seal_failing: bool,
     clock: Option<(Timestamp, Option<Instant>)>,
     observer: Observer,
     disk: Arc<dyn Disk>,
@@ -267,9 +270,11 @@ struct Pen {
     size: watch::Sender<u64>,
     lost: Arc<Lost>,
     gap_file: PathBuf,
+    segment_bytes: u64,
     /// Of the lost exchanges, those that the lines about to be written tell of, and those that the file tells of.
     told: u64,
     filed: u64,
+    filed_at: Instant,
     refused: u64,
     blocked_since: Option<Timestamp>,
     /// What is written first, before the next batch.
@@ -283,6 +288,10 @@ struct Group {
     leaves: Vec<Hash>,
     /// Some of it has happened already.
     outcomes: bool,
+    /// Some of it has not.
+    others: bool,
+    /// Tries whether a blocked log can be written again, and says so.
+    probe: bool,
 }
 
 impl Pen {
@@ -293,13 +302,13 @@ impl Pen {
         size: watch::Sender<u64>,
         lost: Arc<Lost>,
     ) -> Result<Self, OpenError> {
-        let Opening { directory, anchors, observer, signer, disk, gap_file } = opening;
+        let Opening { directory, anchors, observer, signer, disk, gap_file, segment_bytes } = opening;
         let Opened { lock, segment, length, tree, found } = opened;
         let io = |cause| OpenError::Io { path: segment.path.clone(), cause };
         let tape = disk.append(&segment.path).map_err(io)?;
         let inode = tape.state().map_err(io)?.inode;
         let notary = Notary::start(&directory, &anchors, signer, disk.clone()).map_err(io)?;
-        let archive = Archive::start(&directory).map_err(io)?;
+        let archive = Archive::start(&directory, disk.clone()).map_err(io)?;
         let reserve = Reserve::new(&directory);
         let last = found.last.as_ref().map(|last| last.time);
         let gap: GapFile = state::read_or_warn(&gap_file);
@@ -313,6 +322,7 @@ impl Pen {
             committed: length,
             tree,
             day: day(last.unwrap_or_else(Timestamp::now)),
+            seal_failing: false,
             clock: last.map(|last| (last, None)),
             observer,
             disk,
@@ -323,8 +333,10 @@ impl Pen {
             size,
             lost,
             gap_file,
+            segment_bytes,
             told: 0,
             filed: gap.count,
+            filed_at: Instant::now(),
             refused: 0,
             blocked_since: None,
             waiting,
@@ -340,14 +352,20 @@ impl Pen {
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => self.tick(),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return self.notary.leave(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.file_gap();
+                    return self.notary.leave();
+                }
             }
         }
     }
 
     /// Natural group commit: whatever has gathered while the last sync ran goes out together. `true` after the last.
     fn write_group(&mut self, first: Batch, batches: &mpsc::Receiver<Batch>) -> bool {
-        let mut group = self.opening_lines();
+        if self.blocked_since.is_some() && self.filed_at.elapsed() >= bounds::JOURNAL_TICK {
+            self.tick();
+        }
+        let mut group = self.opening_lines(false);
         let mut written = Vec::new();
         let mut batch = Some(first);
         let (mut last, mut sign) = (None, None);
@@ -366,6 +384,7 @@ impl Pen {
             match self.lines(&records, &mut group) {
                 Ok(()) => {
                     group.outcomes |= kind == Kind::Outcome;
+                    group.others |= kind != Kind::Outcome;
                     written.push((records, kind, done));
                 }
                 Err(e) => answer(done, Err(CommitError::Blocked(e.to_string()))),
@@ -373,14 +392,13 @@ impl Pen {
             batch = if group.bytes.len() < bounds::JOURNAL_WRITE { batches.try_recv().ok() } else { None };
         }
         let mut result = self.append(&group);
-        let mixed = written.iter().any(|(_, kind, _)| *kind != Kind::Outcome);
-        if result.is_err() && group.outcomes && mixed {
+        if result.is_err() && group.outcomes && group.others {
             // What is only about to happen must not keep what has happened out of the last of the space.
             let (kept, refused): (Vec<_>, Vec<_>) =
                 written.into_iter().partition(|(_, kind, _)| *kind == Kind::Outcome);
             self.refuse(refused, &result);
             written = kept;
-            let mut outcomes = self.opening_lines();
+            let mut outcomes = self.opening_lines(false);
             for (records, ..) in &written {
                 let _ = self.lines(records, &mut outcomes);
             }
@@ -393,6 +411,7 @@ impl Pen {
         }
         match last {
             Some(done) => {
+                self.file_gap();
                 self.notary.leave();
                 answer(Some(done), Ok(()));
                 true
@@ -417,6 +436,9 @@ impl Pen {
             }
             answer(done, result.clone());
         }
+        if self.filed_at.elapsed() >= bounds::JOURNAL_TICK {
+            self.file_gap();
+        }
     }
 
     /// Once a second while nothing is to be written: is the file still ours, has a day begun, is there space again?
@@ -426,22 +448,25 @@ impl Pen {
         }
         if self.blocked_since.is_some() {
             self.file_gap();
+            if !self.reserve.is_whole() {
+                return;
+            }
         } else if let Err(why) = self.undisturbed() {
             self.poison(why);
             return;
         }
-        let group = self.opening_lines();
+        let group = self.opening_lines(true);
         let _ = self.append(&group);
     }
 
     /// What has to be told first: what a start has found, that the clock was set, that the log was blocked, and what was
     /// answered meanwhile without being written.
-    fn opening_lines(&mut self) -> Group {
+    fn opening_lines(&mut self, probe: bool) -> Group {
         let now = Timestamp::now();
         self.note_clock(now);
         self.seal_if_due(now);
         let mut records = self.waiting.clone();
-        if let Some(since) = self.blocked_since {
+        if let Some(since) = self.blocked_since.filter(|_| probe) {
             let mut record = Record::new(Action::RelayHeartbeat, Uuid::now_v7());
             record.outcome = Outcome::Success;
             record.reason = format!(
@@ -454,11 +479,11 @@ impl Pen {
         if self.told > 0 {
             records.push(gap(self.told, self.lost.since().unwrap_or(now), now));
         }
-        let mut group = Group::default();
+        let mut group = Group { probe, ..Group::default() };
         if self.lines(&records, &mut group).is_err() {
             // One of them is longer than a line may be; each of the others stands.
             records.retain(|record| self.lines(std::slice::from_ref(record), &mut Group::default()).is_ok());
-            group = Group::default();
+            group = Group { probe, ..Group::default() };
             let _ = self.lines(&records, &mut group);
         }
         group
@@ -495,13 +520,18 @@ impl Pen {
         if let Err(why) = self.undisturbed() {
             return Err(self.poison(why));
         }
-        if let Err(cause) = disk::write_all(self.tape.as_mut(), &group.bytes) {
-            self.roll_back(&cause)?;
-            let again = group.outcomes && is_full(&cause) && self.reserve.give_up();
-            let written = if again { disk::write_all(self.tape.as_mut(), &group.bytes) } else { Err(cause) };
-            if let Err(cause) = written {
-                self.roll_back(&cause)?;
-                return Err(self.block(&cause));
+        let only_outcomes = group.outcomes && !group.others;
+        if let State::Blocked(why) = &*self.state.borrow()
+            && !(group.probe || only_outcomes)
+        {
+            return Err(CommitError::Blocked(why.clone()));
+        }
+        if let Err(cause) = self.write(&group.bytes)? {
+            let blocked = self.block(&cause);
+            // From here on the space is for outcomes, until there is a reserve again.
+            let again = only_outcomes && is_full(&cause) && self.reserve.give_up();
+            if !again || self.write(&group.bytes)?.is_err() {
+                return Err(blocked);
             }
         }
         if let Err(cause) = self.tape.sync() {
@@ -512,17 +542,26 @@ impl Pen {
         self.notary.tell(self.head(), tiles);
         self.size.send_replace(self.tree.size());
         self.waiting.clear();
-        self.refused = 0;
         self.lost.forget(std::mem::take(&mut self.told));
         if std::mem::take(&mut self.filed) > 0 {
             let _ = std::fs::remove_file(&self.gap_file);
         }
-        if self.blocked_since.take().is_some() {
+        if group.probe && self.blocked_since.is_some() {
             tracing::info!("{} can be written again", self.path.display());
+            (self.blocked_since, self.refused) = (None, 0);
             self.state.send_replace(State::Writable);
-            self.reserve.take();
         }
         Ok(())
+    }
+
+    /// All of it or nothing, and why nothing.
+    fn write(&mut self, bytes: &[u8]) -> Result<io::Result<()>, CommitError> {
+        let Err(cause) = disk::write_all(self.tape.as_mut(), bytes) else { return Ok(Ok(())) };
+        self.roll_back(&cause)?;
+        match may_pass(&cause) {
+            true => Ok(Err(cause)),
+            false => Err(self.poison(format!("{} can't be written: {cause}", self.path.display()))),
+        }
     }
 
     fn head(&self) -> Head {
@@ -589,21 +628,31 @@ impl Pen {
 
     /// A segment that is large enough, or of an earlier day, is closed, and the next one begun.
     fn seal_if_due(&mut self, now: Timestamp) {
-        let due = self.committed >= bounds::SEGMENT_BYTES || day(now) > self.day;
+        let due = self.committed >= self.segment_bytes || day(now) > self.day;
         if !due || self.committed == 0 || self.blocked_since.is_some() || self.undisturbed().is_err() {
             return;
         }
-        if let Err(e) = self.seal(now) {
+        let sealed = self.seal(now);
+        if let Err(e) = &sealed
+            && !self.seal_failing
+        {
             tracing::warn!("{} can't be sealed yet: {e}", self.path.display());
         }
+        self.seal_failing = sealed.is_err();
     }
 
     fn seal(&mut self, now: Timestamp) -> io::Result<()> {
         let next = segment::path(&self.directory, self.tree.size());
         let mut tape = self.disk.create(&next)?;
         let made = tape.sync_all().and_then(|()| self.disk.sync_folder(disk::folder(&next)));
-        let inode = made.and_then(|()| tape.state());
-        let inode = inode.inspect_err(|_| drop(self.disk.remove(&next)))?.inode;
+        let inode = match made.and_then(|()| tape.state()) {
+            Ok(TapeState { inode, .. }) => inode,
+            Err(e) => {
+                // Whether it is there after a power cut is not known, and behind it the old one must not grow.
+                self.poison(format!("{} can't be begun: {e}", next.display()));
+                return Ok(());
+            }
+        };
         if let Some((tile, part)) = self.tree.open_tile() {
             // It can be made anew from the segments.
             let _ = tiles::write(&self.directory, tile, &part);
@@ -619,8 +668,9 @@ impl Pen {
 
     /// What can't be told in the log is told beside it, at the next start.
     fn file_gap(&mut self) {
+        self.filed_at = Instant::now();
         let lost = self.lost.count.load(Ordering::Relaxed);
-        if lost == 0 {
+        if lost == 0 || lost == self.filed {
             return;
         }
         let gap = GapFile { count: lost, first: self.lost.since(), last: Some(Timestamp::now()) };
@@ -678,6 +728,12 @@ fn sealed_record(size: u64, path: &std::path::Path) -> Record {
 /// The UTC day, counted from 1970.
 fn day(time: Timestamp) -> i64 {
     time.as_second().div_euclid(24 * 3600)
+}
+
+/// Whether room for it may come; a disk that fails, or is read-only now, fails for good.
+fn may_pass(cause: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, WriteZero};
+    is_full(cause) || matches!(cause.kind(), FileTooLarge | OutOfMemory | WriteZero)
 }
 
 fn is_full(cause: &io::Error) -> bool {

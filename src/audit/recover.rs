@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::disk::{self, Disk};
-use super::tree::Tree;
+use super::tree::{self, Tree};
 use crate::ledger::log::LogFile;
-use crate::ledger::merkle::{hex, leaf};
+use crate::ledger::merkle::{Hash, hex, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, Verifier, anchor_name};
 use crate::ledger::record::Glance;
 use crate::ledger::segment::{self, Segment, Walk};
+use crate::ledger::tiles;
 
 /// A log that may be written from here on.
 #[derive(Debug)]
@@ -114,8 +115,10 @@ pub(super) fn open(
         move |cause| OpenError::Io { path, cause }
     };
     for folder in [directory.to_owned(), directory.join(segment::FOLDER), directory.join(KEPT)] {
-        disk::make_folder(&folder).map_err(io(&folder))?;
+        disk::make_folder(disk, &folder).map_err(io(&folder))?;
     }
+    // Made by a run that was killed before it came to this, maybe.
+    disk.sync_folder(directory).map_err(io(directory))?;
     let lock = lock(directory)?;
     let log_file = LogFile::path(directory);
     match LogFile::read(directory).map_err(io(&log_file))? {
@@ -136,24 +139,27 @@ pub(super) fn open(
     };
     let signed = checkpoints.iter().map(|seen| seen.checkpoint.size).max().unwrap_or(0);
 
-    let tree = Tree::load(directory, segment.first);
-    let tree = tree.and_then(|tree| check_below(directory, tree, &checkpoints, segment.first));
-    let mut tree = tree.map_err(io(directory))??;
-    let (mut checked, mut last) = (Vec::new(), None);
-    let Walk { good, torn, .. } = segment::walk(&segment, |line| {
-        if let Some((tile, hashes)) = tree.push(leaf(line)) {
-            // It can be made anew at the next start as well.
-            let _ = crate::ledger::tiles::write(directory, tile, &hashes);
-        }
-        last = Glance::at(line);
-        let of_this_size = checkpoints.iter().filter(|seen| seen.checkpoint.size == tree.size());
-        checked.extend(
-            of_this_size.filter(|seen| seen.checkpoint.root != tree.root()).map(|seen| seen.went_back()),
-        );
-    })
-    .map_err(io(&segment.path))?;
     let went_back = |what| OpenError::WentBack { directory: directory.to_owned(), what };
-    if let Some(what) = checked.into_iter().next() {
+    let grown = grow(directory, &segment, &checkpoints, Leaves::Tiles);
+    let grown = match grown {
+        Ok(grown) if grown.holds(segment.first) => grown,
+        // Tiles are only a copy, and one that was never synced: nothing is trusted that no checkpoint covers, and nothing
+        // refused for them alone.
+        _ => {
+            let grown = grow(directory, &segment, &checkpoints, Leaves::Segments).map_err(io(directory))?;
+            if grown.differs.is_none() && grown.before == segment.first {
+                Tree::rebuild(directory, segment.first).map_err(io(directory))?;
+            }
+            grown
+        }
+    };
+    let Grown { tree, before, mut last, walk, differs, tiles, .. } = grown;
+    let Walk { good, torn, .. } = walk;
+    if before < segment.first {
+        let active = segment.path.display();
+        return Err(went_back(format!("holds {before} whole records before {active}: others are missing")));
+    }
+    if let Some(what) = differs {
         return Err(went_back(what));
     }
     if let Some(ahead) = checkpoints.iter().find(|seen| seen.checkpoint.size > tree.size()) {
@@ -163,12 +169,17 @@ pub(super) fn open(
             ahead.file.display()
         )));
     }
+    // Not before all of that: what a changed log hashes to must not take the place of what was written.
+    for (tile, hashes) in tiles {
+        // It can be made anew at the next start as well.
+        let _ = tiles::write(directory, tile, &hashes);
+    }
     if last.is_none() && segment.first > 0 {
         last = last_before(directory, segment.first).map_err(io(directory))?;
     }
     let mut found = Found { last, torn: None, unsigned: tree.size() - signed };
     if torn > 0 {
-        let kept = quarantine(directory, &segment.path, good).map_err(io(&segment.path))?;
+        let kept = quarantine(disk, directory, &segment.path, good).map_err(io(&segment.path))?;
         found.torn = Some((torn, kept));
     }
     if torn > 0 || found.unsigned > 0 {
@@ -266,34 +277,69 @@ fn begin(directory: &Path, disk: &dyn Disk, checkpoints: &[Seen]) -> Result<Segm
     Ok(Segment { first, path, compressed: false })
 }
 
-/// Holds what lies below the active segment against the checkpoints over it. Tiles that don't fit are made anew once,
-/// because they are only a copy.
-fn check_below(
-    directory: &Path,
+/// Where the leaves below the active segment are read.
+#[derive(Clone, Copy)]
+enum Leaves {
+    Tiles,
+    Segments,
+}
+
+/// The tree over all whole records, grown leaf by leaf past every checkpoint.
+struct Grown<'c> {
+    checkpoints: &'c [Seen],
     tree: Tree,
-    checkpoints: &[Seen],
-    first: u64,
-) -> io::Result<Result<Tree, OpenError>> {
-    let fits = |tree: &Tree| -> io::Result<Option<String>> {
-        for seen in checkpoints.iter().filter(|seen| (1..=first).contains(&seen.checkpoint.size)) {
-            let root = match seen.checkpoint.size == first {
-                true => tree.root(),
-                false => Tree::load(directory, seen.checkpoint.size)?.root(),
-            };
-            if root != seen.checkpoint.root {
-                return Ok(Some(seen.went_back()));
+    /// Records below the active segment.
+    before: u64,
+    last: Option<Glance>,
+    walk: Walk,
+    /// The largest checkpoint that it is the same as, and the first one that it differs from.
+    same: u64,
+    differs: Option<String>,
+    /// Tiles that have become full in the active segment.
+    tiles: Vec<(u64, Vec<Hash>)>,
+}
+
+impl Grown<'_> {
+    fn push(&mut self, leaf: Hash) -> Option<(u64, Vec<Hash>)> {
+        let full = self.tree.push(leaf);
+        let size = self.tree.size();
+        for seen in self.checkpoints.iter().filter(|seen| seen.checkpoint.size == size) {
+            if seen.checkpoint.root == self.tree.root() {
+                self.same = size;
+            } else {
+                self.differs.get_or_insert_with(|| seen.went_back());
             }
         }
-        Ok(None)
-    };
-    if fits(&tree)?.is_none() {
-        return Ok(Ok(tree));
+        full
     }
-    let tree = Tree::rebuild(directory, first)?;
-    Ok(match fits(&tree)? {
-        None => Ok(tree),
-        Some(what) => Err(OpenError::WentBack { directory: directory.to_owned(), what }),
-    })
+
+    /// Whether a checkpoint says that the leaves below the active segment are right.
+    fn holds(&self, first: u64) -> bool {
+        self.differs.is_none() && self.before == first && self.same >= first
+    }
+}
+
+fn grow<'c>(
+    directory: &Path,
+    segment: &Segment,
+    checkpoints: &'c [Seen],
+    leaves: Leaves,
+) -> io::Result<Grown<'c>> {
+    let walk = Walk { next: segment.first, good: 0, torn: 0 };
+    let (tree, tiles) = (Tree::default(), Vec::new());
+    let mut grown = Grown { checkpoints, tree, before: 0, last: None, walk, same: 0, differs: None, tiles };
+    let push = |leaf| drop(grown.push(leaf));
+    match leaves {
+        Leaves::Tiles => tiles::read_first(directory, segment.first, push)?,
+        Leaves::Segments => tree::read_segments(directory, segment.first, push)?,
+    }
+    grown.before = grown.tree.size();
+    grown.walk = segment::walk(segment, |line| {
+        let full = grown.push(leaf(line));
+        grown.tiles.extend(full);
+        grown.last = Glance::at(line);
+    })?;
+    Ok(grown)
 }
 
 /// The last record before an index, where the active segment is empty.
@@ -333,11 +379,11 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
 }
 
 /// Keeps what is behind the last whole line, byte for byte.
-fn quarantine(directory: &Path, segment: &Path, good: u64) -> io::Result<PathBuf> {
+fn quarantine(disk: &dyn Disk, directory: &Path, segment: &Path, good: u64) -> io::Result<PathBuf> {
     let folder = directory.join("quarantine");
-    disk::make_folder(&folder)?;
+    disk::make_folder(disk, &folder)?;
     let stem = segment.file_stem().unwrap_or_default().to_string_lossy();
-    let kept = folder.join(format!("{stem}-{good}-{}.torn", Timestamp::now().as_millisecond()));
+    let kept = folder.join(format!("{stem}-{good}-{}.torn", Timestamp::now().as_nanosecond()));
     let mut from = File::open(segment)?;
     from.seek(SeekFrom::Start(good))?;
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&kept)?;

@@ -14,12 +14,14 @@ use crate::bounds;
 pub(super) struct Reserve {
     path: PathBuf,
     held: bool,
+    /// It was given up, and is not there again yet.
+    spent: bool,
 }
 
 impl Reserve {
     /// The reserve of a log, made where there is room for it.
     pub(super) fn new(log: &Path) -> Self {
-        let mut reserve = Self { path: log.join("reserve"), held: false };
+        let mut reserve = Self { path: log.join("reserve"), held: false, spent: false };
         reserve.take();
         reserve
     }
@@ -28,7 +30,9 @@ impl Reserve {
     pub(super) fn take(&mut self) {
         if !self.held {
             self.held = make(&self.path).is_ok();
-            if !self.held {
+            if self.held {
+                self.spent = false;
+            } else {
                 let _ = fs::remove_file(&self.path);
             }
         }
@@ -37,8 +41,17 @@ impl Reserve {
     /// Gives the space up; whether there was any.
     pub(super) fn give_up(&mut self) -> bool {
         let given = self.held && fs::remove_file(&self.path).is_ok();
+        self.spent |= given;
         self.held = false;
         given
+    }
+
+    /// Whether anything but outcomes may be written: what it has left behind is theirs until it is there again.
+    pub(super) fn is_whole(&mut self) -> bool {
+        if self.spent {
+            self.take();
+        }
+        !self.spent
     }
 }
 

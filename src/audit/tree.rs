@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::ledger::merkle::{Frontier, Hash, leaf};
-use crate::ledger::segment::{self, Lines, Segment};
+use crate::ledger::segment::{self, Lines};
 use crate::ledger::tiles::{self, WIDTH};
 
 /// The tree over all records, with the leaves of the tile that is not full yet.
@@ -15,40 +15,20 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// The tree over the first so many records: from the tiles, or, where these are missing or damaged, from the
-    /// segments.
+    /// Writes the tiles over the first so many records anew, from the segments.
     ///
     /// # Errors
-    /// Neither can be read.
-    pub(super) fn load(log: &Path, size: u64) -> io::Result<Self> {
+    /// A segment can't be read.
+    pub(super) fn rebuild(log: &Path, size: u64) -> io::Result<()> {
         let mut tree = Self::default();
-        let read = tiles::read_first(log, size, |hash| drop(tree.push(hash)));
-        if read.is_ok() { Ok(tree) } else { Self::rebuild(log, size) }
-    }
-
-    /// The same from the segments alone; the tiles are written anew.
-    ///
-    /// # Errors
-    /// A segment can't be read, or they hold fewer records.
-    pub(super) fn rebuild(log: &Path, size: u64) -> io::Result<Self> {
-        let mut tree = Self::default();
-        for segment in segment::list(log)? {
-            tree.read(log, &segment, size)?;
-        }
-        if tree.size() < size {
-            let words = format!("the segments hold {} records, and not {size}", tree.size());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
-        }
-        Ok(tree)
-    }
-
-    fn read(&mut self, log: &Path, segment: &Segment, size: u64) -> io::Result<()> {
-        let mut lines = Lines::of(segment)?;
-        while self.size() < size {
-            let Some((b'\n', line)) = lines.next_line()?.split_last() else { break };
-            if let Some((tile, hashes)) = self.push(leaf(line)) {
-                tiles::write(log, tile, &hashes)?;
+        read_segments(log, size, |leaf| {
+            if let Some((tile, hashes)) = tree.push(leaf) {
+                // It is a copy, made anew at the next start as well.
+                let _ = tiles::write(log, tile, &hashes);
             }
+        })?;
+        if let Some((tile, part)) = tree.open_tile() {
+            let _ = tiles::write(log, tile, &part);
         }
         Ok(())
     }
@@ -75,6 +55,25 @@ impl Tree {
     }
 }
 
+/// Hashes the lines of the segments, as far as they are there, until there are so many.
+///
+/// # Errors
+/// A segment can't be read.
+pub(super) fn read_segments(log: &Path, size: u64, mut each: impl FnMut(Hash)) -> io::Result<()> {
+    let mut next = 0;
+    for segment in segment::list(log)?.into_iter().filter(|segment| segment.first < size) {
+        if segment.first != next {
+            return Ok(());
+        }
+        let mut lines = Lines::of(&segment)?;
+        while let Some((b'\n', line)) = lines.next_line()?.split_last() {
+            each(leaf(line));
+            next += 1;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,8 +90,9 @@ mod tests {
         let (tile, part) = tree.open_tile().unwrap();
         assert_eq!((tile, part.len()), (2, 88));
         tiles::write(folder.path(), tile, &part).unwrap();
-        let again = Tree::load(folder.path(), 600).unwrap();
+        let mut again = Tree::default();
+        tiles::read_first(folder.path(), 600, |leaf| drop(again.push(leaf))).unwrap();
         assert_eq!((again.size(), again.root()), (600, tree.root()));
-        assert!(Tree::load(folder.path(), 601).is_err());
+        assert!(tiles::read_first(folder.path(), 601, drop).is_err());
     }
 }

@@ -264,7 +264,7 @@ mod tests {
         let note = signer.sign(&checkpoint());
         assert_eq!(signer.verifier.open(note.as_bytes()), Ok(checkpoint()));
         let text = signer.verifier.to_string();
-        assert_eq!(text.parse().as_ref(), Ok(&signer.verifier));
+        assert_eq!(text.parse(), Ok(signer.verifier));
 
         let verifier = signed_note::StandardVerifier::new(&text).unwrap();
         let theirs = signed_note::Note::from_bytes(note.as_bytes()).unwrap();

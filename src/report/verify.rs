@@ -1,7 +1,7 @@
 //! Is this log whole, and is it what was signed: every line, every checkpoint, every anchor. Streams, and works while a
 //! relay writes: what it finds is about the records that were there when it began.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -167,7 +167,6 @@ struct Run<'l> {
     log: &'l Path,
     key: Verifier,
     wanted: BTreeMap<u64, Vec<Wanted>>,
-    sums: HashMap<String, String>,
     tree: Option<Frontier>,
     next: u64,
     last: Option<Glance>,
@@ -187,7 +186,6 @@ impl<'l> Run<'l> {
             log,
             key,
             wanted: BTreeMap::new(),
-            sums: HashMap::new(),
             tree: Some(Frontier::default()),
             next: 0,
             last: None,
@@ -218,7 +216,7 @@ impl<'l> Run<'l> {
         self.wanted.entry(wanted.checkpoint.size).or_default().push(wanted);
     }
 
-    /// The log's own checkpoints, and the sums of its sealed segments.
+    /// The log's own checkpoints.
     fn read_own(&mut self) -> io::Result<()> {
         let mut files = vec![self.log.join(CHECKPOINT)];
         match fs::read_dir(self.log.join(KEPT)) {
@@ -243,14 +241,6 @@ impl<'l> Run<'l> {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
             }
-        }
-        match fs::read_to_string(self.log.join(segment::FOLDER).join(SUMS)) {
-            Ok(text) => {
-                let lines = text.lines().filter_map(|line| line.split_once("  "));
-                self.sums = lines.map(|(hash, name)| (name.to_owned(), hash.to_owned())).collect();
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
         }
         Ok(())
     }
@@ -452,29 +442,43 @@ impl<'l> Run<'l> {
         }
     }
 
+    /// Read anew for each segment: one that was put away meanwhile is listed by now.
     fn check_sums(&mut self, segment: &Segment, hash: &[u8]) {
-        let hash: Hash = hash.try_into().unwrap_or_default();
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let plain = name(&segment::path(self.log, segment.first));
-        let listed = self.sums.get(&plain).cloned();
-        if let Some(listed) = listed
-            && listed != hex(&hash)
-        {
-            self.damaged(format!("{} is not what {SUMS} says", segment.path.display()));
-        }
+        let sums = match fs::read(self.log.join(segment::FOLDER).join(SUMS)) {
+            Ok(sums) => sums,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return self.damaged(format!("{SUMS} can't be read: {e}")),
+        };
+        let sums = String::from_utf8_lossy(&sums);
+        let plain = segment::path(self.log, segment.first);
+        let listed = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let mut lines = sums.split_inclusive('\n');
+            lines.find_map(|line| {
+                line.strip_suffix('\n')?.strip_suffix(&*name)?.strip_suffix("  ").map(str::to_owned)
+            })
+        };
+        let mut wrong = Vec::new();
+        let mut hold = |path: &Path, hash: &[u8]| match listed(path) {
+            Some(sum) if hash.try_into().is_ok_and(|hash| sum == hex(hash)) => {}
+            Some(_) => wrong.push(format!("{} is not what {SUMS} says", segment.path.display())),
+            None if segment.compressed => {
+                wrong.push(format!("{} is not in {SUMS}", path.display()));
+            }
+            // Not put away yet.
+            None => {}
+        };
+        hold(&plain, hash);
         if segment.compressed {
-            let packed = fs::read(&segment.path).map(|bytes| {
-                let mut packed = Hash::default();
-                packed.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, &bytes).as_ref());
-                hex(&packed)
-            });
-            let listed = self.sums.get(&name(&segment.path)).cloned();
-            match (packed, listed) {
-                (Ok(packed), Some(listed)) if packed == listed => {}
-                (Ok(_), None) => self.damaged(format!("{} is not in {SUMS}", segment.path.display())),
-                _ => self.damaged(format!("{} is not what {SUMS} says", segment.path.display())),
+            match fs::read(&segment.path) {
+                Ok(bytes) => {
+                    let packed = aws_lc_rs::digest::digest(&SHA256, &bytes);
+                    hold(&segment.path, packed.as_ref());
+                }
+                Err(e) => wrong.push(format!("{} can't be read: {e}", segment.path.display())),
             }
         }
+        wrong.into_iter().for_each(|what| self.damaged(what));
     }
 
     fn conclude(mut self, about: &LogFile) -> Verified {
