@@ -46,6 +46,12 @@ pub const OVER_LIMIT_AT_ONCE: usize = 64;
 /// Connections that the system may queue before they are accepted.
 pub const BACKLOG: i32 = 1024;
 
+/// The first piece of memory that a request body gets; from there it doubles as bytes arrive.
+pub const BODY_PIECE: u64 = 16 * 1024;
+/// One client address holds at most one in so many parts of `limits.all_bodies`; or one `limits.max_body`, where that is
+/// more.
+pub const BODIES_SHARE: u64 = 4;
+
 // --- tunnels ----------------------------------------------------------------------------------------------------
 
 /// A tunnel without a byte in either direction.

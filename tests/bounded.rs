@@ -254,6 +254,54 @@ fn passwords_that_take_long_to_check_keep_nobody_waiting_for_ever() {
     }
 }
 
+/// A body of which all but the end is sent: its head, and so much of it.
+fn half_sent(relay: &Relay, from: &str, announced: usize, sent: usize) -> Inside {
+    let mut inside = relay.inside_from(from, "");
+    let body = "x".repeat(sent);
+    write!(inside, "POST /v1/sync HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {announced}\r\n\r\n{body}")
+        .unwrap();
+    inside.flush().unwrap();
+    inside
+}
+
+#[test]
+fn bodies_that_are_announced_and_do_not_come_take_nothing_from_others() {
+    let (_stub, relay, _folder) = pair();
+    let _held: Vec<_> =
+        (0..16).map(|n: usize| half_sent(&relay, &format!("127.0.0.{}", 2 + n % 8), 64 << 20, 1)).collect();
+    for from in ["127.0.0.99", "127.0.0.2"] {
+        let begun = SystemTime::now();
+        let answer = ask(&mut relay.inside_from(from, ""), post("/v1/sync", IDLE));
+        assert_eq!(answer.status, 200, "{from}: {answer:?}");
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(3), "{from}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn one_address_can_fill_a_part_of_the_memory_for_bodies_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let limits = "[limits]\nmax_body = \"1MiB\"\nall_bodies = \"4MiB\"";
+    let relay = Plan::new(&stub).with("[limits]", limits).start();
+    let length = 1 << 20;
+    let mut first = half_sent(&relay, "127.0.0.2", length, length - 1);
+    let refused = eventually("the share of the address is taken", || {
+        let answer = ask(&mut relay.inside_from("127.0.0.2", ""), post("/v1/sync", IDLE));
+        (answer.status != 200).then_some(answer)
+    });
+    refused.refuses_for_a_while(503, "proxy_internal_error");
+    assert!(refused.reason.contains("too many request bodies"), "{refused:?}");
+    for _ in 0..3 {
+        let answer = ask(&mut relay.inside_from("127.0.0.3", ""), post("/v1/sync", IDLE));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    // The one that was there first is heard to its end; then there is room again.
+    first.write_all(b"x").unwrap();
+    assert_eq!(Answer::read(&mut first).status, 503);
+    let answer = ask(&mut relay.inside_from("127.0.0.2", ""), post("/v1/sync", IDLE));
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
 #[test]
 fn memory_is_flat_over_many_requests() {
     let (stub, relay, _folder) = pair();

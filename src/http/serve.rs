@@ -213,8 +213,8 @@ impl Conversations {
         let (parts, body) = request.into_parts();
         let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
             || parts.headers.contains_key(header::TRANSFER_ENCODING);
-        let body =
-            self.memory.read(body, setup.config.limits.max_body).await.map_err(|e| Refusal::from(&e))?;
+        let max_body = setup.config.limits.max_body;
+        let body = self.memory.read(body, max_body, way.client).await.map_err(|e| Refusal::from(&e))?;
         access.bytes_in = body.bytes.len() as u64;
 
         let mut headers = end_to_end(&parts.headers);
