@@ -31,7 +31,7 @@ fn id(n: usize) -> String {
 fn sync(patches: usize) -> Vec<u8> {
     let patch = |n: usize| {
         format!(
-            r#"{{"instance":"","version":0,"license":"9999 0000 0000 1253","allotment":"analyzer","subject":"ACME\\user{n:05}","created":"2019-04-18T10:01:35.{n:06}Z"}}"#
+            r#"{{"instance":"","version":0,"license":"9999 0000 0000 1253","allotment":"analyzer","subject":"HEADQUARTERS-EUROPE\\firstname.lastname.department.{n:05}","created":"2019-04-18T10:01:35.{n:06}Z"}}"#
         )
     };
     let patches: Vec<String> = (0..patches).map(patch).collect();

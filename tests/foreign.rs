@@ -241,7 +241,7 @@ fn openssl_python_and_go_find_what_was_bent() {
     let witnessed = folder.path().join("witnessed");
     copy(&log, &witnessed);
     let line = "\u{2014} witness.example/w AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMkJSYnKCkqKywtLi8wMTIzNDU2Nzg5Ojs8PT4/QEFCQ0RF\n";
-    fs::write(witnessed.join("checkpoint"), note.clone() + line).unwrap();
+    fs::write(witnessed.join("checkpoint"), note + line).unwrap();
     all_accept(&witnessed, &[], whole.len());
 
     // Rolled back: whole by itself, and the anchor knows better.
