@@ -270,7 +270,8 @@ mod tests {
         drop(others.pop());
         last.grow_to(100, 50).await.unwrap();
         drop((one, same_machine, others, last));
-        assert_eq!((memory.0.lock().sum, memory.0.lock().by_address.len()), (0, 0));
+        let left = memory.0.lock();
+        assert_eq!((left.sum, left.by_address.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
