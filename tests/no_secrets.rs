@@ -44,6 +44,25 @@ const NAMES: [&str; 24] = [
     "ACME\\\u{130}stanquol22",
     "ACME\\back\\slash\\Jumbrel23",
 ];
+/// Those, and as many in ordinary and odd forms as make 500.
+fn names() -> Vec<String> {
+    let generated = (60..536).map(|n| match n % 10 {
+        0 => format!("Zyl{n}quorp"),
+        1 => format!("\\Zyl{n}quorp"),
+        2 => format!("Zyl{n}quorp\\"),
+        3 => format!("zyl{n}quorp@corp.example"),
+        4 => format!("ACME/zyl{n}quorp"),
+        5 => format!("ACME\\\"Zyl{n}quorp\""),
+        6 => format!("ACME\\Z\u{fd}l{n}quorp"),
+        7 => format!("CN=Zyl{n}quorp Vane,OU=Staff,DC=corp"),
+        8 => format!("ACME.LOCAL\\ZYL{n}QUORP"),
+        _ => format!("ACME\\Zyl{n}quorp"),
+    });
+    let names: Vec<String> = NAMES.into_iter().map(str::to_owned).chain(generated).collect();
+    assert_eq!(names.len(), 500);
+    names
+}
+
 /// In the replies of the back end: holders of other deployments, and people it mentions.
 const TOLD: [&str; 3] = ["OTHER\\Brelvano31", "OTHER\\Skjolvar32", "OTHER\\Mirvanto33"];
 const PASSWORD: &str = "pass-Wudrelko41";
@@ -58,8 +77,8 @@ fn unlisted_key() -> String {
 }
 
 fn secrets() -> Wanted {
-    let generated = (60..86).map(|number| format!("ACME\\Zyl{number}quorp"));
-    let names = NAMES.into_iter().chain(TOLD).chain(["ACME\\Garvilon51"]).map(str::to_owned).chain(generated);
+    let more = TOLD.into_iter().chain(["ACME\\Garvilon51"]).map(str::to_owned);
+    let names = names().into_iter().chain(more);
     let mut texts = vec![PASSWORD.to_owned()];
     for name in names {
         let parts = name.split(['\\', '/', '@', ',']).filter(|part| !PARTS_OF_MANY.contains(part));
@@ -78,7 +97,7 @@ fn secrets() -> Wanted {
 /// Tells of people in every way a back end could.
 fn answer(request: &str) -> Vec<u8> {
     let [other, rejected, mentioned] = TOLD;
-    let asked: Vec<&str> = NAMES
+    let asked: Vec<String> = names()
         .into_iter()
         .filter(|name| request.contains(json!(name).to_string().trim_matches('"')))
         .collect();
@@ -121,8 +140,13 @@ fn requests() -> Vec<String> {
         patch[member] = value.into();
         patch
     };
-    let generated: Vec<Value> = (60..86).map(|number| patch(&format!("ACME\\Zyl{number}quorp"))).collect();
-    send("/v1/sync", sync(generated.into()));
+    let all = names();
+    for (some, path) in all.chunks(50).zip(["/v1/sync", "/error", "/garbage", "/cut", "/odd"].iter().cycle())
+    {
+        send(path, sync(some.iter().map(|name| patch(name)).collect()));
+        let in_urls = some.iter().map(|name| in_url(name)).collect::<Vec<_>>().join("&");
+        send(&format!("{path}?{in_urls}"), json!({"source": SOURCE, "who": some}));
+    }
     for path in ["/v1/sync", "/error", "/garbage", "/cut", "/odd", "/no-json"] {
         send(path, sync(NAMES.map(patch).into_iter().collect()));
     }
@@ -249,18 +273,22 @@ fn nothing_is_left_behind(format: &str) {
             .filter(|pending| pending.contains("8888000000004242"))
     });
     assert!(relay.log_text().matches("hmac-sha256:").count() > 300, "subjects are not recorded at all");
+    let mut shown: Vec<(String, String)> = ["/metrics", "/status", "/readyz", "/healthz"]
+        .map(|path| (path.to_owned(), relay.admin(path).1))
+        .into();
+    assert!(shown[0].1.contains("license_relay_") && shown[1].1.contains("version"), "{shown:?}");
     assert!(relay.stop().success());
+    shown.push(("stdout".into(), relay.stdout()));
 
     let secrets = secrets();
     assert!(
         secrets.found(SYNC.replace("bob", "quorlax0").as_bytes()).len() > 1,
         "the search finds nothing at all"
     );
-    let mut found: Vec<String> = secrets
-        .found(relay.stdout().as_bytes())
-        .into_iter()
-        .map(|what| format!("{what} on stdout"))
-        .collect();
+    let mut found = Vec::new();
+    for (name, text) in shown {
+        found.extend(secrets.found(text.as_bytes()).into_iter().map(|what| format!("{what} on {name}")));
+    }
     let configuration = [relay.path("relay.toml"), relay.path("sources.toml")];
     for file in files(relay.folder.path()).into_iter().filter(|file| !configuration.contains(file)) {
         let bytes = fs::read(&file).unwrap();
@@ -337,11 +365,14 @@ fn what_is_made_on_disk_is_for_its_owner_alone_and_no_root_key_is_kept() {
     }
     let public = [relay.path("certs/root.pem"), relay.path("certs/issuer.pem")];
     for file in [files(&relay.path("certs")), files(&relay.path("audit"))].concat() {
-        let expected = match file.file_name().and_then(|name| name.to_str()) {
-            _ if public.contains(&file) => 0o644,
-            // Written once; the folder around it is closed.
-            Some("log.json") => 0o440,
-            _ => 0o600,
+        // Written once, and never to be written again.
+        let done = file == relay.path("audit/log.json");
+        let expected = if public.contains(&file) {
+            0o644
+        } else if done {
+            0o400
+        } else {
+            0o600
         };
         assert_eq!(mode(&file), expected, "{}", file.display());
     }

@@ -9,59 +9,24 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Barrier;
 
+use common::disk::{Disk, PAGE};
 use common::tls::Tls;
 use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
 
 const SEGMENT: &str = "audit/segments/00000000000000000000.jsonl";
-const PAGE: u64 = 4096;
-
-/// A file system of a mebibyte, gone with the test.
-struct Disk {
-    folder: TempDir,
-}
-
-impl Disk {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = tool("mount", "mount");
-        let done = run(mount.args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs"]).arg(folder.path()));
-        assert!(done.status.success(), "a small tmpfs can't be mounted, run this test as root: {done:?}");
-        Self { folder }
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.folder.path().join("filler")
-    }
-
-    fn fill(&self) {
-        let mut file = fs::File::create(self.filler()).unwrap();
-        while file.write_all(&[0; PAGE as usize]).is_ok() {}
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
-    }
-}
 
 /// A relay whose log is on a disk of its own. The disk outlives the relay.
 fn on_a_small_disk(more: impl FnOnce(Plan) -> Plan) -> (Stub, Disk, Relay, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
-    let disk = Disk::mount();
+    let disk = Disk::in_memory("1m");
     let plan = more(Plan::new(&stub));
-    symlink(disk.folder.path(), plan.path("audit")).unwrap();
+    symlink(disk.path(), plan.path("audit")).unwrap();
     (stub, disk, plan.start(), folder)
 }
 

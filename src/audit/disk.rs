@@ -160,12 +160,12 @@ pub fn make_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     disk.sync_folder(above)
 }
 
-/// Leaves a file that is done readable and no more.
+/// Leaves a file that is done readable for its owner, and no more.
 ///
 /// # Errors
 /// The system refuses.
 pub fn make_read_only(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o440))
+    fs::set_permissions(path, fs::Permissions::from_mode(0o400))
 }
 
 /// The name a file has until it is whole.

@@ -628,7 +628,7 @@ impl Pen {
 
     /// A segment that is large enough, or of an earlier day, is closed, and the next one begun.
     fn seal_if_due(&mut self, now: Timestamp) {
-        let due = self.committed >= self.segment_bytes || day(now) > self.day;
+        let due = self.committed >= self.segment_bytes || day(now) != self.day;
         if !due || self.committed == 0 || self.blocked_since.is_some() || self.undisturbed().is_err() {
             return;
         }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -56,7 +57,7 @@ impl Reserve {
 }
 
 fn make(path: &Path) -> io::Result<()> {
-    let file = File::options().write(true).create(true).truncate(false).open(path)?;
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, bounds::RESERVE)?;
     file.sync_all()
 }

@@ -1,8 +1,9 @@
 //! The leaf hashes of the tree, 256 a file, where C2SP tlog-tiles wants them: `hashes/0/x001/234`, and `067.p/12` for a
 //! part. They can be made anew from the segments, and stay when old segments are pruned.
 
-use std::fs;
-use std::io;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::merkle::Hash;
@@ -73,10 +74,11 @@ pub fn write(log: &Path, tile: u64, hashes: &[Hash]) -> io::Result<()> {
     let count = hashes.len() as u64;
     let path = path(log, tile, (count < WIDTH).then_some(count));
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let temporary = path.with_extension("new");
-    fs::write(&temporary, hashes.as_flattened())?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(hashes.as_flattened())?;
     fs::rename(&temporary, &path)
 }
 

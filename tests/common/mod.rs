@@ -14,6 +14,7 @@
 )]
 
 pub mod backend;
+pub mod disk;
 pub mod secrets;
 pub mod tls;
 pub mod wire;

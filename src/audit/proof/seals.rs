@@ -65,8 +65,11 @@ fn a_segment_that_is_large_enough_is_sealed_and_the_next_one_says_so_first() {
     assert!(!newest.compressed);
     for segment in older {
         let mode = fs::metadata(&segment.path).unwrap().permissions().mode() & 0o777;
-        assert!(segment.compressed && mode == 0o440, "{segment:?} {mode:o}");
-        // Its checkpoint is kept.
+        assert!(segment.compressed && mode == 0o400, "{segment:?} {mode:o}");
+    }
+    for path in site.tree().into_keys() {
+        let mode = fs::metadata(site.log().join(&path)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} is not for its owner alone: {mode:o}", path.display());
     }
     for segment in &segments[1..] {
         let line = Lines::of(segment).unwrap().next_line().unwrap().to_vec();
