@@ -216,6 +216,13 @@ pub const REFUSAL_ADDRESSES: usize = 1024;
 /// The shortest token in `admin.token_file`, in characters.
 pub const ADMIN_TOKEN: usize = 16;
 
+// --- standard error ---------------------------------------------------------------------------------------------
+
+/// Lines that wait to be written; further ones are dropped and counted.
+pub const LOG_LINES: usize = 4096;
+/// How long the end of the program waits for them.
+pub const LOG_FLUSH: Duration = Duration::from_secs(2);
+
 // --- the relay itself -------------------------------------------------------------------------------------------
 
 /// Requests in hand at SIGTERM get this long to end; longer than one reply may take by default.

@@ -14,8 +14,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
+use crate::observe::lines;
 use crate::relay::StartError;
 
 /// How the program ends (sysexits.h, and two of our own).
@@ -128,13 +130,17 @@ pub fn main() -> ExitCode {
             on_runtime(async { stub::run(args).await.map_err(|e| Failure::new(Exit::Internal, e)) })
         }
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, words }) => {
-            eprintln!("license-relay: {words}");
+            // Behind all that the log has said.
+            lines::write(format!("license-relay: {words}\n").into_bytes());
             ExitCode::from(exit as u8)
         }
-    }
+    };
+    // A reader that has stopped reading holds up no exit.
+    lines::flush(bounds::LOG_FLUSH);
+    code
 }
 
 fn on_runtime(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

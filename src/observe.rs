@@ -2,5 +2,6 @@
 
 pub mod access;
 pub mod admin;
+pub mod lines;
 pub mod log;
 pub mod metrics;

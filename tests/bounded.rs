@@ -303,6 +303,42 @@ fn one_address_can_fill_a_part_of_the_memory_for_bodies_and_no_more() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end_and_what_it_lost_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let fifo = folder.path().join("fifo");
+    assert!(run(tool("mkfifo", "coreutils").arg(&fifo)).status.success());
+    let mut reader = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let through_fifo = || {
+        let mut shell = tool("sh", "dash");
+        shell.args(["-c", "exec \"$@\" 2>\"$0\""]).arg(&fifo);
+        shell
+    };
+    let mut relay = Plan::new(&stub).start_under(through_fifo());
+    let mut inside = relay.inside();
+    // A pipe takes 64 KiB, the queue 4,096 lines.
+    for _ in 0..5000 {
+        assert_eq!(ask(&mut inside, good()).status, 404);
+    }
+    let mut all = String::new();
+    let mut buffer = vec![0; 64 * 1024];
+    while !all.contains(" lines of this log were dropped, because nobody took them\n") {
+        let read = reader.read(&mut buffer).unwrap();
+        all.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    assert_eq!(ask(&mut inside, good()).status, 404);
+
+    // The pipe is full again, and it is told to stop.
+    for _ in 0..1000 {
+        assert_eq!(ask(&mut inside, good()).status, 404);
+    }
+    drop(inside);
+    let begun = SystemTime::now();
+    assert_eq!(relay.stop().code(), Some(0));
+    assert!(begun.elapsed().unwrap() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn memory_is_flat_over_many_requests() {
     let (stub, relay, _folder) = pair();
     let mut inside = relay.inside();

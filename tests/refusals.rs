@@ -114,9 +114,48 @@ fn an_address_over_its_limit_is_told_the_true_wait() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
     let all = "per_address = { requests = 100000, per = \"1s\", burst = 100000 }";
-    let plan = Plan::new(&stub).with(all, "per_address = { requests = 1, per = \"2s\", burst = 1 }");
-    // The connectivity test counts like any other request.
+    // The CONNECT counts as one, and the connectivity test like any other request.
+    let plan = Plan::new(&stub).with(all, "per_address = { requests = 1, per = \"2s\", burst = 2 }");
     limited(&stub, &plan.start(), good(), 404);
+}
+
+#[test]
+fn an_address_over_its_limit_is_told_so_at_its_connect_and_at_its_first_request_in_absolute_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let all = "per_address = { requests = 100000, per = \"1s\", burst = 100000 }";
+    let absolute = "GET http://else.example/ HTTP/1.1\r\nHost: else.example\r\n\r\n".to_owned();
+    let listed = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let asked = [listed.clone(), listed.replace(HOST, "else.example"), absolute];
+    for (first, second) in asked.iter().zip(asked.iter().rev()) {
+        let plan = Plan::new(&stub).with(all, "per_address = { requests = 1, per = \"1h\", burst = 1 }");
+        let relay = plan.start();
+        let answer = ask(&mut relay.connect(), first);
+        assert!([200, 403].contains(&answer.status), "{answer:?}");
+        for _ in 0..2 {
+            let answer = relay.says_last(second);
+            answer.refuses_for_a_while(429, "connection_limit_reached");
+            assert!(answer.reason.contains("this address"), "{answer:?}");
+        }
+        let mut other = relay.connect_from("127.0.0.9");
+        assert_ne!(ask(&mut other, first).status, 429, "another address has its own");
+    }
+    seen_by(&stub, 0);
+}
+
+#[test]
+fn a_request_in_absolute_form_counts_once_for_its_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let all = "per_address = { requests = 100000, per = \"1s\", burst = 100000 }";
+    let plain =
+        "\n[[destination]]\nhost = \"lef1.qliktech.com\"\nmode = \"http\"\nconnect_to = \"127.0.0.1:9\"\n";
+    let plan =
+        Plan::new(&stub).with(all, "per_address = { requests = 1, per = \"1h\", burst = 2 }").and(plain);
+    let relay = plan.sources("[[source]]\nnetworks = [\"127.0.0.0/8\"]\n").start();
+    let mut stream = relay.connect();
+    let asked = "GET http://lef1.qliktech.com/ HTTP/1.1\r\nHost: lef1.qliktech.com\r\n\r\n";
+    assert_eq!([0; 3].map(|_| ask(&mut stream, asked).status), [502, 502, 429]);
 }
 
 fn limited(stub: &Stub, relay: &Relay, request: String, status: u16) {

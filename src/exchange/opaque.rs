@@ -37,7 +37,6 @@ impl Exchange {
         access: &mut Access,
     ) -> Result<(Opened, Passage), Fault> {
         let (id, client) = (access.id, access.client);
-        self.admit_address(setup, client, id)?;
         let asker = Asker {
             said: Said::Message,
             source: &Asking::Nobody,

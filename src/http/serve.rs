@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::uri::Authority;
@@ -64,6 +65,8 @@ pub struct Way {
     pub user: Option<String>,
     /// Where its requests go.
     pub to: To,
+    /// Its first request has been counted for its address already.
+    pub counted: bool,
 }
 
 /// Where the requests of a conversation go.
@@ -115,9 +118,13 @@ impl Conversations {
         stream.put_back(head.bytes);
         let busy = Busy::default();
         let guarded = Guard::new(stream, busy.clone());
+        let counted = AtomicBool::new(way.counted);
         let service = {
             let this = self.clone();
-            service_fn(move |request| this.clone().answer(request, way.clone(), busy.clone()))
+            service_fn(move |request| {
+                let way = Way { counted: counted.swap(false, Ordering::Relaxed), ..way.clone() };
+                this.clone().answer(request, way, busy.clone())
+            })
         };
         let mut connection = http1::Builder::new()
             .auto_date_header(false)
@@ -209,7 +216,9 @@ impl Conversations {
             }
         };
         let target: Uri = target::check(&request, &to).map_err(|e| Refusal::from(&e))?;
-        self.exchange.admit_address(setup, way.client, id).map_err(|fault| Refusal::from(&fault))?;
+        if !way.counted {
+            self.exchange.admit_address(setup, way.client, id).map_err(|fault| Refusal::from(&fault))?;
+        }
         let (parts, body) = request.into_parts();
         let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
             || parts.headers.contains_key(header::TRANSFER_ENCODING);

@@ -68,7 +68,8 @@ impl Entrance {
         match direct {
             Some(to) => {
                 let to = To::Host(to);
-                let way = Way { client, mode: "direct", sni, authority: None, user: None, to };
+                let way =
+                    Way { client, mode: "direct", sni, authority: None, user: None, to, counted: false };
                 self.conversations.clone().serve(stream, way).await;
             }
             None => self.proxy.serve(AnyStream::new(stream), client, "tls", sni).await,

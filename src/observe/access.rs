@@ -1,7 +1,6 @@
 //! The access line: one an exchange, with nothing secret in it.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::lines;
 use super::metrics::Metrics;
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::config::names::{Endpoint, Host};
@@ -110,8 +110,7 @@ impl AccessLog {
             }
         }
         line.push('\n');
-        // A log that nobody takes must not stop the relay.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        lines::write(line.into_bytes());
     }
 
     /// The address, or its network.

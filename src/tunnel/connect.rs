@@ -72,6 +72,10 @@ impl Proxy {
             access.generation = Some(setup.generation);
             access.method = Some(word(&head.method));
             access.authority = shown_host(&head.target);
+            // Before anything is done for it: each attempt costs us more than its bytes.
+            if let Err(fault) = self.conversations.exchange.admit_address(&setup, client, access.id) {
+                return self.refuse(stream, access, &Refusal::from(&fault)).await;
+            }
             let (step, user) = match self.judge(&setup, &head, client).await {
                 Ok(judged) => judged,
                 // Kept open, so that a client that waits for the challenge can answer it.
@@ -100,7 +104,8 @@ impl Proxy {
                 Step::Absolute => {
                     drop(setup);
                     stream.put_back(head.bytes);
-                    let way = Way { client, mode: "absolute", sni, authority: None, user, to: To::ByTarget };
+                    let to = To::ByTarget;
+                    let way = Way { client, mode: "absolute", sni, authority: None, user, to, counted: true };
                     self.conversations.clone().serve(stream, way).await;
                 }
             };
@@ -228,7 +233,7 @@ impl Proxy {
         match shaken {
             Ok((stream, sni)) => {
                 let Access { client, mode, authority, .. } = access;
-                let way = Way { client, mode, sni, authority, user, to: To::Host(to) };
+                let way = Way { client, mode, sni, authority, user, to: To::Host(to), counted: false };
                 self.conversations.clone().serve(stream, way).await;
             }
             Err(failed) => {

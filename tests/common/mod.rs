@@ -366,9 +366,18 @@ impl Relay {
         self.wait()
     }
 
-    /// Its own log and access lines.
+    /// Its own log and access lines. A thread of their own writes them, so they are read once no more come.
     pub fn stderr(&self) -> String {
-        fs::read_to_string(self.path("stderr")).unwrap()
+        let read = || fs::read_to_string(self.path("stderr")).unwrap();
+        let mut said = read();
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let more = read();
+            if more.len() == said.len() {
+                return said;
+            }
+            said = more;
+        }
     }
 
     /// What `/healthz` or `/readyz` answer: status and body.

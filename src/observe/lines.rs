@@ -1,0 +1,197 @@
+//! What is said on standard error, by a thread of its own: a reader that has stopped reading must not stop the relay.
+//!
+//! Lines wait in a bounded queue; those for which there is no room are dropped and counted, and the count is told once
+//! there is room again.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::bounds;
+use crate::config::model::LogFormat;
+
+/// The queue to standard error, which is one for the process.
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
+
+/// Says a line, which ends in a line feed. Never waits.
+pub fn write(line: Vec<u8>) {
+    to_stderr().push(line);
+}
+
+/// How the line looks that counts dropped ones.
+pub fn set_format(format: LogFormat) {
+    to_stderr().lock().format = format;
+}
+
+/// Waits until all that was said is written, for so long.
+pub fn flush(within: Duration) {
+    if let Some(lines) = LINES.get() {
+        lines.flush(within);
+    }
+}
+
+/// A writer for one event of the program's own log.
+#[derive(Debug)]
+pub struct Event;
+
+impl Write for Event {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lines on their way.
+#[derive(Debug)]
+struct Lines {
+    queue: Mutex<Queue>,
+    /// There is something to write.
+    said: Condvar,
+    /// There is nothing to write any more.
+    written: Condvar,
+}
+
+#[derive(Debug)]
+struct Queue {
+    waiting: VecDeque<Vec<u8>>,
+    /// A line is being written.
+    writing: bool,
+    /// Lines for which there was no room, since that was told last.
+    dropped: u64,
+    format: LogFormat,
+}
+
+fn to_stderr() -> &'static Arc<Lines> {
+    LINES.get_or_init(|| Lines::start(io::stderr()))
+}
+
+impl Lines {
+    fn start(to: impl Write + Send + 'static) -> Arc<Self> {
+        let queue = Queue { waiting: VecDeque::new(), writing: false, dropped: 0, format: LogFormat::Text };
+        let lines =
+            Arc::new(Self { queue: Mutex::new(queue), said: Condvar::new(), written: Condvar::new() });
+        let writer = lines.clone();
+        // Where no thread can be had, there is no relay either.
+        let _ = thread::Builder::new().name("log".into()).spawn(move || writer.run(to));
+        lines
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: Vec<u8>) {
+        let mut queue = self.lock();
+        if queue.waiting.len() >= bounds::LOG_LINES {
+            queue.dropped += 1;
+            return;
+        }
+        queue.waiting.push_back(line);
+        drop(queue);
+        self.said.notify_one();
+    }
+
+    fn run(&self, mut to: impl Write) {
+        let mut queue = self.lock();
+        loop {
+            let Some(line) = queue.waiting.pop_front() else {
+                queue.writing = false;
+                self.written.notify_all();
+                queue = self.said.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            queue.writing = true;
+            let told = (queue.dropped > 0).then(|| gap(std::mem::take(&mut queue.dropped), queue.format));
+            drop(queue);
+            // Where it can't be said there is nobody to say that to.
+            let _ = to.write_all(&[told.unwrap_or_default(), line].concat());
+            queue = self.lock();
+        }
+    }
+
+    fn flush(&self, within: Duration) {
+        let busy = |queue: &mut Queue| queue.writing || !queue.waiting.is_empty();
+        let _ = self.written.wait_timeout_while(self.lock(), within, busy);
+    }
+}
+
+fn gap(lines: u64, format: LogFormat) -> Vec<u8> {
+    let words = format!("{lines} lines of this log were dropped, because nobody took them");
+    let now = Timestamp::now();
+    match format {
+        LogFormat::Text => format!("{now:.6} WARN {words}\n"),
+        LogFormat::Json => {
+            format!("{{\"timestamp\":\"{now:.6}\",\"level\":\"WARN\",\"message\":\"{words}\"}}\n")
+        }
+    }
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+
+    /// Takes a line when the other side does.
+    struct Slow(SyncSender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn text(taken: &Receiver<Vec<u8>>) -> String {
+        String::from_utf8(taken.recv().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn lines_that_nobody_takes_are_dropped_and_counted_and_hold_nobody_up() {
+        let (slow, taken) = sync_channel(0);
+        let lines = Lines::start(Slow(slow));
+        lines.push(b"first\n".to_vec());
+        while !lines.lock().writing {
+            thread::yield_now();
+        }
+        for n in 0..bounds::LOG_LINES + 100 {
+            lines.push(format!("{n}\n").into_bytes());
+        }
+        lines.flush(Duration::from_millis(20));
+        assert_eq!(lines.lock().dropped, 100);
+        let all: Vec<String> = (0..=bounds::LOG_LINES).map(|_| text(&taken)).collect();
+        assert_eq!(all[0], "first\n");
+        assert!(
+            all[1].ends_with(" 100 lines of this log were dropped, because nobody took them\n0\n"),
+            "{}",
+            all[1]
+        );
+        assert_eq!(all[2], "1\n");
+        assert_eq!(all.last().unwrap(), &format!("{}\n", bounds::LOG_LINES - 1));
+        assert_eq!(lines.lock().dropped, 0);
+    }
+
+    #[test]
+    fn a_flush_waits_for_what_was_said() {
+        let (slow, taken) = sync_channel(10);
+        let lines = Lines::start(Slow(slow));
+        for _ in 0..5 {
+            lines.push(b"x\n".to_vec());
+        }
+        lines.flush(Duration::from_secs(10));
+        assert_eq!(taken.try_iter().count(), 5);
+    }
+}
