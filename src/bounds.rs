@@ -215,6 +215,12 @@ pub const REFUSAL_ADDRESSES: usize = 1024;
 
 /// The shortest token in `admin.token_file`, in characters.
 pub const ADMIN_TOKEN: usize = 16;
+/// Connections to it at one time; further ones wait to be accepted.
+pub const ADMIN_CONNECTIONS: usize = 64;
+/// One connection to it, from its first byte to its last: a request, and the answer.
+pub const ADMIN: Duration = Duration::from_secs(10);
+/// A request head on it; the least that hyper takes is 8 KiB.
+pub const ADMIN_HEAD_BYTES: usize = 16 * 1024;
 
 // --- standard error ---------------------------------------------------------------------------------------------
 

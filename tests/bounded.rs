@@ -338,6 +338,47 @@ fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end_and_what_it_los
     assert!(begun.elapsed().unwrap() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
+/// How many descriptors the relay has open.
+fn descriptors(relay: &Relay) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap().count()
+}
+
+#[test]
+fn connections_to_the_admin_address_are_few_and_short() {
+    let (_stub, relay, _folder) = pair();
+    let before = descriptors(&relay);
+    let begun = SystemTime::now();
+    let mut half: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = TcpStream::connect(relay.admin).unwrap();
+            stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: re").unwrap();
+            stream
+        })
+        .collect();
+    serves(&relay);
+    let most = before + 64 + 8;
+    assert!(descriptors(&relay) <= most, "{} of at most {most}", descriptors(&relay));
+    // The first of them were served first, and their time is over.
+    let _ = half[0].read_to_end(&mut Vec::new());
+    assert!(begun.elapsed().unwrap() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    drop(half);
+    assert_eq!(relay.admin("/readyz").0, 200, "and others get their turn");
+    eventually("descriptors are given back", || (descriptors(&relay) <= before + 4).then_some(()));
+
+    // One request a connection, and nothing is changed here.
+    let mut stream = TcpStream::connect(relay.admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(ask(&mut stream, "GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n").closes());
+    is_closed(&mut stream);
+    for (method, status) in [("POST", 405), ("DELETE", 405), ("OPTIONS", 405)] {
+        let mut stream = TcpStream::connect(relay.admin).unwrap();
+        let asked = format!("{method} /readyz HTTP/1.1\r\nHost: relay\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(ask(&mut stream, asked).status, status, "{method}");
+    }
+    assert_eq!(relay.admin("/else").0, 404);
+}
+
 #[test]
 fn memory_is_flat_over_many_requests() {
     let (stub, relay, _folder) = pair();
