@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -140,4 +141,55 @@ fn a_log_that_went_back_is_not_started_on_until_it_is_forked() {
     // While a relay runs nothing is put aside under it.
     let forked = relay.verb(&["audit", "fork", "--reason", "again"]);
     assert_eq!(forked.status.code(), Some(75), "{forked:?}");
+}
+
+/// Vault #11946: one entry that was too long for a sink made the request fail.
+#[test]
+fn a_sync_of_20_000_people_is_one_exchange_with_a_record_for_each_of_them() {
+    let (_stub, mut relay, _folder) = pair();
+    let patch = |n: u32| {
+        serde_json::json!({"version": 0, "license": LICENSE, "allotment": "analyzer", "subject": format!("ACME\\user{n}"),
+            "created": "2019-04-18T10:01:35.024Z"})
+    };
+    let sync = serde_json::json!({"source": SOURCE, "bases": [{"license": LICENSE, "version": 0}],
+        "patches": (0..20_000).map(patch).collect::<Vec<_>>()});
+    let body = relay.path("body");
+    fs::write(&body, sync.to_string()).unwrap();
+    let reply = relay.post("/v1/sync", &format!("@{}", body.display()));
+    assert_eq!((reply.exit, reply.status), (0, 200), "{}", reply.heads);
+    let out = |record: &&serde_json::Value| record["qlik"]["direction"] == "out";
+    let asked = relay.records("license.assignment.add");
+    let asked: Vec<_> = asked.iter().filter(out).collect();
+    assert_eq!(asked.len(), 20_000);
+    assert!(asked.iter().all(|record| record["event"]["id"] == asked[0]["event"]["id"]));
+    let people: BTreeSet<&str> =
+        asked.iter().map(|record| record["user"]["target"]["hash"].as_str().unwrap()).collect();
+    assert_eq!(people.len(), 20_000);
+    assert_eq!(relay.records("license.sync.response").len(), 1);
+    assert!(relay.stop().success());
+    verdict(&relay.path("audit"), &[], 0);
+}
+
+/// Teleport #16137: one corrupt line, and nothing else could be looked at any more.
+#[test]
+fn one_corrupt_line_is_named_and_all_others_are_looked_at_all_the_same() {
+    let anchor = tempfile::tempdir().unwrap();
+    let (_stub, mut relay, folder) = lived(anchor.path());
+    assert!(relay.stop().success());
+    let text = relay.log_text();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    for (n, corrupt) in
+        ["\n", "{}\n", "\0\0\0\0\0\0\0\n", "not json at all, and \u{fffd}\n"].into_iter().enumerate()
+    {
+        let bent = copy(&relay.path("audit"), &folder.path().join(n.to_string()));
+        fs::write(bent.join(SEGMENT), [&lines[..4], &[corrupt], &lines[5..]].concat().concat()).unwrap();
+        let output = run(program().args(["audit", "verify", "--json", "--log"]).arg(&bent));
+        assert_eq!(output.status.code(), Some(1));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found["records"], lines.len(), "{found:#}");
+        let damage: Vec<&str> =
+            found["damage"].as_array().unwrap().iter().map(|what| what.as_str().unwrap()).collect();
+        let named: Vec<&&str> = damage.iter().filter(|what| what.starts_with("record ")).collect();
+        assert!(named.len() == 1 && named[0].starts_with("record 4 "), "{damage:#?}");
+    }
 }

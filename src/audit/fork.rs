@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{self, RealDisk};
+use super::disk::{self, Disk, RealDisk};
 use super::journal::{Journal, Opening};
 use super::recover::{OpenError, lock};
 use crate::bounds;
@@ -68,50 +68,142 @@ pub fn name(directory: &Path, configured: &str) -> String {
 /// Puts the log aside and begins a new one, whose first record says why.
 ///
 /// # Errors
-/// See [`ForkError`]; what was done until then can be done again.
+/// See [`ForkError`]; what was done until then is gone on from by the next try, and no relay starts meanwhile.
 pub async fn fork(audit: &Audit, reason: &str) -> Result<Forked, ForkError> {
+    fork_on(Arc::new(RealDisk), audit, reason).await
+}
+
+async fn fork_on(disk: Arc<dyn Disk>, audit: &Audit, reason: &str) -> Result<Forked, ForkError> {
     let directory = &audit.directory;
     let io = |path: &Path| {
         let path = path.to_owned();
         move |cause| ForkError::Io { path, cause }
     };
-    if !directory.join(segment::FOLDER).exists() {
+    if !directory.join(segment::FOLDER).exists() && !LogFile::path(directory).exists() {
         return Err(ForkError::NoLog(directory.clone()));
     }
     let held = lock(directory)?;
-    let old = LogFile::read(directory).map_err(io(directory))?;
-    let origin = old.map_or_else(|| audit.origin.clone(), |old| old.origin);
-    let frontier = read_all(directory).map_err(io(directory))?;
-    let predecessor = Predecessor { origin, size: frontier.size(), root: hex(&frontier.root()) };
-    let (number, kept) = next_fork(directory);
-    let origin = format!("{}{FORK}{number}", audit.origin);
-    let signer = Signer::load(&audit.signing_key, &origin)?;
-    put_aside(directory, &kept).map_err(io(&kept))?;
-    let file = LogFile::path(directory);
-    let about = LogFile::new(&origin, signer.verifier.to_string(), Some(predecessor.clone()));
-    disk::put(&RealDisk, &file, &about.to_bytes())
-        .and_then(|()| disk::make_read_only(&file))
-        .map_err(io(&file))?;
+    let plan = Plan::make(audit).map_err(io(directory))?;
+    let Plan { origin, predecessor, kept, .. } = &plan;
+    let signer = Signer::load(&audit.signing_key, origin)?;
+    let about = LogFile::new(origin, signer.verifier.to_string(), Some(predecessor.clone()));
+    plan.carry_out(disk.as_ref(), directory, &about).map_err(io(kept))?;
     drop(held);
 
-    let (journal, _writer) = Journal::open(Opening {
+    let (journal, writer) = Journal::open(Opening {
         directory: directory.clone(),
         anchors: audit.anchors.clone(),
         observer: Observer { name: origin.clone(), version: env!("CARGO_PKG_VERSION") },
         signer,
-        disk: Arc::new(RealDisk),
+        disk,
         gap_file: audit.gap_file(),
         segment_bytes: bounds::SEGMENT_BYTES,
     })?;
     let mut record = Record::new(Action::AuditFork, uuid::Uuid::now_v7());
     record.outcome = Outcome::Success;
-    record.reason = clip(&format!(
-        "goes on from {} at {} records, root {}: {reason}",
-        predecessor.origin, predecessor.size, predecessor.root
-    ));
-    journal.commit(vec![record]).await?;
+    record.reason = format!(
+        "goes on from {} at {} records, root {}: {}",
+        predecessor.origin,
+        predecessor.size,
+        predecessor.root,
+        clip(reason)
+    );
+    let committed = journal.commit(vec![record]).await;
     journal.close().await;
+    writer.finish();
+    committed?;
+    let Plan { origin, predecessor, kept, .. } = plan;
     Ok(Forked { origin, predecessor, kept })
+}
+
+/// What a fork is to do, or what is left to do of one that was interrupted.
+struct Plan {
+    origin: String,
+    predecessor: Predecessor,
+    kept: PathBuf,
+    /// `log.json` as it was; `None` where the new one is in its place already.
+    old: Option<LogFile>,
+}
+
+impl Plan {
+    fn make(audit: &Audit) -> io::Result<Self> {
+        let directory = &audit.directory;
+        let folder = |number: u32| directory.join(FORKS).join(number.to_string());
+        let moved = segment::list(directory)?.is_empty();
+        // One that has signed something of its own was finished, whatever has become of it since.
+        let signed = |origin: &str| {
+            fs::read(directory.join(CHECKPOINT))
+                .is_ok_and(|note| note.starts_with(format!("{origin}\n").as_bytes()))
+        };
+        let old = match LogFile::read(directory)? {
+            Some(LogFile { origin, predecessor: Some(predecessor), .. }) if moved && !signed(&origin) => {
+                // All but the last step was done.
+                let number =
+                    origin.rsplit_once(FORK).and_then(|(_, number)| number.parse().ok()).unwrap_or(1);
+                return Ok(Self { origin, predecessor, kept: folder(number), old: None });
+            }
+            Some(old) => old,
+            None => {
+                let signer = Signer::load(&audit.signing_key, &audit.origin).map_err(io::Error::other)?;
+                LogFile::new(&audit.origin, signer.verifier.to_string(), None)
+            }
+        };
+        // A folder that holds this very log, or no whole one, is of a try that was interrupted.
+        let of_this = |number: &u32| {
+            LogFile::read(&folder(*number))
+                .is_ok_and(|kept| kept.is_none_or(|kept| kept.origin == old.origin))
+        };
+        let number = (1..).find(of_this).unwrap_or(u32::MAX);
+        let frontier = read_all(if moved { folder(number) } else { directory.clone() }.as_path())?;
+        Ok(Self {
+            origin: format!("{}{FORK}{number}", audit.origin),
+            predecessor: Predecessor {
+                origin: old.origin.clone(),
+                size: frontier.size(),
+                root: hex(&frontier.root()),
+            },
+            kept: folder(number),
+            old: Some(old),
+        })
+    }
+
+    /// The checkpoints stay until the new `log.json` is there: as long as they are over more than there is, or not of this
+    /// log, no relay starts, and nobody signs a second history under the old name.
+    fn carry_out(&self, disk: &dyn Disk, directory: &Path, new: &LogFile) -> io::Result<()> {
+        let file = LogFile::path(directory);
+        if let Some(old) = &self.old {
+            disk::make_folder(disk, &self.kept)?;
+            for name in [segment::FOLDER, tiles::FOLDER, "quarantine"] {
+                move_into(disk, &self.kept, &directory.join(name))?;
+            }
+            match fs::read(directory.join(CHECKPOINT)) {
+                Ok(note) => disk::put(disk, &self.kept.join(CHECKPOINT), &note)?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+            disk.sync_folder(directory)?;
+            disk::put(disk, &LogFile::path(&self.kept), &old.to_bytes())?;
+            disk::put(disk, &file, &new.to_bytes())?;
+            disk::make_read_only(&file)?;
+        }
+        move_into(disk, &self.kept, &directory.join(KEPT))?;
+        disk.sync_folder(&self.kept)?;
+        match disk.remove(&directory.join(CHECKPOINT)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        disk.sync_folder(directory)
+    }
+}
+
+fn move_into(disk: &dyn Disk, kept: &Path, from: &Path) -> io::Result<()> {
+    let to = kept.join(from.file_name().unwrap_or_default());
+    match disk.rename(from, &to) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A start that was refused meanwhile has made the folder again, with nothing in it.
+        Err(_) if to.exists() && fs::remove_dir(from).is_ok() => Ok(()),
+        moved => moved,
+    }
 }
 
 fn read_all(directory: &Path) -> io::Result<Frontier> {
@@ -125,21 +217,102 @@ fn read_all(directory: &Path) -> io::Result<Frontier> {
     Ok(frontier)
 }
 
-fn next_fork(directory: &Path) -> (u32, PathBuf) {
-    let folder = |number: u32| directory.join(FORKS).join(number.to_string());
-    let number = (1..).find(|number| !folder(*number).exists()).unwrap_or(u32::MAX);
-    (number, folder(number))
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// `log.json` goes last: without it what is left is no log, and the next try finds it as it was.
-fn put_aside(directory: &Path, kept: &Path) -> io::Result<()> {
-    disk::make_folder(&RealDisk, kept)?;
-    for name in [segment::FOLDER, tiles::FOLDER, KEPT, CHECKPOINT, "quarantine", "log.json"] {
-        match fs::rename(directory.join(name), kept.join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
+    use rustix::io::Errno;
+
+    use super::super::proof::trace::{Fault, TraceDisk};
+    use super::super::proof::{Running, Site, wait};
+    use super::*;
+    use crate::config::model::{OnFailure, SubjectCase, SubjectForm};
+    use crate::report::verify::{Verdict, verify};
+
+    fn audit(site: &Site) -> Audit {
+        Audit {
+            directory: site.log(),
+            on_failure: OnFailure::Block,
+            subject: SubjectForm::HmacSha256,
+            subject_key: site.log(),
+            subject_case: SubjectCase::Fold,
+            signing_key: site.key(),
+            origin: super::super::proof::ORIGIN.into(),
+            anchors: Vec::new(),
         }
     }
-    fs::File::open(kept)?.sync_all()?;
-    fs::File::open(directory)?.sync_all()
+
+    /// What a relay would do in this folder.
+    fn start(site: &Site) -> Result<Running, OpenError> {
+        let audit = audit(site);
+        let origin = name(&audit.directory, &audit.origin);
+        let signer = Signer::load(&audit.signing_key, &origin).unwrap();
+        Running::open(Opening { signer, ..site.opening() })
+    }
+
+    #[test]
+    fn a_fork_that_is_interrupted_is_finished_by_the_next_try_and_no_second_history_begins_meanwhile() {
+        let site = Site::new();
+        let running = site.open();
+        running.commit(0..20);
+        running.close();
+        let log = site.tree();
+        let mut whole = 0;
+        for step in 0.. {
+            let site = site.with_log(&log);
+            let disk = TraceDisk::new(&site.log());
+            let calls = AtomicUsize::new(0);
+            // From this call on nothing is done any more, as after a kill.
+            disk.order(move |_, _| {
+                (calls.fetch_add(1, Ordering::Relaxed) >= step).then_some(Fault::Error(Errno::IO))
+            });
+            let done = wait(fork_on(disk, &audit(&site), "a test"));
+            if done.is_ok() {
+                assert!(step > 10, "{step}");
+                break;
+            }
+            match start(&site) {
+                Err(OpenError::WentBack { .. } | OpenError::Foreign { .. }) => {}
+                Err(e) => panic!("step {step}: {e}"),
+                Ok(running) => {
+                    // Nothing was done yet, or all of it.
+                    running.close();
+                    let origin = LogFile::read(&site.log()).unwrap().unwrap().origin;
+                    let all = site.numbers() == (0..20).collect::<Vec<_>>();
+                    assert!(all || origin.ends_with("/fork-1"), "step {step}: a second history of {origin}");
+                }
+            }
+            let done = wait(fork(&audit(&site), "again")).unwrap_or_else(|e| panic!("step {step}: {e}"));
+            let verified = verify(&site.log(), &[], |_| {}).unwrap();
+            assert_eq!(verified.verdict(), Verdict::Fine, "step {step}: {verified:#?}");
+            assert_eq!(verified.origin, done.origin);
+            assert!(site.lines()[0].contains("again"), "step {step}");
+            let old = verify(&site.log().join("forks/1"), &[], |_| {}).unwrap();
+            assert_eq!(
+                (old.verdict(), old.records, old.unsigned),
+                (Verdict::Fine, 20, 0),
+                "step {step}: {old:#?}"
+            );
+            if done.origin.ends_with("/fork-1") {
+                whole += 1;
+                assert_eq!(verified.predecessor.map(|old| Some(old.root)), Some(old.root), "step {step}");
+            }
+        }
+        assert!(whole > 10, "{whole}");
+    }
+
+    #[test]
+    fn a_log_that_has_lost_all_its_segments_is_forked_as_what_is_left_of_it() {
+        let site = Site::new();
+        let running = site.open();
+        running.commit(0..5);
+        running.close();
+        for expected in ["/fork-1", "/fork-2", "/fork-3"] {
+            fs::remove_dir_all(site.log().join(segment::FOLDER)).unwrap();
+            assert!(matches!(start(&site).map(drop), Err(OpenError::WentBack { .. })));
+            let done = wait(fork(&audit(&site), "all segments are gone")).unwrap();
+            assert!(done.origin.ends_with(expected), "{}", done.origin);
+            assert_eq!(verify(&site.log(), &[], |_| {}).unwrap().verdict(), Verdict::Fine);
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod bent;
 mod full;
 mod power;
 mod seals;
-mod trace;
+pub(super) mod trace;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -59,6 +59,10 @@ impl Site {
         self.0.path().join("log")
     }
 
+    pub(super) fn key(&self) -> PathBuf {
+        self.0.path().join("log.key")
+    }
+
     pub(super) fn anchor(&self) -> PathBuf {
         self.0.path().join("anchor")
     }
@@ -72,7 +76,7 @@ impl Site {
     }
 
     pub(super) fn signer(&self) -> Signer {
-        Signer::load(&self.0.path().join("log.key"), ORIGIN).unwrap()
+        Signer::load(&self.key(), ORIGIN).unwrap()
     }
 
     pub(super) fn opening(&self) -> Opening {

@@ -437,3 +437,42 @@ fn nothing_is_acknowledged_before_it_and_its_file_are_on_disk() {
     }
     assert_eq!(acked, 8);
 }
+
+/// What a start reads may be in memory only: after a sync that failed, the kernel calls pages clean that it never wrote. So
+/// it is written anew, into a file of its own, before anything stands on it.
+#[test]
+fn an_end_that_no_checkpoint_covers_is_written_anew_before_anything_is_acknowledged() {
+    let first = Site::new();
+    let running = first.open();
+    running.commit(0..3);
+    running.close();
+    let signed = first.tree();
+    let running = first.open();
+    running.commit(3..6);
+    running.close();
+    let mut log = first.tree();
+    for (path, bytes) in signed {
+        if !path.starts_with("segments") {
+            log.insert(path, bytes);
+        }
+    }
+    log.retain(|path, _| !path.ends_with("00000000000000000006.note"));
+    let life = Life::on(first.with_log(&log));
+    let running = life.open(bounds::SEGMENT_BYTES);
+    life.commit(&running, 10..11);
+    running.close();
+    let ops = life.disk.ops();
+    let acked = ops.iter().position(|op| matches!(op, Op::Acked(_))).unwrap();
+    let name = PathBuf::from("segments/00000000000000000000.jsonl");
+    let renamed = ops.iter().position(|op| matches!(op, Op::Rename(_, to) if *to == name)).unwrap();
+    let written = ops[..renamed].iter().filter_map(|op| match op {
+        Op::Write(_, bytes) => Some(bytes.len()),
+        _ => None,
+    });
+    assert_eq!(written.sum::<usize>(), log[&name].len(), "not all of it is written anew");
+    assert!(matches!(ops[renamed - 1], Op::Sync(_)), "{:?}", ops[renamed - 1]);
+    assert_eq!(ops[renamed + 1], Op::SyncFolder("segments".into()));
+    assert!(renamed < acked);
+    assert_eq!(life.site.numbers(), [0, 1, 2, 3, 4, 5, 10]);
+    assert_eq!(life.site.actions().iter().filter(|action| *action == "audit.recovered").count(), 1);
+}

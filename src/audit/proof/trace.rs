@@ -10,7 +10,7 @@ use super::super::disk::{Disk, RealDisk, Tape, TapeState};
 
 /// What was done, in order. A file is known by its number, whatever its name is meanwhile.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Op {
+pub(in crate::audit) enum Op {
     Create(PathBuf, usize),
     Write(usize, Vec<u8>),
     Sync(usize),
@@ -26,7 +26,7 @@ pub(super) enum Op {
 
 /// What is about to be done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Call {
+pub(in crate::audit) enum Call {
     Create,
     Write(usize),
     Sync,
@@ -38,7 +38,7 @@ pub(super) enum Call {
 
 /// What shall go wrong with it.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fault {
+pub(in crate::audit) enum Fault {
     /// The system says this, and does nothing.
     Error(rustix::io::Errno),
     /// Only so many bytes are written.
@@ -48,7 +48,7 @@ pub(super) enum Fault {
 type Order = dyn Fn(Call, &Path) -> Option<Fault> + Send + Sync;
 
 /// The traced disk; paths are told relative to its root.
-pub(super) struct TraceDisk(Arc<Inner>);
+pub(in crate::audit) struct TraceDisk(Arc<Inner>);
 
 struct Inner {
     root: PathBuf,
@@ -58,7 +58,7 @@ struct Inner {
 }
 
 impl TraceDisk {
-    pub(super) fn new(root: &Path) -> Arc<Self> {
+    pub(in crate::audit) fn new(root: &Path) -> Arc<Self> {
         Arc::new(Self(Arc::new(Inner {
             root: root.to_owned(),
             ops: Mutex::default(),
@@ -68,30 +68,33 @@ impl TraceDisk {
     }
 
     /// From now on each call does as this says.
-    pub(super) fn order(&self, order: impl Fn(Call, &Path) -> Option<Fault> + Send + Sync + 'static) {
+    pub(in crate::audit) fn order(
+        &self,
+        order: impl Fn(Call, &Path) -> Option<Fault> + Send + Sync + 'static,
+    ) {
         *self.0.order.lock().unwrap() = Arc::new(order);
     }
 
     /// From now on nothing goes wrong.
-    pub(super) fn heal(&self) {
+    pub(in crate::audit) fn heal(&self) {
         self.order(|_, _| None);
     }
 
-    pub(super) fn ops(&self) -> Vec<Op> {
+    pub(in crate::audit) fn ops(&self) -> Vec<Op> {
         self.0.ops.lock().unwrap().clone()
     }
 
-    pub(super) fn tell(&self, op: Op) {
+    pub(in crate::audit) fn tell(&self, op: Op) {
         self.0.tell(op);
     }
 
     /// The number of a file that was there before the trace began, or is by now.
-    pub(super) fn file(&self, path: &Path) -> usize {
+    pub(in crate::audit) fn file(&self, path: &Path) -> usize {
         self.0.file(path)
     }
 
     /// How often files of this folder were synced.
-    pub(super) fn syncs(&self, folder: &str) -> usize {
+    pub(in crate::audit) fn syncs(&self, folder: &str) -> usize {
         let files = self.0.files.lock().unwrap().clone();
         let there: Vec<usize> =
             files.iter().filter(|(path, _)| path.starts_with(folder)).map(|(_, file)| *file).collect();
