@@ -75,6 +75,7 @@ fn judge(policy: &Policy, message: &Message) -> bool {
         user: None,
         address: IpAddr::from([192, 0, 2, 1]),
         activates: false,
+        sourceless: false,
     };
     policy.judge(asker).is_ok()
 }

@@ -113,6 +113,7 @@ impl Exchange {
             user: asked.user.as_deref(),
             address: asked.client,
             activates: matches!(message.kind, Kind::Activation { .. }),
+            sourceless: matches!(message.kind, Kind::Activation { .. } | Kind::Definition),
         };
         let scene = match setup.policy.judge(asker) {
             Ok(admission) => Scene::new(&asked, &message, admission),
@@ -237,9 +238,10 @@ impl Exchange {
             | Denial::TwoKeys
             | Denial::TwoLicenses
             | Denial::UnfitSource(_) => Action::AccessInvalid,
-            Denial::UnknownSource(_) | Denial::WrongPlace(_) | Denial::Unidentified(_) => {
-                Action::AccessDenied
-            }
+            Denial::UnknownSource(_)
+            | Denial::WrongPlace(_)
+            | Denial::LicenseElsewhere(_)
+            | Denial::Unidentified(_) => Action::AccessDenied,
         };
         let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
         let told = pending::Told { source, license, fingerprint, user_agent: user_agent.as_deref() };

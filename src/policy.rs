@@ -46,6 +46,8 @@ pub struct Asker<'a> {
     pub address: IpAddr,
     /// Whether it is an activation, which is counted apart.
     pub activates: bool,
+    /// Whether such messages name no source by nature: activations and definitions.
+    pub sourceless: bool,
 }
 
 /// How much of a request is understood.
@@ -100,6 +102,9 @@ pub enum Denial {
     /// The source is in the allow-list, for other addresses or users.
     #[error("source {0} is not allowed from this address or user")]
     WrongPlace(String),
+    /// Its license is in the allow-list, for other addresses or users.
+    #[error("license {0} is not allowed from this address or user")]
+    LicenseElsewhere(String),
     /// Nothing in it is known.
     #[error("{}", match .0 { Some(n) => format!("license {n} is not allowed"), None => "no source or license to allow it by".into() })]
     Unidentified(Option<String>),
@@ -151,7 +156,7 @@ impl Policy {
 
     /// Whether the deployment of this user or address can't trust our root, and is tunnelled instead.
     pub fn wants_tunnel(&self, user: Option<&str>, address: IpAddr) -> bool {
-        match self.registry.by_circumstance(&[], user, address) {
+        match self.registry.by_circumstance(&[], user, address, true) {
             Standing::Listed { entry, .. } => entry.source.mode == Some(Mode::Tunnel),
             _ => false,
         }
@@ -162,7 +167,7 @@ impl Policy {
     /// # Errors
     /// It is refused, and why.
     pub fn judge(&self, asker: Asker<'_>) -> Result<Admission, Denial> {
-        let Asker { said, source, licenses, user, address, .. } = asker;
+        let Asker { said, source, licenses, user, address, sourceless, .. } = asker;
         match said {
             Said::Test => return Ok(Admission::new("test", true, "")),
             Said::Unreadable(why) if self.unreadable == Unread::Deny => {
@@ -178,7 +183,7 @@ impl Policy {
             Asking::TwoLicenses => return Err(Denial::TwoLicenses),
             Asking::Unfit(why) => return Err(Denial::UnfitSource(why.clone())),
             Asking::Source(id) => registry.by_id(id, user, address),
-            Asking::Nobody => registry.by_circumstance(licenses, user, address),
+            Asking::Nobody => registry.by_circumstance(licenses, user, address, sourceless),
         };
         let stranger = |stranger, denial| match stranger {
             Stranger::Observe => Ok(Admission::new("none", false, "")),
@@ -190,6 +195,7 @@ impl Policy {
                 Ok(Admission::new(by, true, &entry.source.name))
             }
             Standing::WrongPlace(id) => Err(Denial::WrongPlace(id.to_string())),
+            Standing::LicenseElsewhere(license) => Err(Denial::LicenseElsewhere(license.to_string())),
             Standing::UnknownSource(id) => match registry.learn(&id, licenses, user, address) {
                 Some((entry, first)) => {
                     // What was just learned must reach the file, so this one is not turned away.

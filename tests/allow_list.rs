@@ -56,6 +56,11 @@ fn get(line: &str, fields: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n")
 }
 
+/// A `POST` with the license key in front.
+fn with_key(path: &str, body: &str) -> String {
+    post(path, body).replacen("Content-Length", &format!("{}Content-Length", bearer()), 1)
+}
+
 fn bearer() -> String {
     format!("Authorization: Bearer {}\r\n", KEY.trim())
 }
@@ -138,6 +143,19 @@ fn the_list_lets_in_whom_it_names_and_nobody_else() {
     let nameless = post("/v1/x", NAMELESS);
     let wrapped = post("/v1/sync", include_str!("samples/sync-request-wrapped.json"));
     let capacity = post("/v1/capacity", CAPACITY);
+    let without_id = |body: &str| {
+        let mut body: Value = serde_json::from_str(body).unwrap();
+        let elements =
+            if body.is_array() { body.as_array_mut().unwrap() } else { std::slice::from_mut(&mut body) };
+        for element in elements {
+            element.as_object_mut().unwrap().remove("source").unwrap();
+        }
+        body.to_string()
+    };
+    let anonymous_sync = post("/v1/sync", &without_id(SYNC));
+    let anonymous = post("/v1/x", &format!("{{\"license\":\"{LICENSE}\",\"what\":1}}"));
+    let report = without_id(CAPACITY);
+    let anonymous_report = with_key("/v1/capacity", &report);
     let hashed = "sha256:1a06df824ed741b53c785079a6347f00eec5af82f9850775409ca69dff4068a6";
     use Then::{In, Out};
     #[rustfmt::skip]
@@ -155,6 +173,12 @@ fn the_list_lets_in_whom_it_names_and_nobody_else() {
         ("a named id of another user",               ("127.0.0.3", "alone"),     &sync("placed"),            Out("from this address or user")),
         ("a license vouches for an activation",      ("127.0.0.3", ""),          &activation,                In("license")),
         ("and for a definition, by its key",         ("127.0.0.3", ""),          &definition,                In("license")),
+        ("not from elsewhere for a sync without id", ("127.0.0.3", ""),          &anonymous_sync,            Out("9999000000001253 is not allowed from this address or user")),
+        ("nor for a report of consumption",          ("127.0.0.3", ""),          &anonymous_report,          Out("from this address or user")),
+        ("nor for what is not recognised",           ("127.0.0.3", "alone"),     &anonymous,                 Out("from this address or user")),
+        ("nor from another entry's network",         ("127.0.0.9", ""),          &anonymous_sync,            Out("from this address or user")),
+        ("it does from the network of its entry",    ("127.0.0.2", ""),          &anonymous_sync,            In("license")),
+        ("or of a user of its entry",                ("127.0.0.3", "qlik-prod"), &anonymous,                 In("license")),
         ("not for an id that is not listed",         ("127.0.0.3", ""),          &sync(STRANGER),            Out(STRANGER)),
         ("nor does a network",                       ("127.0.0.9", ""),          &sync(STRANGER),            Out(STRANGER)),
         ("nor does a user",                          ("127.0.0.3", "alone"),     &sync(STRANGER),            Out(STRANGER)),

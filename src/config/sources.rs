@@ -27,9 +27,10 @@ pub const TEMPLATE: &str = "\
 #   license-relay sources allow 1      adds the first of them here, and keeps what you wrote
 #
 # An entry allows whom any of its id, licenses, users or networks fits. Where it lists users or networks, a
-# request that names the id must come from one of them too: an id alone proves nothing. Its limit then counts all
-# requests from there together; any other request counts for its own address, so that no stranger uses up the share
-# of a deployment, and activations count apart.
+# request that names the id must come from one of them too, as must one that names a license and no id: neither proves
+# anything. Only activations and definitions, which never name an id, are let in by the license from anywhere. Its limit
+# then counts all requests from there together; any other request counts for its own address, so that no stranger uses
+# up the share of a deployment, and activations count apart.
 #
 # [[source]]
 # id = \"fbe89d02-6d24-4595-915e-c52ce76f2195\"   # the id a deployment sends, or \"sha256:<64 hex>\" of it

@@ -44,6 +44,7 @@ impl Exchange {
             user,
             address: client,
             activates: false,
+            sourceless: false,
         };
         let admission = setup.policy.judge(asker).map_err(|denial| self.refuse_tunnel(access, denial))?;
         access.exchange = Some("tunnel");

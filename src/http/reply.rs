@@ -271,8 +271,8 @@ impl From<&Fault> for Refusal {
 
 fn denied(denial: &Denial, pending: Option<u32>) -> Refusal {
     let command = match (denial, pending) {
-        // Its id has an entry, and can't have a second one: which place it may come from is for people to write.
-        (Denial::WrongPlace(_), _) | (_, None) => String::new(),
+        // It has an entry, and needs no second one: which place it may come from is for people to write.
+        (Denial::WrongPlace(_) | Denial::LicenseElsewhere(_), _) | (_, None) => String::new(),
         (_, Some(number)) => format!("; run: license-relay sources allow {number}"),
     };
     let refusal = |cause, denial: &Denial| Refusal::new(cause, &format!("{denial}{command}"));
@@ -388,6 +388,12 @@ mod tests {
         for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_999, 60)] {
             assert_eq!(told(Duration::from_millis(millis)), seconds, "{millis} ms");
         }
+    }
+
+    #[test]
+    fn a_license_in_the_wrong_place_is_told_whole() {
+        let refusal = denied(&Denial::LicenseElsewhere("9".repeat(32)), Some(3));
+        assert!(refusal.sentence.ends_with(" is not allowed from this address or user"), "{refusal:?}");
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::config::sources::Enrolment;
 pub struct Registry {
     entries: Vec<Entry>,
     by_id: HashMap<[u8; 32], usize>,
-    by_license: HashMap<LicenseNumber, usize>,
+    /// All entries that claim a license, in the file's order: one of them may be the place that a request comes from.
+    by_license: HashMap<LicenseNumber, Vec<usize>>,
     by_user: HashMap<String, usize>,
     by_network: HashMap<IpNet, usize>,
     /// The prefix lengths in use, longest first: a look-up tries each once.
@@ -61,6 +62,8 @@ pub enum Standing<'a> {
     },
     /// Its source is listed, for other networks or users.
     WrongPlace(SourceId),
+    /// It names no source, and a license of entries that all list other networks or users.
+    LicenseElsewhere(LicenseNumber),
     /// Its source is not listed.
     UnknownSource(SourceId),
     /// It names no source, and nothing else of it is listed.
@@ -90,10 +93,10 @@ impl Registry {
             if let Some(pattern) = &source.id {
                 new.by_id.insert(pattern.digest(), at);
             }
-            // Of two entries that claim one license, user or network, the first in the file has it.
             for license in &source.licenses {
-                new.by_license.entry(license.clone()).or_insert(at);
+                new.by_license.entry(license.clone()).or_default().push(at);
             }
+            // Of two entries that claim one user or network, the first in the file has it.
             for user in &source.users {
                 new.by_user.entry(user.clone()).or_insert(at);
             }
@@ -156,7 +159,8 @@ impl Registry {
         for (source, found) in sources.iter().zip(&mut all).filter(|(_, found)| found.is_none()) {
             let users = source.users.iter().filter_map(|user| self.by_user.get(user));
             let networks = source.networks.iter().filter_map(|network| self.by_network.get(&network.trunc()));
-            let licenses = source.licenses.iter().filter_map(|license| self.by_license.get(license));
+            let licenses =
+                source.licenses.iter().filter_map(|license| self.by_license.get(license)).flatten();
             let is_it = |at: &usize| {
                 let entry = self.entries.get(*at).filter(|_| !taken.contains(at));
                 entry.is_some_and(|entry| source.id.is_none() || entry.source.id.is_none())
@@ -187,14 +191,29 @@ impl Registry {
         }
     }
 
-    /// The standing of a request that names no source.
+    /// The standing of a request that names no source. Where entries that claim a license of it list networks or users,
+    /// the license vouches from anywhere only for what is `sourceless` by nature: leaving the id out of a message is no
+    /// way around its place.
     pub fn by_circumstance(
         &self,
         licenses: &[LicenseNumber],
         user: Option<&str>,
         address: IpAddr,
+        sourceless: bool,
     ) -> Standing<'_> {
-        let license = licenses.iter().find_map(|license| self.by_license.get(license));
+        let mut by_license = None;
+        for license in licenses {
+            let Some(claims) = self.by_license.get(license) else { continue };
+            let mut entries = claims.iter().filter_map(|at| self.entries.get(*at));
+            let entry = match entries.clone().find(|entry| entry.is_placed(user, address)) {
+                None if !sourceless => return Standing::LicenseElsewhere(license.clone()),
+                placed => placed.or_else(|| entries.next()),
+            };
+            by_license = by_license.or(entry);
+        }
+        if let Some(entry) = by_license {
+            return Standing::Listed { entry, by: "license" };
+        }
         let user = || user.and_then(|user| self.by_user.get(user));
         let network = || {
             let of_family = self.prefixes.iter().filter(|(v4, _)| *v4 == address.is_ipv4());
@@ -202,10 +221,7 @@ impl Registry {
                 .filter_map(|(_, length)| IpNet::new(address, *length).ok())
                 .find_map(|network| self.by_network.get(&network.trunc()))
         };
-        let found = license
-            .map(|at| (at, "license"))
-            .or_else(|| user().map(|at| (at, "user")))
-            .or_else(|| network().map(|at| (at, "network")));
+        let found = user().map(|at| (at, "user")).or_else(|| network().map(|at| (at, "network")));
         match found.and_then(|(at, by)| Some((self.entries.get(*at)?, by))) {
             Some((entry, by)) => Standing::Listed { entry, by },
             None => Standing::Nobody,
@@ -263,7 +279,7 @@ impl Registry {
             Some(id) => self.by_id.contains_key(&sha256(id.as_str())),
             None => {
                 let licenses = license.map(std::slice::from_ref).unwrap_or_default();
-                !matches!(self.by_circumstance(licenses, None, address), Standing::Nobody)
+                !matches!(self.by_circumstance(licenses, None, address, false), Standing::Nobody)
             }
         }
     }
@@ -360,6 +376,7 @@ mod tests {
             licenses,
             user,
             address(from),
+            true,
         ) {
             Standing::Listed { by, .. } => by,
             _ => "nobody",
@@ -369,6 +386,44 @@ mod tests {
         assert_eq!(by(&[], None, "10.20.0.200"), "network");
         assert_eq!(by(&[], None, "2001:db8:1::1"), "network");
         assert_eq!(by(&[], None, "10.20.1.1"), "nobody");
+    }
+
+    #[test]
+    fn a_license_vouches_from_elsewhere_only_for_what_names_no_source_by_nature() {
+        let list = registry(
+            "[[source]]\nlicenses = [\"1111\"]\nnetworks = [\"10.1.0.0/16\"]\n\
+             [[source]]\nlicenses = [\"1111\", \"2222\"]\nusers = [\"qlik\"]\n\
+             [[source]]\nlicenses = [\"3333\"]\n[[source]]\nnetworks = [\"10.9.0.0/16\"]\n",
+        );
+        let by = |licenses: &[&str], user, from, sourceless| {
+            let licenses: Vec<LicenseNumber> =
+                licenses.iter().map(|number| number.parse().unwrap()).collect();
+            match list.by_circumstance(&licenses, user, address(from), sourceless) {
+                Standing::Listed { entry, by } => format!("{by} of {}", entry.source.line),
+                Standing::LicenseElsewhere(license) => license.to_string(),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(by(&["1111"], None, "10.1.0.7", false), "license of 1");
+        assert_eq!(
+            by(&["1111"], Some("qlik"), "10.5.0.7", false),
+            "license of 4",
+            "the second of two that have it"
+        );
+        assert_eq!(by(&["1111"], None, "10.5.0.7", false), "1111");
+        assert_eq!(by(&["1111"], None, "10.5.0.7", true), "license of 1");
+        assert_eq!(
+            by(&["1111"], None, "10.9.0.7", false),
+            "1111",
+            "another entry's network is not its place"
+        );
+        assert_eq!(by(&["3333"], None, "10.5.0.7", false), "license of 7");
+        assert_eq!(
+            by(&["3333", "2222"], None, "10.5.0.7", false),
+            "2222",
+            "a license of one's own hides no other"
+        );
+        assert_eq!(by(&["9999", "3333"], None, "10.5.0.7", false), "license of 7");
     }
 
     #[test]
@@ -484,6 +539,7 @@ mod tests {
             user: None,
             address: address("10.20.0.1"),
             activates: false,
+            sourceless: false,
         };
         list.entries[0].count(asker).is_ok()
     }
@@ -577,9 +633,9 @@ mod tests {
             let id = text(n).parse().unwrap();
             assert_eq!(name(list.by_id(&id, None, host(n))), text(n));
             assert!(matches!(list.by_id(&id, None, host(n + 1)), Standing::WrongPlace(_)));
-            assert_eq!(name(list.by_circumstance(&[license(n)], None, address("1.2.3.4"))), text(n));
-            assert_eq!(name(list.by_circumstance(&[], Some(&text(n)), address("1.2.3.4"))), text(n));
-            assert_eq!(name(list.by_circumstance(&[], None, host(n))), text(n));
+            assert_eq!(name(list.by_circumstance(&[license(n)], None, address("1.2.3.4"), true)), text(n));
+            assert_eq!(name(list.by_circumstance(&[], Some(&text(n)), address("1.2.3.4"), true)), text(n));
+            assert_eq!(name(list.by_circumstance(&[], None, host(n), true)), text(n));
         }
         for n in MANY..2 * MANY {
             let id = text(n).parse().unwrap();
