@@ -279,7 +279,7 @@ fn what_is_not_http_is_refused_in_words_on_both_faces() {
 }
 
 #[test]
-fn a_later_request_is_judged_like_the_first() {
+fn a_later_request_that_is_not_http_is_refused_as_well() {
     let (stub, relay, _folder) = pair();
     for fields in [
         "",
@@ -297,6 +297,39 @@ fn a_later_request_is_judged_like_the_first() {
         assert_eq!(answer.status, 400, "{answer:?}");
     }
     seen_by(&stub, 7);
+}
+
+/// What hyper has straightened before we see it: the first head of a conversation is refused for this, a later one is
+/// not, and reaches the back end in the one way in which it was read.
+#[test]
+fn a_later_request_with_two_equal_lengths_or_a_length_beside_chunks_reaches_the_back_end_with_one() {
+    let (stub, relay, _folder) = pair();
+    let chunks = format!("{:x}\r\n{IDLE}\r\n0\r\n\r\n", IDLE.len());
+    let length = IDLE.len();
+    let mut inside = relay.inside();
+    for (n, request) in [
+        format!("POST /v1/sync HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\nContent-Length: {length}\r\n\r\n{IDLE}"),
+        format!("POST /v1/sync HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"),
+        format!("POST /v1/sync HTTP/1.1\nHost: {HOST}\nContent-Length: {length}\n\n{IDLE}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ask(&mut relay.inside(), &request).refuses(400, "http_request_error");
+        assert_eq!(ask(&mut inside, good()).status, 404);
+        let answer = ask(&mut inside, &request);
+        assert_eq!(answer.status, 200, "{request}: {answer:?}");
+        let seen = stub.requests();
+        let head = seen.last().unwrap()["head"].as_str().unwrap().to_lowercase();
+        assert_eq!(seen.len(), 2 * (n + 1));
+        let lengths: Vec<_> = head.lines().filter(|line| line.starts_with("content-length:")).collect();
+        assert_eq!(lengths, [format!("content-length: {length}")], "{head}");
+        assert!(!head.contains("transfer-encoding"), "{head}");
+        // Where it ended is where it was read to end.
+        if answer.closes() {
+            inside = relay.inside();
+        }
+    }
 }
 
 #[test]

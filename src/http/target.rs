@@ -49,8 +49,10 @@ pub fn names(authority: &str, to: &Destination) -> bool {
     endpoint.host == Host::Name(to.host.clone()) && endpoint.port == to.port
 }
 
-/// hyper folds equal lengths and lets a coding before `chunked` pass; the first head was judged before it, later ones
-/// are judged here.
+/// The first head was judged before hyper saw it; of later ones only what hyper leaves of them is seen here, which is
+/// less. It refuses different lengths, folds equal ones into one, drops a Content-Length beside `chunked` as RFC 9112 §6.3
+/// allows, and takes a bare line feed for a line end. It reads such a head in one way only, and what is sent on is framed
+/// anew, so the back end never sees the other reading; a proxy in front of the relay may.
 fn check_framing(headers: &HeaderMap) -> Result<(), Misdirected> {
     let codings: Vec<_> = headers.get_all(header::TRANSFER_ENCODING).iter().collect();
     match codings.as_slice() {
@@ -61,6 +63,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Misdirected> {
     match headers.get_all(header::CONTENT_LENGTH).iter().count() {
         0 => Ok(()),
         1 if codings.is_empty() => Ok(()),
+        // Not from hyper; should it leave more one day, that is not passed on.
         _ => Err(Misdirected("it has more than one length")),
     }
 }
