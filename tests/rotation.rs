@@ -101,6 +101,29 @@ fn a_rotation_that_is_aborted_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn a_client_that_only_refuses_holds_up_no_rotation_once_the_administrator_leaves_it_behind() {
+    let (_stub, relay, _folder) = pair();
+    assert_eq!(rotate(&relay, &["--despite", "127.0.0.1"]).0, Some(64), "it is part of finishing");
+    rotate(&relay, &[]);
+    rotate(&relay, &["--try", "127.0.0.0/8"]);
+    let old = relay.path("old-root.pem");
+    fs::copy(relay.root(), &old).unwrap();
+    eventually("one refuses", || (trusting(&relay, &old).0 == 60).then_some(()));
+    eventually("it is seen", || {
+        let status = status(&relay);
+        status["clients"].as_array().unwrap().iter().any(|client| client["trusts"] == false).then_some(())
+    });
+    let (code, said) = rotate(&relay, &["--finish", "--despite", "127.0.0.9", "--despite", "10.0.0.0/8"]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("127.0.0.1") && said.contains("--despite ADDRESS"), "{said}");
+    assert_eq!(rotate(&relay, &["--finish", "--despite", "nobody"]).0, Some(64));
+    let (code, said) = rotate(&relay, &["--finish", "--despite", "127.0.0.1"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("left behind: 127.0.0.1\n"), "{said}");
+    assert_eq!(trusting(&relay, &relay.root()), (0, 404));
+}
+
+#[test]
 fn a_rotation_under_load_loses_no_request() {
     let (_stub, relay, _folder) = pair();
     let both = relay.path("both.pem");

@@ -1,6 +1,7 @@
 //! `license-relay ca`: make the authority, show it, hand out the root, change it without an outage.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -54,7 +55,8 @@ enum Action {
         after_help = "Example, in this order:\n  license-relay ca rotate                     (then install the new root)\n  \
         license-relay ca rotate --try 10.20.0.0/24  (these clients are served the new leaves)\n  \
         license-relay ca status                     (who trusts it)\n  \
-        license-relay ca rotate --finish            (everybody is; the old root is put away)"
+        license-relay ca rotate --finish            (everybody is; the old root is put away)\n  \
+        license-relay ca rotate --finish --despite 10.20.0.99   (a machine that is none of yours)"
     )]
     Rotate {
         /// Serve the new leaves to this network; may repeat, and each call adds
@@ -63,6 +65,9 @@ enum Action {
         /// Serve the new leaves to everybody; refused while a client's last word was that it doesn't trust them
         #[arg(long, conflicts_with = "abort")]
         finish: bool,
+        /// Finish though this client does not trust the new root, or has said so once: an address or a network; may repeat
+        #[arg(long, value_name = "ADDRESS", value_parser = network, requires = "finish")]
+        despite: Vec<IpNet>,
         /// Take the new root and issuer away
         #[arg(long)]
         abort: bool,
@@ -94,7 +99,7 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
                 .write_all(&bytes)
                 .map_err(|e| Failure::new(Exit::Internal, format!("the root can't be printed: {e}")))
         }
-        Action::Rotate { networks, finish: true, .. } if networks.is_empty() => finish(&config, files),
+        Action::Rotate { finish: true, despite, .. } => finish(&config, files, &despite),
         Action::Rotate { abort: true, .. } => abort(files),
         Action::Rotate { networks, .. } => rotate(&config, files, networks),
     }
@@ -154,7 +159,7 @@ fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(),
     rotation.write(files).map_err(|e| unwritable(files.root, &e))
 }
 
-fn finish(config: &Config, files: Files<'_>) -> Result<(), Failure> {
+fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<(), Failure> {
     let next = NextFiles::beside(files);
     let mut rotation = read_rotation(files)?;
     if !rotation.under_way {
@@ -166,27 +171,43 @@ fn finish(config: &Config, files: Files<'_>) -> Result<(), Failure> {
     // After a finish that was cut short the new root may be in its place already.
     let root = if next.root.exists() { read(&next.root)? } else { read(files.root)? };
     let root = fingerprint(&root);
-    let refuse: Vec<String> = seen(config)?
-        .iter()
-        .filter(|seen| seen.root == root && seen.refuses())
-        .map(|seen| seen.address.to_string())
-        .collect();
+    let seen = seen(config)?;
+    let refusing = seen.iter().filter(|seen| seen.root == root && seen.refuses()).map(|seen| seen.address);
+    // Anybody in a tried network can refuse, and so hold a rotation up: who is a client is for people to say.
+    let (left_behind, refuse): (Vec<_>, Vec<_>) =
+        refusing.partition(|address| despite.iter().any(|network| network.contains(address)));
+    let list =
+        |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if !refuse.is_empty() {
         let words = format!(
             "these clients do not trust the new root yet: {}; install it there, wait until ca status shows a good \
-             handshake, then finish",
-            refuse.join(", ")
+             handshake, then finish; or leave those behind that are none of yours, with --despite ADDRESS",
+            list(&refuse)
         );
         return Err(Failure::new(Exit::Configuration, words));
     }
     rotation::finish(files, &next).map_err(|e| unwritable(files.root, &e))?;
     rotation = Rotation { under_way: false, networks: vec![], ..rotation };
     rotation.write(files).map_err(|e| unwritable(files.root, &e))?;
+    if !left_behind.is_empty() {
+        println!(
+            "these do not trust it, as far as they have said, and are left behind: {}",
+            list(&left_behind)
+        );
+    }
     println!(
         "{}: the new root is in force for everybody; the old one may be taken off the clients",
         files.root.display()
     );
     Ok(())
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse()
+        .or_else(|_| address())
+        .map_err(|_| "not an address such as 10.20.0.99, nor a network".to_owned())
 }
 
 fn abort(files: Files<'_>) -> Result<(), Failure> {
