@@ -391,7 +391,11 @@ fn what_a_log_holds_of_unknown_messages_becomes_a_vocabulary() {
     let sync = record("out", "{origin:text,state:[{rev:number}],changes:[{user:text,tier:text}]}");
     let unread = record("in", "the body is not JSON at line 1 column 1");
     // A crash has torn the last line.
-    fs::write(log.join("segments/00000000000000000000.jsonl"), format!("{sync}\n{sync}\n{unread}\n{}", &sync[..60])).unwrap();
+    fs::write(
+        log.join("segments/00000000000000000000.jsonl"),
+        format!("{sync}\n{sync}\n{unread}\n{}", &sync[..60]),
+    )
+    .unwrap();
     let verb = |arguments: &[&str]| {
         let mut command = program();
         command.args(["vocabulary", "suggest", "--config", "/nowhere/relay.toml", "--log"]).arg(&log);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -74,8 +74,17 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))?;
     let (mut file, temporary) = create_beside(path, mode)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = keep_owner(&file, path).and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
     written.inspect_err(|_| drop(fs::remove_file(&temporary))).map(|()| temporary)
+}
+
+/// What root writes stays readable for the relay: it belongs to whom the file was, or its folder is.
+fn keep_owner(file: &File, path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let before = fs::symlink_metadata(path).or_else(|_| fs::symlink_metadata(folder_of(path)))?;
+    fchown(file, Some(before.uid()), Some(before.gid()))
 }
 
 /// Makes a file beside the one that it shall become. Whoever may write to the folder can neither know its name before
@@ -115,6 +124,23 @@ mod tests {
         replace_private(&path, b"one").unwrap();
         assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "a temporary file was left");
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_whom_it_was_or_to_the_owner_of_the_folder() {
+        if !rustix::process::geteuid().is_root() {
+            // Nobody else may give files away.
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).unwrap();
+        let path = folder.path().join("users");
+        let owner = || fs::metadata(&path).unwrap().uid();
+        replace_private(&path, b"one").unwrap();
+        assert_eq!(owner(), 65534);
+        std::os::unix::fs::chown(&path, Some(1234), None).unwrap();
+        replace_private(&path, b"two").unwrap();
+        assert_eq!(owner(), 1234);
     }
 
     #[test]
