@@ -283,14 +283,26 @@ impl<'l> Run<'l> {
     fn read_segments(&mut self, progress: &mut impl FnMut(u64)) -> io::Result<()> {
         self.check_root();
         let mut done: Option<u64> = None;
-        // A segment that is put away meanwhile is there under its other name.
+        // What comes after these is not there yet: of the newest, only as much is read as there is.
+        let mut newest = segment::newest(self.log)?.map_or(0, |segment| segment.first);
         loop {
             let listed = segment::list(self.log)?;
-            let newest = listed.last().map(|segment| segment.first);
-            let Some(segment) =
-                listed.into_iter().find(|segment| done.is_none_or(|done| segment.first > done))
-            else {
-                return Ok(());
+            let left = |first: u64| done.is_none_or(|done| first > done) && first <= newest;
+            let segment = listed.into_iter().find(|segment| left(segment.first));
+            // One that is put away meanwhile is there under its other name, and a folder that changes while it is listed may
+            // show neither.
+            let plain = segment::path(self.log, self.next);
+            let hidden = segment.as_ref().is_none_or(|segment| segment.first > self.next)
+                && done != Some(self.next)
+                && (plain.exists() || segment::compressed_path(&plain).exists());
+            let segment = match segment {
+                Some(_) if hidden => continue,
+                None if hidden && !self.wanted.is_empty() => {
+                    newest = self.next;
+                    continue;
+                }
+                None => return Ok(()),
+                Some(segment) => segment,
             };
             if segment.first != self.next {
                 self.note_missing(segment.first);
@@ -299,7 +311,7 @@ impl<'l> Run<'l> {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 lines => lines?,
             };
-            self.read_segment(&segment, lines, Some(segment.first) == newest, progress);
+            self.read_segment(&segment, lines, segment.first == newest, progress);
             done = Some(segment.first);
         }
     }

@@ -473,6 +473,8 @@ fn an_end_that_no_checkpoint_covers_is_written_anew_before_anything_is_acknowled
     assert!(matches!(ops[renamed - 1], Op::Sync(_)), "{:?}", ops[renamed - 1]);
     assert_eq!(ops[renamed + 1], Op::SyncFolder("segments".into()));
     assert!(renamed < acked);
+    // Names that a run made which was killed right after.
+    assert!(ops[..renamed].contains(&Op::SyncFolder(PathBuf::new())));
     assert_eq!(life.site.numbers(), [0, 1, 2, 3, 4, 5, 10]);
     assert_eq!(life.site.actions().iter().filter(|action| *action == "audit.recovered").count(), 1);
 }

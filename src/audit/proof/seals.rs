@@ -209,6 +209,11 @@ fn kept_checkpoints_may_go_but_a_segment_that_goes_is_found_and_named() {
     less.remove(&name(segments.len() - 1));
     let verified = site.with_log(&less).verify();
     assert!(verified.damage.iter().any(|what| what.contains("missing at the end")), "{verified:#?}");
+    // One that has records a second time.
+    let mut twice = log.clone();
+    twice.insert("segments/00000000000000000002.jsonl".into(), site.lines()[2].clone().into_bytes());
+    let verified = site.with_log(&twice).verify();
+    assert!(verified.damage.iter().any(|what| what.contains("repeats records")), "{verified:#?}");
     // Two that have changed places.
     let mut swapped = log;
     let (one, other) = (swapped[&name(1)].clone(), swapped[&name(2)].clone());
