@@ -179,7 +179,8 @@ impl From<StartError> for Failure {
             | StartError::Log(OpenError::Foreign { .. }) => Exit::Configuration,
             StartError::Log(OpenError::WentBack { .. }) => Exit::WentBack,
             StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
-            StartError::Log(OpenError::Io { .. }) | StartError::FirstRecord(_) => Exit::LogLost,
+            StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })
+            | StartError::FirstRecord(_) => Exit::LogLost,
         };
         Self::new(exit, e)
     }

@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -102,6 +103,48 @@ fn a_changed_removed_moved_or_added_line_is_found_and_named() {
         let said = verdict(&bent, &[], 1);
         assert!(said.contains(names), "{what}: {said}");
     }
+}
+
+/// Sets a flag of chattr(1); `false`, and told, where the file system has none or this is not root.
+fn chattr(flag: &str, file: &Path) -> bool {
+    let done = run(tool("chattr", "e2fsprogs").arg(flag).arg(file));
+    if !done.status.success() {
+        let why = String::from_utf8_lossy(&done.stderr).into_owned();
+        let _ = writeln!(std::io::stderr().lock(), "\nSKIPPED, 1 test: no chattr here: {why}");
+    }
+    done.status.success()
+}
+
+#[test]
+fn an_active_segment_that_was_made_append_only_or_immutable_is_told_with_the_command_that_helps() {
+    let anchor = tempfile::tempdir().unwrap();
+    let (_stub, mut relay, _folder) = lived(anchor.path());
+    assert!(relay.stop().success());
+    let segment = relay.path("audit").join(SEGMENT);
+    if !chattr("+a", &segment) {
+        return;
+    }
+    let advice = format!("chattr -a {}", segment.display());
+    let mut relay = relay.again();
+    assert!(relay.stderr().contains("append-only") && relay.stderr().contains(&advice), "{}", relay.stderr());
+    assert_eq!(relay.post("/v1/sync", SYNC).status, 200, "lines can be added");
+    relay.signal("KILL");
+    relay.wait();
+    fs::OpenOptions::new().append(true).open(&segment).unwrap().write_all(b"{\"half").unwrap();
+    let plan = relay.into_plan();
+    let before = fs::read(&segment).unwrap();
+    let (status, said) = plan.refuses_to_start();
+    let changed = fs::read(&segment).unwrap() != before;
+    assert!(chattr("-a", &segment));
+    assert_eq!((status.code(), changed), (Some(74), false), "{said}");
+    assert!(said.contains(&advice), "{said}");
+    let mut relay = plan.start();
+    assert_eq!(relay.records("audit.recovered").len(), 1);
+    assert!(chattr("+i", &segment));
+    let reply = relay.post("/v1/sync", SYNC);
+    assert!(chattr("-i", &segment));
+    assert!(matches!(reply.status, 0 | 503), "{reply:?}");
+    assert_eq!(relay.wait().code(), Some(74), "{}", relay.stderr());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::IFlags;
 
 use super::disk::{self, Disk};
 use super::tree::{self, Tree};
@@ -85,6 +86,18 @@ pub enum OpenError {
         directory: PathBuf,
         /// What is wrong with it.
         what: String,
+    },
+    /// What a crash has left can't be healed, because somebody has put a flag on the file.
+    #[error(
+        "{path} is {what}, and its end has to be written anew after a crash; as root run: chattr -{flag} {path}, and start again"
+    )]
+    Flagged {
+        /// The active segment.
+        path: PathBuf,
+        /// The flag, as chattr(1) has it.
+        flag: char,
+        /// What it makes of the file.
+        what: &'static str,
     },
     /// It was begun under another name or key.
     #[error("{directory} {what}")]
@@ -178,6 +191,17 @@ pub(super) fn open(
         last = last_before(directory, segment.first).map_err(io(directory))?;
     }
     let mut found = Found { last, torn: None, unsigned: tree.size() - signed };
+    if let Some((flag, what)) = locked_by(&segment.path) {
+        let path = segment.path.clone();
+        if torn > 0 || found.unsigned > 0 {
+            return Err(OpenError::Flagged { path, flag, what });
+        }
+        tracing::warn!(
+            "{0} is {what}: a write that fails can't be taken back then, and what a crash leaves can't be healed; run: \
+             chattr -{flag} {0}",
+            path.display()
+        );
+    }
     if torn > 0 {
         let kept = quarantine(disk, directory, &segment.path, good).map_err(io(&segment.path))?;
         found.torn = Some((torn, kept));
@@ -396,6 +420,16 @@ fn quarantine(disk: &dyn Disk, directory: &Path, segment: &Path, good: u64) -> i
         kept.display()
     );
     Ok(kept)
+}
+
+/// The flag of chattr(1) that keeps a file from being cut; `None` on file systems that have no such flags.
+fn locked_by(path: &Path) -> Option<(char, &'static str)> {
+    let flags = rustix::fs::ioctl_getflags(File::open(path).ok()?).ok()?;
+    if flags.contains(IFlags::IMMUTABLE) {
+        Some(('i', "immutable"))
+    } else {
+        flags.contains(IFlags::APPEND).then_some(('a', "append-only"))
+    }
 }
 
 /// Writes the whole lines of a segment into a file of their own, which takes its name.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The longest line, in bytes without its line feed. tlog-tiles length-prefixes entries with 16 bits.
-pub const MAX_LINE: usize = 60_000;
+pub const MAX_LINE: usize = 59_999;
 /// The longest value taken from a message, in characters; longer ones are cut, with an ellipsis.
 pub const MAX_VALUE: usize = 200;
 /// The longest word, date or number taken from a message.
@@ -489,6 +489,18 @@ mod tests {
         ));
         assert!(text.contains(r#""action":"license.assignment.add","outcome":"unknown","reason":""},"qlik":{"direction":"in","instance":"5382018630938057025"},"user":{"target":{"hash":"#));
         assert!(text.ends_with("\"}\n"));
+    }
+
+    #[test]
+    fn a_record_is_less_than_60_000_bytes_or_none() {
+        let observer = Observer { name: "relay-01".into(), version: "0.1.0" };
+        let mut record = Record::new(Action::AssignmentAdd, Uuid::nil());
+        let length = record.line(0, Timestamp::UNIX_EPOCH, &observer).unwrap().len();
+        record.reason = "x".repeat(MAX_LINE - length);
+        assert_eq!(record.line(0, Timestamp::UNIX_EPOCH, &observer).unwrap().len(), MAX_LINE);
+        record.reason.push('x');
+        assert!(matches!(record.line(0, Timestamp::UNIX_EPOCH, &observer), Err(RecordError::TooLong(_))));
+        const { assert!(MAX_LINE < 60_000) }
     }
 
     #[test]
