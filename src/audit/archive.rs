@@ -9,7 +9,8 @@ use std::sync::{Arc, mpsc};
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::disk::{self, Disk, Tape, make_read_only};
-use crate::ledger::merkle::{Hash, hex};
+use crate::ledger::merkle::Hash;
+use crate::ledger::record::hex;
 use crate::ledger::segment::{self, SUMS};
 
 /// zstd's own default: a segment of 64 MiB takes half a second and becomes a tenth.

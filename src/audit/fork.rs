@@ -11,9 +11,9 @@ use super::recover::{OpenError, lock};
 use crate::bounds;
 use crate::config::model::Audit;
 use crate::ledger::log::{LogFile, Predecessor};
-use crate::ledger::merkle::{Frontier, hex, leaf};
+use crate::ledger::merkle::{Frontier, leaf};
 use crate::ledger::note::{CHECKPOINT, KEPT, Signer, SigningKeyError};
-use crate::ledger::record::{Action, Observer, Outcome, Record, clip};
+use crate::ledger::record::{Action, Observer, Outcome, Record, clip, hex};
 use crate::ledger::{segment, tiles};
 
 /// What stands between the name of a log and the number of its fork.

@@ -15,9 +15,9 @@ use rustix::fs::IFlags;
 use super::disk::{self, Disk};
 use super::tree::{self, Tree};
 use crate::ledger::log::LogFile;
-use crate::ledger::merkle::{Hash, hex, leaf};
+use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, Verifier, anchor_name};
-use crate::ledger::record::Glance;
+use crate::ledger::record::{Glance, hex};
 use crate::ledger::segment::{self, Segment, Walk};
 use crate::ledger::tiles;
 

@@ -3,8 +3,6 @@
 //! A leaf is a line as it lies on disk, without its line feed. The maths is small and frozen by its RFCs, so it is our
 //! own, and tests hold it against `tlog_tiles` and Go's `sumdb`.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// A node of the tree.
@@ -174,14 +172,6 @@ pub fn grew(old: (u64, &Hash), new: (u64, &Hash), path: &[Hash]) -> bool {
     last == 0 && old_node == *old_root && new_node == *new_root
 }
 
-/// A hash as people compare it.
-pub fn hex(hash: &Hash) -> String {
-    hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// The largest power of two below the number of leaves, which is at least two.
 fn split(leaves: usize) -> usize {
     1 << (usize::BITS - 1 - (leaves - 1).leading_zeros())
@@ -198,6 +188,7 @@ fn hash(parts: &[&[u8]]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::record::hex;
 
     fn leaves(count: usize) -> Vec<Hash> {
         (0..count).map(|n| leaf(format!("record {n}").as_bytes())).collect()

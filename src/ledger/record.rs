@@ -4,6 +4,7 @@
 //! A line is UTF-8 JSON without spaces, under 60,000 bytes, ended by one line feed. `sum` is the first 16 hex digits
 //! of SHA-256 over the line without `,"sum":"…"`, so that a single line can be judged without any tree.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -326,6 +327,14 @@ pub fn clip(value: &str) -> String {
     }
 }
 
+/// Bytes as people compare them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// A word of the vendor's, such as an allotment. What is no word may be a name or a key, and is not shown.
 pub fn word(value: &str) -> String {
     only(value, |c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | ':'))
@@ -412,7 +421,7 @@ pub fn sequence_of(line: &[u8]) -> Option<u64> {
 }
 
 fn sum(line_without_sum: &[u8]) -> String {
-    digest(&SHA256, line_without_sum).as_ref()[..SUM_HEX / 2].iter().map(|b| format!("{b:02x}")).collect()
+    hex(&digest(&SHA256, line_without_sum).as_ref()[..SUM_HEX / 2])
 }
 
 #[derive(Serialize)]

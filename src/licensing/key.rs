@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::json::Json;
 use super::read::license_number;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::word;
+use crate::ledger::record::{hex, word};
 
 /// The longest token whose claims are read, in bytes; the published one has 528.
 pub const MAX: usize = 16 * 1024;
@@ -79,8 +79,7 @@ impl<'a> Token<'a> {
     /// What it says of itself; absent claims are absent, and so are all where it is longer than [`MAX`]. A license
     /// that is claimed twice is claimed by nobody.
     pub fn claims(&self) -> Claims {
-        let fingerprint =
-            digest(&SHA256, self.0.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let fingerprint = hex(digest(&SHA256, self.0.as_bytes()).as_ref());
         if self.0.len() > MAX {
             return Claims { fingerprint, ..Claims::default() };
         }

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::config::model::{SubjectCase, SubjectForm};
 use crate::config::private::{read_private, write_private};
+use crate::ledger::record::{clip, hex};
 
 /// A subject as a message names it. It can't be printed, and is wiped once it is dropped.
 #[derive(Clone, Eq, PartialEq)]
@@ -85,15 +86,14 @@ impl Pseudonyms {
     pub fn of(&self, subject: &Subject) -> String {
         let canonical = Zeroizing::new(canonical(subject.expose(), self.case));
         if self.form == SubjectForm::Raw {
-            return format!("raw:{}", crate::ledger::record::clip(&canonical));
+            return format!("raw:{}", clip(&canonical));
         }
         let mut mac = hmac::Context::with_key(&self.key);
         mac.update(b"license-relay-subject-v1\0");
         mac.update(b"1\0");
         mac.update(canonical.as_bytes());
         let tag = mac.sign();
-        let hex: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-        format!("hmac-sha256:{}:{hex}", self.id)
+        format!("hmac-sha256:{}:{}", self.id, hex(tag.as_ref()))
     }
 }
 
@@ -129,7 +129,6 @@ pub enum QlikForm {
 /// SHA-256, while its sample is the MD5 of `acme\bob`: decoded, UTF-8, without salt, the case as it came.
 pub fn qlik_form(subject: &Subject, form: QlikForm) -> String {
     let text = subject.expose().as_bytes();
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
     match form {
         QlikForm::Md5 => hex(md5::Md5::digest(text).as_slice()),
         QlikForm::Sha256 => hex(digest(&SHA256, text).as_ref()),

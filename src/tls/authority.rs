@@ -22,6 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::names::Host;
 use crate::config::private::{read_private, write_private, write_public};
+use crate::ledger::record::hex;
 
 /// Root and issuer live ten years: clients get the root by hand, and seldom.
 const AUTHORITY_DAYS: u64 = 3650;
@@ -309,10 +310,6 @@ fn io_error(path: &Path, cause: io::Error) -> AuthorityError {
 
 fn unfit(path: &Path, fault: String) -> AuthorityError {
     AuthorityError::Unfit { path: path.to_owned(), fault }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

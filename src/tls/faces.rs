@@ -16,6 +16,7 @@ use super::rotation::{NextFiles, Rotation};
 use super::trust::Trust;
 use crate::config::model::{Config, Identity, Mode, TlsVersion};
 use crate::config::names::{Host, HostName};
+use crate::ledger::record::hex;
 
 /// What is shown, to whom.
 #[derive(Debug)]
@@ -193,7 +194,7 @@ pub fn names(config: &Config) -> BTreeSet<Host> {
 
 /// A root by the first 16 hex digits of its SHA-256.
 pub fn fingerprint(root: &[u8]) -> String {
-    digest(&SHA256, root).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest(&SHA256, root).as_ref()[..8])
 }
 
 fn terminated(config: &Config) -> impl Iterator<Item = &HostName> {

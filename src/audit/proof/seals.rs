@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::ledger::merkle::hex;
 use crate::ledger::note::KEPT;
+use crate::ledger::record::hex;
 use crate::ledger::segment::SUMS;
 use crate::report::verify::Verdict;
 
@@ -46,7 +46,7 @@ pub(super) fn sums_are_right(site: &Site) {
             (packed, segment.path.clone()),
         ] {
             let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-            let hash = hex(hash.as_ref().try_into().unwrap());
+            let hash = hex(hash.as_ref());
             expected.push(format!("{hash}  {}", path.file_name().unwrap().to_string_lossy()));
         }
     }
@@ -152,7 +152,7 @@ fn a_stop_at_any_point_of_putting_away_heals_at_the_next_start() {
             (&packed, other.clone()),
             (&sums, {
                 let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &other);
-                let hash = hex(hash.as_ref().try_into().unwrap());
+                let hash = hex(hash.as_ref());
                 let first = String::from_utf8(list.clone()).unwrap().lines().next().unwrap().to_owned();
                 format!("{first}\n{hash}  00000000000000000000.jsonl.zst\n").into_bytes()
             }),
