@@ -11,3 +11,4 @@ pub mod suggest;
 pub mod vocabulary;
 
 mod read;
+mod terms;

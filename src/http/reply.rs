@@ -16,6 +16,7 @@ use super::body::{BodyError, Outgoing};
 use super::head::HeadError;
 use super::target::Misdirected;
 use crate::exchange::Fault;
+use crate::ledger::record::HIDDEN;
 use crate::observe::access::{Access, shown_host};
 use crate::policy::Denial;
 use crate::upstream::UpstreamError;
@@ -154,7 +155,7 @@ impl Refusal {
     /// For a request in absolute form whose target is not of a listed host. Only what is surely a host is told: a target
     /// may hold a password.
     pub fn not_plain_http(target: &str) -> Self {
-        let host = shown_host(target).filter(|host| host != "(other)");
+        let host = shown_host(target).filter(|host| host != HIDDEN);
         let words =
             format!("{} is not a listed host for plain http", host.as_deref().unwrap_or("the target"));
         Self::new(Cause::PlainHttp, &words)

@@ -335,6 +335,9 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// What stands for a value that may be a name or a key.
+pub const HIDDEN: &str = "(other)";
+
 /// A word of the vendor's, such as an allotment. What is no word may be a name or a key, and is not shown.
 pub fn word(value: &str) -> String {
     only(value, |c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | ':'))
@@ -351,7 +354,7 @@ pub fn number(value: &str) -> String {
 }
 
 fn only(value: &str, fits: impl Fn(char) -> bool) -> String {
-    if value.len() <= MAX_WORD && value.chars().all(fits) { value.to_owned() } else { "(other)".into() }
+    if value.len() <= MAX_WORD && value.chars().all(fits) { value.to_owned() } else { HIDDEN.into() }
 }
 
 /// What recovery and readers look at first in a line.

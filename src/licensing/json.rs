@@ -12,8 +12,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::shape::shown_name;
-use super::suggest::is_field;
+use super::terms::is_field;
 use crate::bounds;
+use crate::ledger::record::HIDDEN;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +96,7 @@ impl<'a> Json<'a> {
             let mut seen = HashSet::new();
             for (name, _) in self.members() {
                 // Somebody's name twice is not for the log.
-                let shown = if is_field(name) { shown_name(name) } else { "(other)" };
+                let shown = if is_field(name) { shown_name(name) } else { HIDDEN };
                 if !seen.insert(folded(name))
                     && names.len() < bounds::DOUBLED
                     && !names.iter().any(|known| same_name(known, shown))

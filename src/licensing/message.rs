@@ -15,7 +15,7 @@ use super::subject::Subject;
 use super::vocabulary::{Place, Vocabulary, Vote};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::{date, number, word};
+use crate::ledger::record::{HIDDEN, date, number, word};
 use crate::policy::{Asking, Said};
 
 /// What a request says.
@@ -456,7 +456,7 @@ fn rejection(json: &Json<'_>) -> Option<String> {
         Json::Null => None,
         Json::Bool(false) => Some(String::new()),
         Json::Array(_) | Json::Object(_) if !json.is_filled() => Some(String::new()),
-        other => Some(other.to_text().map_or_else(|| "(other)".into(), Cow::into_owned)),
+        other => Some(other.to_text().map_or_else(|| HIDDEN.into(), Cow::into_owned)),
     }
 }
 

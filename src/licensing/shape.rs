@@ -4,8 +4,9 @@
 use std::fmt;
 
 use super::json::{Json, same_name};
-use super::suggest::is_field;
+use super::terms::is_field;
 use crate::bounds;
+use crate::ledger::record::HIDDEN;
 
 /// Where the text of a shape is long enough: what is left is room for the brackets that are open.
 const FULL: usize = bounds::SHAPE - 8 * bounds::JSON_DEPTH;
@@ -134,9 +135,6 @@ impl fmt::Display for Shape {
         f.write_str(&out)
     }
 }
-
-/// What stands for the name of a member that is not shown.
-const HIDDEN: &str = "(other)";
 
 /// Names of members are the vendor's; one that looks like data is not shown. (Nor are those of an object without a single
 /// name that fields have: that may be a map with somebody's name before each value.)

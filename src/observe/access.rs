@@ -14,7 +14,7 @@ use super::lines;
 use super::metrics::Metrics;
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::config::names::{Endpoint, Host};
-use crate::ledger::record::{clip, word};
+use crate::ledger::record::{HIDDEN, clip, word};
 
 /// Writes access lines to standard error, as the rest of the log.
 #[derive(Clone, Debug)]
@@ -191,7 +191,7 @@ impl Access {
 pub fn shown_path(target: &Uri) -> String {
     let path = target.path();
     if target.authority().is_some() && target.to_string().contains('@') {
-        return "(other)".into();
+        return HIDDEN.into();
     }
     path.split('/').map(word).collect::<Vec<_>>().join("/")
 }
@@ -207,7 +207,7 @@ pub fn shown_host(target: &str) -> Option<String> {
     };
     match authority {
         "" => None,
-        _ if target.contains('@') || !is_host() => Some("(other)".into()),
+        _ if target.contains('@') || !is_host() => Some(HIDDEN.into()),
         host => Some(host.to_owned()),
     }
 }
