@@ -9,12 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::Ed25519KeyPair;
 use license_relay::audit::disk::{Disk, RealDisk, Tape, TapeState};
 use license_relay::audit::journal::{Journal, Opening};
 use license_relay::bounds;
-use license_relay::config::private::{pem, write_private};
 use license_relay::ledger::note::Signer;
 use license_relay::ledger::record::{Action, Observer, Record};
 use tokio::time::Instant;
@@ -97,15 +94,13 @@ fn main() {
 async fn measure(in_flight: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("log.key");
-    let pair = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).expect("a key");
-    write_private(&key, pem("PRIVATE KEY", pair.as_ref()).as_bytes()).expect("a file");
     let disk = Counting::default();
     let syncs = disk.0.clone();
     let (journal, writer) = Journal::open(Opening {
         directory: folder.path().join("log"),
         anchors: Vec::new(),
         observer: Observer { name: "license-relay/bench".into(), version: "0" },
-        signer: Signer::load(&key, "license-relay/bench").expect("a key"),
+        signer: Signer::open_or_make(&key, "license-relay/bench").expect("a key"),
         disk: Arc::new(disk),
         gap_file: folder.path().join("gap.json"),
         segment_bytes: bounds::SEGMENT_BYTES,

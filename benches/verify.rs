@@ -8,10 +8,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::Ed25519KeyPair;
 use jiff::{SignedDuration, Timestamp};
-use license_relay::config::private::{pem, write_private};
 use license_relay::ledger::log::LogFile;
 use license_relay::ledger::merkle::{Frontier, leaf};
 use license_relay::ledger::note::{CHECKPOINT, Checkpoint, Signer};
@@ -43,10 +40,7 @@ fn main() {
 
 /// A log as a relay would leave it: who held what, one record a person.
 fn make(log: &Path, records: u64) {
-    let key = log.join("log.key");
-    let pair = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).expect("a key");
-    write_private(&key, pem("PRIVATE KEY", pair.as_ref()).as_bytes()).expect("a file");
-    let signer = Signer::load(&key, ORIGIN).expect("a signer");
+    let signer = Signer::open_or_make(&log.join("log.key"), ORIGIN).expect("a signer");
     let about = LogFile::new(ORIGIN, signer.verifier.to_string(), None);
     fs::write(LogFile::path(log), about.to_bytes()).expect("a file");
     fs::create_dir(log.join(segment::FOLDER)).expect("a folder");

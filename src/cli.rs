@@ -175,7 +175,6 @@ impl From<StartError> for Failure {
             StartError::Setup(_)
             | StartError::SubjectKey(_)
             | StartError::SigningKey(_)
-            | StartError::File { .. }
             | StartError::Log(OpenError::Foreign { .. }) => Exit::Configuration,
             StartError::Log(OpenError::WentBack { .. }) => Exit::WentBack,
             StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,

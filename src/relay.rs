@@ -1,14 +1,11 @@
 //! A running relay, made from a configuration: start, reload, drain, stop.
 
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::Ed25519KeyPair;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -25,14 +22,14 @@ use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
 use crate::config::model::{Audit, Config, OnFailure};
 use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::sources;
 use crate::config::watch::{Cause, Watch};
-use crate::config::{private, sources};
 use crate::exchange::Exchange;
 use crate::exchange::unread::Unread;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
 use crate::ledger::note::{Signer, SigningKeyError};
-use crate::ledger::record::{Action, Observer, Outcome, Record};
+use crate::ledger::record::{Action, Outcome, Record};
 use crate::licensing::subject::Pseudonyms;
 use crate::listen::accept::{self, Door};
 use crate::listen::bound::{BindError, Bound};
@@ -71,14 +68,6 @@ pub enum StartError {
     /// The key of the log.
     #[error("{0}")]
     SigningKey(#[from] SigningKeyError),
-    /// The key of the log can't be made.
-    #[error("{path}: {cause}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
     /// The log.
     #[error("{0}")]
     Log(#[from] OpenError),
@@ -116,19 +105,9 @@ impl Relay {
         let first = setup.load_full();
         let (config, audit) = (&first.config, &first.config.audit);
         let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
-        make_signing_key(config)?;
         let origin = fork::name(&audit.directory, &audit.origin);
-        let signer = Signer::load(&audit.signing_key, &origin)?;
-        let observer = Observer { name: origin.clone(), version: env!("CARGO_PKG_VERSION") };
-        let (journal, _writer) = Journal::open(Opening {
-            directory: audit.directory.clone(),
-            anchors: audit.anchors.clone(),
-            observer,
-            signer,
-            disk: Arc::new(RealDisk),
-            gap_file: audit.gap_file(),
-            segment_bytes: bounds::SEGMENT_BYTES,
-        })?;
+        let signer = Signer::open_or_make(&audit.signing_key, &origin)?;
+        let (journal, _writer) = Journal::open(Opening::new(audit, signer, Arc::new(RealDisk)))?;
 
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
@@ -275,20 +254,6 @@ impl Relay {
         journal.close().await;
         drained
     }
-}
-
-/// The key that signs checkpoints, made with the others so that all secrets are in one place from the first day.
-fn make_signing_key(config: &Config) -> Result<(), StartError> {
-    let path = &config.audit.signing_key;
-    if path.exists() {
-        return Ok(());
-    }
-    let written = match Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()) {
-        // Version 1, which OpenSSL 3.0 reads: an auditor's own tools are the point of this key.
-        Ok(key) => private::write_private(path, private::pem("PRIVATE KEY", key.as_ref()).as_bytes()),
-        Err(_) => Err(io::Error::other("the system gives no random numbers")),
-    };
-    written.map_err(|cause| StartError::File { path: path.clone(), cause })
 }
 
 /// An anchor is worth what separates it from the log.

@@ -13,12 +13,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::Ed25519KeyPair;
 use common::*;
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening};
-use license_relay::config::private::{pem, write_private};
 use license_relay::ledger::log::LogFile;
 use license_relay::ledger::note::Signer;
 use license_relay::ledger::record::{Action, Observer, Record};
@@ -31,9 +28,7 @@ const SEGMENT: &str = "segments/00000000000000000000.jsonl";
 /// A key whose public half has a plus sign in its base64, as half of all have.
 fn key_with_a_plus(path: &Path, origin: &str) -> Signer {
     loop {
-        let pair = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).unwrap();
-        write_private(path, pem("PRIVATE KEY", pair.as_ref()).as_bytes()).unwrap();
-        let signer = Signer::load(path, origin).unwrap();
+        let signer = Signer::open_or_make(path, origin).unwrap();
         if signer.verifier.to_string().matches('+').count() > 2 {
             return signer;
         }

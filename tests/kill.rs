@@ -13,12 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::Ed25519KeyPair;
 use common::*;
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening, Writer};
-use license_relay::config::private::{pem, write_private};
 use license_relay::ledger::note::Signer;
 use license_relay::ledger::record::{Action, Observer, Record};
 use license_relay::ledger::segment;
@@ -33,16 +30,11 @@ const NAME: &str = "license-relay/killed";
 const KILLS: u32 = 300;
 
 fn open(folder: &Path) -> (Journal, Writer) {
-    let key = folder.join("log.key");
-    if !key.exists() {
-        let pair = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).unwrap();
-        write_private(&key, pem("PRIVATE KEY", pair.as_ref()).as_bytes()).unwrap();
-    }
     Journal::open(Opening {
         directory: folder.join("log"),
         anchors: vec![folder.join("anchor")],
         observer: Observer { name: NAME.into(), version: "0" },
-        signer: Signer::load(&key, NAME).unwrap(),
+        signer: Signer::open_or_make(&folder.join("log.key"), NAME).unwrap(),
         disk: Arc::new(RealDisk),
         gap_file: folder.join("gap.json"),
         // Small, so that many a kill meets a seal.

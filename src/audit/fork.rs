@@ -8,12 +8,11 @@ use std::sync::Arc;
 use super::disk::{self, Disk, RealDisk};
 use super::journal::{Journal, Opening};
 use super::recover::{OpenError, lock};
-use crate::bounds;
 use crate::config::model::Audit;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, leaf};
 use crate::ledger::note::{CHECKPOINT, KEPT, Signer, SigningKeyError};
-use crate::ledger::record::{Action, Observer, Outcome, Record, clip, hex};
+use crate::ledger::record::{Action, Outcome, Record, clip, hex};
 use crate::ledger::{segment, tiles};
 
 /// What stands between the name of a log and the number of its fork.
@@ -90,15 +89,7 @@ async fn fork_on(disk: Arc<dyn Disk>, audit: &Audit, reason: &str) -> Result<For
     plan.carry_out(disk.as_ref(), directory, &about).map_err(io(kept))?;
     drop(held);
 
-    let (journal, writer) = Journal::open(Opening {
-        directory: directory.clone(),
-        anchors: audit.anchors.clone(),
-        observer: Observer { name: origin.clone(), version: env!("CARGO_PKG_VERSION") },
-        signer,
-        disk,
-        gap_file: audit.gap_file(),
-        segment_bytes: bounds::SEGMENT_BYTES,
-    })?;
+    let (journal, writer) = Journal::open(Opening::new(audit, signer, disk))?;
     let mut record = Record::new(Action::AuditFork, uuid::Uuid::now_v7());
     record.outcome = Outcome::Success;
     record.reason = format!(

@@ -25,6 +25,7 @@ use super::recover::{self, Found, OpenError, Opened};
 use super::reserve::Reserve;
 use super::tree::Tree;
 use crate::bounds;
+use crate::config::model::Audit;
 use crate::config::state;
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::Signer;
@@ -59,6 +60,21 @@ pub struct Opening {
     pub gap_file: PathBuf,
     /// A segment that has grown to this is sealed: [`bounds::SEGMENT_BYTES`].
     pub segment_bytes: u64,
+}
+
+impl Opening {
+    /// As `[audit]` says, for the log that this signs.
+    pub fn new(audit: &Audit, signer: Signer, disk: Arc<dyn Disk>) -> Self {
+        Self {
+            directory: audit.directory.clone(),
+            anchors: audit.anchors.clone(),
+            observer: Observer { name: signer.verifier.name.clone(), version: env!("CARGO_PKG_VERSION") },
+            signer,
+            disk,
+            gap_file: audit.gap_file(),
+            segment_bytes: bounds::SEGMENT_BYTES,
+        }
+    }
 }
 
 /// The thread that writes; joined when all handles are gone, or after [`Journal::close`].
@@ -693,7 +709,7 @@ fn first_records(found: &Found, filed: &GapFile, sealed: bool, first: u64) -> Ve
     if sealed {
         records.push(sealed_record(first, "the last segment".as_ref()));
     }
-    if found.torn.is_some() || found.unsigned > 0 && !found.is_clean() {
+    if found.torn.is_some() || found.unsigned > 0 {
         let mut record = Record::new(Action::AuditRecovered, Uuid::now_v7());
         record.outcome = Outcome::Success;
         record.reason = format!("{} records were on disk that no checkpoint covered", found.unsigned);

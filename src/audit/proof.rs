@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::signature::Ed25519KeyPair;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -23,7 +22,6 @@ use super::disk::{Disk, RealDisk};
 use super::journal::{Journal, Opening, Writer};
 use super::recover::{self, OpenError};
 use crate::bounds;
-use crate::config::private::{pem, write_private};
 use crate::ledger::note::Signer;
 use crate::ledger::record::{Action, Observer, Record};
 use crate::ledger::segment::{self, Lines};
@@ -40,8 +38,7 @@ impl Site {
     pub(super) fn new() -> Self {
         // In memory where there is such a place: what is on disk is the model's affair, not this machine's.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let key = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
-        write_private(&folder.path().join("log.key"), pem("PRIVATE KEY", key.as_ref()).as_bytes()).unwrap();
+        Signer::open_or_make(&folder.path().join("log.key"), ORIGIN).unwrap();
         fs::create_dir(folder.path().join("anchor")).unwrap();
         Self(folder)
     }

@@ -5,10 +5,12 @@
 //! are passed over.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +19,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::merkle::Hash;
-use crate::config::private::read_private;
+use crate::config::private::{pem, read_private, write_private};
 
 /// The longest note that is read, in bytes; one of ours has about 250.
 pub const MAX_NOTE: usize = 64 * 1024;
@@ -117,6 +119,22 @@ impl Checkpoint {
 }
 
 impl Signer {
+    /// As [`load`](Self::load); a key that is not there is made.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), or it can't be made.
+    pub fn open_or_make(path: &Path, origin: &str) -> Result<Self, SigningKeyError> {
+        if !path.exists() {
+            let made = match Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()) {
+                // Version 1, which OpenSSL 3.0 reads: an auditor's own tools are the point of this key.
+                Ok(key) => write_private(path, pem("PRIVATE KEY", key.as_ref()).as_bytes()),
+                Err(_) => Err(io::Error::other("the system gives no random numbers")),
+            };
+            made.map_err(|e| SigningKeyError { path: path.to_owned(), fault: e.to_string() })?;
+        }
+        Self::load(path, origin)
+    }
+
     /// Reads the key (PEM, PKCS #8) of the log with this origin.
     ///
     /// # Errors
@@ -224,14 +242,10 @@ fn split(note: &[u8]) -> Option<(String, Vec<&str>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::private::{pem, write_private};
 
     fn signer() -> (tempfile::TempDir, Signer) {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log.key");
-        let key = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
-        write_private(&path, pem("PRIVATE KEY", key.as_ref()).as_bytes()).unwrap();
-        let signer = Signer::load(&path, "license-relay/test").unwrap();
+        let signer = Signer::open_or_make(&folder.path().join("log.key"), "license-relay/test").unwrap();
         (folder, signer)
     }
 
