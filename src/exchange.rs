@@ -27,7 +27,7 @@ use crate::licensing::subject::Pseudonyms;
 use crate::licensing::vocabulary::Vocabulary;
 use crate::observe::access::Access;
 use crate::policy::pending::{self, Pending};
-use crate::policy::{Asker, Asking, Denial};
+use crate::policy::{Asker, Denial};
 use crate::setup::Setup;
 use crate::upstream::send::{Reply, ReplyBody, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
@@ -201,10 +201,7 @@ impl Exchange {
 
     /// Counts a body that was not understood; once that has lasted for a day it is a mark in the log.
     fn note_unread(&self, message: &Message, address: IpAddr) {
-        let source = match &message.source {
-            Asking::Source(id) => Some(id.to_string()),
-            _ => None,
-        };
+        let source = message.source.id().map(ToString::to_string);
         let who = Who { source, license: message.license().map(ToString::to_string), address };
         let Some(told) = self.unread.note(who, Timestamp::now()) else { return };
         let who = &told.who;
@@ -224,10 +221,7 @@ impl Exchange {
     }
 
     fn refuse(&self, asked: &Asked, message: &Message, denial: Denial) -> Fault {
-        let source = match &message.source {
-            Asking::Source(id) => Some(id.as_str()),
-            _ => None,
-        };
+        let source = message.source.id().map(SourceId::as_str);
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
         let action = match denial {
@@ -260,9 +254,7 @@ impl Exchange {
 fn note_message(access: &mut Access, message: &Message) {
     access.exchange = Some(message.kind.name());
     access.license = message.license().map(ToString::to_string);
-    if let Asking::Source(id) = &message.source {
-        access.source = Some(id.to_string());
-    }
+    access.source = message.source.id().map(ToString::to_string);
 }
 
 fn note_reply(access: &mut Access, reply: &Reply) {

@@ -80,6 +80,16 @@ pub enum Asking {
     Unfit(String),
 }
 
+impl Asking {
+    /// The id that is said, where one is.
+    pub fn id(&self) -> Option<&SourceId> {
+        match self {
+            Self::Source(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
 /// Why a request is let in: what the log says about it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Admission {

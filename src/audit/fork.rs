@@ -201,7 +201,7 @@ fn read_all(directory: &Path) -> io::Result<Frontier> {
     let mut frontier = Frontier::default();
     for segment in segment::list(directory)? {
         let mut lines = segment::Lines::of(&segment)?;
-        while let Some((b'\n', line)) = lines.next_line()?.split_last() {
+        while let Some(line) = lines.next_whole()? {
             frontier.push(leaf(line));
         }
     }

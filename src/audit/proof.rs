@@ -118,7 +118,7 @@ impl Site {
         for segment in segment::list(&self.log()).unwrap() {
             // One that is put away meanwhile has another name.
             let Ok(mut lines) = Lines::of(&segment) else { return self.lines() };
-            while let Some((b'\n', line)) = lines.next_line().unwrap().split_last() {
+            while let Some(line) = lines.next_whole().unwrap() {
                 all.push(String::from_utf8(line.to_vec()).unwrap());
             }
         }

@@ -285,7 +285,7 @@ fn begin(directory: &Path, disk: &dyn Disk, checkpoints: &[Seen]) -> Result<Segm
     for segment in segment::list(directory).map_err(io(directory))? {
         first = segment.first;
         let mut lines = segment::Lines::of(&segment).map_err(io(&segment.path))?;
-        while lines.next_line().map_err(io(&segment.path))?.ends_with(b"\n") {
+        while lines.next_whole().map_err(io(&segment.path))?.is_some() {
             first += 1;
         }
     }
@@ -371,7 +371,7 @@ fn last_before(directory: &Path, first: u64) -> io::Result<Option<Glance>> {
     let before = segment::list(directory)?.into_iter().rfind(|segment| segment.first < first);
     let Some(segment) = before else { return Ok(None) };
     let (mut lines, mut last) = (segment::Lines::of(&segment)?, None);
-    while let Some((b'\n', line)) = lines.next_line()?.split_last() {
+    while let Some(line) = lines.next_whole()? {
         last = Some(line.to_vec());
     }
     Ok(last.and_then(|line| Glance::at(&line)))

@@ -66,7 +66,7 @@ pub(super) fn read_segments(log: &Path, size: u64, mut each: impl FnMut(Hash)) -
             return Ok(());
         }
         let mut lines = Lines::of(&segment)?;
-        while let Some((b'\n', line)) = lines.next_line()?.split_last() {
+        while let Some(line) = lines.next_whole()? {
             each(leaf(line));
             next += 1;
         }

@@ -9,7 +9,7 @@ use crate::ledger::record::{Action, Direction, Outcome, Qlik, Record, clip};
 use crate::licensing::message::{Change, Kind, Message, Patch, Sync};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::subject::{Pseudonyms, without_subject};
-use crate::policy::{Admission, Asking};
+use crate::policy::Admission;
 use crate::upstream::UpstreamError;
 
 /// What is true of all records of one exchange.
@@ -35,10 +35,7 @@ impl<'a> Scene<'a> {
         let claims = self.message.claims.as_ref();
         record.qlik = Qlik {
             direction: Some(direction),
-            source_id: match &self.message.source {
-                Asking::Source(id) => Some(id.to_string()),
-                _ => None,
-            },
+            source_id: self.message.source.id().map(ToString::to_string),
             other_sources: self.message.other_sources.clone(),
             identified_by: Some(self.admission.identified_by),
             listed: (!self.admission.listed).then_some(false),

@@ -43,7 +43,7 @@ impl Outbox {
 
     fn read(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         let Some(lines) = &mut self.open else { return Ok(None) };
-        let Some((b'\n', line)) = lines.next_line()?.split_last() else { return Ok(None) };
+        let Some(line) = lines.next_whole()? else { return Ok(None) };
         let record = (self.next, line.to_vec());
         self.next += 1;
         Ok(Some(record))
@@ -54,7 +54,7 @@ impl Outbox {
         let segment = holding.ok_or_else(|| self.missing())?;
         let mut lines = Lines::of(&segment)?;
         for _ in segment.first..self.next {
-            if !lines.next_line()?.ends_with(b"\n") {
+            if lines.next_whole()?.is_none() {
                 return Err(self.missing());
             }
         }

@@ -104,6 +104,14 @@ impl Lines {
         (&mut self.from).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut self.line)?;
         Ok(&self.line)
     }
+
+    /// The next whole line, without its line feed; `None` at the end, or where one is cut short.
+    ///
+    /// # Errors
+    /// As [`next_line`](Self::next_line).
+    pub fn next_whole(&mut self) -> io::Result<Option<&[u8]>> {
+        Ok(self.next_line()?.strip_suffix(b"\n"))
+    }
 }
 
 impl std::fmt::Debug for Lines {
