@@ -74,7 +74,12 @@ fn show(words: &Vocabulary, json: bool) -> Result<(), Failure> {
 fn propose(logs: &[PathBuf], words: &Vocabulary, json: bool) -> Result<(), Failure> {
     let mut all = Shapes::default();
     for log in logs {
-        all.read(log).map_err(|e| Failure::new(Exit::Usage, format!("{}: {e}", log.display())))?;
+        let unread = |e: io::Error| {
+            let words =
+                format!("{} can't be read ({e}); name the folder that has segments/ in it", log.display());
+            Failure::new(Exit::Usage, words)
+        };
+        all.read(log).map_err(unread)?;
     }
     let parsed: Vec<(bool, Shape)> =
         all.seen.keys().filter_map(|(is_reply, text)| Some((*is_reply, Shape::parse(text)?))).collect();

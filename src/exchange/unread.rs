@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::bounds;
 use crate::config::state;
+use crate::policy::limits::client;
 
 /// The deployments, in memory and in `unread.json` beside the log.
 #[derive(Debug)]
@@ -60,9 +61,8 @@ impl Unread {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         self.changed.notify_one();
         let Some(known) = table.iter_mut().find(|known| known.who.is(&who)) else {
-            if table.iter().filter(|known| known.who.address == who.address).count()
-                >= bounds::UNREAD_PER_ADDRESS
-            {
+            let of_client = |known: &&Deployment| client(known.who.address) == client(who.address);
+            if table.iter().filter(of_client).count() >= bounds::UNREAD_PER_ADDRESS {
                 return None;
             }
             if table.len() >= bounds::UNREAD
@@ -180,7 +180,12 @@ mod tests {
                 hours(0),
             );
         }
+        for n in 0..2 * bounds::UNREAD_PER_ADDRESS {
+            let address = format!("2001:db8::{n:x}").parse().unwrap();
+            unread.note(Who { source: Some(format!("y{n}")), license: None, address }, hours(1));
+        }
         let table = unread.table.lock().unwrap();
+        assert_eq!(table.iter().filter(|d| d.who.address.is_ipv6()).count(), bounds::UNREAD_PER_ADDRESS);
         assert!(table.len() <= bounds::UNREAD);
         assert!(
             table.iter().filter(|d| d.who.address == IpAddr::from([10, 9, 9, 9])).count()
