@@ -31,7 +31,7 @@ use crate::http::serve::Conversations;
 use crate::ledger::note::{Signer, SigningKeyError};
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::licensing::subject::Pseudonyms;
-use crate::listen::accept::{self, Door};
+use crate::listen::accept::Door;
 use crate::listen::bound::{BindError, Bound};
 use crate::listen::sniff::Entrance;
 use crate::observe::admin::{Admin, Insight};
@@ -145,8 +145,8 @@ impl Relay {
         });
         let health = Admin(shown.clone());
         let mut listeners = Listeners {
-            clients: Bound::new(accept::bind, open),
-            admin: Bound::new(accept::bind, move |listener| tokio::spawn(health.clone().serve(listener))),
+            clients: Bound::new(open),
+            admin: Bound::new(move |listener| tokio::spawn(health.clone().serve(listener))),
         };
         listeners
             .admin

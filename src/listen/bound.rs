@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::accept::bind;
+
 /// The sockets of one kind, each with the task that accepts from it.
 pub struct Bound {
-    bind: fn(SocketAddr) -> io::Result<TcpListener>,
     serve: Box<dyn Fn(TcpListener) -> JoinHandle<()> + Send + Sync>,
     open: Vec<Open>,
 }
@@ -33,12 +34,9 @@ pub struct BindError {
 }
 
 impl Bound {
-    /// None yet; each is bound so, and served so.
-    pub fn new(
-        bind: fn(SocketAddr) -> io::Result<TcpListener>,
-        serve: impl Fn(TcpListener) -> JoinHandle<()> + Send + Sync + 'static,
-    ) -> Self {
-        Self { bind, serve: Box::new(serve), open: Vec::new() }
+    /// None yet; each is served so.
+    pub fn new(serve: impl Fn(TcpListener) -> JoinHandle<()> + Send + Sync + 'static) -> Self {
+        Self { serve: Box::new(serve), open: Vec::new() }
     }
 
     /// Where these listen.
@@ -70,7 +68,7 @@ impl Bound {
                 closed.push(open.wanted);
                 open.close().await;
             }
-            match (self.bind)(address) {
+            match bind(address) {
                 Ok(listener) => new.push((address, listener)),
                 Err(cause) => {
                     failed = Some(BindError { address, cause });
@@ -90,7 +88,7 @@ impl Bound {
         self.open = staying;
         self.open.append(&mut going);
         for wanted in closed {
-            match (self.bind)(wanted) {
+            match bind(wanted) {
                 Ok(listener) => self.open(wanted, listener),
                 Err(e) => tracing::error!("{wanted} can't be listened on any more: {e}; restart the relay"),
             }
@@ -131,7 +129,7 @@ mod tests {
     fn bound() -> Bound {
         let serve =
             |listener: TcpListener| tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-        Bound::new(crate::listen::accept::bind, serve)
+        Bound::new(serve)
     }
 
     fn loopback(port: u16) -> SocketAddr {
