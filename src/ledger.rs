@@ -1,5 +1,6 @@
 //! The assignment log as it lies on disk, for those who write it and those who read it.
 
+pub mod entry;
 pub mod log;
 pub mod merkle;
 pub mod note;

@@ -475,12 +475,21 @@ fn forget_known(conversations: &Conversations) {
     });
 }
 
-/// What the clock brings: counts of folded refusals, leaves past their half-life.
+/// What the clock brings: counts of folded refusals, a sign of life where nothing else was written (so that a crash is
+/// dated to the minute), leaves past their half-life.
 async fn keep_time(conversations: Arc<Conversations>) {
     let mut until_renewal = bounds::RENEWAL_CHECK;
+    let journal = &conversations.exchange.journal;
+    let mut written = *journal.committed().borrow();
     loop {
         sleep(bounds::REFUSAL_WINDOW).await;
         conversations.exchange.refusals.flush();
+        let committed = *journal.committed().borrow();
+        let silent = written == committed;
+        if silent {
+            journal.note(vec![Record::new(Action::RelayHeartbeat, Uuid::now_v7())]);
+        }
+        written = committed + u64::from(silent);
         until_renewal = until_renewal.saturating_sub(bounds::REFUSAL_WINDOW);
         if until_renewal.is_zero() {
             until_renewal = bounds::RENEWAL_CHECK;

@@ -5,7 +5,7 @@ use http::{Response, header};
 use super::Asked;
 use crate::bounds;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::{Action, Direction, Outcome, Qlik, Record, clip};
+use crate::ledger::record::{Action, Base, Direction, Outcome, Qlik, Record, clip};
 use crate::licensing::message::{Change, Kind, Message, Patch, Sync};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::subject::{Pseudonyms, without_subject};
@@ -49,7 +49,18 @@ impl<'a> Scene<'a> {
 
     fn sync_record(&self, action: Action, direction: Direction, outcome: Outcome, sync: &Sync) -> Record {
         let mut record = self.record(action, direction, outcome);
-        record.qlik.base_version = sync.bases.first().and_then(|(_, version)| *version);
+        let asked = match &self.message.kind {
+            Kind::Sync(asked) if direction == Direction::In => asked.bases.as_slice(),
+            _ => &[],
+        };
+        let bases = bases(asked, &sync.bases);
+        if let Some(first) = bases.first() {
+            (record.qlik.base_version, record.qlik.base_sent) = (first.version, first.sent);
+        }
+        let of_record = |base: &Base| base.license.is_none() || base.license == record.qlik.license;
+        if bases.len() > 1 || !bases.iter().all(of_record) {
+            record.qlik.bases = bases;
+        }
         record.qlik.patches = Some(sync.patches.len() as u64);
         record
     }
@@ -79,6 +90,32 @@ impl<'a> Scene<'a> {
         record.subject = patch.subject.as_ref().map(|subject| names.of(subject));
         record
     }
+}
+
+/// The bases of a sync, each with the one of the same license that was asked with.
+fn bases(
+    asked: &[(Option<LicenseNumber>, Option<u64>)],
+    said: &[(Option<LicenseNumber>, Option<u64>)],
+) -> Vec<Base> {
+    let first = |all: &[_]| all.len().min(bounds::LICENSES);
+    let (asked, said) = (&asked[..first(asked)], &said[..first(said)]);
+    let sent = |license: &Option<LicenseNumber>| asked.iter().find(|(asked, _)| asked == license);
+    let mut bases: Vec<Base> = said
+        .iter()
+        .map(|(license, version)| Base {
+            license: license.as_ref().map(ToString::to_string),
+            sent: sent(license).and_then(|(_, sent)| *sent),
+            version: *version,
+        })
+        .collect();
+    // What the reply does not repeat was asked all the same.
+    let left_out = asked.iter().filter(|(license, _)| !said.iter().any(|(said, _)| said == license));
+    bases.extend(left_out.map(|(license, sent)| Base {
+        license: license.as_ref().map(ToString::to_string),
+        sent: *sent,
+        version: None,
+    }));
+    bases
 }
 
 /// What is written before the request is sent: nothing for what changes nothing.

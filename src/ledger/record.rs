@@ -252,6 +252,12 @@ pub struct Qlik {
     pub version: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_version: Option<u64>,
+    /// The version that the deployment stood at when it asked, on the reply: an idle sync has no other record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_sent: Option<u64>,
+    /// All bases of a sync, where they are not one of the record's own license.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<Base>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patches: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -306,6 +312,18 @@ pub struct Qlik {
     pub quarantine_file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
+}
+
+/// A license in a sync, and the versions that the two sides stand at.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[allow(missing_docs)] // As in `Qlik`.
+pub struct Base {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// How often a folded record happened, and when first and last.
