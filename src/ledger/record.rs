@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -191,7 +191,7 @@ impl Record {
             observer,
         };
         let mut bytes = serde_json::to_vec(&line).map_err(|_| RecordError::Unserialisable)?;
-        let sum = sum(&bytes);
+        let sum = sum_of(digest(&SHA256, &bytes).as_ref());
         bytes.pop();
         bytes.extend_from_slice(format!(",\"sum\":\"{sum}\"}}\n").as_bytes());
         if bytes.len() > MAX_LINE {
@@ -426,23 +426,26 @@ impl Glance {
     pub fn at(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok()
     }
+
+    /// The same; `None` as well where its sum does not match.
+    pub fn of_whole(line: &[u8]) -> Option<Self> {
+        let tail = line.len().checked_sub(SUM_HEX + 10)?;
+        let claimed = line[tail..].strip_prefix(b",\"sum\":\"")?.strip_suffix(b"\"}")?;
+        let mut context = Context::new(&SHA256);
+        context.update(&line[..tail]);
+        context.update(b"}");
+        (sum_of(context.finish().as_ref()).as_bytes() == claimed).then(|| Self::at(line)).flatten()
+    }
 }
 
 /// The sequence number of a line as it lies on disk (without its line feed), or `None` where the line is not whole:
 /// no JSON, no sequence, or a sum that does not match.
 pub fn sequence_of(line: &[u8]) -> Option<u64> {
-    let tail = line.len().checked_sub(SUM_HEX + 10)?;
-    let claimed = line[tail..].strip_prefix(b",\"sum\":\"")?.strip_suffix(b"\"}")?;
-    let mut summed = line[..tail].to_vec();
-    summed.push(b'}');
-    if sum(&summed).as_bytes() != claimed {
-        return None;
-    }
-    Some(Glance::at(line)?.sequence)
+    Some(Glance::of_whole(line)?.sequence)
 }
 
-fn sum(line_without_sum: &[u8]) -> String {
-    hex(&digest(&SHA256, line_without_sum).as_ref()[..SUM_HEX / 2])
+fn sum_of(digest: &[u8]) -> String {
+    hex(&digest[..SUM_HEX / 2])
 }
 
 #[derive(Serialize)]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, Hash, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, LINE, MAX_NOTE, NoteError, Verifier, anchor_name};
-use crate::ledger::record::{Glance, hex, sequence_of};
+use crate::ledger::record::{Glance, hex};
 use crate::ledger::segment::{self, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
 
@@ -51,6 +51,9 @@ pub struct Verified {
     pub anchors: Vec<Covered>,
     /// Anchors that this log is behind of, or that differ.
     pub rolled_back: Vec<String>,
+    /// Anchors that hold no checkpoint of this log.
+    #[serde(skip)]
+    pub foreign_anchors: Vec<PathBuf>,
     /// What is wrong with lines, segments and checkpoints, the first ones in full.
     pub damage: Vec<String>,
     /// How many of these there are.
@@ -112,6 +115,13 @@ pub enum Verdict {
 }
 
 impl Verified {
+    /// Whoever names an anchor for one log means that one: that it is of another must not pass for a check.
+    pub fn claim_foreign_anchors(&mut self) {
+        for anchor in std::mem::take(&mut self.foreign_anchors) {
+            self.rolled_back.push(format!("the anchor {} holds no checkpoint of this log", anchor.display()));
+        }
+    }
+
     /// The verdict.
     pub fn verdict(&self) -> Verdict {
         if self.damages > 0 {
@@ -133,10 +143,22 @@ impl Verified {
 ///
 /// # Errors
 /// See [`VerifyError`]; what is wrong with the log itself is in the result.
-pub fn verify(
+pub fn verify(log: &Path, anchors: &[PathBuf], progress: impl FnMut(u64)) -> Result<Verified, VerifyError> {
+    let mut verified = verify_and_read(log, anchors, progress, |_| {})?;
+    verified.claim_foreign_anchors();
+    Ok(verified)
+}
+
+/// The same, and hands over every line that is whole by itself, in order, without its line feed: also behind one that is
+/// not. Anchors that are of another log are told in [`Verified::foreign_anchors`].
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_and_read(
     log: &Path,
     anchors: &[PathBuf],
     mut progress: impl FnMut(u64),
+    mut each: impl FnMut(&[u8]),
 ) -> Result<Verified, VerifyError> {
     let file = LogFile::path(log);
     let io = |path: &Path| {
@@ -152,7 +174,7 @@ pub fn verify(
     for anchor in anchors {
         run.read_anchor(anchor).map_err(io(anchor))?;
     }
-    run.read_segments(&mut progress).map_err(io(&log.join(segment::FOLDER)))?;
+    run.read_segments(&mut progress, &mut each).map_err(io(&log.join(segment::FOLDER)))?;
     Ok(run.conclude(&about))
 }
 
@@ -173,6 +195,7 @@ struct Run<'l> {
     held: Vec<Covered>,
     anchors: Vec<Covered>,
     rolled_back: Vec<String>,
+    foreign_anchors: Vec<PathBuf>,
     damage: Vec<String>,
     damages: u64,
     gaps: u64,
@@ -192,6 +215,7 @@ impl<'l> Run<'l> {
             held: Vec::new(),
             anchors: Vec::new(),
             rolled_back: Vec::new(),
+            foreign_anchors: Vec::new(),
             damage: Vec::new(),
             damages: 0,
             gaps: 0,
@@ -247,7 +271,13 @@ impl<'l> Run<'l> {
 
     fn read_anchor(&mut self, anchor: &Path) -> io::Result<()> {
         let file = if anchor.is_dir() { anchor.join(anchor_name(&self.key.name)) } else { anchor.to_owned() };
-        let length = fs::metadata(&file)?.len();
+        let length = match fs::metadata(&file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && anchor.is_dir() => {
+                self.foreign_anchors.push(anchor.to_owned());
+                return Ok(());
+            }
+            metadata => metadata?.len(),
+        };
         if length <= MAX_NOTE as u64 {
             match self.key.open(&fs::read(&file)?) {
                 Ok(checkpoint) => {
@@ -275,12 +305,16 @@ impl<'l> Run<'l> {
             }
         }
         if !found {
-            self.rolled_back.push(format!("the anchor {} holds no checkpoint of this log", file.display()));
+            self.foreign_anchors.push(file);
         }
         Ok(())
     }
 
-    fn read_segments(&mut self, progress: &mut impl FnMut(u64)) -> io::Result<()> {
+    fn read_segments(
+        &mut self,
+        progress: &mut impl FnMut(u64),
+        each: &mut impl FnMut(&[u8]),
+    ) -> io::Result<()> {
         self.check_root();
         let mut done: Option<u64> = None;
         // What comes after these is not there yet: of the newest, only as much is read as there is.
@@ -311,7 +345,7 @@ impl<'l> Run<'l> {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 lines => lines?,
             };
-            self.read_segment(&segment, lines, segment.first == newest, progress);
+            self.read_segment(&segment, lines, segment.first == newest, progress, each);
             done = Some(segment.first);
         }
     }
@@ -322,6 +356,7 @@ impl<'l> Run<'l> {
         mut lines: Lines,
         newest: bool,
         progress: &mut impl FnMut(u64),
+        each: &mut impl FnMut(&[u8]),
     ) {
         let mut hash = Context::new(&SHA256);
         loop {
@@ -347,8 +382,9 @@ impl<'l> Run<'l> {
                 }
                 break;
             };
-            let whole = whole.to_vec();
-            self.read_line(&whole, &segment.path);
+            if self.read_line(whole, &segment.path) {
+                each(whole);
+            }
             if self.next.is_multiple_of(PROGRESS) {
                 progress(self.next);
             }
@@ -356,10 +392,12 @@ impl<'l> Run<'l> {
         self.check_sums(segment, hash.finish().as_ref());
     }
 
-    fn read_line(&mut self, line: &[u8], path: &Path) {
+    /// Whether the line is whole by itself.
+    fn read_line(&mut self, line: &[u8], path: &Path) -> bool {
         let (index, hash) = (self.next, leaf(line));
-        let glance = Glance::at(line);
-        match sequence_of(line) {
+        let whole = Glance::of_whole(line);
+        let is_whole = whole.is_some();
+        match whole.as_ref().map(|whole| whole.sequence) {
             Some(sequence) if sequence == index => {
                 // Right by itself; but whoever can compute a sum can write a line.
                 if let Some(stored) = self.stored_leaf(index)
@@ -380,7 +418,7 @@ impl<'l> Run<'l> {
                 path.display()
             )),
         }
-        if let Some(glance) = glance {
+        if let Some(glance) = whole.or_else(|| Glance::at(line)) {
             if glance.action == "audit.gap" {
                 self.gaps += glance.repeat.unwrap_or(1);
             }
@@ -391,6 +429,7 @@ impl<'l> Run<'l> {
         }
         self.next += 1;
         self.check_root();
+        is_whole
     }
 
     /// The hash of a record as it was kept when it was written; a tile at a time.
@@ -526,6 +565,7 @@ impl<'l> Run<'l> {
             stale_tail,
             anchors: self.anchors,
             rolled_back: self.rolled_back,
+            foreign_anchors: self.foreign_anchors,
             damage: self.damage,
             damages: self.damages,
             gaps: self.gaps,
