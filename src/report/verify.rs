@@ -305,7 +305,7 @@ impl<'l> Run<'l> {
             }
         }
         if !found {
-            self.foreign_anchors.push(file);
+            self.foreign_anchors.push(anchor.to_owned());
         }
         Ok(())
     }
