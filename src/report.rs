@@ -3,3 +3,4 @@
 pub mod reading;
 pub mod table;
 pub mod verify;
+pub mod versions;
