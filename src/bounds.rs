@@ -118,6 +118,8 @@ pub const ELEMENT_ID: usize = 128;
 pub const ACCESS_TYPES: usize = 8;
 /// A name of a person, in bytes; a longer text is none.
 pub const SUBJECT: usize = 1024;
+/// Retired keys of pseudonyms beside the newest one: one a year, and some more.
+pub const RETIRED_KEYS: usize = 16;
 /// Different licenses of one message that are kept; the rest are not looked at.
 pub const LICENSES: usize = 16;
 /// Source ids of one message that did not decide and are recorded.

@@ -64,7 +64,7 @@ pub enum StartError {
     Setup(#[from] SetupError),
     /// The key of the subjects.
     #[error("{0}")]
-    SubjectKey(#[from] licensing::subject::KeyError),
+    SubjectKey(#[from] licensing::subject::keys::KeyError),
     /// The key of the log.
     #[error("{0}")]
     SigningKey(#[from] SigningKeyError),

@@ -4,19 +4,19 @@
 //! kept away from the log. Canonical form, version 1: split at the first backslash or slash, NFC, lower case unless
 //! `subject_case = "exact"`, joined by a backslash.
 
+pub mod keys;
+
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::hmac;
 use md5::Digest as _;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::config::model::{SubjectCase, SubjectForm};
-use crate::config::private::{read_private, write_private};
 use crate::ledger::record::{clip, hex};
+use keys::{KeyError, Keys};
 
 /// A subject as a message names it. It can't be printed, and is wiped once it is dropped.
 #[derive(Clone, Eq, PartialEq)]
@@ -41,65 +41,34 @@ impl fmt::Debug for Subject {
 }
 
 /// Makes pseudonyms.
-pub struct Pseudonyms {
-    form: SubjectForm,
-    case: SubjectCase,
-    id: String,
-    key: hmac::Key,
-}
+#[derive(Debug)]
+pub struct Pseudonyms(Form);
 
-/// Why subjects can't be hashed.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {fault}")]
-pub struct KeyError {
-    path: PathBuf,
-    fault: String,
+#[derive(Debug)]
+enum Form {
+    Raw(SubjectCase),
+    Keyed(Keys),
 }
 
 impl Pseudonyms {
-    /// Opens the key, or makes it when it isn't there. The file holds one line, `<key id>:<64 hex digits>`.
+    /// Opens the keys, and makes the first one where it isn't there; the raw form has none.
     ///
     /// # Errors
-    /// The file can't be read or made, others may read it, or it holds no key.
+    /// A file can't be read or made, others may read it, or it holds no key.
     pub fn open_or_make(path: &Path, form: SubjectForm, case: SubjectCase) -> Result<Self, KeyError> {
-        let fault = |fault: String| KeyError { path: path.to_owned(), fault };
-        let text = match read_private(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let text = new_key().ok_or_else(|| fault("the system gives no random numbers".into()))?;
-                write_private(path, text.as_bytes()).map_err(|e| fault(e.to_string()))?;
-                text
-            }
-            Err(e) => return Err(fault(e.to_string())),
-        };
-        let no_key = || fault("holds no subject key (one line, <key id>:<64 hex digits>)".into());
-        let (id, hex) = text.trim().split_once(':').ok_or_else(no_key)?;
-        let key = Zeroizing::new(unhex(hex).ok_or_else(no_key)?);
-        if id.is_empty() || id.len() > 32 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err(no_key());
-        }
-        Ok(Self { form, case, id: id.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()) })
+        Ok(Self(match form {
+            SubjectForm::Raw => Form::Raw(case),
+            SubjectForm::HmacSha256 => Form::Keyed(Keys::read_or_make(path, case)?),
+        }))
     }
 
     /// What stands for a subject in the log: `hmac-sha256:<key id>:<64 hex>`, or `raw:<subject>` where the site
     /// asked for that.
     pub fn of(&self, subject: &Subject) -> String {
-        let canonical = Zeroizing::new(canonical(subject.expose(), self.case));
-        if self.form == SubjectForm::Raw {
-            return format!("raw:{}", clip(&canonical));
+        match &self.0 {
+            Form::Raw(case) => format!("raw:{}", clip(&Zeroizing::new(canonical(subject.expose(), *case)))),
+            Form::Keyed(keys) => keys.of(subject),
         }
-        let mut mac = hmac::Context::with_key(&self.key);
-        mac.update(b"license-relay-subject-v1\0");
-        mac.update(b"1\0");
-        mac.update(canonical.as_bytes());
-        let tag = mac.sign();
-        format!("hmac-sha256:{}:{}", self.id, hex(tag.as_ref()))
-    }
-}
-
-impl fmt::Debug for Pseudonyms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pseudonyms").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -180,37 +149,13 @@ fn after<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     Some(rest.as_str())
 }
 
-fn new_key() -> Option<Zeroizing<String>> {
-    let mut key = Zeroizing::new([0u8; 32]);
-    aws_lc_rs::rand::fill(key.as_mut_slice()).ok()?;
-    let now = jiff::Timestamp::now().to_string();
-    // One key id for each calendar year (AUDIT 5).
-    let year = now.split('-').next()?;
-    let mut text = Zeroizing::new(format!("k{year}:"));
-    for byte in key.iter() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text.push('\n');
-    Some(text)
-}
-
-fn unhex(hex: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::config::private::write_private;
 
     #[test]
     fn one_person_has_one_canonical_form() {
