@@ -1,0 +1,329 @@
+//! Who holds what: the log folded, record by record, into the assignments that the back end has confirmed, with those that
+//! are only asked for and those of which nobody knows kept apart.
+//!
+//! What the back end tells decides, and of what it tells the highest version does, not what was told last: a deployment
+//! that was away is told old changes late. Five deployments that are told one change are told one change.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+
+use super::people::{People, Person, Words};
+use super::versions::Coverage;
+use crate::ledger::entry::{Ended, Entry};
+
+/// Exchanges in hand that are remembered; more than any relay has at once. Those beyond are pending, not lost.
+const IN_HAND: usize = 100_000;
+
+/// What an assignment is of: ordered by person, so that all of one person are one range.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Key {
+    /// Who.
+    pub person: Person,
+    /// The license, as a number of [`Assignments::words`].
+    pub license: u32,
+    /// The allotment, likewise.
+    pub allotment: u32,
+}
+
+/// What a change does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// A person gets access.
+    Add,
+    /// A person loses it.
+    Delete,
+    /// Neither can be told.
+    Unknown,
+}
+
+impl Change {
+    /// Of an `event.action`.
+    pub fn of(action: &str) -> Option<Self> {
+        match action {
+            "license.assignment.add" => Some(Self::Add),
+            "license.assignment.delete" => Some(Self::Delete),
+            "license.assignment.unknown" => Some(Self::Unknown),
+            _ => None,
+        }
+    }
+
+    /// In answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Delete => "delete",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What is known of one person's access to one allotment.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Has it, or had it and lost it.
+    pub holds: bool,
+    /// From the opening balance, and nothing told of it yet.
+    pub opening: bool,
+    /// When this log first saw it told; absent in an opening balance.
+    pub since: Option<Timestamp>,
+    /// The version that told it; 0 where none did.
+    pub version: u64,
+    /// The back end's number for it.
+    pub instance: Option<Box<str>>,
+    /// The deployment that was told first.
+    pub told_by: Option<u32>,
+}
+
+/// What a deployment asked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Add or delete.
+    pub change: Change,
+    /// When.
+    pub time: Timestamp,
+    /// By which deployment.
+    pub source: Option<u32>,
+    /// Its outcome is not known, and won't be.
+    pub lost: bool,
+    exchange: Box<str>,
+}
+
+/// A change that the back end has told for the first time.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Of what; absent where the change names neither a person nor an instance that is known.
+    pub key: Option<Key>,
+    /// What it does.
+    pub change: Change,
+    /// The back end refused it.
+    pub rejected: bool,
+    /// The deployment that asked for it, where that went through here.
+    pub asked_by: Option<u32>,
+    /// What that was before: held or not.
+    pub held: bool,
+    /// Held or not, with it.
+    pub holds: bool,
+}
+
+/// The fold.
+#[derive(Debug, Default)]
+pub struct Assignments {
+    /// Who is who.
+    pub people: People,
+    /// Licenses, allotments and sources.
+    pub words: Words,
+    /// What was told.
+    pub known: BTreeMap<Key, Known>,
+    /// What is asked for, and neither told nor refused.
+    pub asked: BTreeMap<Key, Asked>,
+    /// Told, and neither add nor delete can be told.
+    pub unclear: BTreeMap<Key, Timestamp>,
+    /// Told changes that name nobody who is known.
+    pub of_nobody: u64,
+    /// How many hold each allotment of each license.
+    pub held: HashMap<(u32, u32), u64>,
+    instances: HashMap<(u32, Box<str>), Key>,
+    in_hand: HashMap<Box<str>, (usize, Vec<Key>)>,
+}
+
+impl Assignments {
+    /// The next record; `coverage` has taken all before it. Gives a change where it is told for the first time.
+    pub fn take(&mut self, log: usize, entry: &Entry<'_>, coverage: &Coverage) -> Option<Told> {
+        match (&*entry.action, Change::of(&entry.action), entry.qlik.direction.as_deref()) {
+            (_, Some(change), Some("out")) => self.note_asked(log, entry, change),
+            (_, Some(change), _) => return self.note_told(log, entry, change, coverage),
+            ("license.sync.response", ..) => self.note_end(entry),
+            ("audit.alias", ..) => self.note_alias(entry),
+            ("relay.start", ..) => self.give_up(log),
+            _ => {}
+        }
+        None
+    }
+
+    /// What an export of the product's console says: who held what before the log began.
+    pub fn open_with(&mut self, license: &str, allotment: &str, pseudonym: &str) {
+        let person = self.people.number(pseudonym);
+        let key =
+            Key { person, license: self.words.number(license), allotment: self.words.number(allotment) };
+        let opening =
+            Known { holds: true, opening: true, since: None, version: 0, instance: None, told_by: None };
+        if self.known.insert(key, opening).is_none() {
+            self.count(key, false, true);
+        }
+    }
+
+    /// All assignments of one person.
+    pub fn of(&self, person: Person) -> impl Iterator<Item = (&Key, &Known)> {
+        let first = Key { person, license: 0, allotment: 0 };
+        let last = Key { person, license: u32::MAX, allotment: u32::MAX };
+        self.known.range(first..=last)
+    }
+
+    fn key(&mut self, entry: &Entry<'_>) -> Option<Key> {
+        let license = self.words.number(entry.qlik.license.as_deref().unwrap_or_default());
+        let instance = entry.qlik.instance.as_deref().filter(|instance| !instance.is_empty());
+        let known = instance.and_then(|instance| self.instances.get(&(license, instance.into())).copied());
+        let allotment = entry.qlik.allotment.as_deref().map(|allotment| self.words.number(allotment));
+        match (entry.subject.as_deref(), allotment) {
+            (Some(subject), Some(allotment)) => {
+                Some(Key { person: self.people.number(subject), license, allotment })
+            }
+            (Some(subject), None) => {
+                let person = self.people.number(subject);
+                known.filter(|known| known.person == person)
+            }
+            // A delete may name what the back end calls it, and nobody.
+            (None, _) => known,
+        }
+    }
+
+    fn note_asked(&mut self, log: usize, entry: &Entry<'_>, change: Change) {
+        let Some(key) = self.key(entry) else { return };
+        let source = entry.qlik.source_id.as_deref().map(|source| self.words.number(source));
+        let exchange: Box<str> = Box::from(&*entry.exchange);
+        let asked = Asked { change, time: entry.time, source, lost: false, exchange: exchange.clone() };
+        self.asked.insert(key, asked);
+        if self.in_hand.len() < IN_HAND || self.in_hand.contains_key(&exchange) {
+            self.in_hand.entry(exchange).or_insert_with(|| (log, Vec::new())).1.push(key);
+        }
+    }
+
+    /// The exchange has ended. What it told comes behind this record.
+    fn note_end(&mut self, entry: &Entry<'_>) {
+        let Some((_, keys)) = self.in_hand.remove(&*entry.exchange) else { return };
+        for key in keys {
+            let Some(asked) = self.asked.get_mut(&key).filter(|asked| *asked.exchange == *entry.exchange)
+            else {
+                continue;
+            };
+            match entry.outcome {
+                Ended::Success => {}
+                Ended::Unknown => asked.lost = true,
+                Ended::Failure => {
+                    self.asked.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// A relay that starts has no exchange in hand: what was, ended without a word.
+    fn give_up(&mut self, log: usize) {
+        let gone = self.in_hand.extract_if(|_, (of, _)| *of == log);
+        for (exchange, (_, keys)) in gone {
+            for key in keys {
+                if let Some(asked) = self.asked.get_mut(&key).filter(|asked| asked.exchange == exchange) {
+                    asked.lost = true;
+                }
+            }
+        }
+    }
+
+    fn note_told(
+        &mut self,
+        log: usize,
+        entry: &Entry<'_>,
+        change: Change,
+        coverage: &Coverage,
+    ) -> Option<Told> {
+        let version = entry.qlik.version.unwrap_or(0);
+        let license = entry.qlik.license.as_deref().unwrap_or_default();
+        let repeat = version > 0 && coverage.is_repeat(log, license, version);
+        let rejected = entry.outcome == Ended::Failure;
+        let Some(key) = self.key(entry) else {
+            if repeat {
+                return None;
+            }
+            self.of_nobody += 1;
+            return Some(Told { key: None, change, rejected, asked_by: None, held: false, holds: false });
+        };
+        let of_exchange = self.asked.get(&key).is_some_and(|asked| *asked.exchange == *entry.exchange);
+        let before = self.known.get(&key);
+        let held = before.is_some_and(|known| known.holds);
+        let same = before.is_some_and(|known| !known.opening && known.holds == (change == Change::Add));
+        if repeat || (version == 0 && same && !rejected && !of_exchange) {
+            // What this deployment asked for is answered all the same.
+            if of_exchange {
+                self.asked.remove(&key);
+            }
+            return None;
+        }
+        let asked_by = self.asked.remove(&key).and_then(|asked| asked.source);
+        let mut told = Told { key: Some(key), change, rejected, asked_by, held, holds: held };
+        if rejected {
+            return Some(told);
+        }
+        let newer = before.is_none_or(|known| version == 0 || known.version <= version);
+        match change {
+            Change::Unknown => {
+                self.unclear.insert(key, entry.time);
+            }
+            Change::Add | Change::Delete if newer => {
+                told.holds = change == Change::Add;
+                self.apply(key, entry, told.holds);
+            }
+            Change::Add | Change::Delete => {}
+        }
+        Some(told)
+    }
+
+    fn apply(&mut self, key: Key, entry: &Entry<'_>, holds: bool) {
+        self.unclear.remove(&key);
+        let before = self.known.remove(&key);
+        let held = before.as_ref().is_some_and(|known| known.holds);
+        let kept = before.as_ref().filter(|known| known.holds && holds && !known.opening);
+        let since = kept.and_then(|known| known.since).or(Some(entry.time));
+        let told_by = kept.and_then(|known| known.told_by);
+        let told_by =
+            told_by.or_else(|| entry.qlik.source_id.as_deref().map(|source| self.words.number(source)));
+        if let Some(instance) = before.and_then(|known| known.instance) {
+            self.instances.remove(&(key.license, instance));
+        }
+        let instance = entry.qlik.instance.as_deref().filter(|instance| !instance.is_empty());
+        let instance: Option<Box<str>> = instance.map(Into::into);
+        if let Some(instance) = instance.clone().filter(|_| holds) {
+            self.instances.insert((key.license, instance), key);
+        }
+        let version = entry.qlik.version.unwrap_or(0);
+        self.known.insert(key, Known { holds, opening: false, since, version, instance, told_by });
+        self.count(key, held, holds);
+    }
+
+    fn count(&mut self, key: Key, held: bool, holds: bool) {
+        let count = self.held.entry((key.license, key.allotment)).or_default();
+        match (held, holds) {
+            (false, true) => *count += 1,
+            (true, false) => *count = count.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    fn note_alias(&mut self, entry: &Entry<'_>) {
+        let (Some(newer), Some(older)) = (entry.subject.as_deref(), entry.qlik.alias_of.as_deref()) else {
+            return;
+        };
+        let Some((stays, gone)) = self.people.join(newer, older) else { return };
+        let of_gone = |key: &Key| key.person == gone;
+        let moved: Vec<_> = self.known.extract_if(.., |key, _| of_gone(key)).collect();
+        for (old, known) in moved {
+            let key = Key { person: stays, ..old };
+            self.count(old, known.holds, false);
+            let before = self.known.get(&key);
+            let held = before.is_some_and(|known| known.holds);
+            if before.is_none_or(|other| other.version <= known.version) {
+                if let Some(instance) = known.instance.clone().filter(|_| known.holds) {
+                    self.instances.insert((key.license, instance), key);
+                }
+                self.count(key, held, known.holds);
+                self.known.insert(key, known);
+            }
+        }
+        let asked: Vec<_> = self.asked.extract_if(.., |key, _| of_gone(key)).collect();
+        self.asked.extend(asked.into_iter().map(|(key, asked)| (Key { person: stays, ..key }, asked)));
+        for (_, keys) in self.in_hand.values_mut() {
+            keys.iter_mut().filter(|key| of_gone(key)).for_each(|key| key.person = stays);
+        }
+        let unclear: Vec<_> = self.unclear.extract_if(.., |key, _| of_gone(key)).collect();
+        self.unclear.extend(unclear.into_iter().map(|(key, time)| (Key { person: stays, ..key }, time)));
+    }
+}

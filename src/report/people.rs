@@ -1,0 +1,128 @@
+//! Who is who among pseudonyms: a person keeps one number though the key that hides the name was rolled over.
+
+use std::collections::HashMap;
+
+/// A person, as this reading numbers them.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Person(u32);
+
+impl Person {
+    /// Below everybody: where a range of people begins.
+    pub const FIRST: Self = Self(0);
+}
+
+/// All people that the log names. It grows with them, not with what happens.
+#[derive(Debug, Default)]
+pub struct People {
+    numbers: HashMap<String, Person>,
+    /// The newest pseudonym of each.
+    newest: Vec<String>,
+}
+
+impl People {
+    /// The person behind a pseudonym.
+    pub fn number(&mut self, pseudonym: &str) -> Person {
+        if let Some(person) = self.numbers.get(pseudonym) {
+            return *person;
+        }
+        let person = Person(u32::try_from(self.newest.len()).unwrap_or(u32::MAX));
+        self.newest.push(pseudonym.to_owned());
+        self.numbers.insert(pseudonym.to_owned(), person);
+        person
+    }
+
+    /// The person behind a pseudonym, where the log has named it so far.
+    pub fn known(&self, pseudonym: &str) -> Option<Person> {
+        self.numbers.get(pseudonym).copied()
+    }
+
+    /// An alias: two pseudonyms are of one person. Where both were known as two, gives who stays and who is no more.
+    pub fn join(&mut self, newer: &str, older: &str) -> Option<(Person, Person)> {
+        let (stays, gone) = match (self.known(newer), self.known(older)) {
+            (Some(person), None) => {
+                self.numbers.insert(older.to_owned(), person);
+                (person, None)
+            }
+            (None, known) => {
+                let person = known.unwrap_or_else(|| self.number(older));
+                self.numbers.insert(newer.to_owned(), person);
+                (person, None)
+            }
+            (Some(gone), Some(stays)) if gone != stays => {
+                for person in self.numbers.values_mut().filter(|person| **person == gone) {
+                    *person = stays;
+                }
+                (stays, Some(gone))
+            }
+            (Some(person), Some(_)) => (person, None),
+        };
+        if let Some(newest) = self.newest.get_mut(stays.0 as usize) {
+            newer.clone_into(newest);
+        }
+        gone.map(|gone| (stays, gone))
+    }
+
+    /// The newest pseudonym of a person.
+    pub fn pseudonym(&self, person: Person) -> &str {
+        self.newest.get(person.0 as usize).map_or("", String::as_str)
+    }
+
+    /// All pseudonyms of a person.
+    pub fn all(&self, person: Person) -> impl Iterator<Item = &str> {
+        self.numbers
+            .iter()
+            .filter(move |(_, other)| **other == person)
+            .map(|(pseudonym, _)| pseudonym.as_str())
+    }
+}
+
+/// Words that occur often, each kept once.
+#[derive(Debug, Default)]
+pub struct Words {
+    numbers: HashMap<String, u32>,
+    words: Vec<String>,
+}
+
+impl Words {
+    /// The number of a word.
+    pub fn number(&mut self, word: &str) -> u32 {
+        if let Some(number) = self.numbers.get(word) {
+            return *number;
+        }
+        let number = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
+        self.words.push(word.to_owned());
+        self.numbers.insert(word.to_owned(), number);
+        number
+    }
+
+    /// The number of a word that is known.
+    pub fn known(&self, word: &str) -> Option<u32> {
+        self.numbers.get(word).copied()
+    }
+
+    /// The word of a number.
+    pub fn word(&self, number: u32) -> &str {
+        self.words.get(number as usize).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_stays_one_over_aliases_in_any_order() {
+        let mut people = People::default();
+        let old = people.number("k2025:a");
+        assert_eq!(people.join("k2026:x", "k2025:a"), None);
+        assert_eq!(people.number("k2026:x"), old);
+        assert_eq!(people.pseudonym(old), "k2026:x");
+        let (other, third) = (people.number("k2025:b"), people.number("k2026:y"));
+        assert_eq!(people.join("k2026:y", "k2025:b"), Some((other, third)));
+        assert_eq!(people.known("k2026:y"), Some(other));
+        assert_eq!(people.join("k2026:y", "k2025:b"), None, "told twice");
+        let mut all: Vec<_> = people.all(other).collect();
+        all.sort_unstable();
+        assert_eq!(all, ["k2025:b", "k2026:y"]);
+    }
+}
