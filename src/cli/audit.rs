@@ -1,13 +1,14 @@
 //! `license-relay audit`: is the log whole, and the way out where it is not.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Exit, Failure, load};
 use crate::audit::fork::{self, ForkError, Forked};
 use crate::audit::recover::OpenError;
 use crate::config;
-use crate::report::verify::{Verdict, Verified, verify};
+use crate::report::evidence::{member, text};
+use crate::report::verify::verify;
 
 /// The assignment log.
 #[derive(Debug, clap::Args)]
@@ -91,11 +92,9 @@ fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<u8, Failure> {
             verify(&log, &anchors, progress).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
         let verdict = verified.verdict();
         if args.json {
-            let mut json = serde_json::to_value(&verified).unwrap_or_default();
-            json["verdict"] = word(verdict).into();
-            println!("{json:#}");
+            println!("{:#}", member(&verified));
         } else {
-            print!("{}", text(&log, &verified, verdict));
+            text(&verified).iter().for_each(|line| println!("{line}"));
         }
         worst = match (worst, verdict as u8) {
             (0, one) | (one, 0) => one,
@@ -103,72 +102,6 @@ fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<u8, Failure> {
         };
     }
     Ok(worst)
-}
-
-fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Fine => "fine",
-        Verdict::Damaged => "damaged",
-        Verdict::RolledBack => "rolled back",
-        Verdict::StaleTail => "unsigned end",
-        Verdict::Gaps => "gaps",
-    }
-}
-
-fn text(log: &Path, verified: &Verified, verdict: Verdict) -> String {
-    let mut out = String::new();
-    let mut line = |text: String| {
-        out.push_str(&text);
-        out.push('\n');
-    };
-    line(format!("{}: {}", log.display(), word(verdict)));
-    for fault in &verified.damage {
-        line(format!("  damaged: {fault}"));
-    }
-    if verified.damages > verified.damage.len() as u64 {
-        line(format!("  and {} more of these", verified.damages - verified.damage.len() as u64));
-    }
-    for fault in &verified.rolled_back {
-        line(format!("  rolled back: {fault}"));
-    }
-    if verified.gaps > 0 {
-        line(format!(
-            "  gaps: {} exchanges went through that are not, or not whole, in the log",
-            verified.gaps
-        ));
-    }
-    if verified.stale_tail {
-        line(format!("  the last {} records are covered by no checkpoint, and old", verified.unsigned));
-    }
-    line(format!("  log          {}", verified.origin));
-    line(format!("  records      {}", verified.records));
-    if let Some(root) = &verified.root {
-        line(format!("  root         {root}"));
-    }
-    match &verified.checkpoint {
-        Some(newest) => {
-            let time = newest.time.map(|time| format!(", signed {time:.0} (UTC)")).unwrap_or_default();
-            line(format!("  checkpoint   {} records{time}; {} behind it", newest.size, verified.unsigned));
-        }
-        None => line("  checkpoint   none that holds".to_owned()),
-    }
-    line(format!("  checkpoints  {} hold", verified.checkpoints));
-    line(format!("  key          {}", verified.key));
-    match verified.anchors.iter().max_by_key(|anchor| anchor.size) {
-        Some(anchor) => line(format!(
-            "  anchors      {} hold, the newest over {} records ({})",
-            verified.anchors.len(),
-            anchor.size,
-            anchor.file.display()
-        )),
-        None => line(
-            "  anchors      none given: nothing here shows protection against whoever has the relay's own key".to_owned(),
-        ),
-    }
-    if let Some(old) = &verified.predecessor {
-        line(format!("  goes on from {} at {} records, root {}", old.origin, old.size, old.root));
-    }
-    out
 }
 
 impl From<ForkError> for Failure {

@@ -77,6 +77,7 @@ pub struct Said<'a> {
     pub direction: Option<Text<'a>>,
     pub source_id: Option<Text<'a>>,
     pub license: Option<Text<'a>>,
+    pub license_jti: Option<Text<'a>>,
     pub cause: Option<Text<'a>>,
     pub allotment: Option<Text<'a>>,
     pub instance: Option<Text<'a>>,

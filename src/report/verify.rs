@@ -29,6 +29,8 @@ const PROGRESS: u64 = 1_000_000;
 /// What a verification has found.
 #[derive(Debug, Serialize)]
 pub struct Verified {
+    /// Its folder.
+    pub log: PathBuf,
     /// The log's name.
     pub origin: String,
     /// The key that its checkpoints were checked with.
@@ -120,6 +122,11 @@ impl Verified {
         for anchor in std::mem::take(&mut self.foreign_anchors) {
             self.rolled_back.push(format!("the anchor {} holds no checkpoint of this log", anchor.display()));
         }
+    }
+
+    /// Since when what the oldest anchor covers can't have been changed by whoever has the relay's own key and not the anchor.
+    pub fn protected_since(&self) -> Option<Timestamp> {
+        self.anchors.iter().filter_map(|anchor| anchor.time).min()
     }
 
     /// The verdict.
@@ -554,6 +561,7 @@ impl<'l> Run<'l> {
                     || Timestamp::now().duration_since(last) > TAIL
             });
         Verified {
+            log: self.log.to_owned(),
             origin: about.origin.clone(),
             key: about.vkey.clone(),
             predecessor: about.predecessor.clone(),

@@ -1,0 +1,171 @@
+//! One question put to one or several logs: everything is read and verified, rows go out as they come, and behind them
+//! stands what they rest on.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::evidence::{self, Made};
+use super::names::Names;
+use super::reading::{self, ReadError};
+use super::table::{Form, Rows};
+use super::verify::{Verdict, Verified};
+use super::versions::{Coverage, Covered};
+use crate::ledger::entry::Entry;
+
+/// What a question may use and write to while records come.
+pub struct Desk<'a, 'w> {
+    /// Where its rows go.
+    pub rows: &'a mut Rows<'w>,
+    /// Who is who.
+    pub names: &'a mut Names,
+    /// Which versions are known, of all records before this one.
+    pub coverage: &'a Coverage,
+}
+
+/// What a question says at its end, beside its rows.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Sentences.
+    pub notes: Vec<String>,
+    /// The same for programs.
+    pub members: Vec<(&'static str, Value)>,
+    /// What it has found is worth an exit code of its own, if all else is fine.
+    pub gaps: bool,
+}
+
+/// A question: a fold over all records.
+pub trait Question {
+    /// The columns of its rows.
+    fn columns(&self) -> &'static [&'static str];
+
+    /// The next record, in the order of time.
+    ///
+    /// # Errors
+    /// A row can't be written.
+    fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()>;
+
+    /// All is read.
+    ///
+    /// # Errors
+    /// A row can't be written.
+    fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said>;
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Read {
+    /// The verdict on each log.
+    pub verified: Vec<Verified>,
+    /// What is known of each license.
+    pub coverage: Vec<Covered>,
+    /// The time of the first record and of the last one.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// Records of kinds that this program does not know, with how many there are.
+    pub unknown: BTreeMap<String, u64>,
+}
+
+/// What a question is put to, and how it is answered.
+#[derive(Debug)]
+pub struct Asked {
+    /// The logs.
+    pub logs: Vec<PathBuf>,
+    /// Checkpoints that were kept elsewhere.
+    pub anchors: Vec<PathBuf>,
+    /// How rows are written.
+    pub form: Form,
+    /// Who is who.
+    pub names: Names,
+    /// By whom.
+    pub made: Made,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// A log can't be read.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// The answer can't be written.
+    #[error("the answer can't be written: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// Different kinds of records that are not known and told by name.
+const UNKNOWN: usize = 20;
+
+/// Puts a question. Gives the worst verdict on the logs.
+///
+/// # Errors
+/// See [`AnswerError`].
+pub fn answer(
+    question: &mut dyn Question,
+    asked: &mut Asked,
+    out: &mut dyn Write,
+    progress: impl FnMut(u64) + Send,
+) -> Result<Verdict, AnswerError> {
+    let mut rows = Rows::begin(out, asked.form, question.columns())?;
+    let mut coverage = Coverage::default();
+    let mut written = Ok(());
+    let names = &mut asked.names;
+    let mut read = read(&asked.logs, &asked.anchors, progress, |log, entry| {
+        if written.is_ok() {
+            written = question.take(log, entry, &mut Desk { rows: &mut rows, names, coverage: &coverage });
+        }
+        coverage.take(log, entry);
+    })?;
+    written?;
+    read.coverage = coverage.finish();
+    let mut desk = Desk { rows: &mut rows, names, coverage: &coverage };
+    let Said { mut notes, members, gaps } = question.finish(&read, &mut desk)?;
+    notes.extend(names.words());
+    notes.extend(read.words());
+    let mut closing = evidence::closing(notes, &read.coverage, &read.verified, &asked.made);
+    closing.members.splice(0..0, members);
+    rows.end(&closing)?;
+    out.flush()?;
+    let own = if gaps { Verdict::Gaps } else { Verdict::Fine };
+    Ok(evidence::worst(read.verified.iter().map(Verified::verdict).chain([own])))
+}
+
+/// Reads all records of these logs; coverage is the caller's.
+///
+/// # Errors
+/// A log can't be read.
+pub fn read(
+    logs: &[PathBuf],
+    anchors: &[PathBuf],
+    progress: impl FnMut(u64) + Send,
+    mut each: impl FnMut(usize, &Entry<'_>),
+) -> Result<Read, ReadError> {
+    let mut span: Option<(Timestamp, Timestamp)> = None;
+    let mut unknown = BTreeMap::new();
+    let verified = reading::read(logs, anchors, progress, |log, entry| {
+        let (first, last) = span.unwrap_or((entry.time, entry.time));
+        span = Some((first.min(entry.time), last.max(entry.time)));
+        if !is_known(&entry.action) {
+            let action = entry.action.chars().take(64).collect::<String>();
+            if unknown.len() < UNKNOWN || unknown.contains_key(&action) {
+                *unknown.entry(action).or_insert(0) += 1;
+            }
+        }
+        each(log, entry);
+    })?;
+    Ok(Read { verified, coverage: Vec::new(), span, unknown })
+}
+
+fn is_known(action: &str) -> bool {
+    ["license.", "access.", "relay.", "audit.", "upstream."].iter().any(|kind| action.starts_with(kind))
+}
+
+impl Read {
+    fn words(&self) -> Vec<String> {
+        let told = self.unknown.iter().map(|(action, count)| {
+            format!("{count} records are of a kind that this program does not know ({action}); a newer one may read them")
+        });
+        told.collect()
+    }
+}
