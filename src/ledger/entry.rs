@@ -68,6 +68,17 @@ pub enum Ended {
     Unknown,
 }
 
+impl Ended {
+    /// In answers, as it is recorded.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The members of `qlik` that readers look at; [`Qlik`](super::record::Qlik) says what they are.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]

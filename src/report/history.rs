@@ -1,0 +1,191 @@
+//! All that the log says of one person, over all keys that hid the name; and under which of them there is anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use jiff::Timestamp;
+
+use super::answer::{Desk, Question, Read, Said};
+use super::assignments::Change;
+use super::table::Cell;
+use crate::ledger::entry::Entry;
+
+/// Which pseudonyms are of one person, as aliases tell: for a first reading, because an alias stands behind what it joins.
+#[derive(Debug)]
+pub struct Aliases {
+    known: BTreeSet<String>,
+    /// Aliases that have not touched the person so far.
+    others: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Aliases {
+    /// Of the person with these pseudonyms.
+    pub fn of(pseudonyms: impl IntoIterator<Item = String>) -> Self {
+        Self { known: pseudonyms.into_iter().collect(), others: BTreeMap::new() }
+    }
+
+    /// The next record.
+    pub fn take(&mut self, entry: &Entry<'_>) {
+        let (Some(newer), Some(older)) = (entry.subject.as_deref(), entry.qlik.alias_of.as_deref()) else {
+            return;
+        };
+        for (one, other) in [(newer, older), (older, newer)] {
+            self.others.entry(one.to_owned()).or_default().insert(other.to_owned());
+        }
+    }
+
+    /// All pseudonyms of the person.
+    pub fn finish(self) -> BTreeSet<String> {
+        let mut known = self.known;
+        let mut next: Vec<String> = known.iter().cloned().collect();
+        while let Some(one) = next.pop() {
+            for other in self.others.get(&one).into_iter().flatten() {
+                if known.insert(other.clone()) {
+                    next.push(other.clone());
+                }
+            }
+        }
+        known
+    }
+}
+
+/// Everything of one person.
+#[derive(Debug)]
+pub struct History {
+    pseudonyms: BTreeSet<String>,
+}
+
+impl History {
+    /// Of the person with these pseudonyms.
+    pub fn new(pseudonyms: BTreeSet<String>) -> Self {
+        Self { pseudonyms }
+    }
+}
+
+impl Question for History {
+    fn columns(&self) -> &'static [&'static str] {
+        &[
+            "time",
+            "license",
+            "allotment",
+            "direction",
+            "change",
+            "outcome",
+            "rejection",
+            "version",
+            "source",
+            "address",
+            "sequence",
+            "subject",
+        ]
+    }
+
+    fn take(&mut self, _: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
+        let Some(subject) = entry.subject.as_deref().filter(|subject| self.pseudonyms.contains(*subject))
+        else {
+            return Ok(());
+        };
+        let change = match Change::of(&entry.action) {
+            Some(change) => change.word(),
+            None if &*entry.action == "audit.alias" => "alias",
+            None => &entry.action,
+        };
+        let said = &entry.qlik;
+        desk.rows.row(vec![
+            entry.time.into(),
+            said.license.as_deref().into(),
+            said.allotment.as_deref().into(),
+            said.direction
+                .as_deref()
+                .map(|direction| if direction == "in" { "told" } else { "asked" })
+                .into(),
+            change.into(),
+            entry.outcome.word().into(),
+            said.rejection.as_deref().filter(|rejection| !rejection.is_empty()).into(),
+            said.version.filter(|version| *version > 0).into(),
+            said.source_id.as_deref().into(),
+            entry.client.map(|client| client.to_string()).into(),
+            entry.sequence.into(),
+            subject.into(),
+        ])
+    }
+
+    fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+        let pseudonyms = self.pseudonyms.len();
+        let notes =
+            vec![format!("{} records, under {pseudonyms} pseudonyms that are one person's", desk.rows.count)];
+        Ok(Said { notes, ..Said::default() })
+    }
+}
+
+/// How often a person's pseudonym under each key stands in the log.
+#[derive(Debug)]
+pub struct Hits {
+    keys: Vec<(String, String, Option<Found>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    records: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Hits {
+    /// Of these pseudonyms, each with the id of its key.
+    pub fn new(keys: Vec<(String, String)>) -> Self {
+        Self { keys: keys.into_iter().map(|(key, pseudonym)| (key, pseudonym, None)).collect() }
+    }
+}
+
+impl Question for Hits {
+    fn columns(&self) -> &'static [&'static str] {
+        &["key", "subject", "records", "first", "last"]
+    }
+
+    fn take(&mut self, _: usize, entry: &Entry<'_>, _: &mut Desk<'_, '_>) -> io::Result<()> {
+        let Some(subject) = entry.subject.as_deref() else { return Ok(()) };
+        for (_, pseudonym, found) in &mut self.keys {
+            if pseudonym == subject {
+                let found = found.get_or_insert(Found { records: 0, first: entry.time, last: entry.time });
+                found.records += 1;
+                found.last = entry.time;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+        for (key, pseudonym, found) in &self.keys {
+            desk.rows.row(vec![
+                key.as_str().into(),
+                pseudonym.as_str().into(),
+                Cell::from(found.map_or(0, |found| found.records)),
+                found.map(|found| found.first).into(),
+                found.map(|found| found.last).into(),
+            ])?;
+        }
+        Ok(Said::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_lead_from_any_pseudonym_to_all_of_the_person() {
+        let line = |newer: &str, older: &str| {
+            format!(
+                r#"{{"@timestamp":"2026-01-01T00:00:00Z","event":{{"sequence":1,"id":"x","action":"audit.alias"}},"qlik":{{"alias_of":"{older}"}},"user":{{"target":{{"hash":"{newer}"}}}}}}"#
+            )
+        };
+        for start in ["a1", "a2", "a3"] {
+            let mut aliases = Aliases::of([start.to_owned()]);
+            for (newer, older) in [("a3", "a2"), ("b2", "b1"), ("a2", "a1")] {
+                aliases.take(&Entry::at(line(newer, older).as_bytes()).unwrap());
+            }
+            assert_eq!(aliases.finish().into_iter().collect::<Vec<_>>(), ["a1", "a2", "a3"]);
+        }
+    }
+}
