@@ -1,14 +1,18 @@
-//! `license-relay audit`: is the log whole, and the way out where it is not.
+//! `license-relay audit`: is the log whole, what does it say, and the way out where it is not.
 
-use std::io::IsTerminal as _;
+mod asking;
+mod questions;
+
 use std::path::PathBuf;
 
 use super::{Exit, Failure, load};
 use crate::audit::fork::{self, ForkError, Forked};
 use crate::audit::recover::OpenError;
 use crate::config;
-use crate::report::evidence::{member, text};
-use crate::report::verify::verify;
+use crate::report::evidence::{member, text, worst};
+use crate::report::reading;
+use crate::report::verify::Verified;
+use asking::{Logs, progress};
 
 /// The assignment log.
 #[derive(Debug, clap::Args)]
@@ -27,6 +31,33 @@ enum Action {
                       license-relay audit verify --log /mnt/copy/audit --anchor /mnt/anchor --anchor syslog.txt"
     )]
     Verify(Verify),
+    /// Who holds what at a time, as the back end confirmed it; what is only asked for or not known is kept apart
+    #[command(after_help = "Examples:\n  license-relay audit state --at 2026-06-30\n  \
+                            license-relay audit state --log COPY --names staff.csv --subject-key subject.key --csv > holders.csv")]
+    State(questions::StateArgs),
+    /// All that the log says of one person, over all keys that hid the name
+    #[command(
+        after_help = "Example:\n  license-relay audit history --subject 'ACME\\bob' --subject-key certs/subject.key"
+    )]
+    History(questions::HistoryArgs),
+    /// What the back end told in a time, each change once, and who asked for it
+    #[command(after_help = "Example:\n  license-relay audit changes --from 2026-06-01 --to 2026-06-30")]
+    Changes(questions::PeriodArgs),
+    /// Use against what was bought, by day: at its end, at most, and by how much it was too much
+    #[command(after_help = "Example:\n  license-relay audit reconcile --from 2026-01-01 --csv > year.csv")]
+    Reconcile(questions::ReconcileArgs),
+    /// Units that moved from one person to another within a time; it watches people, so ask only where you may
+    #[command(after_help = "Example:\n  license-relay audit churn --within 7d")]
+    Churn(questions::ChurnArgs),
+    /// The pseudonyms of a name under every key that is kept, and how often each is in the log
+    #[command(
+        after_help = "Examples:\n  license-relay audit subject 'ACME\\bob'\n  license-relay audit subject 'acme\\bob' --qlik-form md5"
+    )]
+    Subject(questions::SubjectArgs),
+    /// Every record as a flat table; or the fields of Qlik's own Offline User Assignment Log, to compare
+    #[command(after_help = "Examples:\n  license-relay audit export --format jsonl --to records.jsonl\n  \
+                            license-relay audit export --format qlik --qlik-form md5 --names staff.csv --subject-key subject.key")]
+    Export(questions::ExportArgs),
     /// Put a log aside that can't be written to any more, and begin one that names it; needs the relay stopped
     #[command(
         after_help = "Example:\n  license-relay audit fork --reason \"restored from the backup of 24 November after a disk failure\""
@@ -40,12 +71,8 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// The folder of a log, the one with segments/ in it; may repeat. Without it: the configured one
-    #[arg(long, value_name = "DIR")]
-    log: Vec<PathBuf>,
-    /// A folder or file with a checkpoint that was kept elsewhere, or a program's log with such lines; may repeat
-    #[arg(long, value_name = "PATH")]
-    anchor: Vec<PathBuf>,
+    #[command(flatten)]
+    logs: Logs,
     /// For programs
     #[arg(long)]
     json: bool,
@@ -55,6 +82,13 @@ struct Verify {
 pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Failure> {
     match args.action {
         Action::Verify(args) => run_verify(args, config),
+        Action::State(args) => questions::state(args, config),
+        Action::History(args) => questions::history(args, config),
+        Action::Changes(args) => questions::changes(args, config),
+        Action::Reconcile(args) => questions::reconcile(args, config),
+        Action::Churn(args) => questions::churn(args, config),
+        Action::Subject(args) => questions::subject(args, config),
+        Action::Export(args) => questions::export(args, config),
         Action::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;
@@ -71,37 +105,16 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
 }
 
 fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<u8, Failure> {
-    let mut anchors = args.anchor;
-    let logs = if args.log.is_empty() {
-        let config = load(&config::locate(config))?;
-        // What the configuration names is an anchor as well, as far as it is in reach.
-        anchors.extend(config.audit.anchors.into_iter().filter(|anchor| anchor.exists()));
-        vec![config.audit.directory]
-    } else {
-        args.log
-    };
-    let mut worst = 0;
-    for log in logs {
-        let shown = std::io::stderr().is_terminal();
-        let progress = |records: u64| {
-            if shown {
-                eprintln!("{records} records …");
-            }
-        };
-        let verified =
-            verify(&log, &anchors, progress).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
-        let verdict = verified.verdict();
+    let (logs, anchors, _) = args.logs.find(config)?;
+    let verified = reading::read(&logs, &anchors, progress(), |_, _| {})?;
+    for log in &verified {
         if args.json {
-            println!("{:#}", member(&verified));
+            println!("{:#}", member(log));
         } else {
-            text(&verified).iter().for_each(|line| println!("{line}"));
+            text(log).iter().for_each(|line| println!("{line}"));
         }
-        worst = match (worst, verdict as u8) {
-            (0, one) | (one, 0) => one,
-            (a, b) => a.min(b),
-        };
     }
-    Ok(worst)
+    Ok(worst(verified.iter().map(Verified::verdict)) as u8)
 }
 
 impl From<ForkError> for Failure {

@@ -53,12 +53,13 @@ impl Aliases {
 #[derive(Debug)]
 pub struct History {
     pseudonyms: BTreeSet<String>,
+    found: BTreeSet<String>,
 }
 
 impl History {
     /// Of the person with these pseudonyms.
     pub fn new(pseudonyms: BTreeSet<String>) -> Self {
-        Self { pseudonyms }
+        Self { pseudonyms, found: BTreeSet::new() }
     }
 }
 
@@ -85,6 +86,9 @@ impl Question for History {
         else {
             return Ok(());
         };
+        if !self.found.contains(subject) {
+            self.found.insert(subject.to_owned());
+        }
         let change = match Change::of(&entry.action) {
             Some(change) => change.word(),
             None if &*entry.action == "audit.alias" => "alias",

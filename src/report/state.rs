@@ -135,7 +135,7 @@ pub fn counts(held: &[Held]) -> BTreeMap<(String, String), Counts> {
 /// The question.
 #[derive(Debug)]
 pub struct State {
-    at: Timestamp,
+    at: Option<Timestamp>,
     license: Option<String>,
     opening: usize,
     all: Assignments,
@@ -143,8 +143,8 @@ pub struct State {
 }
 
 impl State {
-    /// At this time, of this license or of all, on top of an opening balance.
-    pub fn new(at: Timestamp, license: Option<String>, opening: &[OpeningHeld]) -> Self {
+    /// At this time, or at the end of the log; of this license or of all, on top of an opening balance.
+    pub fn new(at: Option<Timestamp>, license: Option<String>, opening: &[OpeningHeld]) -> Self {
         let mut all = Assignments::default();
         for held in opening {
             all.open_with(&held.license, &held.allotment, &held.subject);
@@ -170,7 +170,7 @@ impl Question for State {
     }
 
     fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
-        if entry.time <= self.at {
+        if self.at.is_none_or(|at| entry.time <= at) {
             self.all.take(log, entry, desk.coverage);
             self.entitlements.take(log, entry);
         }
@@ -179,7 +179,8 @@ impl Question for State {
 
     fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
         self.entitlements.finish();
-        let day = day_of(self.at);
+        let at = self.at.or(read.span.map(|(_, last)| last)).unwrap_or_else(Timestamp::now);
+        let day = day_of(at);
         let mut rows = held(&self.all);
         rows.retain(|row| self.license.as_ref().is_none_or(|license| row.license == *license));
         for row in &rows {
@@ -197,7 +198,7 @@ impl Question for State {
                 row.source.clone().into(),
             ])?;
         }
-        let mut notes = vec![format!("at {:.0} (UTC), as the back end confirmed it:", self.at)];
+        let mut notes = vec![format!("at {at:.0} (UTC), as the back end confirmed it:")];
         let mut totals: Vec<Value> = Vec::new();
         for ((license, allotment), of) in counts(&rows) {
             let allowed = self.entitlements.on(&license, &allotment, day);
@@ -213,13 +214,13 @@ impl Question for State {
                 "overage": allowed.overage_word(),
             }));
         }
-        notes.extend(self.reservations(read));
+        notes.extend(self.reservations(at, read));
         Ok(Said { notes, members: vec![("totals", totals.into())], gaps: false })
     }
 }
 
 impl State {
-    fn reservations(&self, read: &Read) -> Vec<String> {
+    fn reservations(&self, at: Timestamp, read: &Read) -> Vec<String> {
         let mut notes = Vec::new();
         if self.opening > 0 {
             notes.push(format!(
@@ -234,10 +235,10 @@ impl State {
             ));
         }
         match read.span {
-            Some((first, _)) if self.at < first => {
+            Some((first, _)) if at < first => {
                 notes.push(format!("the log begins at {first:.0}: nothing is known of the time before"));
             }
-            Some((_, last)) if self.at > last => {
+            Some((_, last)) if at > last => {
                 notes.push(format!(
                     "the log's last record is of {last:.0}: nothing is known of the time since"
                 ));

@@ -121,6 +121,29 @@ impl Cell {
     }
 }
 
+/// A page that fetches nothing and runs nothing.
+const HTML_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>license-relay: export</title>\
+<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\
+<style>body{font:13px/1.4 system-ui,sans-serif}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
+th,td{border-bottom:1px solid #ccc;padding:2px 8px;text-align:left;vertical-align:top}.n{text-align:right}\
+thead{display:table-header-group}pre{white-space:pre-wrap}</style>\n<table>";
+
+/// Text as it may stand in a page.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// What a spreadsheet does not take for a formula.
 fn harmless(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
@@ -137,6 +160,8 @@ pub enum Form {
     Json,
     /// One object a line.
     JsonLines,
+    /// A page with one table.
+    Html,
 }
 
 /// What stands behind the rows.
@@ -169,6 +194,12 @@ impl<'w> Rows<'w> {
     pub fn begin(out: &'w mut dyn Write, form: Form, columns: &'static [&'static str]) -> io::Result<Self> {
         match form {
             Form::Text | Form::JsonLines => {}
+            Form::Html => {
+                out.write_all(HTML_HEAD.as_bytes())?;
+                let cells: String =
+                    columns.iter().map(|name| format!("<th>{}", name.replace('_', " "))).collect();
+                writeln!(out, "<thead><tr>{cells}<tbody>")?;
+            }
             Form::Csv => {
                 out.write_all("\u{feff}".as_bytes())?;
                 write_csv(out, columns.iter().map(|name| (*name).to_owned()))?;
@@ -193,6 +224,13 @@ impl<'w> Rows<'w> {
                 if self.kept.len() == LOOKED_AT { self.align() } else { Ok(()) }
             }
             Form::Csv => write_csv(self.out, cells.iter().map(Cell::csv)),
+            Form::Html => {
+                let cell = |cell: &Cell| {
+                    let class = if cell.is_number() { " class=n" } else { "" };
+                    format!("<td{class}>{}", escaped(&cell.text()))
+                };
+                writeln!(self.out, "<tr>{}", cells.iter().map(cell).collect::<String>())
+            }
             Form::Json => {
                 self.out.write_all(if self.count == 1 { b"\n" } else { b",\n" })?;
                 self.object(&cells)
@@ -226,6 +264,13 @@ impl<'w> Rows<'w> {
                     write_csv(self.out, std::iter::once(format!("# {}", line.trim())))?;
                 }
                 Ok(())
+            }
+            Form::Html => {
+                writeln!(self.out, "</table><pre>")?;
+                for line in closing.notes.iter().chain(&closing.lines) {
+                    writeln!(self.out, "{}", escaped(line))?;
+                }
+                writeln!(self.out, "</pre>")
             }
             Form::Json => {
                 self.out.write_all(b"\n],\n")?;

@@ -1,0 +1,297 @@
+//! What all questions to the log have in common on the command line: which logs, in which form, with which names.
+
+use std::fs;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::super::{Exit, Failure, load};
+use crate::config;
+use crate::config::model::{Config, SubjectCase};
+use crate::config::private::create_beside;
+use crate::licensing::subject::keys::Keys;
+use crate::report::answer::{AnswerError, Asked, Question, answer};
+use crate::report::days::{NoTime, Period};
+use crate::report::evidence::Made;
+use crate::report::names::{Held, ListError, Names, opening};
+use crate::report::reading::ReadError;
+use crate::report::table::Form;
+use crate::report::verify::VerifyError;
+
+/// Which logs, and checkpoints of them.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Logs {
+    /// The folder of a log, the one with segments/ in it; may repeat. Without it: the configured one
+    #[arg(long, value_name = "DIR")]
+    pub(super) log: Vec<PathBuf>,
+    /// A folder or file with a checkpoint that was kept elsewhere, or a program's log with such lines; may repeat
+    #[arg(long, value_name = "PATH")]
+    pub(super) anchor: Vec<PathBuf>,
+}
+
+/// Who is who.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct WhoIsWho {
+    /// A list of names (CSV, DOMAIN\user in its first column), to show people by name where the key is given as well
+    #[arg(long, value_name = "FILE")]
+    pub(super) names: Option<PathBuf>,
+    /// The key that names were hidden with; retired ones lie beside it as FILE.<id>
+    #[arg(long, value_name = "FILE")]
+    pub(super) subject_key: Option<PathBuf>,
+    /// As in the relay's configuration (audit.subject_case)
+    #[arg(long, value_enum, default_value = "fold")]
+    pub(super) subject_case: Case,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Case {
+    Fold,
+    Exact,
+}
+
+impl From<Case> for SubjectCase {
+    fn from(case: Case) -> Self {
+        match case {
+            Case::Fold => Self::Fold,
+            Case::Exact => Self::Exact,
+        }
+    }
+}
+
+/// How the answer is written.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Output {
+    /// For programs
+    #[arg(long, conflicts_with = "csv")]
+    pub(super) json: bool,
+    /// For spreadsheets
+    #[arg(long)]
+    pub(super) csv: bool,
+}
+
+impl Output {
+    pub(super) fn form(&self) -> Form {
+        match (self.json, self.csv) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Csv,
+            _ => Form::Text,
+        }
+    }
+}
+
+/// All of it.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Asking {
+    #[command(flatten)]
+    pub(super) logs: Logs,
+    #[command(flatten)]
+    pub(super) who: WhoIsWho,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// A part of a log's time.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct During {
+    /// From this day or time on (2026-06-01, or with a time and Z; UTC)
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// To this day, its end included, or this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+}
+
+/// The same, for what is written to a file by `--to`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Until {
+    /// From this day or time on (2026-06-01, or with a time and Z; UTC)
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// To this day, its end included, or this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+/// Logs and keys as they were found.
+pub(super) struct Sources {
+    pub(super) logs: Vec<PathBuf>,
+    pub(super) anchors: Vec<PathBuf>,
+    pub(super) keys: Option<Keys>,
+    pub(super) case: SubjectCase,
+    /// What is missing of them, in words.
+    pub(super) notes: Vec<String>,
+}
+
+impl Logs {
+    /// The logs that are named; without any, the configured one with its anchors, as far as they are in reach.
+    pub(super) fn find(
+        &self,
+        config: Option<PathBuf>,
+    ) -> Result<(Vec<PathBuf>, Vec<PathBuf>, Option<Config>), Failure> {
+        let mut anchors = self.anchor.clone();
+        if !self.log.is_empty() {
+            return Ok((self.log.clone(), anchors, None));
+        }
+        let config = load(&config::locate(config))?;
+        anchors.extend(config.audit.anchors.iter().filter(|anchor| anchor.exists()).cloned());
+        Ok((vec![config.audit.directory.clone()], anchors, Some(config)))
+    }
+}
+
+impl Asking {
+    /// Finds logs and keys. Keys are looked at only where somebody is to be named.
+    pub(super) fn find(&self, config: Option<PathBuf>, wants_keys: bool) -> Result<Sources, Failure> {
+        let (logs, anchors, config) = self.logs.find(config)?;
+        let configured = config.as_ref().map(|config| (&config.audit.subject_key, config.audit.subject_case));
+        let key = self.who.subject_key.as_ref().or(configured.map(|(key, _)| key));
+        let case = configured.map_or(self.who.subject_case.into(), |(_, case)| case);
+        let mut notes = Vec::new();
+        let keys = match key.filter(|_| wants_keys || self.who.names.is_some()) {
+            Some(key) => Keys::read(key, case)
+                .map_err(|e| notes.push(format!("{e}; people are shown as pseudonyms")))
+                .ok(),
+            None => None,
+        };
+        if self.who.names.is_some() && key.is_none() {
+            notes.push(
+                "no key was given (--subject-key), so the names in the list can't be found in the log; people are shown as \
+                 pseudonyms"
+                    .to_owned(),
+            );
+        }
+        Ok(Sources { logs, anchors, keys, case, notes })
+    }
+
+    /// Puts one question to the logs. Gives the exit code.
+    pub(super) fn ask(&self, sources: Sources, question: &mut dyn Question) -> Result<u8, Failure> {
+        self.ask_into(None, sources, question, self.output.form())
+    }
+
+    /// The same, with the answer written into a file.
+    pub(super) fn ask_into(
+        &self,
+        file: Option<&Path>,
+        sources: Sources,
+        question: &mut dyn Question,
+        form: Form,
+    ) -> Result<u8, Failure> {
+        let names = self.names(&sources)?;
+        let Sources { logs, anchors, .. } = sources;
+        let mut asked = Asked { logs, anchors, form, names, made: Made::now(command_line()) };
+        let verdict = write_to(file, |out| answer(question, &mut asked, out, progress()))?;
+        Ok(verdict as u8)
+    }
+
+    /// The list of names, as it is given.
+    pub(super) fn names(&self, sources: &Sources) -> Result<Names, Failure> {
+        let mut names = match &self.who.names {
+            Some(list) => Names::read(list, sources.keys.as_ref(), sources.case)?,
+            None => Names::default(),
+        };
+        names.notes.clone_from(&sources.notes);
+        Ok(names)
+    }
+}
+
+/// Reads an opening balance, where one is given.
+pub(super) fn opened_with(file: Option<&Path>, sources: &Sources) -> Result<Vec<Held>, Failure> {
+    Ok(match file {
+        Some(file) => opening(file, sources.keys.as_ref())?,
+        None => Vec::new(),
+    })
+}
+
+impl During {
+    pub(super) fn period(&self) -> Result<Period, Failure> {
+        Ok(Period::parse(self.from.as_deref(), self.to.as_deref(), Timestamp::now())?)
+    }
+}
+
+impl Until {
+    pub(super) fn period(&self) -> Result<Period, Failure> {
+        Ok(Period::parse(self.from.as_deref(), self.until.as_deref(), Timestamp::now())?)
+    }
+}
+
+/// Writes to a file, whole or not at all, or to standard output.
+pub(super) fn write_to<T, E: Into<Failure>>(
+    file: Option<&Path>,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<T, Failure> {
+    let Some(path) = file else {
+        return write(&mut BufWriter::new(io::stdout().lock())).map_err(Into::into);
+    };
+    let failed =
+        |e: io::Error| Failure::new(Exit::Failed, format!("{} can't be written: {e}", path.display()));
+    let (file, temporary) = create_beside(path, 0o600).map_err(failed)?;
+    let mut out = BufWriter::new(file);
+    let written = write(&mut out).map_err(Into::into).and_then(|done| {
+        let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+        file.sync_all().and_then(|()| fs::rename(&temporary, path)).map_err(failed)?;
+        Ok(done)
+    });
+    written.inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+/// Tells a person who waits how far it is.
+pub(super) fn progress() -> impl FnMut(u64) + Send {
+    let shown = io::stderr().is_terminal();
+    move |records| {
+        if shown {
+            eprintln!("{records} records …");
+        }
+    }
+}
+
+/// The command line, so that the answer can be asked for again.
+pub(super) fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    let quoted = |word: String| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("license-relay".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+impl From<AnswerError> for Failure {
+    fn from(e: AnswerError) -> Self {
+        match e {
+            AnswerError::Read(e) => e.into(),
+            AnswerError::Write(e) => Self::new(Exit::Failed, format!("the answer can't be written: {e}")),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(e: ReadError) -> Self {
+        match e {
+            ReadError::Verify(e) => e.into(),
+            ReadError::Twice(..) | ReadError::TooMany(_) => Self::new(Exit::Usage, e),
+            ReadError::Thread(_) => Self::new(Exit::Internal, e),
+        }
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(e: VerifyError) -> Self {
+        let exit = if matches!(e, VerifyError::NotALog(_)) { Exit::Usage } else { Exit::Failed };
+        Self::new(exit, e)
+    }
+}
+
+impl From<NoTime> for Failure {
+    fn from(e: NoTime) -> Self {
+        Self::new(Exit::Usage, e)
+    }
+}
+
+impl From<ListError> for Failure {
+    fn from(e: ListError) -> Self {
+        Self::new(Exit::Usage, e)
+    }
+}

@@ -1,0 +1,239 @@
+//! The questions that auditors ask of the log, a verb each.
+
+use std::path::PathBuf;
+
+use super::super::{Exit, Failure};
+use super::asking::{Asking, During, Until, opened_with, progress};
+use crate::config::names::LicenseNumber;
+use crate::licensing::subject::{QlikForm, Subject, qlik_form};
+use crate::report::changes::{Changes, Churn};
+use crate::report::days::{Edge, length, time};
+use crate::report::export::{AsQlik, Flat};
+use crate::report::history::{Aliases, History, Hits};
+use crate::report::names::pseudonyms;
+use crate::report::reading;
+use crate::report::reconcile::Reconcile;
+use crate::report::state::State;
+use crate::report::table::Form;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StateArgs {
+    /// A day (its end) or a time, UTC; without it: as of the log's last record
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Of this license alone
+    #[arg(long, value_name = "NUMBER")]
+    license: Option<String>,
+    /// Who held what before the log began: CSV with the columns license, allotment and subject, from the product's console
+    #[arg(long, value_name = "FILE")]
+    opening: Option<PathBuf>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PeriodArgs {
+    #[command(flatten)]
+    period: During,
+    /// Of this license alone
+    #[arg(long, value_name = "NUMBER")]
+    license: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReconcileArgs {
+    #[command(flatten)]
+    period: During,
+    /// Of this license alone
+    #[arg(long, value_name = "NUMBER")]
+    license: Option<String>,
+    /// Who held what before the log began, as for `state`
+    #[arg(long, value_name = "FILE")]
+    opening: Option<PathBuf>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("whom").required(true).args(["subject", "hash"])))]
+pub(super) struct HistoryArgs {
+    /// The person's name, DOMAIN\user; needs the key that names were hidden with
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// A pseudonym, as the log has it
+    #[arg(long, value_name = "PSEUDONYM")]
+    hash: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ChurnArgs {
+    /// So soon after it was taken from the first (90m, 36h, 7d)
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    within: String,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SubjectArgs {
+    /// The person's name, DOMAIN\user
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Print the bare form that Qlik's own log has, instead: neither form has a key, so keep none of them
+    #[arg(long, value_enum, value_name = "FORM")]
+    qlik_form: Option<Hashed>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    period: Until,
+    /// csv, jsonl or html: every record, flat; qlik: the fields of Qlik's Offline User Assignment Log, to compare
+    #[arg(long, value_enum, default_value = "csv")]
+    format: ExportForm,
+    /// Into this file, for its owner alone, instead of to the terminal
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    /// How `--format qlik` hides people
+    #[arg(long, value_enum, value_name = "FORM", default_value = "md5")]
+    qlik_form: Hashed,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum ExportForm {
+    Csv,
+    Jsonl,
+    Html,
+    Qlik,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Hashed {
+    Md5,
+    Sha256,
+}
+
+impl From<Hashed> for QlikForm {
+    fn from(form: Hashed) -> Self {
+        match form {
+            Hashed::Md5 => Self::Md5,
+            Hashed::Sha256 => Self::Sha256,
+        }
+    }
+}
+
+pub(super) fn state(args: StateArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let at = args.at.as_deref().map(|text| time(text, Edge::End)).transpose()?;
+    let sources = args.asking.find(config, args.opening.is_some())?;
+    let opening = opened_with(args.opening.as_deref(), &sources)?;
+    args.asking.ask(sources, &mut State::new(at, license(args.license)?, &opening))
+}
+
+pub(super) fn changes(args: PeriodArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let period = args.period.period()?;
+    args.asking.ask(args.asking.find(config, false)?, &mut Changes::new(period, license(args.license)?))
+}
+
+pub(super) fn reconcile(args: ReconcileArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let period = args.period.period()?;
+    let sources = args.asking.find(config, args.opening.is_some())?;
+    let opening = opened_with(args.opening.as_deref(), &sources)?;
+    args.asking.ask(sources, &mut Reconcile::new(period, license(args.license)?, &opening))
+}
+
+pub(super) fn churn(args: ChurnArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let within = length(&args.within).ok_or_else(|| {
+        let words = format!("--within \"{}\" is no length of time; write 90m, 36h or 7d", args.within);
+        Failure::new(Exit::Usage, words)
+    })?;
+    args.asking.ask(args.asking.find(config, false)?, &mut Churn::new(within))
+}
+
+/// Two readings: an alias stands behind the records that it joins.
+pub(super) fn history(args: HistoryArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let sources = args.asking.find(config, args.subject.is_some())?;
+    let wanted = match (&args.subject, &args.hash) {
+        (Some(name), _) => {
+            if sources.keys.is_none() {
+                tell_missing_key(&sources.notes);
+            }
+            pseudonyms(name, sources.keys.as_ref(), sources.case)
+        }
+        (None, Some(hash)) => vec![hash.clone()],
+        (None, None) => Vec::new(),
+    };
+    let mut aliases = Aliases::of(wanted);
+    reading::read(&sources.logs, &[], progress(), |_, entry| {
+        if &*entry.action == "audit.alias" {
+            aliases.take(entry);
+        }
+    })?;
+    args.asking.ask(sources, &mut History::new(aliases.finish()))
+}
+
+pub(super) fn subject(args: SubjectArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    if let Some(form) = args.qlik_form {
+        println!("{}", qlik_form(&Subject::new(&args.name), form.into()));
+        return Ok(0);
+    }
+    let sources = args.asking.find(config, true)?;
+    let name = Subject::new(&args.name);
+    let mut keys = match &sources.keys {
+        Some(keys) => keys.of_all(&name),
+        None => {
+            tell_missing_key(&sources.notes);
+            Vec::new()
+        }
+    };
+    let raw = pseudonyms(&args.name, None, sources.case);
+    keys.extend(raw.into_iter().map(|pseudonym| ("(in clear)".to_owned(), pseudonym)));
+    args.asking.ask(sources, &mut Hits::new(keys))
+}
+
+fn tell_missing_key(notes: &[String]) {
+    let why = notes.first().map_or("no key was given (--subject-key)", String::as_str);
+    eprintln!("license-relay: warning: {why}: a name is found only in a log that keeps names in clear");
+}
+
+pub(super) fn export(args: ExportArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let period = args.period.period()?;
+    let output = &args.asking.output;
+    if args.format == ExportForm::Qlik {
+        let sources = args.asking.find(config, true)?;
+        if args.asking.who.names.is_none() || sources.keys.is_none() {
+            let why = sources.notes.first().cloned().unwrap_or_default();
+            let words = format!(
+                "--format qlik needs --names and --subject-key: it hides people in another way {why}"
+            );
+            return Err(Failure::new(Exit::Usage, words.trim_end()));
+        }
+        let form = if output.json { Form::Json } else { Form::Csv };
+        let mut question = AsQlik::new(period, args.qlik_form.into());
+        return args.asking.ask_into(args.to.as_deref(), sources, &mut question, form);
+    }
+    let form = match args.format {
+        ExportForm::Jsonl => Form::JsonLines,
+        ExportForm::Html => Form::Html,
+        _ if output.json => Form::Json,
+        _ => Form::Csv,
+    };
+    args.asking.ask_into(args.to.as_deref(), args.asking.find(config, false)?, &mut Flat::new(period), form)
+}
+
+fn license(text: Option<String>) -> Result<Option<String>, Failure> {
+    let parse = |text: String| {
+        let number: Result<LicenseNumber, _> = text.parse();
+        number
+            .map(|number| number.to_string())
+            .map_err(|e| Failure::new(Exit::Usage, format!("--license {text}: {e}")))
+    };
+    text.map(parse).transpose()
+}
