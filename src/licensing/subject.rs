@@ -62,6 +62,14 @@ impl Pseudonyms {
         }))
     }
 
+    /// The keys; the raw form has none.
+    pub fn keys(&self) -> Option<&Keys> {
+        match &self.0 {
+            Form::Raw(_) => None,
+            Form::Keyed(keys) => Some(keys),
+        }
+    }
+
     /// What stands for a subject in the log: `hmac-sha256:<key id>:<64 hex>`, or `raw:<subject>` where the site
     /// asked for that.
     pub fn of(&self, subject: &Subject) -> String {
