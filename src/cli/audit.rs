@@ -1,5 +1,7 @@
 //! `license-relay audit`: is the log whole, and the way out where it is not.
 
+mod key;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,9 @@ enum Action {
         #[arg(long, value_name = "WORDS")]
         reason: String,
     },
+    /// The keys that people's pseudonyms are made under
+    #[command(after_help = "Example:\n  license-relay audit key list")]
+    Key(key::Key),
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +71,7 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
             );
             Ok(0)
         }
+        Action::Key(args) => key::run(args, config).await.map(|()| 0),
     }
 }
 

@@ -380,6 +380,8 @@ pub struct Glance {
     pub time: Timestamp,
     /// How often, where it stands for several.
     pub repeat: Option<u64>,
+    /// How the run before it ended, where it says so.
+    pub previous_stop: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -394,6 +396,7 @@ struct Outline {
 #[derive(Default, Deserialize)]
 struct OutlineQlik {
     repeat: Option<OutlineRepeat>,
+    previous_stop: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -410,7 +413,14 @@ struct OutlineEvent {
 impl From<Outline> for Glance {
     fn from(outline: Outline) -> Self {
         let OutlineEvent { sequence, action } = outline.event;
-        Self { sequence, action, time: outline.time, repeat: outline.qlik.repeat.map(|repeat| repeat.count) }
+        let OutlineQlik { repeat, previous_stop } = outline.qlik;
+        Self {
+            sequence,
+            action,
+            time: outline.time,
+            repeat: repeat.map(|repeat| repeat.count),
+            previous_stop,
+        }
     }
 }
 

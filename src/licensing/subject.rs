@@ -5,6 +5,7 @@
 //! `subject_case = "exact"`, joined by a backslash.
 
 pub mod keys;
+pub mod rollover;
 
 use std::fmt;
 use std::path::Path;
