@@ -8,10 +8,13 @@ mod common;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use common::*;
+use license_relay::config::model::SubjectCase;
+use license_relay::licensing::subject::Subject;
+use license_relay::licensing::subject::keys::Keys;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -112,6 +115,46 @@ fn done(relay: &Relay) -> Vec<(String, String)> {
         .collect()
 }
 
+/// A copy of a stopped relay's folder, and a verb on it that is killed at its so-manieth call that changes a file.
+struct Doomed(PathBuf);
+
+impl Doomed {
+    fn copy(relay: &Relay, to: &Path) -> Self {
+        let copied = run(tool("cp", "coreutils").arg("-r").arg(relay.folder.path()).arg(to));
+        assert!(copied.status.success(), "{copied:?}");
+        Self(to.to_owned())
+    }
+
+    fn verb(&self, mut command: Command, arguments: &[&str]) -> Output {
+        run(command.arg("--config").arg(self.0.join("relay.toml")).arg("audit").args(arguments))
+    }
+
+    /// Counts calls of one kind in the main thread, which does all that is done to keys.
+    fn killed_at(&self, (call, at): (&str, u32), arguments: &[&str]) -> Output {
+        let mut strace = tool("strace", "strace");
+        strace.args(["-qq", "-e", &format!("trace={call}"), "-e"]);
+        strace.arg(format!("inject={call}:signal=KILL:when={at}")).arg("-o").arg(self.0.join("strace"));
+        strace.arg(env!("CARGO_BIN_EXE_license-relay"));
+        self.verb(strace, arguments)
+    }
+
+    fn people(&self) -> Vec<(String, String)> {
+        let keys = Keys::read(&self.0.join("certs/subject.key"), SubjectCase::Fold).unwrap();
+        keys.of_all(&Subject::new("acme\\bob"))
+    }
+
+    fn records(&self, what: &str) -> usize {
+        let log = fs::read_to_string(self.0.join("audit/segments/00000000000000000000.jsonl")).unwrap();
+        let of_key = log.lines().filter(|line| line.contains("\"audit.key\""));
+        of_key.filter(|line| line.contains(&format!("\"reason\":\"{what}\""))).count()
+    }
+
+    fn verifies(&self) {
+        let output = self.verb(program(), &["verify"]);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
 #[test]
 fn a_persons_history_stays_joined_over_a_new_key_and_the_old_one_can_be_destroyed() {
     let (_stub, relay, _folder) = lived();
@@ -168,7 +211,7 @@ fn a_persons_history_stays_joined_over_a_new_key_and_the_old_one_can_be_destroye
         let (code, said) = key(&relay, &["destroy", id, "--yes"]);
         assert!(code == 64 && said.contains(words), "{code} {said}");
     }
-    assert_eq!((files(&relay.path("certs")), relay.log().len()), (kept, lines));
+    assert_eq!((files(&relay.path("certs")), relay.log().len()), (kept.clone(), lines));
 
     let (code, said) = destroy(&relay, &old, &format!("{old}\n"));
     assert!(code == 0 && said.contains("is destroyed"), "{said}");
@@ -183,6 +226,10 @@ fn a_persons_history_stays_joined_over_a_new_key_and_the_old_one_can_be_destroye
     assert_eq!(relay.records("relay.start")[2]["qlik"]["previous_stop"], "clean");
     assert!(relay.stop().success());
     verifies(&relay);
+    for (_, text) in kept {
+        let secret = text.trim().split_once(':').unwrap().1;
+        assert!(!relay.log_text().contains(secret) && !relay.stderr().contains(secret), "a key is in a log");
+    }
     // An id is never given again.
     assert_eq!(key(&relay, &["new"]).0, 0);
     assert!(newest(&relay).ends_with("-3"), "{}", newest(&relay));
@@ -290,4 +337,69 @@ fn without_a_log_there_is_nothing_to_record_a_new_key_in_and_the_raw_form_has_no
     let (code, said) = key(&relay, &["list"]);
     assert!(code == 0 && said.contains("there are no keys"), "{said}");
     assert!(listed(&relay).is_empty());
+}
+
+/// The calls that change a file, as strace groups them.
+const CALLS: [&str; 5] =
+    ["link,linkat", "write", "fsync,fdatasync", "rename,renameat,renameat2", "unlink,unlinkat"];
+
+/// Runs a verb on copies of a stopped relay's folder, killed at every call there is, and has each of them looked at:
+/// where it was killed, if it was.
+fn kill_everywhere(
+    relay: &Relay,
+    copies: &Path,
+    arguments: &[&str],
+    mut look: impl FnMut(&Doomed, bool, &str),
+) {
+    for call in CALLS {
+        for at in 1.. {
+            let site = Doomed::copy(relay, &copies.join(format!("{}{call}{at}", arguments[1])));
+            let whole = site.killed_at((call, at), arguments).status.success();
+            look(&site, whole, &format!("{call} {at}"));
+            site.verifies();
+            if whole {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_verb_that_is_killed_at_any_call_has_lost_no_key_and_is_gone_on_from() {
+    let (_stub, relay, folder) = lived();
+    let old = newest(&relay);
+    let before = Doomed(relay.folder.path().to_owned()).people();
+    let (mut kills, mut between) = (0, 0);
+    kill_everywhere(&relay, folder.path(), &["key", "new"], |site, whole, call| {
+        let left = site.people();
+        assert!(left.contains(&before[0]), "{call}: the key is lost");
+        assert!(left.len() == 1 || site.records("made") == 1, "{call}: made, and not recorded");
+        between += u32::from(left.len() == 1 && site.records("made") == 1);
+        if !whole {
+            kills += 1;
+            let again = site.verb(program(), &["key", "new"]);
+            assert!(again.status.success(), "{call}: {again:?}");
+        }
+        let now = site.people();
+        assert!(now.len() > 1 && now.contains(&before[0]) && now[0].0 != old, "{call}: {now:?}");
+        assert_eq!(files(&site.0.join("certs")).len(), now.len(), "{call}: something was left");
+    });
+    assert!(kills >= 6 && between > 0, "{kills}, {between} of them between the record and the rename");
+
+    assert_eq!(key(&relay, &["new"]).0, 0);
+    let file = format!("certs/subject.key.{old}");
+    (kills, between) = (0, 0);
+    kill_everywhere(&relay, folder.path(), &["key", "destroy", &old, "--yes"], |site, whole, call| {
+        let untouched = fs::read(site.0.join(&file)).ok() == fs::read(relay.path(&file)).ok();
+        assert!(untouched || site.records("destroyed") == 1, "{call}: destroyed, and not recorded");
+        between += u32::from(untouched && site.records("destroyed") == 1);
+        if !whole {
+            kills += 1;
+            let again = site.verb(program(), &["key", "destroy", &old, "--yes"]);
+            assert!(matches!(again.status.code(), Some(0 | 64)), "{call}: {again:?}");
+        }
+        assert_eq!(site.people().len(), 1, "{call}");
+        assert!(!site.0.join(&file).exists() && site.records("destroyed") > 0, "{call}");
+    });
+    assert!(kills >= 6 && between > 0, "{kills}, {between} of them between the record and the key");
 }

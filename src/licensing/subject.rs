@@ -48,7 +48,7 @@ pub struct Pseudonyms(Form);
 #[derive(Debug)]
 enum Form {
     Raw(SubjectCase),
-    Keyed(Keys),
+    Keyed(Box<Keys>),
 }
 
 impl Pseudonyms {
@@ -59,7 +59,7 @@ impl Pseudonyms {
     pub fn open_or_make(path: &Path, form: SubjectForm, case: SubjectCase) -> Result<Self, KeyError> {
         Ok(Self(match form {
             SubjectForm::Raw => Form::Raw(case),
-            SubjectForm::HmacSha256 => Form::Keyed(Keys::read_or_make(path, case)?),
+            SubjectForm::HmacSha256 => Form::Keyed(Box::new(Keys::read_or_make(path, case)?)),
         }))
     }
 

@@ -196,7 +196,8 @@ pub fn retired_file(path: &Path, id: &str) -> PathBuf {
 
 /// Files that are named like retired keys, with the ids they are named by.
 fn beside(path: &Path) -> Result<Vec<(String, PathBuf)>, KeyError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
