@@ -6,6 +6,7 @@ pub mod journal;
 pub mod notary;
 pub mod recover;
 pub mod refusals;
+pub mod visit;
 
 mod archive;
 mod reserve;

@@ -120,6 +120,8 @@ pub const ACCESS_TYPES: usize = 8;
 pub const SUBJECT: usize = 1024;
 /// Retired keys of pseudonyms beside the newest one: one a year, and some more.
 pub const RETIRED_KEYS: usize = 16;
+/// People whose pseudonyms are known to be linked over a change of keys; beyond, the table begins anew.
+pub const LINKED: usize = 100_000;
 /// Different licenses of one message that are kept; the rest are not looked at.
 pub const LICENSES: usize = 16;
 /// Source ids of one message that did not decide and are recorded.

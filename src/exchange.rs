@@ -2,6 +2,7 @@
 //!
 //! Read it top-down: understand, judge, write the intent, send once, write the outcome, hand back the reply.
 
+pub mod aliases;
 pub mod opaque;
 pub mod records;
 pub mod unread;
@@ -31,6 +32,7 @@ use crate::policy::{Asker, Denial};
 use crate::setup::Setup;
 use crate::upstream::send::{Reply, ReplyBody, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
+use aliases::{Aliases, Joined};
 use records::Scene;
 use unread::{Unread, Who};
 
@@ -39,6 +41,8 @@ use unread::{Unread, Who};
 pub struct Exchange {
     /// Turns subjects into pseudonyms.
     pub pseudonyms: Pseudonyms,
+    /// Whose pseudonyms are linked to older ones.
+    pub aliases: Aliases,
     /// The assignment log.
     pub journal: Journal,
     /// Refusals in it.
@@ -128,7 +132,13 @@ impl Exchange {
             }
         }
 
-        let logged = self.write_intent(setup, records::intent(&scene, &self.pseudonyms)).await?;
+        let keys = self.pseudonyms.keys();
+        let records = records::intent(&scene, &self.pseudonyms);
+        let Joined { records, people } = self.aliases.join(records, aliases::asked(&message.kind), keys);
+        let logged = self.write_intent(setup, records).await?;
+        if logged {
+            self.aliases.remember(people);
+        }
 
         access.via_parent = setup.sender.dialer.has_parent();
 
@@ -140,7 +150,10 @@ impl Exchange {
                     self.note_unread(&message, asked.client);
                 }
                 let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
-                self.write_outcome(records, logged).await;
+                let Joined { records, people } = self.aliases.join(records, aliases::told(&told.what), keys);
+                if self.write_outcome(records, logged).await {
+                    self.aliases.remember(people);
+                }
                 Ok(reply)
             }
             Err(SendError { error, sent, address }) => {
@@ -189,14 +202,17 @@ impl Exchange {
     }
 
     /// On disk before it is answered. Where that fails, the answer is passed on all the same: withholding it would
-    /// make the product report the same consumption twice. The intent then stands as unknown, and the gap is counted.
-    async fn write_outcome(&self, records: Vec<Record>, logged: bool) {
-        if let Err(e) = self.journal.commit_outcome(records).await {
+    /// make the product report the same consumption twice. The intent then stands as unknown, and the gap is counted; `false`
+    /// then.
+    async fn write_outcome(&self, records: Vec<Record>, logged: bool) -> bool {
+        let written = self.journal.commit_outcome(records).await;
+        if let Err(e) = &written {
             tracing::warn!("an outcome is not in the audit log, its intent stands as unknown: {e}");
             if logged {
                 self.journal.count_lost();
             }
         }
+        written.is_ok()
     }
 
     /// Counts a body that was not understood; once that has lasted for a day it is a mark in the log.

@@ -25,12 +25,14 @@ use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::sources;
 use crate::config::watch::{Cause, Watch};
 use crate::exchange::Exchange;
+use crate::exchange::aliases::Aliases;
 use crate::exchange::unread::Unread;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
 use crate::ledger::note::{Signer, SigningKeyError};
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::licensing::subject::Pseudonyms;
+use crate::licensing::subject::keys::{KeyError, Keys};
 use crate::listen::accept::Door;
 use crate::listen::bound::{BindError, Bound};
 use crate::listen::sniff::Entrance;
@@ -42,7 +44,7 @@ use crate::setup::{Attempt, InForce, Lasting, Setup, SetupError};
 use crate::tls::trust::Trust;
 use crate::tunnel::connect::Proxy;
 use crate::tunnel::copy::Buffers;
-use crate::{bounds, ledger, licensing};
+use crate::{bounds, ledger};
 
 /// A relay that listens.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ pub enum StartError {
     Setup(#[from] SetupError),
     /// The key of the subjects.
     #[error("{0}")]
-    SubjectKey(#[from] licensing::subject::keys::KeyError),
+    SubjectKey(#[from] KeyError),
     /// The key of the log.
     #[error("{0}")]
     SigningKey(#[from] SigningKeyError),
@@ -104,16 +106,24 @@ impl Relay {
         let setup = Arc::new(InForce::from_pointee(Setup::first(config, &lasting)?));
         let first = setup.load_full();
         let (config, audit) = (&first.config, &first.config.audit);
-        let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
         let origin = fork::name(&audit.directory, &audit.origin);
         let signer = Signer::open_or_make(&audit.signing_key, &origin)?;
         let (journal, _writer) = Journal::open(Opening::new(audit, signer, Arc::new(RealDisk)))?;
+        // Behind the log's lock: a key that a verb is about to retire is not taken for the newest.
+        let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
+        for file in pseudonyms.keys().into_iter().flat_map(Keys::unusable) {
+            tracing::warn!(
+                "{} is named like a retired key of subjects, and holds none of that id; it is not used",
+                file.display()
+            );
+        }
 
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
             setup: setup.clone(),
             exchange: Exchange {
                 pseudonyms,
+                aliases: Aliases::default(),
                 refusals: Refusals::new(journal.clone()),
                 pending: Arc::new(Pending::open(&audit.directory)),
                 unread: Arc::new(Unread::open(&audit.directory)),

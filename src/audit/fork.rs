@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::disk::{self, Disk, RealDisk};
 use super::journal::{Journal, Opening};
 use super::recover::{OpenError, lock};
+use super::visit::is_begun;
 use crate::config::model::Audit;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, leaf};
@@ -78,7 +79,7 @@ async fn fork_on(disk: Arc<dyn Disk>, audit: &Audit, reason: &str) -> Result<For
         let path = path.to_owned();
         move |cause| ForkError::Io { path, cause }
     };
-    if !directory.join(segment::FOLDER).exists() && !LogFile::path(directory).exists() {
+    if !is_begun(directory) {
         return Err(ForkError::NoLog(directory.clone()));
     }
     let held = lock(directory)?;

@@ -48,9 +48,11 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Whether the last run ended as it should.
+    /// Whether the last run ended as it should; verbs that came after it say so too.
     pub(super) fn is_clean(&self) -> bool {
-        let stopped = self.last.as_ref().is_some_and(|last| last.action == "relay.stop");
+        let visited =
+            |last: &Glance| last.action != "relay.start" && last.previous_stop.as_deref() == Some("clean");
+        let stopped = self.last.as_ref().is_some_and(|last| last.action == "relay.stop" || visited(last));
         stopped && self.torn.is_none() && self.unsigned == 0
     }
 }

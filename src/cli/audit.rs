@@ -1,6 +1,7 @@
 //! `license-relay audit`: is the log whole, what does it say, and the way out where it is not.
 
 mod asking;
+mod key;
 mod questions;
 
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ enum Action {
         #[arg(long, value_name = "WORDS")]
         reason: String,
     },
+    /// The keys that people's pseudonyms are made under
+    #[command(after_help = "Example:\n  license-relay audit key list")]
+    Key(key::Key),
 }
 
 #[derive(Debug, clap::Args)]
@@ -101,6 +105,7 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
             );
             Ok(0)
         }
+        Action::Key(args) => key::run(args, config).await.map(|()| 0),
     }
 }
 

@@ -30,8 +30,47 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system refuses.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = write_beside(path, bytes, 0o600)?;
-    fs::rename(&temporary, path).inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+    put_in_place(&write_beside(path, bytes)?, path)
+}
+
+/// Writes a file that only its owner may read beside the one whose place it shall take, and gives its name. It is on disk.
+///
+/// # Errors
+/// The system refuses.
+pub fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    write_temporary(path, bytes, 0o600)
+}
+
+/// Puts such a file in its place.
+///
+/// # Errors
+/// The system refuses; the file is gone then.
+pub fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(temporary, path).inspect_err(|_| drop(fs::remove_file(temporary)))?;
+    sync_folder_of(path)
+}
+
+/// Takes away what a kill has left of files that were to take the place of this one. Nobody may write it meanwhile.
+///
+/// # Errors
+/// The system refuses.
+pub fn clear_beside(path: &Path) -> io::Result<()> {
+    let prefix = temporary_prefix(path);
+    for entry in fs::read_dir(folder_of(path))? {
+        let name = entry?.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".tmp"));
+        if random.is_some_and(|random| random.len() == 16 && random.bytes().all(|b| b.is_ascii_hexdigit())) {
+            fs::remove_file(path.with_file_name(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what was created, renamed and removed beside a file lasting.
+///
+/// # Errors
+/// The system refuses.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
@@ -62,16 +101,16 @@ pub fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = write_beside(path, bytes, mode)?;
+    let temporary = write_temporary(path, bytes, mode)?;
     // A link, unlike a rename, never takes the place of a file that somebody else made meanwhile.
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;
     linked?;
-    File::open(folder_of(path))?.sync_all()
+    sync_folder_of(path)
 }
 
 /// Writes a file beside the one that it shall become, on disk; their folder is made where it is missing.
-fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
+fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))?;
     let (mut file, temporary) = create_beside(path, mode)?;
     let written = keep_owner(&file, path).and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
@@ -95,10 +134,14 @@ fn keep_owner(file: &File, path: &Path) -> io::Result<()> {
 pub fn create_beside(path: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("the system gives no random numbers"))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{:016x}.tmp", u64::from_ne_bytes(random)));
+    let name = format!("{}{:016x}.tmp", temporary_prefix(path), u64::from_ne_bytes(random));
+    let temporary = path.with_file_name(name);
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     Ok((file, temporary))
+}
+
+fn temporary_prefix(path: &Path) -> String {
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 fn folder_of(path: &Path) -> &Path {

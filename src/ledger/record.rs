@@ -77,6 +77,10 @@ pub enum Action {
     AuditSealed,
     #[serde(rename = "audit.fork")]
     AuditFork,
+    #[serde(rename = "audit.alias")]
+    AuditAlias,
+    #[serde(rename = "audit.key")]
+    AuditKey,
     #[serde(rename = "audit.recovered")]
     AuditRecovered,
     #[serde(rename = "audit.gap")]
@@ -89,7 +93,7 @@ impl Action {
         match self {
             Self::AssignmentAdd => (&["iam"], &["user", "change"]),
             Self::AssignmentDelete => (&["iam"], &["user", "deletion"]),
-            Self::AssignmentUnknown => (&["iam"], &["user", "info"]),
+            Self::AssignmentUnknown | Self::AuditAlias => (&["iam"], &["user", "info"]),
             Self::AccessDenied | Self::AccessLimited | Self::AccessInvalid => (&["network"], &["denied"]),
             Self::UpstreamError => (&["network"], &["error"]),
             Self::RelayStart => (&["process"], &["start"]),
@@ -97,6 +101,7 @@ impl Action {
             Self::RelayHeartbeat
             | Self::RelayConfig
             | Self::RelayClockStep
+            | Self::AuditKey
             | Self::AuditRecovered
             | Self::AuditGap
             | Self::AuditSealed
@@ -294,6 +299,12 @@ pub struct Qlik {
     /// Names of members that are doubled in one object of the body: which of the two counts, this relay can't know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub doubled: Vec<String>,
+    /// The same person's pseudonym under a retired key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias_of: Option<String>,
+    /// The key of pseudonyms that something was done to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -387,6 +398,8 @@ pub struct Glance {
     pub time: Timestamp,
     /// How often, where it stands for several.
     pub repeat: Option<u64>,
+    /// How the run before it ended, where it says so.
+    pub previous_stop: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -401,6 +414,7 @@ struct Outline {
 #[derive(Default, Deserialize)]
 struct OutlineQlik {
     repeat: Option<OutlineRepeat>,
+    previous_stop: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -417,7 +431,14 @@ struct OutlineEvent {
 impl From<Outline> for Glance {
     fn from(outline: Outline) -> Self {
         let OutlineEvent { sequence, action } = outline.event;
-        Self { sequence, action, time: outline.time, repeat: outline.qlik.repeat.map(|repeat| repeat.count) }
+        let OutlineQlik { repeat, previous_stop } = outline.qlik;
+        Self {
+            sequence,
+            action,
+            time: outline.time,
+            repeat: repeat.map(|repeat| repeat.count),
+            previous_stop,
+        }
     }
 }
 

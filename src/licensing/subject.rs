@@ -5,6 +5,7 @@
 //! `subject_case = "exact"`, joined by a backslash.
 
 pub mod keys;
+pub mod rollover;
 
 use std::fmt;
 use std::path::Path;
@@ -47,7 +48,7 @@ pub struct Pseudonyms(Form);
 #[derive(Debug)]
 enum Form {
     Raw(SubjectCase),
-    Keyed(Keys),
+    Keyed(Box<Keys>),
 }
 
 impl Pseudonyms {
@@ -58,8 +59,16 @@ impl Pseudonyms {
     pub fn open_or_make(path: &Path, form: SubjectForm, case: SubjectCase) -> Result<Self, KeyError> {
         Ok(Self(match form {
             SubjectForm::Raw => Form::Raw(case),
-            SubjectForm::HmacSha256 => Form::Keyed(Keys::read_or_make(path, case)?),
+            SubjectForm::HmacSha256 => Form::Keyed(Box::new(Keys::read_or_make(path, case)?)),
         }))
+    }
+
+    /// The keys; the raw form has none.
+    pub fn keys(&self) -> Option<&Keys> {
+        match &self.0 {
+            Form::Raw(_) => None,
+            Form::Keyed(keys) => Some(keys),
+        }
     }
 
     /// What stands for a subject in the log: `hmac-sha256:<key id>:<64 hex>`, or `raw:<subject>` where the site

@@ -47,7 +47,7 @@ pub struct KeyError {
 }
 
 impl KeyError {
-    fn new(path: &Path, fault: impl ToString) -> Self {
+    pub(super) fn new(path: &Path, fault: impl ToString) -> Self {
         Self { path: path.to_owned(), fault: fault.to_string() }
     }
 }
@@ -196,7 +196,8 @@ pub fn retired_file(path: &Path, id: &str) -> PathBuf {
 
 /// Files that are named like retired keys, with the ids they are named by.
 fn beside(path: &Path) -> Result<Vec<(String, PathBuf)>, KeyError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -234,7 +235,7 @@ fn year_and_number(id: &str) -> Option<(i16, u32)> {
 }
 
 /// The id of the next key: never one that was given before, so that destroyed ones are not given again either.
-fn id_after(newest: Option<&str>) -> String {
+pub(super) fn id_after(newest: Option<&str>) -> String {
     let now = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::now()).year();
     following(newest, now)
 }
@@ -247,14 +248,14 @@ fn following(newest: Option<&str>, now: i16) -> String {
 }
 
 /// A new key as the line that its file holds; `None` where the system gives no random numbers.
-fn new_line(id: &str) -> Option<Zeroizing<String>> {
+pub(super) fn new_line(id: &str) -> Option<Zeroizing<String>> {
     let mut key = Zeroizing::new([0u8; 32]);
     aws_lc_rs::rand::fill(key.as_mut_slice()).ok()?;
     let hex = Zeroizing::new(hex(key.as_slice()));
     Some(Zeroizing::new(format!("{id}:{}\n", *hex)))
 }
 
-fn no_random(path: &Path) -> KeyError {
+pub(super) fn no_random(path: &Path) -> KeyError {
     KeyError::new(path, "the system gives no random numbers")
 }
 

@@ -1,0 +1,247 @@
+//! `license-relay audit key`: which keys pseudonyms are made under, a new one, and destroying an old one.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::super::{Exit, Failure, load};
+use crate::audit::recover::OpenError;
+use crate::audit::visit::{Visit, VisitError};
+use crate::config;
+use crate::config::model::{Audit, SubjectForm};
+use crate::ledger::record::{Action, Outcome, Record};
+use crate::licensing::subject::keys::{KeyError, Keys, retired_file};
+use crate::licensing::subject::rollover::{self, RollOver};
+
+/// The keys that people's pseudonyms are made under.
+#[derive(Debug, clap::Args)]
+pub(super) struct Key {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Show the newest key and the retired ones: id, file, and when it was made; never the key itself
+    #[command(after_help = "Example:\n  license-relay audit key list")]
+    List {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Retire the newest key, and make another; needs the relay stopped
+    #[command(
+        after_help = "The retired key is kept beside the new one, so that people's history stays joined: the relay links a \
+                      person's old pseudonym to the new one when it sees the person next. Relays that share the key need \
+                      both files before they start again.\n\nExample:\n  systemctl stop license-relay && license-relay audit \
+                      key new && systemctl start license-relay"
+    )]
+    New,
+    /// Destroy a retired key, so that nobody can resolve names under it any more; asks first, needs the relay stopped
+    #[command(
+        after_help = "The log stays whole: pseudonyms under the key can still be counted. Those of people who were seen since are \
+                      linked to newer ones. Copies of the key in backups must be destroyed as well.\n\nExample:\n  \
+                      license-relay audit key destroy k2025"
+    )]
+    Destroy {
+        /// The key, as `audit key list` shows it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Runs an `audit key` verb.
+pub(super) async fn run(args: Key, config: Option<PathBuf>) -> Result<(), Failure> {
+    let audit = load(&config::locate(config))?.audit;
+    let raw = audit.subject == SubjectForm::Raw;
+    match args.verb {
+        Verb::List { json } => list(&audit, raw, json),
+        Verb::New | Verb::Destroy { .. } if raw => Err(Failure::new(Exit::Configuration, NO_KEYS)),
+        Verb::New => new(&audit).await,
+        Verb::Destroy { id, yes } => destroy(&audit, &id, yes).await,
+    }
+}
+
+const NO_KEYS: &str = "audit.subject is \"raw\": people stand in the log by name, and there are no keys";
+
+fn list(audit: &Audit, raw: bool, json: bool) -> Result<(), Failure> {
+    let path = &audit.subject_key;
+    let none = raw || !path.exists();
+    let keys = if none { None } else { Some(read(audit)?) };
+    let rows: Vec<Row> = keys.iter().flat_map(rows).collect();
+    if json {
+        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        println!("{:#}", json!(rows));
+    } else if raw {
+        println!("{NO_KEYS}");
+    } else if none {
+        println!("{} is not there yet; the relay makes the first key when it starts", path.display());
+    } else {
+        rows.iter().for_each(|row| println!("{}", row.text()));
+    }
+    Ok(())
+}
+
+struct Row {
+    id: Option<String>,
+    state: &'static str,
+    file: PathBuf,
+}
+
+fn rows(keys: &Keys) -> Vec<Row> {
+    let usable = keys.all().enumerate().map(|(at, key)| Row {
+        id: Some(key.id.clone()),
+        state: if at == 0 { "newest" } else { "retired" },
+        file: key.file.clone(),
+    });
+    let unusable = keys.unusable().iter().map(|file| Row { id: None, state: "unusable", file: file.clone() });
+    usable.chain(unusable).collect()
+}
+
+impl Row {
+    fn text(&self) -> String {
+        let id = self.id.as_deref().unwrap_or("-");
+        let made = self.made().unwrap_or_else(|| "unknown".into());
+        let line = format!("{id:<12} {:<8} made {made}  {}", self.state, self.file.display());
+        match self.id {
+            Some(_) => line,
+            None => format!("{line}: holds no key of the id that it is named by"),
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "id": self.id, "state": self.state, "made": self.made(), "file": self.file })
+    }
+
+    /// When the file was written; copies may have lost it.
+    fn made(&self) -> Option<String> {
+        let written = fs::metadata(&self.file).ok()?.modified().ok()?;
+        Some(format!("{:.0}", Timestamp::try_from(written).ok()?))
+    }
+}
+
+async fn new(audit: &Audit) -> Result<(), Failure> {
+    let visit = Visit::begin(audit)?;
+    let done = roll_over(audit, &visit).await;
+    visit.end().await;
+    let (old, new, retired) = done?;
+    println!(
+        "{new} is the newest key from the relay's next start on, in {};\n{old} is retired, and lies in {}.\nBack up the new \
+         one, apart from the log. Relays that share it need both files before they start again.",
+        audit.subject_key.display(),
+        retired.display()
+    );
+    Ok(())
+}
+
+async fn roll_over(audit: &Audit, visit: &Visit) -> Result<(String, String, PathBuf), Failure> {
+    let prepared = RollOver::prepare(&audit.subject_key, &read(audit)?)?;
+    let (old, new, retired) = (prepared.old.clone(), prepared.new.clone(), prepared.retired.clone());
+    visit.write(vec![record(&old, "retired"), record(&new, "made")]).await?;
+    prepared.finish().map_err(|e| {
+        let words = format!(
+            "the log says that {new} was made, but it could not be put in place: {e}; run this again"
+        );
+        Failure::new(Exit::LogLost, words)
+    })?;
+    Ok((old, new, retired))
+}
+
+async fn destroy(audit: &Audit, id: &str, yes: bool) -> Result<(), Failure> {
+    let file = destructible(audit, id)?;
+    Visit::is_possible(audit)?;
+    if !yes {
+        ask(id, &file)?;
+    }
+    let visit = Visit::begin(audit)?;
+    let done = destroy_recorded(audit, id, &visit).await;
+    visit.end().await;
+    done?;
+    println!("{id} is destroyed, and the log says so");
+    Ok(())
+}
+
+async fn destroy_recorded(audit: &Audit, id: &str, visit: &Visit) -> Result<(), Failure> {
+    // Somebody may have been faster while this asked.
+    let file = destructible(audit, id)?;
+    visit.write(vec![record(id, "destroyed")]).await?;
+    rollover::destroy(&file).map_err(|e| {
+        let words = format!("the log says that {id} is destroyed, but it could not be: {e}; run this again");
+        Failure::new(Exit::LogLost, words)
+    })
+}
+
+/// The file of a key that may be destroyed: a retired one, or what is left of one.
+fn destructible(audit: &Audit, id: &str) -> Result<PathBuf, Failure> {
+    let keys = read(audit)?;
+    if keys.newest().id == id {
+        let words = format!(
+            "{id} is the newest key, which pseudonyms are made under; retire it first: license-relay audit key new"
+        );
+        return Err(Failure::new(Exit::Usage, words));
+    }
+    let left = retired_file(&audit.subject_key, id);
+    let retired = keys.retired().iter().find(|key| key.id == id).map(|key| &key.file);
+    if let Some(file) = retired.or_else(|| keys.unusable().iter().find(|file| **file == left)) {
+        return Ok(file.clone());
+    }
+    let there: Vec<&str> = keys.retired().iter().map(|key| key.id.as_str()).collect();
+    let there =
+        if there.is_empty() { "none is".to_owned() } else { format!("retired are: {}", there.join(", ")) };
+    Err(Failure::new(Exit::Usage, format!("there is no retired key {id:?}; {there}")))
+}
+
+fn ask(id: &str, file: &Path) -> Result<(), Failure> {
+    eprint!(
+        "This destroys the key {id} ({}) for good. Names under it can't be resolved any more, neither in this log nor in any \
+         copy of it: those pseudonyms can only be counted. A backup that holds this key must be destroyed as well.\nType \
+         {id} to destroy it: ",
+        file.display()
+    );
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && answer.trim_end_matches(['\r', '\n']) == id {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, format!("{id} was not typed; nothing was destroyed")))
+}
+
+fn read(audit: &Audit) -> Result<Keys, KeyError> {
+    Keys::read(&audit.subject_key, audit.subject_case)
+}
+
+fn record(id: &str, what: &str) -> Record {
+    let mut record = Record::new(Action::AuditKey, Uuid::now_v7());
+    record.outcome = Outcome::Success;
+    record.reason = what.into();
+    record.qlik.key_id = Some(id.into());
+    record
+}
+
+impl From<KeyError> for Failure {
+    fn from(e: KeyError) -> Self {
+        Self::new(Exit::Configuration, e)
+    }
+}
+
+impl From<VisitError> for Failure {
+    fn from(e: VisitError) -> Self {
+        let exit = match &e {
+            VisitError::Open(OpenError::Locked { .. }) => Exit::Running,
+            VisitError::Open(OpenError::WentBack { .. }) => Exit::WentBack,
+            VisitError::NoLog(_) | VisitError::Key(_) | VisitError::Open(OpenError::Foreign { .. }) => {
+                Exit::Configuration
+            }
+            VisitError::Open(_) | VisitError::Commit(_) => Exit::LogLost,
+        };
+        Self::new(exit, e)
+    }
+}

@@ -1,0 +1,181 @@
+//! One person's history joined over a change of keys: the first time that a run sees a person, what the retired keys made
+//! of the name is linked to what the newest makes of it. After that a retired key may be destroyed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use crate::bounds;
+use crate::ledger::record::{Action, Outcome, Record};
+use crate::licensing::message::{Kind, Patch};
+use crate::licensing::reply::What;
+use crate::licensing::subject::keys::Keys;
+
+/// The people that are linked already, by their newest pseudonyms.
+#[derive(Debug, Default)]
+pub struct Aliases {
+    linked: Mutex<HashSet<String>>,
+}
+
+/// Records, and the people that are linked once these are written.
+#[derive(Debug)]
+pub struct Joined {
+    /// All of them, in their order.
+    pub records: Vec<Record>,
+    /// By their newest pseudonyms.
+    pub people: Vec<String>,
+}
+
+/// The changes that a message asks for.
+pub fn asked(kind: &Kind) -> &[Patch] {
+    if let Kind::Sync(sync) = kind { &sync.patches } else { &[] }
+}
+
+/// The changes that a reply tells of.
+pub fn told(what: &What) -> &[Patch] {
+    if let What::Sync(sync) = what { &sync.patches } else { &[] }
+}
+
+impl Aliases {
+    /// Puts an alias for each retired key before the first record that names a person of these changes, where none of
+    /// this run is written yet. Two exchanges that name a person at the same moment may both do it: what counts is that
+    /// no record stands without.
+    pub fn join(&self, records: Vec<Record>, patches: &[Patch], keys: Option<&Keys>) -> Joined {
+        let Some(keys) = keys.filter(|keys| !keys.retired().is_empty()) else {
+            return Joined { records, people: Vec::new() };
+        };
+        let mut new = HashMap::new();
+        for subject in patches.iter().filter_map(|patch| patch.subject.as_ref()) {
+            let newest = keys.of(subject);
+            if !self.knows(&newest) && !new.contains_key(&newest) {
+                new.insert(newest, keys.older(subject));
+            }
+        }
+        let mut joined =
+            Joined { records: Vec::with_capacity(records.len()), people: Vec::with_capacity(new.len()) };
+        for record in records {
+            if let Some((newest, older)) = record.subject.as_ref().and_then(|person| new.remove_entry(person))
+            {
+                joined.records.extend(older.into_iter().map(|old| alias(&record, &newest, old)));
+                joined.people.push(newest);
+            }
+            joined.records.push(record);
+        }
+        joined
+    }
+
+    /// Remembers people whose aliases are on disk. A table that is full begins anew: they are linked once more then.
+    pub fn remember(&self, people: Vec<String>) {
+        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        for person in people {
+            if linked.len() >= bounds::LINKED {
+                linked.clear();
+            }
+            linked.insert(person);
+        }
+    }
+
+    fn knows(&self, person: &str) -> bool {
+        self.linked.lock().unwrap_or_else(PoisonError::into_inner).contains(person)
+    }
+}
+
+fn alias(named: &Record, newest: &str, older: String) -> Record {
+    let mut record = Record::new(Action::AuditAlias, named.exchange);
+    record.outcome = Outcome::Success;
+    record.subject = Some(newest.to_owned());
+    record.qlik.alias_of = Some(older);
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::model::SubjectCase;
+    use crate::config::private::write_private;
+    use crate::licensing::message::Change;
+    use crate::licensing::subject::Subject;
+
+    fn keys(retired: &[&str]) -> (tempfile::TempDir, Keys) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("subject.key");
+        let line = |id: &str| format!("{id}:{}", "5a".repeat(32));
+        write_private(&path, line("k2026").as_bytes()).unwrap();
+        for id in retired {
+            write_private(&folder.path().join(format!("subject.key.{id}")), line(id).as_bytes()).unwrap();
+        }
+        let keys = Keys::read(&path, SubjectCase::Fold).unwrap();
+        (folder, keys)
+    }
+
+    /// A sync of these people, and what it leaves in the log.
+    fn sync(people: &[&str], keys: &Keys) -> (Vec<Patch>, Vec<Record>) {
+        let patch = |name: &&str| Patch {
+            instance: None,
+            version: None,
+            license: None,
+            allotment: None,
+            subject: Some(Subject::new(name)),
+            created: None,
+            rejection: None,
+            change: Change::Add,
+        };
+        let patches: Vec<Patch> = people.iter().map(patch).collect();
+        let mut records = vec![Record::new(Action::SyncRequest, Uuid::nil())];
+        for patch in &patches {
+            let mut record = Record::new(Action::AssignmentAdd, Uuid::nil());
+            record.subject = patch.subject.as_ref().map(|subject| keys.of(subject));
+            records.push(record);
+        }
+        (patches, records)
+    }
+
+    fn actions(joined: &Joined) -> Vec<Action> {
+        joined.records.iter().map(|record| record.action).collect()
+    }
+
+    #[test]
+    fn a_person_is_linked_under_each_retired_key_right_before_being_named_and_once() {
+        use Action::{AssignmentAdd as Add, AuditAlias as Alias, SyncRequest as Head};
+        let (_folder, keys) = keys(&["k2024", "k2025"]);
+        let aliases = Aliases::default();
+        let (patches, records) = sync(&["ACME\\bob", "acme\\BOB", "acme\\carol"], &keys);
+        let joined = aliases.join(records, &patches, Some(&keys));
+        assert_eq!(actions(&joined), [Head, Alias, Alias, Add, Add, Alias, Alias, Add]);
+        let of_all = keys.of_all(&Subject::new("acme\\bob"));
+        for (at, (_, older)) in of_all[1..].iter().enumerate() {
+            let record = &joined.records[1 + at];
+            assert_eq!(
+                (record.subject.as_ref(), record.qlik.alias_of.as_ref()),
+                (Some(&of_all[0].1), Some(older))
+            );
+        }
+        // As long as nothing is known to be written, all of it is to be written.
+        let (patches, records) = sync(&["acme\\bob"], &keys);
+        assert_eq!(actions(&aliases.join(records, &patches, Some(&keys))), [Head, Alias, Alias, Add]);
+        aliases.remember(joined.people);
+        let (patches, records) = sync(&["acme\\carol", "acme\\dave", "acme\\bob"], &keys);
+        let joined = aliases.join(records, &patches, Some(&keys));
+        assert_eq!(actions(&joined), [Head, Add, Alias, Alias, Add, Add]);
+    }
+
+    #[test]
+    fn without_retired_keys_and_in_the_raw_form_nothing_is_linked() {
+        let (_folder, keys) = keys(&[]);
+        for keys_of_form in [Some(&keys), None] {
+            let (patches, records) = sync(&["acme\\bob"], &keys);
+            let joined = Aliases::default().join(records, &patches, keys_of_form);
+            assert_eq!((joined.records.len(), joined.people.len()), (2, 0));
+        }
+    }
+
+    #[test]
+    fn the_table_of_those_who_are_linked_is_bounded() {
+        let aliases = Aliases::default();
+        aliases.remember((0..bounds::LINKED).map(|n| n.to_string()).collect());
+        assert!(aliases.knows("0"));
+        aliases.remember(vec!["one more".into()]);
+        assert!(aliases.knows("one more") && !aliases.knows("0"));
+    }
+}

@@ -1,0 +1,211 @@
+//! Changing the newest key, and destroying a retired one.
+//!
+//! A roll-over gives the newest key its second name first and puts the new one in its place last, with one rename: there
+//! is a usable key at every moment, and one that was interrupted is gone on from by the next.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::keys::{KeyError, Keys, id_after, new_line, no_random, retired_file};
+use crate::bounds;
+use crate::config::private;
+
+/// How much of a file is overwritten at most, in bytes: a key is one short line.
+const KEY_FILE: usize = 64 * 1024;
+
+/// A new key that is on disk, and not the newest yet. Dropped, it is gone.
+#[derive(Debug)]
+pub struct RollOver {
+    /// The key that is about to be retired.
+    pub old: String,
+    /// The one that takes its place.
+    pub new: String,
+    /// Where the retired one lies from now on.
+    pub retired: PathBuf,
+    path: PathBuf,
+    made: Option<PathBuf>,
+}
+
+impl RollOver {
+    /// Keeps the newest key beside itself under the name of a retired one, and makes another. Nobody else may change these
+    /// keys meanwhile.
+    ///
+    /// # Errors
+    /// There is no newest key, another file has the name, there are as many as there may be, or the system refuses. The
+    /// newest key is as it was.
+    pub fn prepare(path: &Path, keys: &Keys) -> Result<Self, KeyError> {
+        if keys.retired().len() >= bounds::RETIRED_KEYS {
+            let oldest = keys.retired().last().map(|key| key.id.as_str()).unwrap_or_default();
+            let fault = format!(
+                "{} retired keys lie beside it, and there may be no more; destroy one first: license-relay audit key destroy \
+                 {oldest}",
+                bounds::RETIRED_KEYS
+            );
+            return Err(KeyError::new(path, fault));
+        }
+        let failed = |e: io::Error| KeyError::new(path, e);
+        private::clear_beside(path).map_err(failed)?;
+        let old = keys.newest().id.clone();
+        let retired = retired_file(path, &old);
+        match fs::hard_link(path, &retired) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                if keys.unusable().contains(&retired) || !retired.is_file() {
+                    let fault = "is not the newest key, and has the name that this is to get; move it away";
+                    return Err(KeyError::new(&retired, fault));
+                }
+            }
+            linked => linked.map_err(|e| KeyError::new(&retired, e))?,
+        }
+        let new = id_after(Some(&old));
+        let line = new_line(&new).ok_or_else(|| no_random(path))?;
+        let made = private::write_beside(path, line.as_bytes()).map_err(failed)?;
+        let mut prepared = Self { old, new, retired, path: path.to_owned(), made: Some(made) };
+        private::sync_folder_of(path).inspect_err(|_| prepared.give_up()).map_err(failed)?;
+        Ok(prepared)
+    }
+
+    /// Puts the new key in the place of the newest.
+    ///
+    /// # Errors
+    /// The system refuses; the newest key is as it was.
+    pub fn finish(mut self) -> Result<(), KeyError> {
+        let Some(made) = self.made.take() else { return Ok(()) };
+        private::put_in_place(&made, &self.path).map_err(|e| KeyError::new(&self.path, e))
+    }
+
+    fn give_up(&mut self) {
+        if let Some(made) = self.made.take() {
+            let _ = fs::remove_file(made);
+        }
+    }
+}
+
+impl Drop for RollOver {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// Overwrites a file, and takes it away for good.
+///
+/// # Errors
+/// The system refuses; called again, it goes on where it was.
+pub fn destroy(file: &Path) -> Result<(), KeyError> {
+    let overwritten = || -> io::Result<()> {
+        let mut open = OpenOptions::new().write(true).open(file)?;
+        let length = usize::try_from(open.metadata()?.len()).unwrap_or(usize::MAX);
+        open.write_all(&vec![b'0'; length.min(KEY_FILE)])?;
+        open.sync_all()?;
+        fs::remove_file(file)?;
+        private::sync_folder_of(file)
+    };
+    overwritten().map_err(|e| KeyError::new(file, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
+    use crate::config::model::SubjectCase;
+    use crate::licensing::subject::Subject;
+
+    fn site() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("subject.key");
+        private::write_private(&path, format!("k2020:{}\n", "5a".repeat(32)).as_bytes()).unwrap();
+        (folder, path)
+    }
+
+    fn read(path: &Path) -> Keys {
+        Keys::read(path, SubjectCase::Fold).unwrap()
+    }
+
+    fn prepare(path: &Path) -> RollOver {
+        RollOver::prepare(path, &read(path)).unwrap()
+    }
+
+    fn ids(path: &Path) -> Vec<String> {
+        read(path).all().map(|key| key.id.clone()).collect()
+    }
+
+    fn files(folder: &tempfile::TempDir) -> usize {
+        fs::read_dir(folder.path()).unwrap().count()
+    }
+
+    #[test]
+    fn a_roll_over_keeps_the_old_key_and_what_it_made_of_names() {
+        let (folder, path) = site();
+        let bob = Subject::new("ACME\\bob");
+        let before = read(&path).of(&bob);
+        let roll_over = prepare(&path);
+        let (old, new) = (roll_over.old.clone(), roll_over.new.clone());
+        roll_over.finish().unwrap();
+        assert_eq!(ids(&path), [new, old]);
+        assert_eq!(read(&path).older(&bob), [before]);
+        assert_eq!(files(&folder), 2);
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let second = prepare(&path);
+        assert!(second.new.ends_with("-2"), "{}", second.new);
+        second.finish().unwrap();
+        assert_eq!(ids(&path).len(), 3);
+    }
+
+    #[test]
+    fn a_roll_over_that_is_not_finished_changes_nothing() {
+        let (folder, path) = site();
+        drop(prepare(&path));
+        assert_eq!((ids(&path), read(&path).unusable().len()), (vec!["k2020".to_owned()], 0));
+        assert_eq!(files(&folder), 2, "the key under its two names");
+    }
+
+    #[test]
+    fn a_roll_over_that_was_killed_is_gone_on_from() {
+        let (folder, path) = site();
+        let mut killed = prepare(&path);
+        killed.made = None;
+        assert_eq!((ids(&path), files(&folder)), (vec!["k2020".to_owned()], 3));
+        drop(killed);
+        prepare(&path).finish().unwrap();
+        assert_eq!((ids(&path).len(), files(&folder)), (2, 2), "what the first try has made is gone");
+    }
+
+    #[test]
+    fn nothing_is_written_over() {
+        let (_folder, path) = site();
+        let other = retired_file(&path, "k2020");
+        private::write_private(&other, b"another").unwrap();
+        let words = RollOver::prepare(&path, &read(&path)).unwrap_err().to_string();
+        assert!(words.contains("move it away"), "{words}");
+        assert_eq!(fs::read_to_string(&other).unwrap(), "another");
+        assert_eq!(ids(&path), ["k2020"]);
+    }
+
+    #[test]
+    fn as_many_keys_as_may_be_are_not_made_one_more() {
+        let (_folder, path) = site();
+        for n in 1..=bounds::RETIRED_KEYS {
+            let id = format!("k2019-{n}");
+            let line = format!("{id}:{}", "5b".repeat(32));
+            private::write_private(&retired_file(&path, &id), line.as_bytes()).unwrap();
+        }
+        let words = RollOver::prepare(&path, &read(&path)).unwrap_err().to_string();
+        assert!(words.contains("audit key destroy k2019-1"), "{words}");
+    }
+
+    #[test]
+    fn a_destroyed_key_is_overwritten_before_it_goes() {
+        let (folder, path) = site();
+        let kept = folder.path().join("kept");
+        fs::hard_link(&path, &kept).unwrap();
+        let length = fs::metadata(&kept).unwrap().size();
+        destroy(&path).unwrap();
+        assert!(!path.exists());
+        let left = fs::read(&kept).unwrap();
+        assert_eq!(left, vec![b'0'; usize::try_from(length).unwrap()]);
+        assert!(destroy(&path).is_err());
+    }
+}
