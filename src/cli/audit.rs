@@ -1,5 +1,7 @@
 //! `license-relay audit`: is the log whole, and the way out where it is not.
 
+mod prune;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,10 @@ enum Action {
         #[arg(long, value_name = "WORDS")]
         reason: String,
     },
+    /// Remove what is older than a time, by whole segments; hashes and checkpoints stay, so that what is left is proven as
+    /// before
+    #[command(after_help = prune::HELP)]
+    Prune(prune::Prune),
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,6 +60,7 @@ struct Verify {
 pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Failure> {
     match args.action {
         Action::Verify(args) => run_verify(args, config),
+        Action::Prune(args) => prune::run(args, config).await,
         Action::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;
@@ -141,7 +148,15 @@ fn text(log: &Path, verified: &Verified, verdict: Verdict) -> String {
         line(format!("  the last {} records are covered by no checkpoint, and old", verified.unsigned));
     }
     line(format!("  log          {}", verified.origin));
-    line(format!("  records      {}", verified.records));
+    line(match verified.pruned {
+        0 => format!("  records      {}", verified.records),
+        pruned => {
+            format!(
+                "  records      {}; {pruned} of them were pruned, and their hashes are here",
+                verified.records
+            )
+        }
+    });
     if let Some(root) = &verified.root {
         line(format!("  root         {root}"));
     }
