@@ -4,6 +4,7 @@ pub mod disk;
 pub mod fork;
 pub mod journal;
 pub mod notary;
+pub mod prune;
 pub mod recover;
 pub mod refusals;
 pub mod visit;

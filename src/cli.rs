@@ -176,7 +176,7 @@ impl From<StartError> for Failure {
             | StartError::SubjectKey(_)
             | StartError::SigningKey(_)
             | StartError::Log(OpenError::Foreign { .. }) => Exit::Configuration,
-            StartError::Log(OpenError::WentBack { .. }) => Exit::WentBack,
+            StartError::Log(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
             StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })
             | StartError::FirstRecord(_) => Exit::LogLost,

@@ -83,7 +83,14 @@ done
 shift "$given"
 [ $# -gt 0 ] || [ $bad = 1 ] || fail "$log has no checkpoint, and none was given: nothing is signed"
 
-if [ -e "$log/segments/SHA256SUMS" ]; then
+# Segments that were pruned are listed still; sha256sum wants at least one that is there.
+listed() {
+    while read -r _ file; do
+        [ -e "$log/segments/$file" ] && return 0
+    done <"$log/segments/SHA256SUMS"
+    return 1
+}
+if [ -e "$log/segments/SHA256SUMS" ] && listed; then
     if (cd "$log/segments" && sha256sum -c --strict --quiet --ignore-missing SHA256SUMS >"$work/sums" 2>&1); then
         echo "SHA256SUMS   right"
     else
@@ -107,6 +114,9 @@ lines() {
 if ls "$log"/segments/*.zst >/dev/null 2>&1; then
     command -v zstd >/dev/null || fail "segments are compressed, and zstd is not installed"
 fi
+# The first segment is named by its first record: those before it were pruned, and left their hashes.
+pruned=$(ls "$log/segments" | sed -n 's/^0*\([0-9]*\)\.jsonl.*/\1/p' | sort -n | head -n 1)
+[ "${pruned:-0}" -eq 0 ] || set -- --pruned "$pruned" "$log/hashes" "$@"
 lines | python3 "$here/recompute.py" "$@" || bad=1
 if [ -e "$work/unread" ]; then
     sed 's/^/FAULT: can not be decompressed: /' "$work/unread"

@@ -23,6 +23,11 @@ pub(super) struct Archive {
 }
 
 impl Archive {
+    /// One that leaves all work to the next start.
+    pub(super) fn idle() -> Self {
+        Self { queue: mpsc::channel().0 }
+    }
+
     /// Starts the thread on what an earlier run has left.
     ///
     /// # Errors

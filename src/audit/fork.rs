@@ -198,8 +198,14 @@ fn move_into(disk: &dyn Disk, kept: &Path, from: &Path) -> io::Result<()> {
     }
 }
 
+/// The tree over what is there. What was pruned has left its hashes; where these are lost as well, the log is what is
+/// left of it.
 fn read_all(directory: &Path) -> io::Result<Frontier> {
     let mut frontier = Frontier::default();
+    let pruned = segment::begin(directory)?;
+    if tiles::read_first(directory, pruned, |leaf| frontier.push(leaf)).is_err() {
+        frontier = Frontier::default();
+    }
     for segment in segment::list(directory)? {
         let mut lines = segment::Lines::of(&segment)?;
         while let Some(line) = lines.next_whole()? {

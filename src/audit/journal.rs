@@ -165,8 +165,19 @@ impl Journal {
     /// # Errors
     /// Another relay holds the lock, the folder can't be used, or the log went back.
     pub fn open(opening: Opening) -> Result<(Self, Writer), OpenError> {
+        Self::open_with(None, opening)
+    }
+
+    /// The same for whoever holds the log's lock already, and has something to do with its sealed segments: nothing else
+    /// touches these meanwhile.
+    pub(super) fn open_held(lock: File, opening: Opening) -> Result<(Self, Writer), OpenError> {
+        Self::open_with(Some(lock), opening)
+    }
+
+    fn open_with(lock: Option<File>, opening: Opening) -> Result<(Self, Writer), OpenError> {
         let Opening { directory, anchors, signer, disk, .. } = &opening;
-        let opened = recover::open(directory, anchors, &signer.verifier, disk.as_ref())?;
+        let held = lock.is_some();
+        let opened = recover::open(lock, directory, anchors, &signer.verifier, disk.as_ref())?;
         let previous_stop =
             opened.found.last.as_ref().map(|_| if opened.found.is_clean() { "clean" } else { "unclean" });
         let (queue, batches) = mpsc::channel();
@@ -174,8 +185,12 @@ impl Journal {
         let (commit, committed) = watch::channel(opened.tree.size());
         let lost = Arc::new(Lost::default());
         let path = directory.clone();
-        let io = |cause| OpenError::Io { path, cause };
-        let mut pen = Pen::new(opened, opening, tell, commit, lost.clone())?;
+        let io = |cause| OpenError::Io { path: path.clone(), cause };
+        let archive = match held {
+            true => Archive::idle(),
+            false => Archive::start(&path, disk.clone()).map_err(io)?,
+        };
+        let mut pen = Pen::new(opened, opening, archive, tell, commit, lost.clone())?;
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || pen.write_all(&batches))
@@ -314,6 +329,7 @@ impl Pen {
     fn new(
         opened: Opened,
         opening: Opening,
+        archive: Archive,
         state: watch::Sender<State>,
         size: watch::Sender<u64>,
         lost: Arc<Lost>,
@@ -324,7 +340,6 @@ impl Pen {
         let tape = disk.append(&segment.path).map_err(io)?;
         let inode = tape.state().map_err(io)?.inode;
         let notary = Notary::start(&directory, &anchors, signer, disk.clone()).map_err(io)?;
-        let archive = Archive::start(&directory, disk.clone()).map_err(io)?;
         let reserve = Reserve::new(&directory);
         let last = found.last.as_ref().map(|last| last.time);
         let gap: GapFile = state::read_or_warn(&gap_file);

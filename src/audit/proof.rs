@@ -98,7 +98,7 @@ impl Site {
 
     /// Recovery alone, without a writer.
     pub(super) fn recover(&self) -> Result<recover::Opened, OpenError> {
-        recover::open(&self.log(), &[], &self.signer().verifier, &RealDisk)
+        recover::open(None, &self.log(), &[], &self.signer().verifier, &RealDisk)
     }
 
     pub(super) fn verify(&self) -> Verified {

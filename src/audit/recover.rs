@@ -48,11 +48,13 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Whether the last run ended as it should; verbs that came after it say so too.
+    /// Whether the last run ended as it should. What a verb has written since then says how it found the log.
     pub(super) fn is_clean(&self) -> bool {
-        let visited =
-            |last: &Glance| last.action != "relay.start" && last.previous_stop.as_deref() == Some("clean");
-        let stopped = self.last.as_ref().is_some_and(|last| last.action == "relay.stop" || visited(last));
+        let stopped = self.last.as_ref().is_some_and(|last| match last.action.as_str() {
+            "relay.stop" => true,
+            "relay.start" => false,
+            _ => last.previous_stop.as_deref() == Some("clean"),
+        });
         stopped && self.torn.is_none() && self.unsigned == 0
     }
 }
@@ -89,6 +91,19 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// Of what was pruned, the hashes are lost or changed, and they are the only copy.
+    #[error(
+        "{directory} can't be proven any more: the records before {pruned} were pruned, and their hashes are not right ({what}). Put \
+         hashes/ back from a copy of the log; if there is none, run: license-relay audit fork --reason \"...\""
+    )]
+    Unproven {
+        /// The log's folder.
+        directory: PathBuf,
+        /// The first record that is there.
+        pruned: u64,
+        /// What is wrong with the hashes.
+        what: String,
+    },
     /// What a crash has left can't be healed, because somebody has put a flag on the file.
     #[error(
         "{path} is {what}, and its end has to be written anew after a crash; as root run: chattr -{flag} {path}, and start again"
@@ -117,9 +132,10 @@ struct Seen {
     file: PathBuf,
 }
 
-/// Locks the log of this verifier's name and key, makes what is missing of it, checks it against every checkpoint in
-/// reach, and heals what a crash has left.
+/// Locks the log of this verifier's name and key, where that is not done yet, makes what is missing of it, checks it
+/// against every checkpoint in reach, and heals what a crash has left.
 pub(super) fn open(
+    lock: Option<File>,
     directory: &Path,
     anchors: &[PathBuf],
     verifier: &Verifier,
@@ -134,7 +150,10 @@ pub(super) fn open(
     }
     // Made by a run that was killed before it came to this, maybe.
     disk.sync_folder(directory).map_err(io(directory))?;
-    let lock = lock(directory)?;
+    let lock = match lock {
+        Some(held) => held,
+        None => self::lock(directory)?,
+    };
     let log_file = LogFile::path(directory);
     match LogFile::read(directory).map_err(io(&log_file))? {
         Some(log) => is_this_log(directory, &log, verifier)?,
@@ -145,7 +164,8 @@ pub(super) fn open(
                 .map_err(io(&log_file))?;
         }
     }
-    let checkpoints = checkpoints(directory, anchors, verifier)?;
+    let pruned = segment::begin(directory).map_err(io(directory))?;
+    let checkpoints = checkpoints(directory, anchors, verifier, pruned)?;
     let newest = segment::newest(directory).map_err(io(directory))?;
     let segment = newest.filter(|segment| !segment.compressed);
     let segment = match segment {
@@ -161,6 +181,12 @@ pub(super) fn open(
         // Tiles are only a copy, and one that was never synced: nothing is trusted that no checkpoint covers, and nothing
         // refused for them alone.
         _ => {
+            let unproven = |e: io::Error| OpenError::Unproven {
+                directory: directory.to_owned(),
+                pruned,
+                what: e.to_string(),
+            };
+            tiles::read_first(directory, pruned, drop).map_err(unproven)?;
             let grown = grow(directory, &segment, &checkpoints, Leaves::Segments).map_err(io(directory))?;
             if grown.differs.is_none() && grown.before == segment.first {
                 Tree::rebuild(directory, segment.first).map_err(io(directory))?;
@@ -168,20 +194,32 @@ pub(super) fn open(
             grown
         }
     };
-    let Grown { tree, before, mut last, walk, differs, tiles, .. } = grown;
+    let Grown { tree, before, mut last, walk, differs, claimed, tiles, .. } = grown;
     let Walk { good, torn, .. } = walk;
     if before < segment.first {
         let active = segment.path.display();
         return Err(went_back(format!("holds {before} whole records before {active}: others are missing")));
     }
-    if let Some(what) = differs {
-        return Err(went_back(what));
+    match differs {
+        Some((size, what)) if size <= pruned => {
+            return Err(OpenError::Unproven { directory: directory.to_owned(), pruned, what });
+        }
+        Some((_, what)) => return Err(went_back(what)),
+        None => {}
     }
     if let Some(ahead) = checkpoints.iter().find(|seen| seen.checkpoint.size > tree.size()) {
         let (has, wants) = (tree.size(), ahead.checkpoint.size);
         return Err(went_back(format!(
             "holds {has} whole records, and the checkpoint {} is over {wants}",
             ahead.file.display()
+        )));
+    }
+    if claimed.is_some_and(|claimed| claimed >= signed)
+        && !is_all_there(directory, signed).map_err(io(directory))?
+    {
+        return Err(went_back(format!(
+            "lacks segments, and that they were pruned is said by nothing that a checkpoint covers (record {})",
+            claimed.unwrap_or_default()
         )));
     }
     // Not before all of that: what a changed log hashes to must not take the place of what was written.
@@ -247,9 +285,18 @@ fn is_this_log(directory: &Path, log: &LogFile, verifier: &Verifier) -> Result<(
 
 /// All checkpoints of this log in reach: its own, and those of its anchors. One that can't be read because its disk is
 /// away is only worth a warning; one that is not signed with the log's key is worth none of our trust.
-fn checkpoints(directory: &Path, anchors: &[PathBuf], verifier: &Verifier) -> Result<Vec<Seen>, OpenError> {
+fn checkpoints(
+    directory: &Path,
+    anchors: &[PathBuf],
+    verifier: &Verifier,
+    pruned: u64,
+) -> Result<Vec<Seen>, OpenError> {
     let mut files = vec![directory.join(CHECKPOINT)];
     files.extend(newest_kept(directory));
+    if pruned > 0 {
+        // It tells whether the hashes are wrong, or the segments.
+        files.push(directory.join(KEPT).join(format!("{pruned:020}.note")));
+    }
     files.extend(anchors.iter().map(|anchor| anchor.join(anchor_name(&verifier.name))));
     let mut seen = Vec::new();
     for file in files {
@@ -320,7 +367,9 @@ struct Grown<'c> {
     walk: Walk,
     /// The largest checkpoint that it is the same as, and the first one that it differs from.
     same: u64,
-    differs: Option<String>,
+    differs: Option<(u64, String)>,
+    /// The last record in the active segment that says what was pruned.
+    claimed: Option<u64>,
     /// Tiles that have become full in the active segment.
     tiles: Vec<(u64, Vec<Hash>)>,
 }
@@ -333,7 +382,7 @@ impl Grown<'_> {
             if seen.checkpoint.root == self.tree.root() {
                 self.same = size;
             } else {
-                self.differs.get_or_insert_with(|| seen.went_back());
+                self.differs.get_or_insert_with(|| (size, seen.went_back()));
             }
         }
         full
@@ -353,7 +402,17 @@ fn grow<'c>(
 ) -> io::Result<Grown<'c>> {
     let walk = Walk { next: segment.first, good: 0, torn: 0 };
     let (tree, tiles) = (Tree::default(), Vec::new());
-    let mut grown = Grown { checkpoints, tree, before: 0, last: None, walk, same: 0, differs: None, tiles };
+    let mut grown = Grown {
+        checkpoints,
+        tree,
+        before: 0,
+        last: None,
+        walk,
+        same: 0,
+        differs: None,
+        claimed: None,
+        tiles,
+    };
     let push = |leaf| drop(grown.push(leaf));
     match leaves {
         Leaves::Tiles => tiles::read_first(directory, segment.first, push)?,
@@ -364,8 +423,33 @@ fn grow<'c>(
         let full = grown.push(leaf(line));
         grown.tiles.extend(full);
         grown.last = Glance::at(line);
+        if let Some(Glance { sequence, pruned: Some(_), .. }) = grown.last {
+            grown.claimed = Some(sequence);
+        }
     })?;
     Ok(grown)
+}
+
+/// Whether nothing is missing but what records say was pruned that a checkpoint over so many covers. A record at the end
+/// that none covers yet may be anybody's, and is signed with the next one.
+fn is_all_there(directory: &Path, signed: u64) -> io::Result<bool> {
+    let (mut next, mut missing, mut pruned) = (0, 0, 0);
+    for segment in segment::list(directory)? {
+        if segment.first > next {
+            missing = segment.first;
+        }
+        next = segment.first;
+        let mut lines = segment::Lines::of(&segment)?;
+        while let Some(line) = lines.next_whole()? {
+            if next < signed
+                && let Some(Glance { pruned: Some((0, last)), .. }) = Glance::at(line)
+            {
+                pruned = pruned.max(last.saturating_add(1));
+            }
+            next += 1;
+        }
+    }
+    Ok(missing <= pruned)
 }
 
 /// The last record before an index, where the active segment is empty.
@@ -424,8 +508,8 @@ fn quarantine(disk: &dyn Disk, directory: &Path, segment: &Path, good: u64) -> i
     Ok(kept)
 }
 
-/// The flag of chattr(1) that keeps a file from being cut; `None` on file systems that have no such flags.
-fn locked_by(path: &Path) -> Option<(char, &'static str)> {
+/// The flag of chattr(1) that keeps a file from being cut or removed; `None` on file systems that have no such flags.
+pub(super) fn locked_by(path: &Path) -> Option<(char, &'static str)> {
     let flags = rustix::fs::ioctl_getflags(File::open(path).ok()?).ok()?;
     if flags.contains(IFlags::IMMUTABLE) {
         Some(('i', "immutable"))

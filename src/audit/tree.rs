@@ -15,19 +15,25 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Writes the tiles over the first so many records anew, from the segments.
+    /// Writes the tiles over the first so many records anew, from the segments. Those of what was pruned are left alone:
+    /// they are the only copy, and this one is not synced.
     ///
     /// # Errors
-    /// A segment can't be read.
+    /// As [`read_segments`].
     pub(super) fn rebuild(log: &Path, size: u64) -> io::Result<()> {
+        let pruned = segment::begin(log)?;
         let mut tree = Self::default();
         read_segments(log, size, |leaf| {
-            if let Some((tile, hashes)) = tree.push(leaf) {
+            if let Some((tile, hashes)) = tree.push(leaf)
+                && tree.size() > pruned
+            {
                 // It is a copy, made anew at the next start as well.
                 let _ = tiles::write(log, tile, &hashes);
             }
         })?;
-        if let Some((tile, part)) = tree.open_tile() {
+        if let Some((tile, part)) = tree.open_tile()
+            && tree.size() > pruned
+        {
             let _ = tiles::write(log, tile, &part);
         }
         Ok(())
@@ -55,12 +61,14 @@ impl Tree {
     }
 }
 
-/// Hashes the lines of the segments, as far as they are there, until there are so many.
+/// Hashes the lines of the segments, as far as they are there, until there are so many. Of what was pruned before them,
+/// the hashes are read.
 ///
 /// # Errors
-/// A segment can't be read.
+/// A segment can't be read, or a tile of what was pruned.
 pub(super) fn read_segments(log: &Path, size: u64, mut each: impl FnMut(Hash)) -> io::Result<()> {
-    let mut next = 0;
+    let mut next = segment::begin(log)?.min(size);
+    tiles::read_first(log, next, &mut each)?;
     for segment in segment::list(log)?.into_iter().filter(|segment| segment.first < size) {
         if segment.first != next {
             return Ok(());

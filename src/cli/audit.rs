@@ -2,6 +2,7 @@
 
 mod asking;
 mod key;
+mod prune;
 mod questions;
 
 use std::path::PathBuf;
@@ -71,6 +72,10 @@ enum Action {
     /// The keys that people's pseudonyms are made under
     #[command(after_help = "Example:\n  license-relay audit key list")]
     Key(key::Key),
+    /// Remove what is older than a time, by whole segments; hashes and checkpoints stay, so that what is left is proven as
+    /// before
+    #[command(after_help = prune::HELP)]
+    Prune(prune::Prune),
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,6 +98,7 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
         Action::Churn(args) => questions::churn(args, config),
         Action::Subject(args) => questions::subject(args, config),
         Action::Export(args) => questions::export(args, config),
+        Action::Prune(args) => prune::run(args, config).await,
         Action::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;

@@ -62,7 +62,15 @@ impl Outbox {
     }
 
     fn missing(&self) -> io::Error {
-        let words = format!("record {} is not in the segments of {}", self.next, self.log.display());
+        let (record, log) = (self.next, self.log.display());
+        let words = match segment::begin(&self.log) {
+            Ok(first) if first > record => {
+                format!(
+                    "record {record} is not in the segments of {log} any more: they begin with {first}, what was before is pruned"
+                )
+            }
+            _ => format!("record {record} is not in the segments of {log}"),
+        };
         io::Error::new(io::ErrorKind::NotFound, words)
     }
 }
@@ -96,5 +104,9 @@ mod tests {
         assert_eq!(take(7), None, "written and not committed");
         assert_eq!((take(9).unwrap().0, take(9).unwrap().0, take(9)), (7, 8, None));
         assert!(Outbox::from(log, 20).next(21).is_err());
+        fs::remove_file(segment::compressed_path(&segment::path(log, 0))).unwrap();
+        let pruned = Outbox::from(log, 3).next(9).unwrap_err().to_string();
+        assert!(pruned.contains("record 3 ") && pruned.contains("begin with 5"), "{pruned}");
+        assert_eq!(Outbox::from(log, 5).next(9).unwrap().map(|(n, _)| n), Some(5));
     }
 }

@@ -85,6 +85,8 @@ pub enum Action {
     AuditRecovered,
     #[serde(rename = "audit.gap")]
     AuditGap,
+    #[serde(rename = "audit.pruned")]
+    AuditPruned,
 }
 
 impl Action {
@@ -105,7 +107,8 @@ impl Action {
             | Self::AuditRecovered
             | Self::AuditGap
             | Self::AuditSealed
-            | Self::AuditFork => (&["process"], &["info"]),
+            | Self::AuditFork
+            | Self::AuditPruned => (&["process"], &["info"]),
             _ => (&["api"], &["info"]),
         }
     }
@@ -321,6 +324,11 @@ pub struct Qlik {
     pub dropped_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine_file: Option<String>,
+    /// The records that were pruned, the first and the last of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_index: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
 }
@@ -398,6 +406,8 @@ pub struct Glance {
     pub time: Timestamp,
     /// How often, where it stands for several.
     pub repeat: Option<u64>,
+    /// The records that it says were pruned, the first and the last of them.
+    pub pruned: Option<(u64, u64)>,
     /// How the run before it ended, where it says so.
     pub previous_stop: Option<String>,
 }
@@ -414,6 +424,8 @@ struct Outline {
 #[derive(Default, Deserialize)]
 struct OutlineQlik {
     repeat: Option<OutlineRepeat>,
+    from_index: Option<u64>,
+    to_index: Option<u64>,
     previous_stop: Option<String>,
 }
 
@@ -431,14 +443,10 @@ struct OutlineEvent {
 impl From<Outline> for Glance {
     fn from(outline: Outline) -> Self {
         let OutlineEvent { sequence, action } = outline.event;
-        let OutlineQlik { repeat, previous_stop } = outline.qlik;
-        Self {
-            sequence,
-            action,
-            time: outline.time,
-            repeat: repeat.map(|repeat| repeat.count),
-            previous_stop,
-        }
+        let OutlineQlik { repeat, from_index, to_index, previous_stop } = outline.qlik;
+        let pruned = from_index.zip(to_index).filter(|_| action == "audit.pruned");
+        let repeat = repeat.map(|repeat| repeat.count);
+        Self { sequence, action, time: outline.time, repeat, pruned, previous_stop }
     }
 }
 

@@ -59,6 +59,15 @@ pub fn list(log: &Path) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
+/// The number of the first record that is there: the records before it were pruned, or removed. 0 where there is no
+/// segment.
+///
+/// # Errors
+/// As [`list`].
+pub fn begin(log: &Path) -> io::Result<u64> {
+    Ok(list(log)?.first().map_or(0, |segment| segment.first))
+}
+
 /// The newest segment; `None` where there is none.
 ///
 /// # Errors

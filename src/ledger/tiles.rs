@@ -1,5 +1,5 @@
 //! The leaf hashes of the tree, 256 a file, where C2SP tlog-tiles wants them: `hashes/0/x001/234`, and `067.p/12` for a
-//! part. They can be made anew from the segments, and stay when old segments are pruned.
+//! part. They can be made anew from the segments; those of segments that were pruned are the only copy there is.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -34,22 +34,23 @@ pub fn path(log: &Path, tile: u64, part: Option<u64>) -> PathBuf {
     }
 }
 
-/// Reads the hashes of a tile, full or not.
+/// Reads the first so many hashes of a tile. A part that has just these comes first: where the segments behind it were
+/// pruned it was synced, and the full tile, which came later, was not.
 ///
 /// # Errors
 /// It can't be read, or has not so many.
 pub fn read(log: &Path, tile: u64, count: u64) -> io::Result<Vec<Hash>> {
-    let full = path(log, tile, None);
-    let bytes = match fs::read(&full) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound && count < WIDTH => {
-            fs::read(path(log, tile, Some(count)))?
-        }
-        read => read?,
-    };
+    let part = (count < WIDTH).then_some(count);
+    part.and_then(|_| read_file(&path(log, tile, part), count).ok())
+        .map_or_else(|| read_file(&path(log, tile, None), count), Ok)
+}
+
+fn read_file(path: &Path, count: u64) -> io::Result<Vec<Hash>> {
+    let bytes = fs::read(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     let (hashes, rest) = bytes.as_chunks::<32>();
     let wanted = usize::try_from(count).unwrap_or(usize::MAX);
     if !rest.is_empty() || hashes.len() < wanted {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", full.display())));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display())));
     }
     Ok(hashes[..wanted].to_vec())
 }

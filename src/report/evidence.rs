@@ -92,7 +92,15 @@ pub fn text(verified: &Verified) -> Vec<String> {
         }
     });
     line(format!("  log          {}", verified.origin));
-    line(format!("  records      {}", verified.records));
+    line(match verified.pruned {
+        0 => format!("  records      {}", verified.records),
+        pruned => {
+            format!(
+                "  records      {}; {pruned} of them were pruned, and their hashes are here",
+                verified.records
+            )
+        }
+    });
     if let Some(root) = &verified.root {
         line(format!("  root         {root}"));
     }

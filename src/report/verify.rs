@@ -37,8 +37,10 @@ pub struct Verified {
     pub key: String,
     /// The log that it follows after a fork.
     pub predecessor: Option<Predecessor>,
-    /// Whole records.
+    /// Whole records, pruned ones included.
     pub records: u64,
+    /// Those that were pruned: the log says so itself, and the checkpoints hold with their hashes.
+    pub pruned: u64,
     /// The root over them, in hex; absent where some are missing altogether.
     pub root: Option<String>,
     /// The newest checkpoint that holds.
@@ -208,6 +210,18 @@ struct Run<'l> {
     gaps: u64,
     half: u64,
     tile: (u64, Vec<Hash>),
+    holes: Vec<Hole>,
+}
+
+/// Records that are not there.
+struct Hole {
+    first: u64,
+    /// The first one behind it that is.
+    end: u64,
+    /// From here to its end no record says that it was pruned.
+    untold: u64,
+    /// The record that says so of the others.
+    by: u64,
 }
 
 impl<'l> Run<'l> {
@@ -228,6 +242,7 @@ impl<'l> Run<'l> {
             gaps: 0,
             half: 0,
             tile: (u64::MAX, Vec::new()),
+            holes: Vec::new(),
         };
         if about.origin != run.key.name {
             run.damaged("log.json names one log and the key of another".into());
@@ -429,6 +444,7 @@ impl<'l> Run<'l> {
             if glance.action == "audit.gap" {
                 self.gaps += glance.repeat.unwrap_or(1);
             }
+            self.note_pruned(index, glance.pruned);
             self.last = Some(glance);
         }
         if let Some(tree) = &mut self.tree {
@@ -484,20 +500,73 @@ impl<'l> Run<'l> {
                 "the segment that starts with record {first} repeats records before {next}"
             ));
         }
-        self.damaged(format!("records {next} to {} are missing: their segment is not there", first - 1));
+        // Whether that is damage is told by what comes later.
+        self.holes.push(Hole { first: next, end: first, untold: next, by: 0 });
         // Their hashes may be there still, and what comes after can be checked all the same.
-        while self.next < first {
-            match (self.stored_leaf(self.next), &mut self.tree) {
-                (Some(stored), Some(tree)) => tree.push(stored),
-                _ => self.tree = None,
+        while self.next < first && self.tree.is_some() {
+            let (tile, at) = (self.next / WIDTH, self.next % WIDTH);
+            let Ok(hashes) = tiles::read(self.log, tile, WIDTH.min(first - tile * WIDTH)) else {
+                self.tree = None;
+                break;
+            };
+            for hash in hashes.into_iter().skip(usize::try_from(at).unwrap_or(usize::MAX)) {
+                if let Some(tree) = &mut self.tree {
+                    tree.push(hash);
+                }
+                self.next += 1;
+                self.check_root();
             }
-            if self.tree.is_none() {
-                self.next = first;
-                return;
-            }
-            self.next += 1;
+        }
+        let unproven: Vec<u64> = self.wanted.range(self.next..=first).map(|(size, _)| *size).collect();
+        for size in unproven {
+            self.next = size;
             self.check_root();
         }
+        self.next = first;
+    }
+
+    /// What a record says was pruned is not missing, if a checkpoint covers the record.
+    fn note_pruned(&mut self, index: u64, pruned: Option<(u64, u64)>) {
+        let Some((from, to)) = pruned else { return };
+        for hole in &mut self.holes {
+            let untold = hole.end.min(to.saturating_add(1));
+            if from <= hole.first && untold > hole.untold {
+                (hole.untold, hole.by) = (untold, index);
+            }
+        }
+        // Where that happens while this runs, its checkpoint is newer than those that were read first.
+        if self.wanted.last_key_value().is_none_or(|(size, _)| *size <= index)
+            && let Ok(note) = fs::read(self.log.join(CHECKPOINT))
+            && let Ok(checkpoint) = self.key.open(&note)
+            && checkpoint.size > index
+        {
+            self.want(&self.log.join(CHECKPOINT), checkpoint, false);
+        }
+    }
+
+    /// How many records were pruned; all others that are not there are damage, and told first.
+    fn judge_holes(&mut self, signed: u64) -> u64 {
+        let mut pruned = 0;
+        for hole in std::mem::take(&mut self.holes).into_iter().rev() {
+            let Hole { first, end, untold, by } = hole;
+            let told = if by < signed { untold } else { first };
+            pruned += told - first;
+            if told < end {
+                let said = match told < untold {
+                    true => format!(
+                        "; that they were pruned is said by record {by}, which no checkpoint that holds covers: hashes/ is \
+                         damaged, or somebody else wrote that"
+                    ),
+                    false => String::new(),
+                };
+                let what =
+                    format!("records {told} to {} are missing: their segment is not there{said}", end - 1);
+                self.damages += 1;
+                self.damage.insert(0, what);
+                self.damage.truncate(TOLD);
+            }
+        }
+        pruned
     }
 
     /// Read anew for each segment: one that was put away meanwhile is listed by now.
@@ -533,6 +602,8 @@ impl<'l> Run<'l> {
                     let packed = aws_lc_rs::digest::digest(&SHA256, &bytes);
                     hold(&segment.path, packed.as_ref());
                 }
+                // Pruned meanwhile; what it held was right or not by then.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => wrong.push(format!("{} can't be read: {e}", segment.path.display())),
             }
         }
@@ -552,7 +623,9 @@ impl<'l> Run<'l> {
             }
         }
         let checkpoint = self.held.iter().max_by_key(|covered| covered.size).cloned();
-        let unsigned = records - checkpoint.as_ref().map_or(0, |covered| covered.size);
+        let signed = checkpoint.as_ref().map_or(0, |covered| covered.size);
+        let unsigned = records - signed;
+        let pruned = self.judge_holes(signed);
         let signed_at = checkpoint.as_ref().and_then(|covered| covered.time);
         let last_at = self.last.as_ref().map(|last| last.time);
         let stale_tail = unsigned > 0
@@ -566,6 +639,7 @@ impl<'l> Run<'l> {
             key: about.vkey.clone(),
             predecessor: about.predecessor.clone(),
             records,
+            pruned,
             root: self.tree.as_ref().map(|tree| hex(&tree.root())),
             checkpoint,
             checkpoints: self.held.len() as u64,
