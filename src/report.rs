@@ -1,5 +1,11 @@
 //! Reading the log, and nothing else: on a copy, on read-only media, without a relay and without a configuration.
 
+pub mod gaps;
+#[cfg(test)]
+mod made;
 pub mod reading;
+pub mod rhythm;
+pub mod strip;
 pub mod table;
+pub mod uptime;
 pub mod verify;

@@ -354,10 +354,7 @@ mod tests {
             Form::Text,
             vec![vec!["a\u{1b}[2Jb".into(), Cell::Number(5)], vec!["x".into(), 12_i64.into()]],
         );
-        assert_eq!(
-            text,
-            "who     how many\na\u{fffd}[2Jb         5\nx             12\na note\n-- a line\n"
-        );
+        assert_eq!(text, "who     how many\na\u{fffd}[2Jb         5\nx             12\na note\n-- a line\n");
         assert_eq!(written(Form::Text, vec![]), "(none)\na note\n-- a line\n");
     }
 }
