@@ -5,7 +5,7 @@ use http::{Response, header};
 use super::Asked;
 use crate::bounds;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::{Action, Base, Direction, Outcome, Qlik, Record, clip};
+use crate::ledger::record::{Action, Base, Direction, Outcome, Qlik, Record, UNREAD_REPLY, clip};
 use crate::licensing::message::{Change, Kind, Message, Patch, Sync};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::subject::{Pseudonyms, without_subject};
@@ -190,7 +190,7 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
     if let What::Unread { why } = &told.what {
         for record in &mut records {
             record.outcome = Outcome::Unknown;
-            record.reason = "the back end's reply could not be read".into();
+            record.reason = UNREAD_REPLY.into();
             record.qlik.shape = Some(why.clone());
         }
     }

@@ -372,6 +372,9 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Why the outcome of an exchange is unknown though a whole reply came.
+pub const UNREAD_REPLY: &str = "the back end's reply could not be read";
+
 /// What stands for a value that may be a name or a key.
 pub const HIDDEN: &str = "(other)";
 
