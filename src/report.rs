@@ -9,7 +9,6 @@ pub mod evidence;
 pub mod export;
 pub mod gaps;
 pub mod history;
-pub mod made;
 pub mod names;
 pub mod page;
 pub mod people;
@@ -23,3 +22,6 @@ pub mod uptime;
 pub mod usage;
 pub mod verify;
 pub mod versions;
+
+#[cfg(test)]
+mod made;
