@@ -1,5 +1,6 @@
 //! Reading the log, and nothing else: on a copy, on read-only media, without a relay and without a configuration.
 
+pub mod activity;
 pub mod answer;
 pub mod assignments;
 pub mod changes;

@@ -48,6 +48,12 @@ enum Action {
     /// Use against what was bought, by day: at its end, at most, and by how much it was too much
     #[command(after_help = "Example:\n  license-relay audit reconcile --from 2026-01-01 --csv > year.csv")]
     Reconcile(questions::ReconcileArgs),
+    /// Where the ten-minute rhythm of a deployment's syncs broke, and why: relay down, refused, back end failing, source silent,
+    /// or around this relay
+    #[command(
+        after_help = "Exit code 4 where there are any.\n\nExample:\n  license-relay audit gaps --csv > gaps.csv"
+    )]
+    Gaps(questions::GapsArgs),
     /// Units that moved from one person to another within a time; it watches people, so ask only where you may
     #[command(after_help = "Example:\n  license-relay audit churn --within 7d")]
     Churn(questions::ChurnArgs),
@@ -95,6 +101,7 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
         Action::History(args) => questions::history(args, config),
         Action::Changes(args) => questions::changes(args, config),
         Action::Reconcile(args) => questions::reconcile(args, config),
+        Action::Gaps(args) => questions::gaps(args, config),
         Action::Churn(args) => questions::churn(args, config),
         Action::Subject(args) => questions::subject(args, config),
         Action::Export(args) => questions::export(args, config),

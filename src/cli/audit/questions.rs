@@ -6,6 +6,7 @@ use super::super::{Exit, Failure};
 use super::asking::{Asking, During, Until, opened_with, progress};
 use crate::config::names::LicenseNumber;
 use crate::licensing::subject::{QlikForm, Subject, qlik_form};
+use crate::report::activity::Gaps;
 use crate::report::changes::{Changes, Churn};
 use crate::report::days::{Edge, length, time};
 use crate::report::export::{AsQlik, Flat};
@@ -74,6 +75,12 @@ pub(super) struct ChurnArgs {
     /// So soon after it was taken from the first (90m, 36h, 7d)
     #[arg(long, value_name = "TIME", default_value = "7d")]
     within: String,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct GapsArgs {
     #[command(flatten)]
     asking: Asking,
 }
@@ -155,6 +162,10 @@ pub(super) fn churn(args: ChurnArgs, config: Option<PathBuf>) -> Result<u8, Fail
         Failure::new(Exit::Usage, words)
     })?;
     args.asking.ask(args.asking.find(config, false)?, &mut Churn::new(within))
+}
+
+pub(super) fn gaps(args: GapsArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    args.asking.ask(args.asking.find(config, false)?, &mut Gaps::default())
 }
 
 /// Two readings: an alias stands behind the records that it joins.
