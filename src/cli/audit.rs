@@ -1,5 +1,8 @@
 //! `license-relay audit`: is the log whole, and the way out where it is not.
 
+mod hand_over;
+mod prove;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +29,9 @@ enum Action {
                       license-relay audit verify --log /mnt/copy/audit --anchor /mnt/anchor --anchor syslog.txt"
     )]
     Verify(Verify),
+    /// Show that one record is in the log, without showing any other; or check such a proof
+    #[command(after_help = prove::HELP)]
+    Prove(prove::Prove),
     /// Put a log aside that can't be written to any more, and begin one that names it; needs the relay stopped
     #[command(
         after_help = "Example:\n  license-relay audit fork --reason \"restored from the backup of 24 November after a disk failure\""
@@ -54,6 +60,7 @@ struct Verify {
 pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Failure> {
     match args.action {
         Action::Verify(args) => run_verify(args, config),
+        Action::Prove(args) => prove::run(args, config),
         Action::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;
@@ -70,23 +77,9 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
 }
 
 fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<u8, Failure> {
-    let mut anchors = args.anchor;
-    let logs = if args.log.is_empty() {
-        let config = load(&config::locate(config))?;
-        // What the configuration names is an anchor as well, as far as it is in reach.
-        anchors.extend(config.audit.anchors.into_iter().filter(|anchor| anchor.exists()));
-        vec![config.audit.directory]
-    } else {
-        args.log
-    };
+    let (logs, anchors) = named(args.log, args.anchor, config)?;
     let mut worst = 0;
     for log in logs {
-        let shown = std::io::stderr().is_terminal();
-        let progress = |records: u64| {
-            if shown {
-                eprintln!("{records} records …");
-            }
-        };
         let verified =
             verify(&log, &anchors, progress).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
         let verdict = verified.verdict();
@@ -97,12 +90,39 @@ fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<u8, Failure> {
         } else {
             print!("{}", text(&log, &verified, verdict));
         }
-        worst = match (worst, verdict as u8) {
-            (0, one) | (one, 0) => one,
-            (a, b) => a.min(b),
-        };
+        worst = worse(worst, verdict);
     }
     Ok(worst)
+}
+
+/// The logs and anchors of the command line; without a log, those of the configuration.
+fn named(
+    logs: Vec<PathBuf>,
+    mut anchors: Vec<PathBuf>,
+    config: Option<PathBuf>,
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Failure> {
+    if !logs.is_empty() {
+        return Ok((logs, anchors));
+    }
+    let config = load(&config::locate(config))?;
+    // What the configuration names is an anchor as well, as far as it is in reach.
+    anchors.extend(config.audit.anchors.into_iter().filter(|anchor| anchor.exists()));
+    Ok((vec![config.audit.directory], anchors))
+}
+
+/// Tells a person who waits how far it is.
+fn progress(records: u64) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("{records} records …");
+    }
+}
+
+/// The exit code of several logs is that of the worst.
+fn worse(so_far: u8, verdict: Verdict) -> u8 {
+    match (so_far, verdict as u8) {
+        (0, one) | (one, 0) => one,
+        (a, b) => a.min(b),
+    }
 }
 
 fn word(verdict: Verdict) -> &'static str {
