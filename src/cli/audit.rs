@@ -1,6 +1,7 @@
 //! `license-relay audit`: is the log whole, and the way out where it is not.
 
 mod hand_over;
+mod kit;
 mod prove;
 
 use std::io::IsTerminal as _;
@@ -32,6 +33,9 @@ enum Action {
     /// Show that one record is in the log, without showing any other; or check such a proof
     #[command(after_help = prove::HELP)]
     Prove(prove::Prove),
+    /// All that an auditor needs in one zip: the log, its checkpoints and key, and how to check them without this program
+    #[command(after_help = kit::HELP)]
+    Kit(kit::Kit),
     /// Put a log aside that can't be written to any more, and begin one that names it; needs the relay stopped
     #[command(
         after_help = "Example:\n  license-relay audit fork --reason \"restored from the backup of 24 November after a disk failure\""
@@ -61,6 +65,7 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
     match args.action {
         Action::Verify(args) => run_verify(args, config),
         Action::Prove(args) => prove::run(args, config),
+        Action::Kit(args) => kit::run(args, config),
         Action::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;

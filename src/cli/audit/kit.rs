@@ -1,0 +1,83 @@
+//! `license-relay audit kit`: all that an auditor needs, in one file.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::super::{Exit, Failure};
+use super::hand_over::{hand_over, refuse};
+use super::{named, progress, word, worse};
+use crate::ledger::record::hex;
+use crate::report::kit::{KitError, Packed, pack};
+use crate::report::verify::VerifyError;
+
+pub(super) const HELP: &str = "Takes segments, checkpoints, hashes and the public key, up to the newest checkpoint, and \
+    never a private key. Exit codes as of audit verify: a log that is not fine is packed as it is\n\n\
+    Examples:\n  license-relay audit kit --to kit.zip\n  \
+    license-relay audit kit --to kit.zip --log /mnt/a/audit --log /mnt/b/audit --anchor /mnt/anchor";
+
+/// What to pack.
+#[derive(Debug, clap::Args)]
+pub(super) struct Kit {
+    /// The zip to write; for its owner alone
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// The folder of a log, the one with segments/ in it; may repeat. Without it: the configured one
+    #[arg(long, value_name = "DIR")]
+    log: Vec<PathBuf>,
+    /// A folder or file with a checkpoint that was kept elsewhere, or a program's log with such lines; may repeat
+    #[arg(long, value_name = "PATH")]
+    anchor: Vec<PathBuf>,
+    /// Take the place of a file that is there
+    #[arg(long)]
+    force: bool,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let Kit { to, log, anchor, force, json } = args;
+    let (logs, anchors) = named(log, anchor, config)?;
+    refuse(&to, &logs, force)?;
+    let packed = hand_over(&to, |file| pack(file, &logs, &anchors, None, Timestamp::now(), progress))?;
+    let worst = packed.iter().fold(0, |worst, log| worse(worst, log.verified.verdict()));
+    if json {
+        let logs: Vec<_> = packed.iter().map(json_of).collect();
+        println!("{:#}", serde_json::json!({ "kit": to, "logs": logs }));
+        return Ok(worst);
+    }
+    println!("{}: begin with README.txt in it", to.display());
+    for Packed { folder, key, size, verified, .. } in &packed {
+        println!("  {folder}: {size} records of {}; {}", key.name, word(verified.verdict()));
+        for fault in verified.damage.iter().chain(&verified.rolled_back) {
+            println!("    {fault}");
+        }
+        println!("    fingerprint of its key, to be told on another way: {}", key.fingerprint());
+    }
+    Ok(worst)
+}
+
+fn json_of(log: &Packed) -> serde_json::Value {
+    serde_json::json!({
+        "folder": log.folder,
+        "origin": log.key.name,
+        "records": log.size,
+        "root": hex(&log.root),
+        "time": log.time,
+        "key": log.key.to_string(),
+        "fingerprint": log.key.fingerprint(),
+        "verdict": word(log.verified.verdict()),
+    })
+}
+
+impl From<KitError> for Failure {
+    fn from(e: KitError) -> Self {
+        match e {
+            KitError::Log(e) => e.into(),
+            KitError::Anchor(_) | KitError::Verify(VerifyError::NotALog(_)) => Self::new(Exit::Usage, e),
+            _ => Self::new(Exit::Failed, e),
+        }
+    }
+}
