@@ -1,7 +1,10 @@
 //! `license-relay audit`: is the log whole, what does it say, and the way out where it is not.
 
 mod asking;
+mod hand_over;
 mod key;
+mod kit;
+mod prove;
 mod prune;
 mod questions;
 
@@ -66,6 +69,12 @@ enum Action {
     #[command(after_help = "Examples:\n  license-relay audit export --format jsonl --to records.jsonl\n  \
                             license-relay audit export --format qlik --qlik-form md5 --names staff.csv --subject-key subject.key")]
     Export(questions::ExportArgs),
+    /// Show that one record is in the log, without showing any other; or check such a proof
+    #[command(after_help = prove::HELP)]
+    Prove(prove::Prove),
+    /// All that an auditor needs in one zip: the log, its checkpoints and key, and how to check them without this program
+    #[command(after_help = kit::HELP)]
+    Kit(kit::Kit),
     /// Put a log aside that can't be written to any more, and begin one that names it; needs the relay stopped
     #[command(
         after_help = "Example:\n  license-relay audit fork --reason \"restored from the backup of 24 November after a disk failure\""
@@ -106,6 +115,8 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
         Action::Subject(args) => questions::subject(args, config),
         Action::Export(args) => questions::export(args, config),
         Action::Prune(args) => prune::run(args, config).await,
+        Action::Prove(args) => prove::run(args, config),
+        Action::Kit(args) => kit::run(args, config),
         Action::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;

@@ -19,6 +19,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::merkle::Hash;
+use super::record::hex;
 use crate::config::private::{pem, read_private, write_private};
 
 /// The longest note that is read, in bytes; one of ours has about 250.
@@ -34,6 +35,8 @@ pub const LINE: &str = "audit checkpoint";
 /// The type of a signature in C2SP signed-note: Ed25519.
 const ED25519_TYPE: u8 = 1;
 const DASH: &str = "\u{2014} ";
+/// What stands before an Ed25519 key in X.509 (RFC 8410 §4).
+const X509: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// How far a log had come at one time.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -189,6 +192,20 @@ impl Verifier {
         let checkpoint = Checkpoint::parse(&text).ok_or(NoteError::Malformed)?;
         if checkpoint.origin == self.name { Ok(checkpoint) } else { Err(NoteError::NotOurs) }
     }
+
+    /// The key as `openssl` reads it.
+    pub fn pem(&self) -> String {
+        pem("PUBLIC KEY", &self.x509()).to_string()
+    }
+
+    /// SHA-256 over the key's DER, in hex: short enough to be read out, and what others show for such a key.
+    pub fn fingerprint(&self) -> String {
+        hex(digest(&SHA256, &self.x509()).as_ref())
+    }
+
+    fn x509(&self) -> Vec<u8> {
+        [X509.as_slice(), &self.key].concat()
+    }
 }
 
 impl fmt::Display for Verifier {
@@ -227,6 +244,13 @@ pub fn is_name(name: &str) -> bool {
 pub fn anchor_name(origin: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
     format!("{}.note", origin.chars().map(plain).collect::<String>())
+}
+
+/// The note in a line of a program's own log: behind [`LINE`], in base64.
+pub fn in_line(line: &[u8]) -> Option<Vec<u8>> {
+    let (_, note) = std::str::from_utf8(line).ok()?.split_once(LINE)?;
+    let end = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '='));
+    STANDARD.decode(note.trim_start().split(end).next()?).ok()
 }
 
 /// The signed text of a note, with its last line feed, and the lines behind it.

@@ -50,9 +50,17 @@ impl Outbox {
     }
 
     fn find(&self) -> io::Result<Lines> {
-        let holding = segment::list(&self.log)?.into_iter().rfind(|segment| segment.first <= self.next);
-        let segment = holding.ok_or_else(|| self.missing())?;
-        let mut lines = Lines::of(&segment)?;
+        let find = || segment::list(&self.log).map(|all| all.into_iter().rfind(|it| it.first <= self.next));
+        let holding = find()?.ok_or_else(|| self.missing())?;
+        let (segment, mut lines) = match Lines::of(&holding) {
+            // Put away meanwhile: it is there under its other name.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let holding = find()?.ok_or_else(|| self.missing())?;
+                let lines = Lines::of(&holding)?;
+                (holding, lines)
+            }
+            lines => (holding, lines?),
+        };
         for _ in segment.first..self.next {
             if lines.next_whole()?.is_none() {
                 return Err(self.missing());

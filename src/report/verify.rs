@@ -7,14 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, Hash, leaf};
-use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, LINE, MAX_NOTE, NoteError, Verifier, anchor_name};
+use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
 use crate::ledger::record::{Glance, hex};
 use crate::ledger::segment::{self, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
@@ -321,7 +319,7 @@ impl<'l> Run<'l> {
             if line.is_empty() {
                 break;
             }
-            if let Some(checkpoint) = in_line(line, &self.key) {
+            if let Some(checkpoint) = note::in_line(line).and_then(|note| self.key.open(&note).ok()) {
                 self.want(&file, checkpoint, true);
                 found = true;
             }
@@ -654,13 +652,4 @@ impl<'l> Run<'l> {
             half_a_line: self.half,
         }
     }
-}
-
-/// A checkpoint in a line of a program's log: behind [`LINE`], in base64.
-fn in_line(line: &[u8], key: &Verifier) -> Option<Checkpoint> {
-    let text = std::str::from_utf8(line).ok()?;
-    let (_, note) = text.split_once(LINE)?;
-    let end = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '='));
-    let note = note.trim_start().split(end).next()?;
-    key.open(&STANDARD.decode(note).ok()?).ok()
 }

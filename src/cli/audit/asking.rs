@@ -1,15 +1,14 @@
 //! What all questions to the log have in common on the command line: which logs, in which form, with which names.
 
-use std::fs;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::super::{Exit, Failure, load};
+use super::hand_over::{hand_over, refuse};
 use crate::config;
 use crate::config::model::{Config, SubjectCase};
-use crate::config::private::create_beside;
 use crate::licensing::subject::keys::Keys;
 use crate::report::answer::{AnswerError, Asked, Question, answer};
 use crate::report::days::{NoTime, Period};
@@ -178,8 +177,15 @@ impl Asking {
     ) -> Result<u8, Failure> {
         let names = self.names(&sources)?;
         let Sources { logs, anchors, .. } = sources;
+        if let Some(file) = file {
+            refuse(file, &logs, true)?;
+        }
         let mut asked = Asked { logs, anchors, form, names, made: Made::now(command_line()) };
-        let verdict = write_to(file, |out| answer(question, &mut asked, out, progress()))?;
+        let mut put = |out: &mut dyn Write| answer(question, &mut asked, out, progress());
+        let verdict = match file {
+            Some(file) => hand_over(file, |to| put(&mut BufWriter::new(to)))?,
+            None => put(&mut BufWriter::new(io::stdout().lock()))?,
+        };
         Ok(verdict as u8)
     }
 
@@ -212,26 +218,6 @@ impl Until {
     pub(super) fn period(&self) -> Result<Period, Failure> {
         Ok(Period::parse(self.from.as_deref(), self.until.as_deref(), Timestamp::now())?)
     }
-}
-
-/// Writes to a file, whole or not at all, or to standard output.
-pub(super) fn write_to<T, E: Into<Failure>>(
-    file: Option<&Path>,
-    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
-) -> Result<T, Failure> {
-    let Some(path) = file else {
-        return write(&mut BufWriter::new(io::stdout().lock())).map_err(Into::into);
-    };
-    let failed =
-        |e: io::Error| Failure::new(Exit::Failed, format!("{} can't be written: {e}", path.display()));
-    let (file, temporary) = create_beside(path, 0o600).map_err(failed)?;
-    let mut out = BufWriter::new(file);
-    let written = write(&mut out).map_err(Into::into).and_then(|done| {
-        let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-        file.sync_all().and_then(|()| fs::rename(&temporary, path)).map_err(failed)?;
-        Ok(done)
-    });
-    written.inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 /// Tells a person who waits how far it is.

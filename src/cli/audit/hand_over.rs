@@ -1,0 +1,45 @@
+//! Files that are handed over: for their owner alone, whole or not at all, and never into a log's own folder.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::{Exit, Failure};
+use crate::config::private::create_beside;
+
+/// Refuses a file that is there already, and one below one of these logs.
+pub(super) fn refuse(to: &Path, logs: &[PathBuf], force: bool) -> Result<(), Failure> {
+    let folder =
+        to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder = fs::canonicalize(folder)
+        .map_err(|e| Failure::new(Exit::Usage, format!("{}: {e}", folder.display())))?;
+    if logs.iter().filter_map(|log| fs::canonicalize(log).ok()).any(|log| folder.starts_with(log)) {
+        let words = format!(
+            "{} is in the log's own folder, where readers write nothing; name another place",
+            to.display()
+        );
+        return Err(Failure::new(Exit::Usage, words));
+    }
+    if !force && fs::symlink_metadata(to).is_ok() {
+        let words = format!("{} is there already; name another file, or add --force", to.display());
+        return Err(Failure::new(Exit::Usage, words));
+    }
+    Ok(())
+}
+
+/// Writes a file beside its place and puts it there once it is on disk.
+///
+/// # Errors
+/// What `write` says; or the place can't be written to.
+pub(super) fn hand_over<T, E: From<io::Error>>(
+    to: &Path,
+    write: impl FnOnce(File) -> Result<T, E>,
+) -> Result<T, E> {
+    let (file, temporary) = create_beside(to, 0o600)?;
+    let written = file.try_clone().map_err(E::from).and_then(write).and_then(|written| {
+        file.sync_all()?;
+        fs::rename(&temporary, to)?;
+        Ok(written)
+    });
+    written.inspect_err(|_| drop(fs::remove_file(&temporary)))
+}

@@ -1,0 +1,80 @@
+//! `license-relay audit kit`: all that an auditor needs, in one file.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::super::{Exit, Failure};
+use super::asking::{Logs, progress};
+use super::hand_over::{hand_over, refuse};
+use crate::ledger::record::hex;
+use crate::report::evidence::{word, worst};
+use crate::report::kit::{KitError, Packed, pack};
+use crate::report::verify::VerifyError;
+
+pub(super) const HELP: &str = "Takes segments, checkpoints, hashes and the public key, up to the newest checkpoint, and \
+    never a private key. Exit codes as of audit verify: a log that is not fine is packed as it is\n\n\
+    Examples:\n  license-relay audit kit --to kit.zip\n  \
+    license-relay audit kit --to kit.zip --log /mnt/a/audit --log /mnt/b/audit --anchor /mnt/anchor";
+
+/// What to pack.
+#[derive(Debug, clap::Args)]
+pub(super) struct Kit {
+    /// The zip to write; for its owner alone
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    #[command(flatten)]
+    logs: Logs,
+    /// Take the place of a file that is there
+    #[arg(long)]
+    force: bool,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let Kit { to, logs, force, json } = args;
+    let (logs, anchors, _) = logs.find(config)?;
+    refuse(&to, &logs, force)?;
+    let packed = hand_over(&to, |file| pack(file, &logs, &anchors, None, Timestamp::now(), progress()))?;
+    let worst = worst(packed.iter().map(|log| log.verified.verdict())) as u8;
+    if json {
+        let logs: Vec<_> = packed.iter().map(json_of).collect();
+        println!("{:#}", serde_json::json!({ "kit": to, "logs": logs }));
+        return Ok(worst);
+    }
+    println!("{}: begin with README.txt in it", to.display());
+    for Packed { folder, key, size, verified, .. } in &packed {
+        println!("  {folder}: {size} records of {}; {}", key.name, word(verified.verdict()));
+        for fault in verified.damage.iter().chain(&verified.rolled_back) {
+            println!("    {fault}");
+        }
+        println!("    fingerprint of its key, to be told on another way: {}", key.fingerprint());
+    }
+    Ok(worst)
+}
+
+fn json_of(log: &Packed) -> serde_json::Value {
+    serde_json::json!({
+        "folder": log.folder,
+        "origin": log.key.name,
+        "records": log.size,
+        "root": hex(&log.root),
+        "time": log.time,
+        "key": log.key.to_string(),
+        "fingerprint": log.key.fingerprint(),
+        "verdict": word(log.verified.verdict()),
+    })
+}
+
+impl From<KitError> for Failure {
+    fn from(e: KitError) -> Self {
+        match e {
+            KitError::Log(e) => e.into(),
+            KitError::Anchor(_) | KitError::Verify(VerifyError::NotALog(_)) => Self::new(Exit::Usage, e),
+            _ => Self::new(Exit::Failed, e),
+        }
+    }
+}
