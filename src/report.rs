@@ -1,8 +1,11 @@
 //! Reading the log, and nothing else: on a copy, on read-only media, without a relay and without a configuration.
 
+pub mod consumption;
 pub mod gaps;
 #[cfg(test)]
 mod made;
+pub mod names;
+pub mod open;
 pub mod reading;
 pub mod rhythm;
 pub mod strip;
