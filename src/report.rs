@@ -1,6 +1,9 @@
 //! Reading the log, and nothing else: on a copy, on read-only media, without a relay and without a configuration.
 
+pub mod clock;
 pub mod consumption;
+pub mod denied;
+pub mod deployments;
 pub mod gaps;
 #[cfg(test)]
 mod made;
@@ -10,5 +13,6 @@ pub mod reading;
 pub mod rhythm;
 pub mod strip;
 pub mod table;
+pub mod unread;
 pub mod uptime;
 pub mod verify;

@@ -156,7 +156,7 @@ impl Consumption {
                 self.settle(given_up, Ended::Unknown);
             }
             "license.consumption.response" => {
-                if let Some(elements) = self.open.end(entry) {
+                if let Some(elements) = self.open.end(&entry.exchange) {
                     self.settle([elements], entry.outcome);
                 }
                 if entry.outcome == Ended::Success && entry.qlik.month.is_some() {
