@@ -143,6 +143,14 @@ pub struct Repeated {
     pub last: Timestamp,
 }
 
+/// Product and version, where a `User-Agent` is a license service's: `Licenses/1.6.4 (windows) QSEfW`.
+pub fn product_of(user_agent: &str) -> Option<(&str, &str)> {
+    let rest = user_agent.strip_prefix("Licenses/")?;
+    let (version, rest) = rest.split_once(" (")?;
+    let (_, product) = rest.split_once(") ")?;
+    (!version.is_empty() && !product.is_empty()).then_some((product, version))
+}
+
 /// Numbers are recorded as they were told. What is no whole number that fits is none: it was never added to anything.
 fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
     let number = Option::<serde_json::Number>::deserialize(from)?;

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::limits::client;
 use crate::bounds;
 use crate::config::state;
+use crate::ledger::entry::product_of;
 
 /// So many digits tell keys apart for people. More of a secret's hash has no business on the disk.
 pub const FINGERPRINT: usize = 16;
@@ -169,12 +170,9 @@ impl Pending {
 }
 
 impl Refused {
-    /// Product and version, where the `User-Agent` is a license service's: `Licenses/1.6.4 (windows) QSEfW`.
+    /// Product and version, where the `User-Agent` is a license service's.
     pub fn product(&self) -> Option<(&str, &str)> {
-        let rest = self.user_agent.as_deref()?.strip_prefix("Licenses/")?;
-        let (version, rest) = rest.split_once(" (")?;
-        let (_, product) = rest.split_once(") ")?;
-        (!version.is_empty() && !product.is_empty()).then_some((product, version))
+        product_of(self.user_agent.as_deref()?)
     }
 
     /// Whether this one, which names its id, seems to be the deployment whose activation was refused as the other.
