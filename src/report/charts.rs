@@ -21,7 +21,7 @@ use plotters_backend::text_anchor::{HPos, Pos, VPos};
 
 use super::escape::escape;
 use super::page::{Allotment, Cell, Consumption, Day, GapKind, License, MONTHS, Month, STRIP_SOURCES, Syncs};
-use super::svg::{Canvas, FINE, Ink, TEXT};
+use super::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
 
 /// Lines in the chart of assignments; further allotments are in its table only.
 pub const LINES: usize = 6;
@@ -90,7 +90,7 @@ pub fn assignments(license: &License, width: Width, words: Words<'_>) -> Option<
     let (from, to) = span(shown.iter().flat_map(|allotment| &allotment.days))?;
     drawn(width, 240, words, |area| {
         let most = shown.iter().flat_map(|a| &a.days).map(|day| day.at_end).max().unwrap_or(0);
-        let right = if width == Width::Narrow { 108 } else { 150 };
+        let right = if width == Width::Narrow { 112 } else { 150 };
         let mut chart = frame(area, width, right, Span::Days(from, to), most as f64)?;
         let mut labels = Vec::new();
         for (allotment, ink) in shown.iter().zip(LINE_INKS) {
@@ -101,8 +101,8 @@ pub fn assignments(license: &License, width: Width, words: Words<'_>) -> Option<
             if let Some(last) = allotment.days.last() {
                 let (x, y) = chart.backend_coord(&(after(last.day), last.at_end as f64));
                 area.draw(&mark(ink, x, y))?;
-                let name = short(&allotment.allotment, if width == Width::Narrow { 10 } else { 18 });
-                labels.push(Side { x, y, text: format!("{name} {}", last.at_end), ink: Ink::Label });
+                let name = short(&allotment.allotment, if width == Width::Narrow { 7 } else { 15 });
+                labels.push(Side { x, y, text: format!("{name} {}", count(last.at_end)), ink: Ink::Label });
             }
         }
         beside(area, labels, 12)
@@ -139,7 +139,8 @@ pub fn usage(allotment: &Allotment, words: Words<'_>) -> Option<String> {
         }
         let mut marked = None;
         for (days, cap, peak) in over(&allotment.days) {
-            chart.draw_series([Rectangle::new([(days.0, cap), (days.1, peak)], Ink::Over.filled())])?;
+            let corners = (chart.backend_coord(&(days.0, peak)), chart.backend_coord(&(days.1, cap)));
+            filled(area, Ink::Over, || std::iter::once(corners))?;
             let (x, y) = chart.backend_coord(&((days.0 + days.1) / 2.0, peak));
             if marked.is_none_or(|last| x - last >= 9 * FINE) {
                 marked = Some(x);
@@ -153,9 +154,9 @@ pub fn usage(allotment: &Allotment, words: Words<'_>) -> Option<String> {
         if let Some(last) = allotment.days.last() {
             let at = |value: u64| chart.backend_coord(&(after(last.day), value as f64));
             let (x, y) = at(last.peak);
-            labels.push(Side { x, y, text: format!("used {}", last.peak), ink: Ink::Strong });
+            labels.push(Side { x, y, text: format!("used {}", count(last.peak)), ink: Ink::Strong });
             if let Some(cap) = cap(last) {
-                labels.push(Side { x, y: at(cap).1, text: format!("cap {cap}"), ink: Ink::Label });
+                labels.push(Side { x, y: at(cap).1, text: format!("cap {}", count(cap)), ink: Ink::Label });
             }
         }
         beside(area, labels, 0)
@@ -178,8 +179,8 @@ pub fn consumption(of: &Consumption, words: Words<'_>) -> Option<String> {
                 chart.draw_series([Rectangle::new([(left, 0.0), (right, month.low)], Ink::Low.filled())])?;
             }
             if month.high > month.low {
-                let bar = Rectangle::new([(left, month.low), (right, month.high)], Ink::High.filled());
-                chart.draw_series([bar])?;
+                let corners = (chart.backend_coord(&(left, month.high)), chart.backend_coord(&(right, month.low)));
+                filled(area, Ink::High, || std::iter::once(corners))?;
             }
             if let Some(quota) = month.quota {
                 chart.draw_series([PathElement::new(vec![(n, quota), (n + 1.0, quota)], Ink::Cap)])?;
@@ -234,25 +235,104 @@ pub fn strip(syncs: &Syncs, width: Width, words: Words<'_>) -> Option<String> {
                 area.draw(&Text::new(label, (x, bottom + 7 * FINE), style))?;
             }
         }
+        let (mut heats, mut gaps) = ([const { Vec::new() }; HEATS.len()], Vec::new());
         for (row, strip) in sources.iter().enumerate() {
             let y = (TOP + ROW * row as i32) * FINE;
-            let name = if strip.name.is_empty() { &strip.source } else { &strip.name };
-            let name = short(name, if width == Width::Narrow { 13 } else { 26 });
+            let name = match (strip.name.as_str(), width) {
+                ("", Width::Narrow) => short(&strip.source, 9),
+                ("", _) => short(&strip.source, 18),
+                (name, Width::Narrow) => short(name, 12),
+                (name, _) => short(name, 23),
+            };
             let style = text(Ink::Label, HPos::Left, VPos::Center);
             area.draw(&Text::new(name, (0, y + ROW * FINE / 2), style))?;
             let (upper, lower) = (y + 3 * FINE / 2, y + (ROW * 2 - 3) * FINE / 2);
             for (from, to, level) in runs(&strip.cells, |cell| heat(*cell, syncs.hours)) {
-                let ink = [Ink::Heat1, Ink::Heat2, Ink::Heat3, Ink::Heat4][level];
-                area.draw(&Rectangle::new([(at(from), upper), (at(to), lower)], ink.filled()))?;
+                heats[level].push(((at(from), upper), (at(to), lower)));
             }
             for (from, to, (kind, share)) in runs(&strip.cells, |cell| gap(*cell, syncs.hours)) {
                 let high = (lower - upper) * share / 3;
                 let (x0, x1) = (at(from), at(to).max(at(from) + 2 * FINE));
-                area.draw(&Rectangle::new([(x0, lower - high), (x1, lower)], gap_ink(kind).filled()))?;
+                gaps.push((kind, (x0, lower - high), (x1, lower)));
             }
+        }
+        // Ink by ink, so that each is one path.
+        for (ink, cells) in HEATS.into_iter().zip(heats) {
+            for (from, to) in cells {
+                area.draw(&Rectangle::new([from, to], ink.filled()))?;
+            }
+        }
+        for kind in KINDS {
+            let of = || gaps.iter().filter(|gap| gap.0 == kind).map(|gap| (gap.1, gap.2));
+            filled(area, gap_ink(kind), of)?;
         }
         area.draw(&PathElement::new(vec![(left, bottom), (right, bottom)], Ink::Axis))
     })
+}
+
+const HEATS: [Ink; 4] = [Ink::Heat1, Ink::Heat2, Ink::Heat3, Ink::Heat4];
+
+/// All kinds of gaps, in the order in which they are drawn and listed.
+pub const KINDS: [GapKind; 6] = [
+    GapKind::RelayDown,
+    GapKind::Refused,
+    GapKind::Failing,
+    GapKind::Silent,
+    GapKind::Around,
+    GapKind::NotWritten,
+];
+
+/// Rectangles (upper left and lower right) filled as an ink is: its hatch on white and within an outline, or solid.
+fn filled<I: Iterator<Item = ((i32, i32), (i32, i32))>>(
+    area: &Area<'_>,
+    ink: Ink,
+    rectangles: impl Fn() -> I,
+) -> Result<(), Failed> {
+    const STEP: i32 = 4 * FINE;
+    let hatches: &[Hatch] = match ink {
+        Ink::Over | Ink::High | Ink::Failing => &[Hatch::Rising],
+        Ink::Refused => &[Hatch::Rising, Hatch::Falling],
+        Ink::Around => &[Hatch::Dots],
+        Ink::NotWritten => &[Hatch::Level],
+        Ink::Silent => &[],
+        _ => {
+            for (from, to) in rectangles() {
+                area.draw(&Rectangle::new([from, to], ink.filled()))?;
+            }
+            return Ok(());
+        }
+    };
+    for (from, to) in rectangles() {
+        area.draw(&Rectangle::new([from, to], Ink::Paper.filled()))?;
+    }
+    for (from, to) in rectangles() {
+        for kind in hatches {
+            for line in hatch(*kind, from, to, STEP) {
+                area.draw(&PathElement::new(line.to_vec(), ink))?;
+            }
+        }
+        // Dots are wider than a line should be.
+        if ink != Ink::Around {
+            area.draw(&Rectangle::new([from, to], ink.stroke_width(1)))?;
+        }
+    }
+    Ok(())
+}
+
+/// A small sample of an ink for the lines that explain a chart: a filled rectangle, or a line.
+pub fn key(ink: Ink, line: bool) -> String {
+    let (w, h) = (26 * FINE, 13 * FINE);
+    let mut inner = String::new();
+    {
+        let area = Canvas::new(&mut inner, (w as u32, h as u32)).into_drawing_area();
+        // What can't be drawn is left out: its name stands beside it.
+        let _ = match (ink, line) {
+            (Ink::Total, _) => area.draw(&diamond(w / 2, h / 2)),
+            (_, true) => area.draw(&PathElement::new(vec![(0, h / 2), (w, h / 2)], ink)),
+            (_, false) => filled(&area, ink, || std::iter::once(((FINE, FINE), (w - FINE, h - FINE)))),
+        };
+    }
+    format!("<svg class=\"key\" viewBox=\"0 0 {w} {h}\" aria-hidden=\"true\">{inner}</svg>")
 }
 
 /// The ink of a kind of gap.
@@ -292,9 +372,29 @@ fn runs<T: Copy + PartialEq>(cells: &[Cell], of: impl Fn(&Cell) -> Option<T>) ->
     runs
 }
 
-/// A number as people read it: no fraction where there is none.
+/// A number as people read it: commas between thousands, and no fraction where there is none.
 pub fn number(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format!("{value:.1}") }
+    let value = if value.is_finite() { value } else { 0.0 };
+    let sign = if value < 0.0 { "−" } else { "" };
+    let tenths = (value.abs() * 10.0).round();
+    let whole = count((tenths / 10.0).floor() as u64);
+    match tenths % 10.0 {
+        0.0 => format!("{sign}{whole}"),
+        tenth => format!("{sign}{whole}.{tenth:.0}"),
+    }
+}
+
+/// A count, with commas between thousands.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// Draws, and wraps what was drawn; what can't be drawn becomes a sentence, as the numbers stand on the page anyway.
@@ -366,10 +466,10 @@ fn frame<'r, 'a>(
     let (from, to, dates) = match span {
         Span::Days(from, to) => (before(from), after(to), ticks(from, to, width.dates())),
         Span::Months(from, to) => {
-            let count = between(from, to) + 1;
-            let label = |n: i64| (n as f64 + 0.5, month_label(from.saturating_add(n.months()), n == 0));
-            let every = (count as usize).div_ceil(width.dates());
-            (0.0, count as f64, (0..count).step_by(every).map(label).collect())
+            let months = between(from, to) + 1;
+            let every = (months as usize).div_ceil(width.dates());
+            let shown = (0..months).step_by(every).map(|n| (n as f64 + 0.5, from.saturating_add(n.months())));
+            (0.0, months as f64, month_labels(shown.collect()))
         }
     };
     let (points, labels): (Vec<f64>, Vec<String>) = dates.into_iter().unzip();
@@ -381,7 +481,7 @@ fn frame<'r, 'a>(
         .margin_top(12 * FINE)
         .margin_right(right * FINE)
         .x_label_area_size(22 * FINE)
-        .y_label_area_size((12 + 7 * number(top).len() as i32) * FINE)
+        .y_label_area_size((12 + 7 * number(top).len() as i32).max(36) * FINE)
         .build_cartesian_2d(
             Axis { from, to, ticks: points.clone() },
             Axis { from: 0.0, to: top, ticks: values },
@@ -509,15 +609,11 @@ fn ticks(from: Date, to: Date, most: usize) -> Vec<(f64, String)> {
     }
     let every = [1, 2, 3, 6, 12].into_iter().find(|every| months.div_ceil(*every) <= most);
     let every = every.unwrap_or_else(|| 12 * (months / 12).div_ceil(most.max(1)).max(1)) as i64;
-    let mut labels = Vec::new();
-    for n in 0..=months as i64 {
-        let month = from.first_of_month().saturating_add(n.months());
-        let since = i64::from(month.year()) * 12 + i64::from(month.month()) - 1;
-        if month >= from && since % every == 0 {
-            labels.push((before(month), month_label(month, labels.is_empty())));
-        }
-    }
-    labels
+    let shown = (0..=months as i64)
+        .map(|n| from.first_of_month().saturating_add(n.months()))
+        .filter(|month| *month >= from && (i64::from(month.year()) * 12 + i64::from(month.month()) - 1) % every == 0)
+        .map(|month| (before(month), month));
+    month_labels(shown.collect())
 }
 
 /// As [`ticks`], and hours where the time is short.
@@ -545,12 +641,15 @@ fn day_label(day: Date) -> String {
     day.strftime("%-d %b").to_string()
 }
 
-fn month_label(month: Date, first: bool) -> String {
-    if first || month.month() == 1 {
-        month.strftime("%b %Y").to_string()
-    } else {
-        month.strftime("%b").to_string()
-    }
+/// Months by name; the year stands with each first one of a year, and with the very first one unless another follows
+/// so soon that they would touch.
+fn month_labels(months: Vec<(f64, Date)>) -> Vec<(f64, String)> {
+    let year = |n: usize| months.get(n).map(|(_, month)| month.year());
+    let label = |(n, (at, month)): (usize, &(f64, Date))| {
+        let begins = if n == 0 { year(1).is_none_or(|next| next == month.year()) } else { year(n - 1) != year(n) };
+        (*at, month.strftime(if begins { "%b %Y" } else { "%b" }).to_string())
+    };
+    months.iter().enumerate().map(label).collect()
 }
 
 /// At most so many characters, with an ellipsis.

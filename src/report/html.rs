@@ -4,21 +4,23 @@
 //! Every value comes through [`escape`]. Lists end at the constants of [`super::page`], and then say how many more there
 //! are and which command lists them.
 
-use std::borrow::Cow;
-use std::fmt::{Display, Write as _};
+mod answers;
+mod cells;
 
-use jiff::Timestamp;
+use std::fmt::Write as _;
+
 use jiff::civil::Date;
 
-use super::charts::{self, LINE_INKS, Width, Words, gap_ink, largest, number};
+use answers::{Sign, complete, consumption_said, missing, over_allocated, peak, protected, use_said, whole};
+use cells::*;
+
+use super::charts::{self, count, LINE_INKS, Width, Words, KINDS, gap_ink, key, largest, number};
 use super::escape::escape;
 use super::page::*;
 use super::svg::Ink;
 use super::verify::Verdict;
 
-const STYLE: &str = include_str!("page.css");
-/// Patterns that the charts' hatches are made of.
-const PATTERNS: &str = include_str!("patterns.svg");
+const STYLE: &str = include_str!("html/style.css");
 /// The arithmetic of the log, as auditors get it; it needs nothing of ours.
 const RECOMPUTE: &str = include_str!("../../docs/auditor/recompute.py");
 /// Charts of use against entitlement, those with over-allocation first; the table has them all.
@@ -27,10 +29,10 @@ const USE_CHARTS: usize = 24;
 const ASSIGNMENT_CHARTS: usize = 6;
 /// Charts of consumption.
 const CONSUMPTION_CHARTS: usize = 12;
+/// A table of at most so many columns is no wider than it must be.
+const FEW: usize = 4;
 /// Rows of the table beside the chart of assignments.
 const SAMPLES: usize = 13;
-/// Digits of a pseudonym that are shown; the verbs have all 64.
-const PSEUDONYM: usize = 16;
 
 /// The whole page. Its length is bounded by the constants of [`super::page`].
 pub fn render(page: &Page) -> String {
@@ -73,14 +75,6 @@ enum Column {
 
 use Column::{Number as N, Time as T, Words as W};
 
-/// A mark and a word for how an answer is to be taken.
-#[derive(Clone, Copy)]
-enum Sign {
-    Yes,
-    No,
-    Open,
-}
-
 impl Html<'_> {
     fn head(&mut self) {
         let Page { made, period, names, .. } = self.page;
@@ -91,13 +85,13 @@ impl Html<'_> {
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"referrer\" content=\"no-referrer\">\n<link rel=\"icon\" href=\"data:,\">\n\
-             <title>Assignment log of {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{PATTERNS}",
+             <title>Assignment log of {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
             logs.join(", ")
         );
-        put!(self, "<header><h1>Who held what: the assignment log of {}</h1>", list(&logs));
+        put!(self, "<header><h1>Who held what</h1><p class=\"sub\">The assignment log of {}</p>", list(&logs));
         put!(
             self,
-            "<p class=\"soft\">From {} to {}. All dates and times are UTC; holders are those at {}.</p>",
+            "<p class=\"soft\">From {} to {}. <b>All dates and times are UTC</b>; holders are those at {}.</p>",
             time(period.from),
             time(period.to),
             time(period.to)
@@ -251,7 +245,7 @@ impl Html<'_> {
             ("Newest told", N),
             ("Holes", N),
             ("Not understood", N),
-            ("Holders before that", W),
+            ("Before that", W),
         ];
         self.table("What is known of each license", &columns, rows);
         self.more(licenses.total, LICENSES, "licenses");
@@ -389,7 +383,7 @@ impl Html<'_> {
             }
             put!(self, "<ul class=\"keys\">");
             for (line, ink) in lines.iter().zip(LINE_INKS) {
-                put!(self, "<li>{}{}</li>", key_line(ink), bdi(&line.allotment));
+                put!(self, "<li>{}{}</li>", key(ink, true), bdi(&line.allotment));
             }
             put!(self, "</ul><figcaption>Assignments at the end of each day that this log knows of.");
             if license.coverage.known_from.is_some_and(|from| from > 0) && license.coverage.opening.is_none()
@@ -456,9 +450,9 @@ impl Html<'_> {
             self,
             "<ul class=\"keys\"><li>{}peak of the day</li><li>{}cap: units and overage</li><li>{}over the cap, marked ▼</li></ul>\
              <div class=\"pair\">",
-            key_line(Ink::Use),
-            key_line(Ink::Cap),
-            key(Ink::Over)
+            key(Ink::Use, true),
+            key(Ink::Cap, true),
+            key(Ink::Over, false)
         );
         for (n, (license, allotment)) in all.iter().take(USE_CHARTS).enumerate() {
             let said = use_said(allotment);
@@ -491,40 +485,53 @@ impl Html<'_> {
             put!(self, "<p>On no day was more used than allowed, as far as a cap is known.</p>");
             return;
         }
-        let mut days: Vec<_> = all
+        let mut stretches: Vec<_> = all
             .iter()
-            .flat_map(|(license, allotment)| {
-                allotment.over.rows.iter().map(move |day| (license, allotment, day))
-            })
+            .flat_map(|(license, one)| stretches(&one.over.rows).into_iter().map(move |days| (license, one, days)))
             .collect();
-        days.sort_by_key(|(_, _, day)| std::cmp::Reverse(day.day));
-        let rows = days.iter().take(OVER_DAYS).map(|(license, allotment, day)| {
+        stretches.sort_by_key(|(_, _, days)| std::cmp::Reverse(days.to));
+        stretches.truncate(OVER_DAYS);
+        let rows = stretches.iter().map(|(license, allotment, days)| {
+            let entitlement = &days.worst.entitlement;
             vec![
-                day.day.to_string(),
+                days.from.to_string(),
+                days.to.to_string(),
+                count(days.days),
                 mono(&license.license),
                 bdi(&allotment.allotment),
-                count(day.peak),
-                day.entitlement.units.map_or_else(none, count),
-                overage(day.entitlement.overage),
-                cap(&day.entitlement),
-                format!("<span class=\"bad\">+{}</span>", count(day.over())),
+                entitlement.units.map_or_else(none, count),
+                overage(entitlement.overage),
+                cap(entitlement),
+                count(days.worst.peak),
+                format!("<span class=\"bad\">+{}</span>", count(days.worst.over())),
+                days.worst.day.to_string(),
             ]
         });
         let columns = [
-            ("Day", T),
+            ("From", T),
+            ("To", T),
+            ("Days", N),
             ("License", W),
             ("Allotment", W),
-            ("Peak", N),
             ("Units", N),
             ("Overage", N),
             ("Cap", N),
-            ("Over", N),
+            ("Peak", N),
+            ("Most over", N),
+            ("On", T),
         ];
         put!(self, "<h3>Days with more than allowed</h3>");
-        self.table("Over-allocated days, newest first", &columns, rows);
-        let listed = days.len().min(OVER_DAYS) as u64;
+        self.table("Over-allocated days under one cap, newest first", &columns, rows);
+        let listed: u64 = stretches.iter().map(|(_, _, days)| days.days).sum();
+        let command = format!("reconcile {}", self.page.made.logs);
         if total > listed {
-            self.and_more(total - listed, "days", &format!("reconcile {}", self.page.made.logs));
+            self.and_more(total - listed, "days", &command);
+        } else {
+            put!(
+                self,
+                "<p class=\"more\">Each day by itself: <code>license-relay audit {}</code></p>",
+                escape(&command)
+            );
         }
     }
 
@@ -556,14 +563,14 @@ impl Html<'_> {
             put!(
                 self,
                 "<ul class=\"keys\"><li>{}{}{}{}few to all of its syncs</li>",
-                key(Ink::Heat1),
-                key(Ink::Heat2),
-                key(Ink::Heat3),
-                key(Ink::Heat4)
+                key(Ink::Heat1, false),
+                key(Ink::Heat2, false),
+                key(Ink::Heat3, false),
+                key(Ink::Heat4, false)
             );
-            for (kind, name) in KINDS {
-                if self.page.gap_sums.iter().any(|sum| sum.kind == *kind) {
-                    put!(self, "<li>{}{name}</li>", key(gap_ink(*kind)));
+            for kind in KINDS {
+                if self.page.gap_sums.iter().any(|sum| sum.kind == kind) {
+                    put!(self, "<li>{}{}</li>", key(gap_ink(kind), false), kind_name(kind));
                 }
             }
             put!(
@@ -604,8 +611,7 @@ impl Html<'_> {
                 ("To", T),
                 ("Length", N),
                 ("Kind", W),
-                ("Source", W),
-                ("License", W),
+                ("Source and license", W),
                 ("Of that", W),
             ];
             self.table("Gaps, newest first", &columns, rows);
@@ -628,10 +634,10 @@ impl Html<'_> {
              not known come on top of it. The total is the largest that the back end told.</p>\
              <ul class=\"keys\"><li>{}confirmed</li><li>{}outcome not known</li><li>{}the back end's total</li><li>{}quota</li></ul>\
              <div class=\"pair\">",
-            key(Ink::Low),
-            key(Ink::High),
-            key_diamond(),
-            key_line(Ink::Cap)
+            key(Ink::Low, false),
+            key(Ink::High, false),
+            key(Ink::Total, false),
+            key(Ink::Cap, true)
         );
         for (n, one) in all.iter().take(CONSUMPTION_CHARTS).enumerate() {
             let said = consumption_said(one);
@@ -688,13 +694,12 @@ impl Html<'_> {
         let rows = listed.rows.iter().take(DEPLOYMENTS).map(|one| {
             let name = if one.name.is_empty() { String::new() } else { format!("{}<br>", bdi(&one.name)) };
             let addresses: Vec<_> = one.addresses.iter().map(|address| mono(address)).collect();
+            let product = if one.product.is_empty() { String::new() } else { format!("{}<br>", bdi(&one.product)) };
             vec![
                 format!("{name}{}", mono(&one.source)),
                 mono(&one.license),
-                bdi(&one.product),
-                addresses.join("<br>"),
-                time(one.first_seen),
-                time(one.last_seen),
+                format!("{product}{}", addresses.join(" ")),
+                format!("{}<br>{}", time(one.first_seen), time(one.last_seen)),
                 count(one.syncs),
                 format!("+{} −{}", count(one.adds), count(one.deletes)),
                 one.last_consumption.map(time).unwrap_or_else(none),
@@ -703,10 +708,8 @@ impl Html<'_> {
         let columns = [
             ("Source", W),
             ("License", W),
-            ("Product", W),
-            ("Addresses", W),
-            ("First seen", T),
-            ("Last seen", T),
+            ("Product, addresses", W),
+            ("First and last seen", T),
             ("Syncs", N),
             ("Asked", N),
             ("Last consumption", T),
@@ -897,9 +900,9 @@ impl Html<'_> {
              <p>3. <code>license-relay audit kit</code> puts both, this page and the segments into one file.</p>\
              <pre class=\"script\">{}</pre>",
             escape(&quoted(self.page.evidence.first().map_or("NAME+ID+KEY", |log| &log.key))),
-            escape(OPENSSL),
+            lines(OPENSSL),
             escape("(zstdcat segments/*.jsonl.zst; cat segments/*.jsonl) | python3 recompute.py checkpoint"),
-            escape(RECOMPUTE)
+            lines(RECOMPUTE)
         );
         self.end();
     }
@@ -1000,9 +1003,10 @@ impl Html<'_> {
             T => " class=\"t\"",
         };
         let caption = escape(caption);
+        let slim = if columns.len() <= FEW { " class=\"slim\"" } else { "" };
         put!(
             self,
-            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{caption}\"><table><caption>{caption}</caption><thead><tr>"
+            "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{caption}\"><table{slim}><caption>{caption}</caption><thead><tr>"
         );
         for (name, column) in columns {
             put!(self, "<th scope=\"col\"{}>{}</th>", class(column), bdi(name));
@@ -1070,30 +1074,6 @@ sed '/^$/,$d' checkpoint > body
 sed '1,/^$/d' checkpoint | head -n 1 | awk '{print $NF}' | base64 -d | tail -c 64 > signature
 openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in body -sigfile signature"#;
 
-const KINDS: &[(GapKind, &str)] = &[
-    (GapKind::RelayDown, "relay down"),
-    (GapKind::Refused, "refused or limited"),
-    (GapKind::Failing, "back end failing"),
-    (GapKind::Silent, "source silent"),
-    (GapKind::Around, "around the relay (inferred)"),
-    (GapKind::NotWritten, "not written down"),
-];
-
-fn kind_name(kind: GapKind) -> &'static str {
-    KINDS.iter().find(|(known, _)| *known == kind).map_or("", |(_, name)| name)
-}
-
-fn kind_means(kind: GapKind) -> &'static str {
-    match kind {
-        GapKind::RelayDown => "the relay did not run, so nothing went through it",
-        GapKind::Refused => "the source came and was turned away",
-        GapKind::Failing => "the source came, the back end or the way to it did not answer",
-        GapKind::Silent => "the source did not come",
-        GapKind::Around => "the source came back with a version that it was not told through this relay",
-        GapKind::NotWritten => "exchanges went through that the relay could not write down",
-    }
-}
-
 fn gap_row(gap: &Gap) -> Vec<String> {
     let minutes = gap.to.duration_since(gap.from).as_mins().max(0).unsigned_abs();
     let kind = kind_name(gap.kind);
@@ -1114,170 +1094,9 @@ fn gap_row(gap: &Gap) -> Vec<String> {
         if gap.ongoing { "ongoing".into() } else { time(gap.to) },
         duration(minutes),
         kind.into(),
-        if gap.source.is_empty() { none() } else { mono(&gap.source) },
-        gap.license.as_deref().map(mono).unwrap_or_else(none),
+        if gap.source.is_empty() { none() } else { stacked(&gap.source, gap.license.as_deref()) },
         parts.join(", "),
     ]
-}
-
-fn whole(page: &Page) -> (Sign, String) {
-    let worst = page
-        .evidence
-        .iter()
-        .map(|log| log.verdict)
-        .find(|verdict| matches!(verdict, Verdict::Damaged | Verdict::RolledBack | Verdict::StaleTail));
-    let records: u64 = page.evidence.iter().map(|log| log.records).sum();
-    match worst {
-        None => (Sign::Yes, format!("Yes: {} as they were signed.", plural(records, "record is", "records are"))),
-        Some(Verdict::Damaged) => {
-            let faults: u64 = page.evidence.iter().map(|log| log.damage.total).sum();
-            (
-                Sign::No,
-                format!(
-                    "<b>No</b>: {} found in lines, segments or checkpoints; <a href=\"#evidence\">which</a>. What can be read \
-                     is listed all the same.",
-                    plural(faults, "fault was", "faults were")
-                ),
-            )
-        }
-        Some(Verdict::RolledBack) => (
-            Sign::No,
-            "<b>No</b>: a checkpoint that was kept elsewhere covers more than this log has, or another history.".into(),
-        ),
-        Some(_) => (
-            Sign::No,
-            "<b>Up to its last checkpoint</b>: what follows is not signed, and older than a running relay leaves it.".into(),
-        ),
-    }
-}
-
-fn missing(page: &Page) -> (Sign, String) {
-    let holes: u64 = page.licenses.rows.iter().map(|license| license.coverage.holes.total).sum();
-    let unwritten: u64 = page.evidence.iter().map(|log| log.gaps).sum();
-    let gaps = page.gap_sums.iter().map(|sum| sum.gaps).sum::<u64>();
-    let mut parts = Vec::new();
-    if unwritten > 0 {
-        parts.push(format!(
-            "{} went through without being written down",
-            plural(unwritten, "exchange", "exchanges")
-        ));
-    }
-    if holes > 0 {
-        parts.push(format!(
-            "{} in the versions (inferred) went around this relay",
-            plural(holes, "hole", "holes")
-        ));
-    }
-    if page.not_understood.total > 0 {
-        parts.push(format!(
-            "{} not understood",
-            plural(page.not_understood.total, "deployment is", "deployments are")
-        ));
-    }
-    let silence = match gaps {
-        0 => "every source came in its rhythm".to_owned(),
-        gaps => format!(
-            "{} in the rhythm of sources, <a href=\"#syncs\">each with its kind</a>",
-            plural(gaps, "gap", "gaps")
-        ),
-    };
-    if parts.is_empty() {
-        let sign = if gaps == 0 { Sign::Yes } else { Sign::Open };
-        (sign, format!("Nothing that is known of; {silence}."))
-    } else {
-        (Sign::No, format!("<b>Yes</b>: {}; {silence}.", parts.join("; ")))
-    }
-}
-
-fn complete(page: &Page) -> (Sign, String) {
-    let licenses = &page.licenses.rows;
-    let later = licenses.iter().filter(|license| license.coverage.known_from != Some(0)).count() as u64;
-    let holes = licenses.iter().filter(|license| license.coverage.holes.total > 0).count() as u64;
-    match (later, holes) {
-        (0, 0) => (Sign::Yes, "Yes: each license is known from its first version on, without a hole.".into()),
-        (0, holes) => (
-            Sign::No,
-            format!(
-                "<b>Not</b> of {}: versions are missing. See <a href=\"#coverage\">how far it is known</a>.",
-                plural(holes, "license", "licenses")
-            ),
-        ),
-        (later, 0) => (
-            Sign::Open,
-            format!(
-                "From the first version seen on, without a hole. Of {}, holders before that are not known to this log.",
-                plural(later, "license", "licenses")
-            ),
-        ),
-        (later, holes) => (
-            Sign::No,
-            format!(
-                "<b>Not</b> of {}: versions are missing. Of {}, holders before the first version seen are not known to this log.",
-                plural(holes, "license", "licenses"),
-                plural(later, "license", "licenses")
-            ),
-        ),
-    }
-}
-
-fn over_allocated(page: &Page) -> (Sign, String) {
-    let all = || {
-        page.licenses
-            .rows
-            .iter()
-            .flat_map(|license| license.allotments.rows.iter().map(move |one| (license, one)))
-    };
-    let worst = all()
-        .filter_map(|(license, allotment)| {
-            let day = allotment.over.rows.iter().max_by_key(|day| day.over())?;
-            Some((license, allotment, day))
-        })
-        .max_by_key(|(_, _, day)| day.over());
-    let unknown =
-        all().filter(|(_, one)| one.counts.holds > 0 && one.entitlement.units.is_none()).count() as u64;
-    let limits = match unknown {
-        0 => String::new(),
-        unknown => format!(
-            " Of {}, no definition was seen: no cap is known.",
-            plural(unknown, "allotment", "allotments")
-        ),
-    };
-    match worst {
-        Some((license, allotment, day)) => {
-            let days: u64 = all().map(|(_, allotment)| allotment.over.total).sum();
-            (
-                Sign::No,
-                format!(
-                    "<b>Yes</b>: on {}; the most was {} too many of {} of {}, on {}.{limits}",
-                    plural(days, "day", "days"),
-                    count(day.over()),
-                    bdi(&allotment.allotment),
-                    mono(&license.license),
-                    day.day
-                ),
-            )
-        }
-        None if unknown > 0 => (Sign::Open, format!("Not where a cap is known.{limits}")),
-        None => (Sign::Yes, "No, on no day of the period.".into()),
-    }
-}
-
-fn protected(page: &Page) -> (Sign, String) {
-    let without = page.evidence.iter().filter(|log| log.protected_since.is_none()).count() as u64;
-    match page.evidence.iter().filter_map(|log| log.protected_since).max() {
-        Some(since) if without == 0 => (
-            Sign::Yes,
-            format!("Not what lies before the newest anchor: checkpoints that were kept elsewhere hold since {}.", time(since)),
-        ),
-        Some(since) => (
-            Sign::Open,
-            format!("Of {}, yes: no anchor was given. The others are protected since {}.", plural(without, "log", "logs"), time(since)),
-        ),
-        None => (
-            Sign::Open,
-            "<b>That can't be ruled out</b>: no checkpoint that was kept elsewhere was given, and only such a one shows it.".into(),
-        ),
-    }
 }
 
 fn use_row(license: &License, allotment: &Allotment) -> Vec<String> {
@@ -1292,58 +1111,11 @@ fn use_row(license: &License, allotment: &Allotment) -> Vec<String> {
             0 => "0".into(),
             days => format!("<span class=\"bad\">{}</span>", count(days)),
         },
-        allotment
-            .over
-            .rows
-            .iter()
-            .map(Day::over)
-            .max()
-            .map_or_else(|| "0".into(), |most| format!("+{}", count(most))),
+        match allotment.days.iter().map(Day::over).max() {
+            None | Some(0) => "0".into(),
+            Some(most) => format!("+{}", count(most)),
+        },
     ]
-}
-
-/// The first day with the highest use.
-fn peak(allotment: &Allotment) -> Option<&Day> {
-    allotment.days.iter().rev().max_by_key(|day| day.peak)
-}
-
-fn use_said(allotment: &Allotment) -> String {
-    let Some(peak) = peak(allotment) else { return "No day is known.".into() };
-    let cap = match (peak.entitlement.units, peak.entitlement.overage) {
-        (None, _) => "no definition was seen".to_owned(),
-        (Some(units), Overage::Unlimited) => format!("{} units, overage without limit: no cap", count(units)),
-        (Some(units), Overage::Units(more)) => {
-            format!("cap {}: {} units and {} overage", count(units + more), count(units), count(more))
-        }
-        (Some(units), Overage::Unknown) => format!("cap {}, overage not known", count(units)),
-    };
-    let over = match allotment.over.total {
-        0 if peak.entitlement.cap().is_none() => String::new(),
-        0 => " Never over it.".into(),
-        days => format!(" Over on {}.", plural(days, "day", "days")),
-    };
-    format!("Peak {} on {} ({cap}).{over}", count(peak.peak), peak.day)
-}
-
-fn consumption_said(one: &Consumption) -> String {
-    let Some(month) = one.months.last() else { return "No month is known.".into() };
-    let used = if month.high > month.low {
-        format!("between {} and {}", number(month.low), number(month.high))
-    } else {
-        number(month.low)
-    };
-    let mut said = format!("{}: {used}", month.month.strftime("%B %Y"));
-    if let Some(quota) = month.quota {
-        let _ = write!(said, " of {}", number(quota));
-    }
-    if let Some(total) = month.total {
-        let _ = write!(said, "; the back end's total {}", number(total));
-    }
-    if let Some(days) = one.days_left {
-        let _ = write!(said, "; at this pace the quota lasts {days:.0} more days");
-    }
-    said.push('.');
-    said
 }
 
 /// Days for the table beside the chart: the ends of months, or evenly spread ones where there are few; always the last.
@@ -1362,136 +1134,31 @@ fn samples(lines: &[&Allotment]) -> Vec<Date> {
     chosen
 }
 
-fn shown<R>(listed: &Listed<R>, most: usize) -> u64 {
-    listed.rows.len().min(most) as u64
+/// Days with too many that follow each other, under one cap.
+struct Stretch {
+    from: Date,
+    to: Date,
+    days: u64,
+    worst: Day,
 }
 
-fn status(status: Status) -> &'static str {
-    match status {
-        Status::Holds => "holds",
-        Status::Opening => "opening, unsigned",
-        Status::PendingAdd => "pending: to be added",
-        Status::PendingDelete => "pending: to be taken away",
-        Status::UnknownAdd => "unknown: asked to add",
-        Status::UnknownDelete => "unknown: asked to take away",
-        Status::Unknown => "unknown",
-    }
-}
-
-fn overage(overage: Overage) -> String {
-    match overage {
-        Overage::Unknown => "<span class=\"none\">not known</span>".into(),
-        Overage::Units(units) => count(units),
-        Overage::Unlimited => "no limit".into(),
-    }
-}
-
-fn cap(entitlement: &Entitlement) -> String {
-    match (entitlement.cap(), entitlement.units) {
-        (Some(cap), _) => count(cap),
-        (None, Some(_)) => "no cap".into(),
-        (None, None) => "<span class=\"none\">not known</span>".into(),
-    }
-}
-
-fn covered(covered: &Covered) -> String {
-    let signed = covered.time.map(|at| format!(", signed {}", time(at))).unwrap_or_default();
-    format!("{}{signed}; {}", plural(covered.size, "record", "records"), mono(&covered.file))
-}
-
-fn person(person: &Person) -> String {
-    match &person.name {
-        Some(name) => format!("{}<br>{}", bdi(name), pseudonym(&person.subject)),
-        None => pseudonym(&person.subject),
-    }
-}
-
-/// The key's name and the first digits; the whole of it where it has another form.
-fn pseudonym(subject: &str) -> String {
-    if subject.is_empty() {
-        return "<span class=\"none\">instance only</span>".into();
-    }
-    let short = subject.strip_prefix("hmac-sha256:").and_then(|rest| {
-        let (key, digits) = rest.split_once(':')?;
-        Some(format!("{key}:{}…", digits.get(..PSEUDONYM)?))
-    });
-    mono(short.as_deref().unwrap_or(subject))
-}
-
-fn time(at: Timestamp) -> String {
-    format!("<time datetime=\"{at:.0}\">{}</time>", at.strftime("%Y-%m-%d %H:%M"))
-}
-
-fn bdi(text: &str) -> String {
-    format!("<bdi>{}</bdi>", escape(text))
-}
-
-fn mono(text: &str) -> String {
-    format!("<bdi class=\"mono\">{}</bdi>", escape(text))
-}
-
-fn none() -> String {
-    "<span class=\"none\">–</span>".into()
-}
-
-fn list(of: &[Cow<'_, str>]) -> String {
-    match of {
-        [] => "no log".into(),
-        [one] => format!("<bdi>{one}</bdi>"),
-        [first, rest @ ..] => {
-            format!("<bdi>{first}</bdi> and {}", plural(rest.len() as u64, "other log", "other logs"))
+/// Of days that are newest first.
+fn stretches(days: &[Day]) -> Vec<Stretch> {
+    let mut all: Vec<Stretch> = Vec::new();
+    for day in days {
+        match all.last_mut() {
+            Some(last)
+                if day.day.tomorrow().is_ok_and(|next| next == last.from)
+                    && day.entitlement.cap() == last.worst.entitlement.cap() =>
+            {
+                last.from = day.day;
+                last.days += 1;
+                if day.over() > last.worst.over() {
+                    last.worst = *day;
+                }
+            }
+            _ => all.push(Stretch { from: day.day, to: day.day, days: 1, worst: *day }),
         }
     }
-}
-
-/// With commas between thousands.
-fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-fn plural(n: u64, one: impl Display, more: impl Display) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{} {more}", count(n)) }
-}
-
-fn duration(minutes: u64) -> String {
-    match minutes {
-        0..120 => format!("{minutes} min"),
-        120..2880 => format!("{} h {:02} min", minutes / 60, minutes % 60),
-        _ => format!("{} d {:02} h", minutes / 1440, minutes / 60 % 24),
-    }
-}
-
-/// A value of others in a command that people copy: one word for a shell, whatever it says.
-fn quoted(value: &str) -> Cow<'_, str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '.' | '_' | '-' | ':');
-    if !value.is_empty() && !value.starts_with('-') && value.chars().all(plain) {
-        return Cow::Borrowed(value);
-    }
-    Cow::Owned(format!("'{}'", value.replace('\'', r"'\''")))
-}
-
-fn key(ink: Ink) -> String {
-    let class = ink.class();
-    format!(
-        "<svg class=\"key\" viewBox=\"0 0 104 52\" aria-hidden=\"true\"><rect class=\"{class}\" x=\"4\" y=\"4\" width=\"96\" height=\"44\"/></svg>"
-    )
-}
-
-fn key_line(ink: Ink) -> String {
-    let class = ink.class();
-    format!(
-        "<svg class=\"key\" viewBox=\"0 0 104 52\" aria-hidden=\"true\"><polyline class=\"{class}\" points=\"0,28 104,28\"/></svg>"
-    )
-}
-
-fn key_diamond() -> String {
-    "<svg class=\"key\" viewBox=\"0 0 104 52\" aria-hidden=\"true\"><polygon class=\"total\" points=\"52,8 70,26 52,44 34,26\"/></svg>".into()
+    all
 }

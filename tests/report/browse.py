@@ -3,8 +3,9 @@
 
 usage: browse.py CHROMIUM PAGE FOLDER
 
-At two widths: what the console says, the charts and their sizes, what a selection of everything holds, whether anything
-sticks out. Screenshots of the page's sections and the PDF are written into FOLDER. Python 3 and nothing else.
+At two widths and in grey: what the console says, the charts and their sizes, what a selection of everything holds,
+whether anything sticks out. Screenshots of the sections that have charts, and the PDF, are written into FOLDER. Python 3
+and nothing else.
 """
 import base64
 import fcntl
@@ -18,7 +19,7 @@ import tempfile
 import time
 
 PATIENCE = 60  # seconds, for any one answer
-TALLEST = 4000  # pixels of one screenshot
+TALLEST = 1800  # pixels of one screenshot
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
          "--remote-debugging-pipe"]
@@ -42,7 +43,7 @@ LOOK = """(() => {
       role: svg.getAttribute('role'),
       title: name(svg.querySelector('title')),
       description: name(svg.querySelector('desc')),
-      shapes: svg.querySelectorAll('rect,polyline,polygon').length,
+      shapes: svg.querySelectorAll('path').length,
       texts: [...svg.querySelectorAll('text')].map(name),
       letters: [...svg.querySelectorAll('text')].map(t => t.getBoundingClientRect().height),
       outside: [...svg.querySelectorAll('text')].filter(t => {
@@ -52,7 +53,8 @@ LOOK = """(() => {
     })),
     sections: [...document.querySelectorAll('header,section')].map(e => {
       const b = e.getBoundingClientRect();
-      return {id: e.id || 'header', y: b.top + scrollY, height: b.height};
+      return {id: e.id || 'top', y: b.top + scrollY, height: b.height,
+              pictured: e.id === 'answers' || !e.id || e.querySelector('svg.chart') !== null};
     }),
   };
 })()"""
@@ -139,7 +141,7 @@ def look(browser, address, folder, name, width, grey=False):
     found = call("Runtime.evaluate", expression=LOOK, returnByValue=True)["result"]["value"]
     for section in found["sections"]:
         clip = {"x": 0, "y": section["y"], "width": width, "height": min(section["height"], TALLEST), "scale": 1}
-        if clip["height"] > 0:
+        if section["pictured"]:
             png = call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)["data"]
             (folder / f"{name}-{section['id']}.png").write_bytes(base64.b64decode(png))
     found["pdf"] = None

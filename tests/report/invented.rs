@@ -6,9 +6,9 @@ use license_relay::report::page::*;
 use license_relay::report::verify::Verdict;
 
 /// Text that a page must show and must not obey.
-pub const MARKUP: &str = "<script>alert(1)</script>";
+pub(crate) const MARKUP: &str = "<script>alert(1)</script>";
 /// A name with a character that turns text around.
-pub const TURNED: &str = "acme\\bob\u{202e}nimda";
+pub(crate) const TURNED: &str = "acme\\bob\u{202e}nimda";
 
 fn at(day: Date, hour: i64, minute: i64) -> Timestamp {
     let midnight: Timestamp = format!("{day}T00:00:00Z").parse().unwrap();
@@ -138,7 +138,7 @@ fn syncs(dice: &mut Dice, from: Timestamp, to: Timestamp) -> Syncs {
 }
 
 /// The page of that year.
-pub fn year() -> Page {
+pub(crate) fn year() -> Page {
     let mut dice = Dice(6);
     let (from, to) = (at(date(2025, 12, 1), 0, 0), at(date(2026, 12, 1), 0, 0));
     let licenses = vec![
