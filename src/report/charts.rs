@@ -179,7 +179,8 @@ pub fn consumption(of: &Consumption, words: Words<'_>) -> Option<String> {
                 chart.draw_series([Rectangle::new([(left, 0.0), (right, month.low)], Ink::Low.filled())])?;
             }
             if month.high > month.low {
-                let corners = (chart.backend_coord(&(left, month.high)), chart.backend_coord(&(right, month.low)));
+                let corners =
+                    (chart.backend_coord(&(left, month.high)), chart.backend_coord(&(right, month.low)));
                 filled(area, Ink::High, || std::iter::once(corners))?;
             }
             if let Some(quota) = month.quota {
@@ -611,7 +612,9 @@ fn ticks(from: Date, to: Date, most: usize) -> Vec<(f64, String)> {
     let every = every.unwrap_or_else(|| 12 * (months / 12).div_ceil(most.max(1)).max(1)) as i64;
     let shown = (0..=months as i64)
         .map(|n| from.first_of_month().saturating_add(n.months()))
-        .filter(|month| *month >= from && (i64::from(month.year()) * 12 + i64::from(month.month()) - 1) % every == 0)
+        .filter(|month| {
+            *month >= from && (i64::from(month.year()) * 12 + i64::from(month.month()) - 1) % every == 0
+        })
         .map(|month| (before(month), month));
     month_labels(shown.collect())
 }
@@ -646,7 +649,8 @@ fn day_label(day: Date) -> String {
 fn month_labels(months: Vec<(f64, Date)>) -> Vec<(f64, String)> {
     let year = |n: usize| months.get(n).map(|(_, month)| month.year());
     let label = |(n, (at, month)): (usize, &(f64, Date))| {
-        let begins = if n == 0 { year(1).is_none_or(|next| next == month.year()) } else { year(n - 1) != year(n) };
+        let begins =
+            if n == 0 { year(1).is_none_or(|next| next == month.year()) } else { year(n - 1) != year(n) };
         (*at, month.strftime(if begins { "%b %Y" } else { "%b" }).to_string())
     };
     months.iter().enumerate().map(label).collect()

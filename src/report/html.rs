@@ -14,7 +14,7 @@ use jiff::civil::Date;
 use answers::{Sign, complete, consumption_said, missing, over_allocated, peak, protected, use_said, whole};
 use cells::*;
 
-use super::charts::{self, count, LINE_INKS, Width, Words, KINDS, gap_ink, key, largest, number};
+use super::charts::{self, KINDS, LINE_INKS, Width, Words, count, gap_ink, key, largest, number};
 use super::escape::escape;
 use super::page::*;
 use super::svg::Ink;
@@ -88,7 +88,11 @@ impl Html<'_> {
              <title>Assignment log of {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n",
             logs.join(", ")
         );
-        put!(self, "<header><h1>Who held what</h1><p class=\"sub\">The assignment log of {}</p>", list(&logs));
+        put!(
+            self,
+            "<header><h1>Who held what</h1><p class=\"sub\">The assignment log of {}</p>",
+            list(&logs)
+        );
         put!(
             self,
             "<p class=\"soft\">From {} to {}. <b>All dates and times are UTC</b>; holders are those at {}.</p>",
@@ -487,7 +491,9 @@ impl Html<'_> {
         }
         let mut stretches: Vec<_> = all
             .iter()
-            .flat_map(|(license, one)| stretches(&one.over.rows).into_iter().map(move |days| (license, one, days)))
+            .flat_map(|(license, one)| {
+                stretches(&one.over.rows).into_iter().map(move |days| (license, one, days))
+            })
             .collect();
         stretches.sort_by_key(|(_, _, days)| std::cmp::Reverse(days.to));
         stretches.truncate(OVER_DAYS);
@@ -569,7 +575,7 @@ impl Html<'_> {
                 key(Ink::Heat4, false)
             );
             for kind in KINDS {
-                if self.page.gap_sums.iter().any(|sum| sum.kind == kind) {
+                if sources.rows.iter().flat_map(|strip| &strip.cells).any(|cell| cell.gap == Some(kind)) {
                     put!(self, "<li>{}{}</li>", key(gap_ink(kind), false), kind_name(kind));
                 }
             }
@@ -694,7 +700,8 @@ impl Html<'_> {
         let rows = listed.rows.iter().take(DEPLOYMENTS).map(|one| {
             let name = if one.name.is_empty() { String::new() } else { format!("{}<br>", bdi(&one.name)) };
             let addresses: Vec<_> = one.addresses.iter().map(|address| mono(address)).collect();
-            let product = if one.product.is_empty() { String::new() } else { format!("{}<br>", bdi(&one.product)) };
+            let product =
+                if one.product.is_empty() { String::new() } else { format!("{}<br>", bdi(&one.product)) };
             vec![
                 format!("{name}{}", mono(&one.source)),
                 mono(&one.license),
@@ -746,8 +753,7 @@ impl Html<'_> {
                 time(change.time),
                 result,
                 pseudonym(&change.person.subject),
-                bdi(&change.allotment),
-                mono(&change.license),
+                format!("{}<br>{}", bdi(&change.allotment), mono(&change.license)),
                 change.version.filter(|version| *version > 0).map(count).unwrap_or_else(none),
                 change
                     .asked_by
@@ -762,10 +768,9 @@ impl Html<'_> {
         });
         let mut columns = vec![
             ("Time", T),
-            ("Change", W),
+            ("Change", T),
             ("Pseudonym", W),
-            ("Allotment", W),
-            ("License", W),
+            ("Allotment and license", W),
             ("Version", N),
             ("Asked by", W),
         ];

@@ -203,7 +203,11 @@ impl DrawingBackend for Canvas<'_> {
         Ok(())
     }
 
-    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn {
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        path: I,
+        style: &S,
+    ) -> Drawn {
         self.points(STROKED, style.color(), path);
         Ok(())
     }
@@ -226,7 +230,11 @@ impl DrawingBackend for Canvas<'_> {
     ) -> Drawn {
         if style.color().alpha > 0.0 {
             self.path(if fill { FILLED } else { STROKED }, style.color());
-            let _ = write!(self.out, "M{x},{y}m-{radius},0a{radius},{radius} 0 1 0 {0},0a{radius},{radius} 0 1 0 -{0},0z", 2 * radius);
+            let _ = write!(
+                self.out,
+                "M{x},{y}m-{radius},0a{radius},{radius} 0 1 0 {0},0a{radius},{radius} 0 1 0 -{0},0z",
+                2 * radius
+            );
         }
         Ok(())
     }
@@ -275,7 +283,8 @@ pub fn hatch(
     step: i32,
 ) -> Vec<[BackendCoord; 2]> {
     let step = step.max(1);
-    let multiples = |from: i32, to: i32| (from.div_euclid(step) + 1..=to.div_euclid(step)).map(move |n| n * step);
+    let multiples =
+        |from: i32, to: i32| (from.div_euclid(step) + 1..=to.div_euclid(step)).map(move |n| n * step);
     match hatch {
         Hatch::Rising => multiples(x0 + y0, x1 + y1)
             .map(|sum| (x0.max(sum - y1), x1.min(sum - y0), sum))

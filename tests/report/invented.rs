@@ -342,3 +342,72 @@ pub(crate) fn year() -> Page {
         }],
     }
 }
+
+/// The same year, with this as each text that comes from a log, a file or a command line.
+pub(crate) fn filled(with: &str) -> Page {
+    let bad = || with.to_owned();
+    let person = || Person { subject: bad(), name: Some(bad()) };
+    let mut page = year();
+    page.made = Made { by: bad(), command: bad(), logs: bad(), ..page.made };
+    page.notes = vec![bad()];
+    for one in &mut page.not_understood.rows {
+        *one = NotUnderstood { source: bad(), product: bad(), license: Some(bad()), ..one.clone() };
+    }
+    for license in &mut page.licenses.rows {
+        license.license = bad();
+        license.coverage.opening = Some(Opening { file: bad(), holders: 2 });
+        for allotment in &mut license.allotments.rows {
+            allotment.allotment = bad();
+            allotment.access_type = Some(bad());
+            allotment.holders.rows.iter_mut().for_each(|holder| holder.person = person());
+        }
+    }
+    for strip in &mut page.syncs.as_mut().unwrap().sources.rows {
+        *strip = Strip { source: bad(), name: bad(), cells: strip.cells.clone() };
+    }
+    for gap in &mut page.gaps.rows {
+        *gap = Gap { source: bad(), license: Some(bad()), ..gap.clone() };
+    }
+    for one in &mut page.consumption {
+        *one = Consumption { license: bad(), allotment: bad(), ..one.clone() };
+    }
+    for one in &mut page.deployments.rows {
+        let (license, source, name, product) = (bad(), bad(), bad(), bad());
+        *one = Deployment { license, source, name, product, addresses: vec![bad()], ..one.clone() };
+    }
+    for change in &mut page.changes.rows {
+        let (license, allotment, rejection, asked_by) = (bad(), bad(), Some(bad()), Some(bad()));
+        *change = Change { license, allotment, rejection, asked_by, person: person(), ..change.clone() };
+    }
+    for one in &mut page.denied.rows {
+        *one = Denied { action: bad(), source: Some(bad()), address: bad(), reason: bad(), ..one.clone() };
+    }
+    page.churn = Some(Churn {
+        within: bad(),
+        moves: vec![Move {
+            license: bad(),
+            allotment: bad(),
+            from: person(),
+            to: person(),
+            deleted: page.period.from,
+            added: page.period.to,
+        }]
+        .into(),
+    });
+    for log in &mut page.evidence {
+        let covered = || Covered { file: bad(), size: 1, time: None };
+        *log = Evidence {
+            log: bad(),
+            origin: bad(),
+            root: Some(bad()),
+            checkpoint: Some(covered()),
+            key: bad(),
+            damage: vec![bad()].into(),
+            anchors: vec![covered()].into(),
+            predecessor: Some((bad(), 7, bad())),
+            written_by: vec![bad()],
+            ..log.clone()
+        };
+    }
+    page
+}

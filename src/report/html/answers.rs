@@ -96,7 +96,10 @@ pub(super) fn complete(page: &Page) -> (Sign, String) {
     let licenses = &page.licenses.rows;
     let later = licenses.iter().filter(|license| license.coverage.known_from != Some(0)).count() as u64;
     let holes = licenses.iter().filter(|license| license.coverage.holes.total > 0).count() as u64;
-    let before = format!("of {}, holders before the first version seen are not known to this log", plural(later, "license", "licenses"));
+    let before = format!(
+        "of {}, holders before the first version seen are not known to this log",
+        plural(later, "license", "licenses")
+    );
     let gone = format!("of {}, versions are missing", plural(holes, "license", "licenses"));
     let how = "<a href=\"#coverage\">How far each is known</a>.";
     match (later, holes) {
@@ -213,4 +216,3 @@ pub(super) fn consumption_said(one: &Consumption) -> String {
     said.push('.');
     said
 }
-
