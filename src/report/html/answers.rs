@@ -1,0 +1,218 @@
+//! The sentences of the page: its five answers, and what is said of each chart. Each is HTML already, or says so.
+
+use std::fmt::Write as _;
+
+use super::cells::{bdi, date, mono, plural, time};
+use crate::report::charts::{count, number};
+use crate::report::page::{Allotment, Consumption, Day, Overage, Page};
+use crate::report::verify::Verdict;
+
+/// A mark and a word for how an answer is to be taken.
+#[derive(Clone, Copy)]
+pub(super) enum Sign {
+    Yes,
+    No,
+    Open,
+}
+
+pub(super) fn whole(page: &Page) -> (Sign, String) {
+    let worst = page
+        .evidence
+        .iter()
+        .map(|log| log.verdict)
+        .filter(|verdict| matches!(verdict, Verdict::Damaged | Verdict::RolledBack | Verdict::StaleTail))
+        .min_by_key(|verdict| *verdict as u8);
+    let unsigned: u64 = page.evidence.iter().map(|log| log.unsigned).sum();
+    let records: u64 = page.evidence.iter().map(|log| log.records).sum();
+    match worst {
+        None => {
+            let tail = match unsigned {
+                0 => String::new(),
+                tail => format!("; the last {} newer than the newest signature", plural(tail, "is", "are")),
+            };
+            (Sign::Yes, format!("Yes: {} as they were signed{tail}.", plural(records, "record is", "records are")))
+        }
+        Some(Verdict::Damaged) => {
+            let faults: u64 = page.evidence.iter().map(|log| log.damage.total).sum();
+            (
+                Sign::No,
+                format!(
+                    "<b>No</b>: {} found in lines, segments or checkpoints; <a href=\"#evidence\">which</a>. What can be read \
+                     is listed all the same.",
+                    plural(faults, "fault was", "faults were")
+                ),
+            )
+        }
+        Some(Verdict::RolledBack) => (
+            Sign::No,
+            "<b>No</b>: a checkpoint that was kept elsewhere covers more than this log has, or another history.".into(),
+        ),
+        Some(_) => (
+            Sign::No,
+            "<b>Up to its last checkpoint</b>: what follows is not signed, and older than a running relay leaves it.".into(),
+        ),
+    }
+}
+
+pub(super) fn missing(page: &Page) -> (Sign, String) {
+    let holes: u64 = page.licenses.rows.iter().map(|license| license.coverage.holes.total).sum();
+    let unwritten: u64 = page.evidence.iter().map(|log| log.gaps).sum();
+    let gaps = page.gap_sums.iter().map(|sum| sum.gaps).sum::<u64>();
+    let mut parts = Vec::new();
+    if unwritten > 0 {
+        parts.push(format!(
+            "{} went through without being written down",
+            plural(unwritten, "exchange", "exchanges")
+        ));
+    }
+    if holes > 0 {
+        parts.push(format!(
+            "{} in the versions (inferred) went around this relay",
+            plural(holes, "hole", "holes")
+        ));
+    }
+    if page.not_understood.total > 0 {
+        parts.push(format!(
+            "{} not understood",
+            plural(page.not_understood.total, "deployment is", "deployments are")
+        ));
+    }
+    let silence = match gaps {
+        0 => "every source came in its rhythm".to_owned(),
+        gaps => format!(
+            "{} in the rhythm of sources, <a href=\"#syncs\">each with its kind</a>",
+            plural(gaps, "gap", "gaps")
+        ),
+    };
+    if parts.is_empty() {
+        let sign = if gaps == 0 { Sign::Yes } else { Sign::Open };
+        (sign, format!("Nothing that is known of; {silence}."))
+    } else {
+        (Sign::No, format!("<b>Yes</b>: {}; {silence}.", parts.join("; ")))
+    }
+}
+
+pub(super) fn complete(page: &Page) -> (Sign, String) {
+    let licenses = &page.licenses.rows;
+    let later = licenses.iter().filter(|license| license.coverage.known_from != Some(0)).count() as u64;
+    let holes = licenses.iter().filter(|license| license.coverage.holes.total > 0).count() as u64;
+    let before = format!(
+        "of {}, holders before the first version seen are not known to this log",
+        plural(later, "license", "licenses")
+    );
+    let gone = format!("of {}, versions are missing", plural(holes, "license", "licenses"));
+    let how = "<a href=\"#coverage\">How far each is known</a>.";
+    match (later, holes) {
+        (0, 0) => (Sign::Yes, "Yes: each license is known from its first version on, without a hole.".into()),
+        (0, _) => (Sign::No, format!("<b>No</b>: {gone}. {how}")),
+        (_, 0) => (Sign::Open, format!("From the first version seen on, yes; {before}. {how}")),
+        _ => (Sign::No, format!("<b>No</b>: {gone}; {before}. {how}")),
+    }
+}
+
+pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
+    let all = || {
+        page.licenses
+            .rows
+            .iter()
+            .flat_map(|license| license.allotments.rows.iter().map(move |one| (license, one)))
+    };
+    let worst = all()
+        .filter_map(|(license, allotment)| {
+            let day = allotment.days.iter().max_by_key(|day| day.over())?;
+            Some((license, allotment, day))
+        })
+        .filter(|(_, _, day)| day.over() > 0)
+        .max_by_key(|(_, _, day)| day.over());
+    let unknown =
+        all().filter(|(_, one)| one.counts.holds > 0 && one.entitlement.units.is_none()).count() as u64;
+    let limits = match unknown {
+        0 => String::new(),
+        unknown => format!(
+            " Of {} no definition was seen, so no cap is known.",
+            plural(unknown, "allotment", "allotments")
+        ),
+    };
+    match worst {
+        Some((license, allotment, day)) => {
+            let days: u64 = all().map(|(_, allotment)| allotment.over.total).sum();
+            let several = all().filter(|(_, allotment)| allotment.over.total > 0).count() > 1;
+            let each = if several { ", those of each allotment counted" } else { "" };
+            (
+                Sign::No,
+                format!(
+                    "<b>Yes</b>: on {}{each}; the most was {} too many of {} of {}, on {}.{limits}",
+                    plural(days, "day", "days"),
+                    count(day.over()),
+                    bdi(&allotment.allotment),
+                    mono(&license.license),
+                    date(day.day)
+                ),
+            )
+        }
+        None if unknown > 0 => (Sign::Open, format!("Not where a cap is known.{limits}")),
+        None => (Sign::Yes, "No, on no day of the period.".into()),
+    }
+}
+
+pub(super) fn protected(page: &Page) -> (Sign, String) {
+    let without = page.evidence.iter().filter(|log| log.protected_since.is_none()).count() as u64;
+    match page.evidence.iter().filter_map(|log| log.protected_since).max() {
+        Some(since) if without == 0 => (
+            Sign::Yes,
+            format!("Not what the anchors cover: checkpoints that were kept elsewhere hold, the oldest since {}.", time(since)),
+        ),
+        Some(since) => (
+            Sign::Open,
+            format!("Of {}, yes: no anchor was given. The others are protected since {}.", plural(without, "log", "logs"), time(since)),
+        ),
+        None => (
+            Sign::Open,
+            "<b>That can't be ruled out</b>: no checkpoint that was kept elsewhere was given, and only such a one shows it.".into(),
+        ),
+    }
+}
+
+/// The first day with the highest use.
+pub(super) fn peak(allotment: &Allotment) -> Option<&Day> {
+    allotment.days.iter().rev().max_by_key(|day| day.peak)
+}
+
+pub(super) fn use_said(allotment: &Allotment) -> String {
+    let Some(peak) = peak(allotment) else { return "No day is known.".into() };
+    let cap = match (peak.entitlement.units, peak.entitlement.overage) {
+        (None, _) => "no definition was seen".to_owned(),
+        (Some(units), Overage::Unlimited) => format!("{} units, overage without limit: no cap", count(units)),
+        (Some(units), Overage::Units(more)) => {
+            format!("cap {}: {} units and {} overage", count(units + more), count(units), count(more))
+        }
+        (Some(units), Overage::Unknown) => format!("cap {}, overage not known", count(units)),
+    };
+    let over = match allotment.over.total {
+        0 if peak.entitlement.cap().is_none() => String::new(),
+        0 => " Never over it.".into(),
+        days => format!(" Over on {}.", plural(days, "day", "days")),
+    };
+    format!("Peak {} on {} ({cap}).{over}", count(peak.peak), peak.day)
+}
+
+pub(super) fn consumption_said(one: &Consumption) -> String {
+    let Some(month) = one.months.last() else { return "No month is known.".into() };
+    let used = if month.high > month.low {
+        format!("between {} and {}", number(month.low), number(month.high))
+    } else {
+        number(month.low)
+    };
+    let mut said = format!("{}: {used}", month.month.strftime("%B %Y"));
+    if let Some(quota) = month.quota {
+        let _ = write!(said, " of {}", number(quota));
+    }
+    if let Some(total) = month.total {
+        let _ = write!(said, "; the back end's total {}", number(total));
+    }
+    if let Some(days) = one.days_left {
+        let _ = write!(said, "; at this pace the quota lasts {days:.0} more days");
+    }
+    said.push('.');
+    said
+}

@@ -1,0 +1,198 @@
+//! The report page: every value of others is text on it, nothing on it is unbounded, and in a real browser it has
+//! charts, no error, text that can be selected, and pages on paper. Screenshots and the PDF stay in `target/report`.
+
+mod common;
+#[path = "report/invented.rs"]
+mod invented;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::tool;
+use license_relay::report::html::render;
+use license_relay::report::page::*;
+use serde_json::Value;
+
+/// What a reader at a screen finds on this page, at each of two widths and in grey; see `report/browse.py`.
+fn opened(page: &Path, folder: &Path) -> Value {
+    let browser = tool("chromium", "chromium");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/browse.py");
+    let output = tool("python3", "python3")
+        .arg(script)
+        .arg(browser.get_program())
+        .args([page, folder])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What must be so of any report: no error, nothing loaded, nothing that sticks out, and charts that can be read.
+fn holds_up(found: &Value) {
+    for (look, found) in found.as_object().unwrap() {
+        assert_eq!(found["console"], Value::Array(vec![]), "{look}: the console");
+        assert_eq!(found["loads"], Value::Array(vec![]), "{look}: loaded from elsewhere");
+        assert_eq!(found["scripts"], 0, "{look}: scripts");
+        assert_eq!(found["overflow"], 0, "{look}: wider than the screen");
+        for chart in found["charts"].as_array().unwrap() {
+            let id = format!("{look}: {}", chart["id"]);
+            assert_eq!(chart["role"], "img", "{id}");
+            for words in ["title", "description"] {
+                assert!(chart[words].as_str().is_some_and(|words| words.len() > 5), "{id}: {words}");
+            }
+            if chart["shown"] == false {
+                continue;
+            }
+            let [width, height] = [0, 1].map(|n| chart["box"][n].as_f64().unwrap());
+            assert!(width > 300.0 && height > 100.0, "{id}: {width} by {height}");
+            assert!(chart["shapes"].as_u64().unwrap() >= 4, "{id}: {} shapes", chart["shapes"]);
+            assert!(chart["texts"].as_array().unwrap().len() >= 4, "{id}: {}", chart["texts"]);
+            assert_eq!(chart["outside"], Value::Array(vec![]), "{id}: cut off");
+            let smallest =
+                chart["letters"].as_array().unwrap().iter().filter_map(Value::as_f64).fold(99.0, f64::min);
+            assert!(smallest > 9.0, "{id}: letters of {smallest} pixels");
+        }
+    }
+}
+
+/// The charts that are to be seen at a width.
+fn shown(found: &Value) -> Vec<&str> {
+    let charts = found["charts"].as_array().unwrap().iter();
+    charts.filter(|chart| chart["shown"] == true).map(|chart| chart["id"].as_str().unwrap()).collect()
+}
+
+/// The text of a PDF, page by page.
+fn paper(pdf: &str) -> Vec<String> {
+    assert!(fs::read(pdf).unwrap().starts_with(b"%PDF-"));
+    let output = tool("pdftotext", "poppler-utils").args(["-layout", pdf, "-"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.trim_end_matches('\u{c}').split('\u{c}').map(str::to_owned).collect()
+}
+
+fn folder() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/report");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[test]
+fn a_browser_shows_selects_and_prints_a_year() {
+    let page = folder().join("invented.html");
+    fs::write(&page, render(&invented::year())).unwrap();
+    let found = opened(&page, &folder());
+    holds_up(&found);
+    let wide = shown(&found["wide"]);
+    for chart in ["assignments0-wide", "use0-half", "use3-half", "syncs-wide", "consumption0-half"] {
+        assert!(wide.contains(&chart), "{chart} of {wide:?}");
+    }
+    let narrow = shown(&found["narrow"]);
+    for chart in ["assignments0-narrow", "use0-half", "syncs-narrow", "consumption0-half"] {
+        assert!(narrow.contains(&chart), "{chart} of {narrow:?}");
+    }
+    // Selected: a label of a chart, holders, and what must not have been obeyed.
+    let selected = found["wide"]["selected"].as_str().unwrap();
+    for text in
+        ["cap 1,250", "qlik-01.plant1.example", "acme\\person028", invented::MARKUP, "acme\\bob⟨U+202E⟩nimda"]
+    {
+        assert!(selected.contains(text), "{text} can't be selected");
+    }
+    let pages = paper(found["wide"]["pdf"].as_str().unwrap());
+    assert!((5..60).contains(&pages.len()), "{} pages", pages.len());
+    assert!(pages[0].contains("UTC") && pages[0].contains("What this log can't claim"), "{}", pages[0]);
+    // Rows go on over several pages, and the names of columns with them.
+    let listing = pages.iter().filter(|page| page.contains("acme\\person")).collect::<Vec<_>>();
+    assert!(listing.len() > 2 && listing.iter().all(|page| page.contains("Pseudonym")));
+}
+
+#[test]
+fn nothing_that_others_say_becomes_markup() {
+    let (plain, spoilt) = (
+        render(&invented::filled("plain")),
+        render(&invented::filled("<img src=x'\" onerror=alert(1)>\u{202e}\u{7}&")),
+    );
+    assert!(spoilt.matches("&lt;img src=x").count() > 500);
+    // What is said changes no element and no attribute.
+    for structure in ['<', '>', '"', '\''] {
+        assert_eq!(plain.matches(structure).count(), spoilt.matches(structure).count(), "{structure}");
+    }
+    assert!(!spoilt.contains('\u{202e}') && !spoilt.contains('\u{7}'));
+}
+
+#[test]
+fn a_command_to_copy_is_one_command_whatever_a_license_is_called() {
+    let mut page = invented::year();
+    page.licenses.rows[0].license = "1'; rm -rf ~; '".into();
+    let html = render(&page);
+    assert!(html.contains("--license &#39;1&#39;\\&#39;&#39;; rm -rf ~; &#39;\\&#39;&#39;&#39;</code>"));
+}
+
+#[test]
+fn a_list_of_any_length_ends_and_says_how_many_more_there_are() {
+    let mut page = invented::year();
+    let many = 20_000;
+    fn grow<T: Clone>(listed: &mut Listed<T>, many: usize) {
+        let one = listed.rows[0].clone();
+        listed.rows.resize(many, one);
+        listed.total = many as u64;
+    }
+    grow(&mut page.changes, many);
+    grow(&mut page.deployments, many);
+    grow(&mut page.denied, many);
+    grow(&mut page.gaps, many);
+    grow(&mut page.not_understood, many);
+    grow(&mut page.licenses.rows[0].coverage.holes, many);
+    grow(&mut page.licenses.rows[0].allotments.rows[0].holders, many);
+    grow(&mut page.syncs.as_mut().unwrap().sources, 500);
+    let html = render(&page);
+    assert!(html.len() < 2_000_000, "{} bytes", html.len());
+    for more in
+        ["19,800 more changes", "19,900 more holders", "19,950 more kinds of refusal", "19,900 more gaps"]
+    {
+        assert!(html.contains(more), "{more}");
+    }
+}
+
+#[test]
+fn ten_years_are_thinned_and_keep_their_highest_day() {
+    let mut page = invented::year();
+    let license = &mut page.licenses.rows[0];
+    let allotment = &mut license.allotments.rows[0];
+    let first = allotment.days[0];
+    allotment.days = (0..3650)
+        .map(|n| {
+            let day = first.day.saturating_add(jiff::Span::new().days(n));
+            Day { day, at_end: 100 + n as u64 % 7, peak: if n == 1777 { 7777 } else { 110 }, ..first }
+        })
+        .collect();
+    let html = render(&page);
+    assert!(html.len() < 1_000_000, "{} bytes", html.len());
+    assert!(html.contains("Peak 7,777 on 2030-10-13"));
+    // The chart's highest value stands under the next round number, and its line reaches nearly there.
+    assert!(html.contains(">8,000</text>"));
+}
+
+#[test]
+fn a_log_with_nothing_in_it_makes_a_page_that_says_so() {
+    let mut page = invented::year();
+    page.licenses = Listed::default();
+    page.syncs = None;
+    page.gaps = Listed::default();
+    page.gap_sums.clear();
+    page.consumption.clear();
+    page.deployments = Listed::default();
+    page.changes = Listed::default();
+    page.denied = Listed::default();
+    page.not_understood = Listed::default();
+    page.clock = None;
+    let html = render(&page);
+    for sentence in [
+        "No assignment is known",
+        "There is no gap in this period",
+        "No consumption was reported",
+        "Nothing was refused",
+        "the relay's alone",
+    ] {
+        assert!(html.contains(sentence), "{sentence}");
+    }
+    assert!(!html.contains("What this log can't claim"));
+}
