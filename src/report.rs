@@ -17,6 +17,7 @@ pub mod export;
 pub mod gaps;
 pub mod history;
 pub mod html;
+pub mod kept;
 pub mod kit;
 pub mod names;
 pub mod open;

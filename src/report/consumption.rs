@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::names::Names;
+use super::kept::Kept;
 use super::open::Open;
 use super::table::Cell;
 use crate::ledger::entry::{Ended, Entry};
@@ -25,7 +25,7 @@ type Allotted = (Arc<str>, Arc<str>, Arc<str>);
 /// Adds up all reports.
 #[derive(Debug, Default)]
 pub struct Consumption {
-    names: Names,
+    names: Kept,
     open: Open<Vec<Element>>,
     sums: BTreeMap<(Allotted, Arc<str>), Sum>,
     totals: BTreeMap<Allotted, Told>,

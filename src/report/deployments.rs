@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::names::Names;
+use super::kept::Kept;
 use super::open::Open;
 use super::table::Cell;
 use crate::bounds;
@@ -100,7 +100,7 @@ impl Deployment {
 /// Follows all deployments.
 #[derive(Debug, Default)]
 pub struct Deployments {
-    names: Names,
+    names: Kept,
     known: BTreeMap<(Arc<str>, Arc<str>), Deployment>,
     open: Open<Asked>,
     end: Option<Timestamp>,

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Names for pseudonyms, here and now: a list of names that the reader brings, and the keys that hid them. Nothing that is
 //! resolved is written back, and who has no name in the list is counted.
 
@@ -213,33 +212,5 @@ mod tests {
             subject: "hmac-sha256:k:00".into(),
         };
         assert_eq!(opening(&path, None).unwrap(), [held]);
-=======
-//! Names that come again and again in records, such as licenses, sources and allotments, kept once each.
-
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use crate::ledger::record::HIDDEN;
-
-/// Names that are kept; further ones share one.
-const NAMES: usize = 1_000_000;
-
-/// The names.
-#[derive(Debug, Default)]
-pub struct Names {
-    kept: HashSet<Arc<str>>,
-}
-
-impl Names {
-    /// The one that is kept; an absent one is empty.
-    pub fn keep(&mut self, name: Option<&str>) -> Arc<str> {
-        let name = name.unwrap_or_default();
-        if let Some(known) = self.kept.get(name) {
-            return known.clone();
-        }
-        let new: Arc<str> = if self.kept.len() < NAMES { name.into() } else { HIDDEN.into() };
-        self.kept.insert(new.clone());
-        new
->>>>>>> 87169fa41472f16fb5cbd69eac322b3bf8af2a6c
     }
 }

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::escape::escape;
+
 /// Rows that are kept back to see how wide the columns of a text are.
 const LOOKED_AT: usize = 500;
 /// Characters of a column of a text at most; longer values stand out.
@@ -128,22 +130,6 @@ const HTML_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><title
 th,td{border-bottom:1px solid #ccc;padding:2px 8px;text-align:left;vertical-align:top}.n{text-align:right}\
 thead{display:table-header-group}pre{white-space:pre-wrap}</style>\n<table>";
 
-/// Text as it may stand in a page.
-pub fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// What a spreadsheet does not take for a formula.
 fn harmless(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
@@ -227,7 +213,7 @@ impl<'w> Rows<'w> {
             Form::Html => {
                 let cell = |cell: &Cell| {
                     let class = if cell.is_number() { " class=n" } else { "" };
-                    format!("<td{class}>{}", escaped(&cell.text()))
+                    format!("<td{class}>{}", escape(&cell.text()))
                 };
                 writeln!(self.out, "<tr>{}", cells.iter().map(cell).collect::<String>())
             }
@@ -268,7 +254,7 @@ impl<'w> Rows<'w> {
             Form::Html => {
                 writeln!(self.out, "</table><pre>")?;
                 for line in closing.notes.iter().chain(&closing.lines) {
-                    writeln!(self.out, "{}", escaped(line))?;
+                    writeln!(self.out, "{}", escape(line))?;
                 }
                 writeln!(self.out, "</pre>")
             }
