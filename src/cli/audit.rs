@@ -57,6 +57,15 @@ enum Action {
         after_help = "Exit code 4 where there are any.\n\nExample:\n  license-relay audit gaps --csv > gaps.csv"
     )]
     Gaps(questions::GapsArgs),
+    /// What was consumed in a month, by deployment, against the back end's total and the quota
+    #[command(after_help = "Example:\n  license-relay audit consumption --month 2026-10")]
+    Consumption(questions::ConsumptionArgs),
+    /// Which deployments use which license: product, addresses, first and last seen ("may I move my key?")
+    #[command(after_help = "Example:\n  license-relay audit deployments")]
+    Deployments(questions::DeploymentsArgs),
+    /// Who was refused or limited, when and why
+    #[command(after_help = "Example:\n  license-relay audit denied --from 2026-11-01")]
+    Denied(questions::DeniedArgs),
     /// Units that moved from one person to another within a time; it watches people, so ask only where you may
     #[command(after_help = "Example:\n  license-relay audit churn --within 7d")]
     Churn(questions::ChurnArgs),
@@ -111,6 +120,9 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
         Action::Changes(args) => questions::changes(args, config),
         Action::Reconcile(args) => questions::reconcile(args, config),
         Action::Gaps(args) => questions::gaps(args, config),
+        Action::Consumption(args) => questions::consumption(args, config),
+        Action::Deployments(args) => questions::deployments(args, config),
+        Action::Denied(args) => questions::denied(args, config),
         Action::Churn(args) => questions::churn(args, config),
         Action::Subject(args) => questions::subject(args, config),
         Action::Export(args) => questions::export(args, config),

@@ -12,6 +12,7 @@ use super::evidence::{self, Made};
 use super::names::Names;
 use super::reading::{self, ReadError};
 use super::table::{Form, Rows};
+use super::unread::NotUnderstood;
 use super::verify::{Verdict, Verified};
 use super::versions::{Coverage, Covered};
 use crate::ledger::entry::Entry;
@@ -64,6 +65,8 @@ pub struct Read {
     pub coverage: Vec<Covered>,
     /// The time of the first record and of the last one.
     pub span: Option<(Timestamp, Timestamp)>,
+    /// What was not understood.
+    pub not_understood: NotUnderstood,
     /// Records of kinds that this program does not know, with how many there are.
     pub unknown: BTreeMap<String, u64>,
 }
@@ -120,14 +123,16 @@ pub fn answer(
     written?;
     read.coverage = coverage.finish();
     let mut desk = Desk { rows: &mut rows, names, coverage: &coverage };
-    let Said { mut notes, members, gaps } = question.finish(&read, &mut desk)?;
+    let said = question.finish(&read, &mut desk)?;
+    let mut notes = read.not_understood();
+    notes.extend(said.notes);
     notes.extend(names.words());
     notes.extend(read.words());
     let mut closing = evidence::closing(notes, &read.coverage, &read.verified, &asked.made);
-    closing.members.splice(0..0, members);
+    closing.members.splice(0..0, said.members);
     rows.end(&closing)?;
     out.flush()?;
-    let own = if gaps { Verdict::Gaps } else { Verdict::Fine };
+    let own = if said.gaps { Verdict::Gaps } else { Verdict::Fine };
     Ok(evidence::worst(read.verified.iter().map(Verified::verdict).chain([own])))
 }
 
@@ -143,6 +148,7 @@ pub fn read(
 ) -> Result<Read, ReadError> {
     let mut span: Option<(Timestamp, Timestamp)> = None;
     let mut unknown = BTreeMap::new();
+    let mut not_understood = NotUnderstood::default();
     let verified = reading::read(logs, anchors, progress, |log, entry| {
         let (first, last) = span.unwrap_or((entry.time, entry.time));
         span = Some((first.min(entry.time), last.max(entry.time)));
@@ -152,9 +158,10 @@ pub fn read(
                 *unknown.entry(action).or_insert(0) += 1;
             }
         }
+        not_understood.take(log, entry);
         each(log, entry);
     })?;
-    Ok(Read { verified, coverage: Vec::new(), span, unknown })
+    Ok(Read { verified, coverage: Vec::new(), span, not_understood, unknown })
 }
 
 fn is_known(action: &str) -> bool {
@@ -162,6 +169,27 @@ fn is_known(action: &str) -> bool {
 }
 
 impl Read {
+    /// What this log can't claim to hold, deployment by deployment.
+    pub fn not_understood(&self) -> Vec<String> {
+        let by = &self.not_understood.by;
+        let mut words: Vec<String> = by
+            .iter()
+            .take(UNKNOWN)
+            .map(|(who, unread)| {
+                format!(
+                    "NOT UNDERSTOOD: {} exchanges of {who} from {:.0} to {:.0}; what they say of assignments and consumption is \
+                     missing here",
+                    unread.count, unread.first, unread.last
+                )
+            })
+            .collect();
+        if by.len() > UNKNOWN || self.not_understood.beyond > 0 {
+            let more = by.len().saturating_sub(UNKNOWN) as u64 + self.not_understood.beyond;
+            words.push(format!("NOT UNDERSTOOD: the same goes for {more} more"));
+        }
+        words
+    }
+
     fn words(&self) -> Vec<String> {
         let told = self.unknown.iter().map(|(action, count)| {
             format!("{count} records are of a kind that this program does not know ({action}); a newer one may read them")

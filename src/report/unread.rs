@@ -24,6 +24,16 @@ pub enum Who {
     Address(String),
 }
 
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Source(id) => write!(f, "source {id}"),
+            Self::License(number) => write!(f, "license {number}"),
+            Self::Address(address) => write!(f, "address {address}"),
+        }
+    }
+}
+
 /// What was not understood of one deployment.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Unread {

@@ -118,6 +118,8 @@ pub(super) struct Sources {
     pub(super) anchors: Vec<PathBuf>,
     pub(super) keys: Option<Keys>,
     pub(super) case: SubjectCase,
+    /// The allow-list of the configuration that was read.
+    pub(super) allow_list: Option<PathBuf>,
     /// What is missing of them, in words.
     pub(super) notes: Vec<String>,
 }
@@ -159,7 +161,8 @@ impl Asking {
                     .to_owned(),
             );
         }
-        Ok(Sources { logs, anchors, keys, case, notes })
+        let allow_list = config.map(|config| config.sources.file).filter(|file| file.exists());
+        Ok(Sources { logs, anchors, keys, case, allow_list, notes })
     }
 
     /// Puts one question to the logs. Gives the exit code.

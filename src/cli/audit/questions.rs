@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::super::{Exit, Failure};
+use super::super::{Exit, Failure, configuration};
 use super::asking::{Asking, During, Until, opened_with, progress};
+use crate::config;
 use crate::config::names::LicenseNumber;
 use crate::licensing::subject::{QlikForm, Subject, qlik_form};
-use crate::report::activity::Gaps;
+use crate::report::activity::{Called, Consumed, Gaps, Refused, Users};
 use crate::report::changes::{Changes, Churn};
 use crate::report::days::{Edge, length, time};
 use crate::report::export::{AsQlik, Flat};
@@ -81,6 +82,32 @@ pub(super) struct ChurnArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct GapsArgs {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ConsumptionArgs {
+    /// Of this month; without it, the newest in the log
+    #[arg(long, value_name = "YYYY-MM")]
+    month: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DeploymentsArgs {
+    /// The allow-list (sources.toml), for the names that it gives to deployments
+    #[arg(long, value_name = "FILE")]
+    pub(super) sources: Option<PathBuf>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DeniedArgs {
+    #[command(flatten)]
+    period: During,
     #[command(flatten)]
     asking: Asking,
 }
@@ -166,6 +193,32 @@ pub(super) fn churn(args: ChurnArgs, config: Option<PathBuf>) -> Result<u8, Fail
 
 pub(super) fn gaps(args: GapsArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
     args.asking.ask(args.asking.find(config, false)?, &mut Gaps::default())
+}
+
+pub(super) fn consumption(args: ConsumptionArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let wrong =
+        |month: &String| format!("{month}-01").parse::<jiff::civil::Date>().is_err() || month.len() != 7;
+    if let Some(month) = args.month.as_ref().filter(|month| wrong(month)) {
+        return Err(Failure::new(Exit::Usage, format!("--month \"{month}\" is no month; write 2026-06")));
+    }
+    args.asking.ask(args.asking.find(config, false)?, &mut Consumed::new(args.month))
+}
+
+pub(super) fn deployments(args: DeploymentsArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let sources = args.asking.find(config, false)?;
+    let called = called(args.sources.as_ref().or(sources.allow_list.as_ref()))?;
+    args.asking.ask(sources, &mut Users::new(called))
+}
+
+/// What the allow-list calls deployments, where there is one.
+pub(super) fn called(allow_list: Option<&PathBuf>) -> Result<Called, Failure> {
+    let list = allow_list.map(|file| config::sources::load(file)).transpose().map_err(configuration)?;
+    Ok(list.map(|list| Called::new(&list)).unwrap_or_default())
+}
+
+pub(super) fn denied(args: DeniedArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let period = args.period.period()?;
+    args.asking.ask(args.asking.find(config, false)?, &mut Refused::new(period))
 }
 
 /// Two readings: an alias stands behind the records that it joins.
