@@ -36,6 +36,7 @@ pub mod uptime;
 pub mod usage;
 pub mod verify;
 pub mod versions;
+pub mod whole;
 
 #[cfg(test)]
 mod made;

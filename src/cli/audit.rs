@@ -7,6 +7,7 @@ mod kit;
 mod prove;
 mod prune;
 mod questions;
+mod report;
 
 use std::path::PathBuf;
 
@@ -74,6 +75,9 @@ enum Action {
         after_help = "Examples:\n  license-relay audit subject 'ACME\\bob'\n  license-relay audit subject 'acme\\bob' --qlik-form md5"
     )]
     Subject(questions::SubjectArgs),
+    /// One page that answers it all: who held what, is anything over-allocated or missing, and how that is known
+    #[command(after_help = report::HELP)]
+    Report(report::Report),
     /// Every record as a flat table; or the fields of Qlik's own Offline User Assignment Log, to compare
     #[command(after_help = "Examples:\n  license-relay audit export --format jsonl --to records.jsonl\n  \
                             license-relay audit export --format qlik --qlik-form md5 --names staff.csv --subject-key subject.key")]
@@ -125,6 +129,7 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
         Action::Denied(args) => questions::denied(args, config),
         Action::Churn(args) => questions::churn(args, config),
         Action::Subject(args) => questions::subject(args, config),
+        Action::Report(args) => report::run(args, config),
         Action::Export(args) => questions::export(args, config),
         Action::Prune(args) => prune::run(args, config).await,
         Action::Prove(args) => prove::run(args, config),

@@ -170,7 +170,8 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
             let patches = sync.patches.iter().map(|patch| scene.patch_record(patch, Direction::In, names));
             std::iter::once(head).chain(patches).collect()
         }
-        (Kind::Capacity(_), What::Totals(totals)) => totals
+        // Without a total it is an answer all the same.
+        (Kind::Capacity(_), What::Totals(totals)) if !totals.is_empty() => totals
             .iter()
             .map(|total| {
                 let mut record = told_in(Action::ConsumptionResponse);

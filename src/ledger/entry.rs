@@ -32,6 +32,8 @@ pub struct Entry<'a> {
     pub client: Option<IpAddr>,
     /// The client's `User-Agent`.
     pub user_agent: Option<Text<'a>>,
+    /// The version of the relay that wrote it.
+    pub written_by: Option<Text<'a>>,
 }
 
 impl<'a> Entry<'a> {
@@ -174,6 +176,7 @@ struct Written<'a> {
     user: Option<WrittenUser<'a>>,
     source: Option<WrittenSource>,
     user_agent: Option<WrittenAgent<'a>>,
+    observer: Option<WrittenObserver<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -207,6 +210,12 @@ struct WrittenSource {
 }
 
 #[derive(Deserialize)]
+struct WrittenObserver<'a> {
+    #[serde(borrow)]
+    version: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
 struct WrittenAgent<'a> {
     #[serde(borrow)]
     original: Option<Text<'a>>,
@@ -226,6 +235,7 @@ impl<'a> From<Written<'a>> for Entry<'a> {
             subject: written.user.and_then(|user| user.target?.hash),
             client: written.source.and_then(|source| source.ip),
             user_agent: written.user_agent.and_then(|agent| agent.original),
+            written_by: written.observer.and_then(|observer| observer.version),
         }
     }
 }

@@ -49,6 +49,10 @@ pub struct Unread {
     pub shape: Option<String>,
     /// The relay has said that it lasts for a day or more.
     pub lasting: bool,
+    /// The license that was named last, and the product.
+    pub license: Option<String>,
+    /// The last `User-Agent`.
+    pub user_agent: Option<String>,
 }
 
 /// The columns of what was not understood.
@@ -123,6 +127,12 @@ impl NotUnderstood {
         }
         let Some(unread) = self.of(entry) else { return };
         unread.last = entry.time;
+        if let Some(license) = &entry.qlik.license {
+            unread.license = Some((**license).to_owned());
+        }
+        if let Some(agent) = &entry.user_agent {
+            unread.user_agent = Some((**agent).to_owned());
+        }
         if let Some(shape) = &entry.qlik.shape {
             unread.shape = Some((**shape).to_owned());
         }
@@ -156,7 +166,16 @@ impl NotUnderstood {
             return None;
         }
         let (first, last) = (entry.time, entry.time);
-        let new = Unread { count: 0, partly: 0, first, last, shape: None, lasting: false };
+        let new = Unread {
+            count: 0,
+            partly: 0,
+            first,
+            last,
+            shape: None,
+            lasting: false,
+            license: None,
+            user_agent: None,
+        };
         Some(self.by.entry(who).or_insert(new))
     }
 }

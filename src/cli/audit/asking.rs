@@ -140,29 +140,49 @@ impl Logs {
     }
 }
 
-impl Asking {
-    /// Finds logs and keys. Keys are looked at only where somebody is to be named.
-    pub(super) fn find(&self, config: Option<PathBuf>, wants_keys: bool) -> Result<Sources, Failure> {
-        let (logs, anchors, config) = self.logs.find(config)?;
-        let configured = config.as_ref().map(|config| (&config.audit.subject_key, config.audit.subject_case));
-        let key = self.who.subject_key.as_ref().or(configured.map(|(key, _)| key));
-        let case = configured.map_or(self.who.subject_case.into(), |(_, case)| case);
-        let mut notes = Vec::new();
-        let keys = match key.filter(|_| wants_keys || self.who.names.is_some()) {
-            Some(key) => Keys::read(key, case)
-                .map_err(|e| notes.push(format!("{e}; people are shown as pseudonyms")))
-                .ok(),
-            None => None,
-        };
-        if self.who.names.is_some() && key.is_none() {
-            notes.push(
-                "no key was given (--subject-key), so the names in the list can't be found in the log; people are shown as \
-                 pseudonyms"
-                    .to_owned(),
-            );
+/// Finds logs and keys. Keys are looked at only where somebody is to be named.
+pub(super) fn find_sources(
+    logs: &Logs,
+    who: &WhoIsWho,
+    config: Option<PathBuf>,
+    wants_keys: bool,
+) -> Result<Sources, Failure> {
+    let (logs, anchors, config) = logs.find(config)?;
+    let configured = config.as_ref().map(|config| (&config.audit.subject_key, config.audit.subject_case));
+    let key = who.subject_key.as_ref().or(configured.map(|(key, _)| key));
+    let case = configured.map_or(who.subject_case.into(), |(_, case)| case);
+    let mut notes = Vec::new();
+    let keys = match key.filter(|_| wants_keys || who.names.is_some()) {
+        Some(key) => {
+            Keys::read(key, case).map_err(|e| notes.push(format!("{e}; people are shown as pseudonyms"))).ok()
         }
-        let allow_list = config.map(|config| config.sources.file).filter(|file| file.exists());
-        Ok(Sources { logs, anchors, keys, case, allow_list, notes })
+        None => None,
+    };
+    if who.names.is_some() && key.is_none() {
+        notes.push(
+            "no key was given (--subject-key), so the names in the list can't be found in the log; people are shown as \
+             pseudonyms"
+                .to_owned(),
+        );
+    }
+    let allow_list = config.map(|config| config.sources.file).filter(|file| file.exists());
+    Ok(Sources { logs, anchors, keys, case, allow_list, notes })
+}
+
+/// The list of names, as it is given.
+pub(super) fn names_of(who: &WhoIsWho, sources: &Sources) -> Result<Names, Failure> {
+    let mut names = match &who.names {
+        Some(list) => Names::read(list, sources.keys.as_ref(), sources.case)?,
+        None => Names::default(),
+    };
+    names.notes.clone_from(&sources.notes);
+    Ok(names)
+}
+
+impl Asking {
+    /// Finds logs and keys.
+    pub(super) fn find(&self, config: Option<PathBuf>, wants_keys: bool) -> Result<Sources, Failure> {
+        find_sources(&self.logs, &self.who, config, wants_keys)
     }
 
     /// Puts one question to the logs. Gives the exit code.
@@ -178,7 +198,7 @@ impl Asking {
         question: &mut dyn Question,
         form: Form,
     ) -> Result<u8, Failure> {
-        let names = self.names(&sources)?;
+        let names = names_of(&self.who, &sources)?;
         let Sources { logs, anchors, .. } = sources;
         if let Some(file) = file {
             refuse(file, &logs, true)?;
@@ -190,16 +210,6 @@ impl Asking {
             None => put(&mut BufWriter::new(io::stdout().lock()))?,
         };
         Ok(verdict as u8)
-    }
-
-    /// The list of names, as it is given.
-    pub(super) fn names(&self, sources: &Sources) -> Result<Names, Failure> {
-        let mut names = match &self.who.names {
-            Some(list) => Names::read(list, sources.keys.as_ref(), sources.case)?,
-            None => Names::default(),
-        };
-        names.notes.clone_from(&sources.notes);
-        Ok(names)
     }
 }
 
@@ -235,16 +245,18 @@ pub(super) fn progress() -> impl FnMut(u64) + Send {
 
 /// The command line, so that the answer can be asked for again.
 pub(super) fn command_line() -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    let quoted = |word: String| {
-        if !word.is_empty() && word.chars().all(plain) {
-            word
-        } else {
-            format!("'{}'", word.replace('\'', "'\\''"))
-        }
-    };
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    let words = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
     std::iter::once("license-relay".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 impl From<AnswerError> for Failure {

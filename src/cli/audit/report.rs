@@ -1,0 +1,80 @@
+//! `license-relay audit report`: the page that answers what auditors ask, all of it in one reading.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use super::super::{Exit, Failure};
+use super::asking::{
+    Logs, Until, WhoIsWho, command_line, find_sources, names_of, opened_with, progress, quoted,
+};
+use super::hand_over::{hand_over, refuse};
+use super::questions::called;
+use crate::report::days::length;
+use crate::report::evidence::{Made, worst};
+use crate::report::html::render;
+use crate::report::verify::Verified;
+use crate::report::whole::{Wanted, report};
+
+pub(super) const HELP: &str = "The page stands alone: no script, no other file; print it, or send it. Exit codes as of audit \
+    verify\n\nExamples:\n  license-relay audit report --to report.html\n  \
+    license-relay audit report --log COPY --anchor ANCHOR --names staff.csv --subject-key subject.key --to report.html";
+
+/// What to report.
+#[derive(Debug, clap::Args)]
+pub(super) struct Report {
+    /// The page, for its owner alone; without it, standard output
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    period: Until,
+    /// Who held what before the log began: CSV with the columns license, allotment and subject, from the product's console
+    #[arg(long, value_name = "FILE")]
+    opening: Option<PathBuf>,
+    /// Show units that moved between people within this time (7d) as well: it watches people, so it is left out unless asked for
+    #[arg(long, value_name = "TIME")]
+    churn: Option<String>,
+    /// The allow-list (sources.toml), for the names that it gives to deployments
+    #[arg(long, value_name = "FILE")]
+    sources: Option<PathBuf>,
+    #[command(flatten)]
+    logs: Logs,
+    #[command(flatten)]
+    who: WhoIsWho,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<u8, Failure> {
+    let period = args.period.period()?;
+    let churn = args.churn.map(|text| match length(&text) {
+        Some(within) => Ok((within, text)),
+        None => Err(Failure::new(Exit::Usage, format!("--churn \"{text}\" is no length of time; write 7d"))),
+    });
+    let churn = churn.transpose()?;
+    let sources = find_sources(&args.logs, &args.who, config, args.opening.is_some())?;
+    if let Some(file) = &args.to {
+        refuse(file, &sources.logs, true)?;
+    }
+    let opening = opened_with(args.opening.as_deref(), &sources)?;
+    let names = names_of(&args.who, &sources)?;
+    let called = called(args.sources.as_ref().or(sources.allow_list.as_ref()))?;
+    let named = sources.logs.iter().map(|log| format!("--log {}", quoted(&log.to_string_lossy())));
+    let wanted = Wanted {
+        named: named.collect::<Vec<_>>().join(" "),
+        logs: sources.logs,
+        anchors: sources.anchors,
+        period,
+        names,
+        called,
+        opening: args.opening.map(|file| (file, opening)),
+        churn,
+        made: Made::now(command_line()),
+    };
+    let (page, verified) = report(wanted, progress())?;
+    let html = render(&page);
+    let written = match &args.to {
+        Some(file) => hand_over(file, |mut to| to.write_all(html.as_bytes())),
+        None => io::stdout().lock().write_all(html.as_bytes()),
+    };
+    written.map_err(|e| Failure::new(Exit::Failed, format!("the report can't be written: {e}")))?;
+    Ok(worst(verified.iter().map(Verified::verdict)) as u8)
+}
