@@ -101,8 +101,10 @@ pub fn assignments(license: &License, width: Width, words: Words<'_>) -> Option<
             if let Some(last) = allotment.days.last() {
                 let (x, y) = chart.backend_coord(&(after(last.day), last.at_end as f64));
                 area.draw(&mark(ink, x, y))?;
-                let name = short(&allotment.allotment, if width == Width::Narrow { 7 } else { 15 });
-                labels.push(Side { x, y, text: format!("{name} {}", count(last.at_end)), ink: Ink::Label });
+                let held = count(last.at_end);
+                let room: usize = if width == Width::Narrow { 12 } else { 19 };
+                let name = short(&allotment.allotment, room.saturating_sub(held.len()));
+                labels.push(Side { x, y, text: format!("{name} {held}"), ink: Ink::Label });
             }
         }
         beside(area, labels, 12)
