@@ -147,7 +147,7 @@ fn a_dry_run_says_what_would_go_and_changes_not_one_byte() {
         .sum();
     let told = prune(&relay, &["--before", "2024-01-03", "--dry-run"], 0);
     for words in [
-        "2 segments go, 300 records",
+        "2 of 7 segments go, 300 records",
         &format!("{bytes} bytes"),
         "from 2024-01-01T12:00:00Z to 2024-01-02T12:00:00Z",
         "00000000000000000150.jsonl.zst  records 150 to 299",
@@ -158,7 +158,7 @@ fn a_dry_run_says_what_would_go_and_changes_not_one_byte() {
     }
     // A record of exactly that time is not older than it.
     let told = prune(&relay, &["--before", "2024-01-02T13:00:00+01:00", "--dry-run"], 0);
-    assert!(told.contains("1 segments go, 150 records"), "{told}");
+    assert!(told.contains("1 of 7 segments go, 150 records"), "{told}");
     let told = prune(&relay, &["--before", "2024-01-01", "--dry-run"], 0);
     assert!(told.contains("nothing goes"), "{told}");
     assert_eq!(files(&relay.path("audit")), before);
@@ -187,7 +187,7 @@ fn what_makes_no_sense_or_is_not_agreed_to_removes_nothing() {
     }
     prune(&relay, &["--yes"], 64);
     let told = prune(&relay, &["--before", "2024-01-03"], 64);
-    assert!(told.contains("2 segments go") && told.contains("--yes"), "{told}");
+    assert!(told.contains("2 of 7 segments go") && told.contains("--yes"), "{told}");
     for (answer, code) in [("no\n", 0), ("y\n", 0), ("\n", 0)] {
         let mut command = program();
         command.arg("--config").arg(relay.path("relay.toml"));
@@ -224,7 +224,7 @@ fn a_log_that_was_pruned_still_proves_what_is_left() {
     // They are a copy, and made anew where they are not there.
     fs::remove_dir_all(log.join(tiles::FOLDER)).unwrap();
     let told = prune(&relay, &["--before", "2024-01-03", "--yes"], 0);
-    assert!(told.contains("2 segments go") && told.contains("removed"), "{told}");
+    assert!(told.contains("2 of 7 segments go") && told.contains("removed"), "{told}");
     assert_eq!(firsts(&log)[..2], [2 * DAY, 3 * DAY]);
     let found = verify(&log, 0);
     assert_eq!((&found["pruned"], &found["verdict"]), (&300.into(), &"fine".into()), "{found:#}");

@@ -26,6 +26,8 @@ fn prune(site: &Site, disk: Arc<dyn Disk>) -> Result<Plan, PruneError> {
 /// What is left verifies, is gone on with, and is pruned to the end.
 fn goes_on(site: &Site, numbers: &[u64], stays: &[u64], what: &str) {
     let running = Running::open(site.opening()).unwrap_or_else(|e| panic!("{what}: {e}"));
+    // So it had ended before, and no verb changes that.
+    assert_eq!(running.journal.previous_stop(), Some("unclean"), "{what}");
     running.commit([NEW]);
     running.close();
     let verified = site.verify();
@@ -104,6 +106,29 @@ fn a_disk_that_fails_at_any_call_of_a_pruning_leaves_a_log_that_is_whole() {
             return;
         }
         goes_on(&site, &all, &stays, &format!("step {step}"));
+    }
+}
+
+#[test]
+fn a_log_verifies_at_any_time_while_it_is_pruned() {
+    let (site, tree, ..) = log();
+    for round in 0..5 {
+        let site = site.with_log(&tree);
+        let disk = TraceDisk::new(&site.log());
+        disk.order(|_, _| {
+            std::thread::sleep(Duration::from_millis(1));
+            None
+        });
+        let mut runs = 0;
+        std::thread::scope(|scope| {
+            let pruning = scope.spawn(|| prune(&site, disk.clone()).unwrap());
+            while !pruning.is_finished() {
+                let verified = site.verify();
+                assert_eq!(verified.verdict(), Verdict::Fine, "round {round}, {runs}: {verified:#?}");
+                runs += 1;
+            }
+        });
+        assert!(runs > 10, "{runs}");
     }
 }
 
