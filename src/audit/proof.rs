@@ -5,6 +5,7 @@ mod batches;
 mod bent;
 mod full;
 mod power;
+mod prunes;
 mod seals;
 pub(super) mod trace;
 

@@ -22,7 +22,7 @@ use super::tree::Tree;
 use crate::config::model::Audit;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Frontier, Hash, leaf};
-use crate::ledger::note::{CHECKPOINT, Signer, SigningKeyError, Verifier};
+use crate::ledger::note::{CHECKPOINT, Signer, SigningKeyError, Verifier, anchor_name};
 use crate::ledger::record::{Action, Glance, Outcome, Record};
 use crate::ledger::segment::{self, Lines, Segment};
 use crate::ledger::tiles::{self, WIDTH};
@@ -109,13 +109,20 @@ pub struct Going {
 }
 
 impl Plan {
-    /// What a pruning of the log would remove, after all of it was verified, with these anchors. Reads only, and works
-    /// while a relay writes.
+    /// What a pruning of the log would remove, after all of it was verified. Reads only, and works while a relay writes.
     ///
     /// # Errors
     /// There is no log, it can't be read, or it is not whole.
-    pub fn make(log: &Path, anchors: &[PathBuf], before: Timestamp) -> Result<Self, PruneError> {
-        let verified = verify(log, anchors, |_| {})?;
+    pub fn of(audit: &Audit, before: Timestamp) -> Result<Self, PruneError> {
+        let name = fork::name(&audit.directory, &audit.origin);
+        Self::make(&audit.directory, &audit.anchors, &name, before)
+    }
+
+    fn make(log: &Path, anchors: &[PathBuf], name: &str, before: Timestamp) -> Result<Self, PruneError> {
+        // One that holds nothing of this log yet, or whose disk is away, says nothing about it.
+        let notes = anchors.iter().map(|anchor| anchor.join(anchor_name(name)));
+        let notes: Vec<PathBuf> = notes.filter(|note| note.exists()).collect();
+        let verified = verify(log, &notes, |_| {})?;
         if let Some(what) = verified.damage.first().or_else(|| verified.rolled_back.first()) {
             return Err(PruneError::Damaged { log: log.to_owned(), what: what.clone() });
         }
@@ -209,9 +216,8 @@ pub(super) async fn prune_on(
         return Err(VerifyError::NotALog(log).into());
     }
     let held = recover::lock(&log)?;
-    let anchors: Vec<_> =
-        opening.anchors.iter().filter(|anchor| is_in_reach(anchor, &opening)).cloned().collect();
-    let plan = Plan::make(&log, &anchors, before)?;
+    let name = &opening.signer.verifier.name;
+    let plan = Plan::make(&log, &opening.anchors, name, before)?;
     if plan.going.is_empty() {
         return Ok(Some(plan));
     }
@@ -235,11 +241,6 @@ pub(super) async fn prune_on(
     journal.close().await;
     writer.finish();
     done.map(|()| Some(plan))
-}
-
-/// An anchor that holds nothing of this log yet, or whose disk is away, says nothing about it.
-fn is_in_reach(anchor: &Path, opening: &Opening) -> bool {
-    anchor.join(crate::ledger::note::anchor_name(&opening.signer.verifier.name)).exists()
 }
 
 /// Makes lasting, and reads back, the hashes of what goes.

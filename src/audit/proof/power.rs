@@ -17,7 +17,7 @@ const SECTOR: usize = 512;
 
 /// What becomes of what was not synced.
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+pub(super) enum Fate {
     Lost,
     Kept,
     /// Names are kept, and what the files hold is lost.
@@ -38,7 +38,7 @@ enum Fate {
 
 /// Files as they are on disk, and what is on the way there.
 #[derive(Clone, Default)]
-struct Model {
+pub(super) struct Model {
     files: Vec<File>,
     names: BTreeMap<PathBuf, usize>,
     pending: Vec<Naming>,
@@ -109,7 +109,7 @@ impl Model {
         names
     }
 
-    fn step(&mut self, op: &Op) {
+    pub(super) fn step(&mut self, op: &Op) {
         match op {
             Op::Create(path, file) => {
                 *self.file(*file) = File::default();
@@ -145,7 +145,7 @@ impl Model {
         }
     }
 
-    fn left(&self, fate: Fate) -> Tree {
+    pub(super) fn left(&self, fate: Fate) -> Tree {
         let mut random = match fate {
             Fate::Chance(seed) => seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             _ => 1,
@@ -221,15 +221,15 @@ fn chance(random: &mut u64) -> bool {
 }
 
 /// Runs something on a traced disk; what it left, step by step.
-struct Life {
-    site: Site,
-    disk: Arc<TraceDisk>,
+pub(super) struct Life {
+    pub(super) site: Site,
+    pub(super) disk: Arc<TraceDisk>,
     before: Tree,
-    begin: Model,
+    pub(super) begin: Model,
 }
 
 impl Life {
-    fn on(site: Site) -> Self {
+    pub(super) fn on(site: Site) -> Self {
         let disk = TraceDisk::new(&site.log());
         let before = if site.log().exists() { site.tree() } else { Tree::new() };
         let begin = Model::of(&before, &disk);

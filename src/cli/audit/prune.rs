@@ -50,9 +50,7 @@ pub(super) async fn run(args: Prune, config: Option<PathBuf>) -> Result<u8, Fail
     let audit = load(&config::locate(config))?.audit;
     let Prune { before, dry_run, yes } = args;
     if dry_run {
-        let anchors: Vec<_> = audit.anchors.iter().filter(|anchor| anchor.exists()).cloned().collect();
-        let plan = Plan::make(&audit.directory, &anchors, before)?;
-        print!("{}", text(&plan, before));
+        print!("{}", text(&Plan::of(&audit, before)?, before));
         return Ok(0);
     }
     let mut answered = true;
@@ -97,8 +95,9 @@ fn text(plan: &Plan, before: Timestamp) -> String {
     match (plan.going.first(), plan.going.last()) {
         (Some(oldest), Some(newest)) => {
             line(format!(
-                "{log}: {} segments go, {} records, {} bytes, from {} to {}",
+                "{log}: {} of {} segments go, {} records, {} bytes, from {} to {}",
                 plan.going.len(),
+                plan.going.len() + plan.segments,
                 plan.count(),
                 plan.bytes(),
                 oldest.first,
