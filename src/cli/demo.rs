@@ -80,6 +80,17 @@ async fn play(folder: &Path) -> Result<(), String> {
     step("what came of it, line by line, in the assignment log");
     show_log(&relay::active_log(&audit_log))?;
 
+    step("an auditor asks who holds what, and on what that rests");
+    run_command(&file, &["audit", "state"]).await?;
+
+    step("all answers as one page");
+    let page = folder.join("report.html");
+    run_command(&file, &["audit", "report", "--to", &page.to_string_lossy()]).await?;
+    let html = fs::read_to_string(&page).map_err(|e| failed("the report")(&e))?;
+    let words =
+        format!("{} has {} bytes, and nothing of it is loaded from elsewhere", page.display(), html.len());
+    expect(html.contains(LICENSE) && html.contains("<svg") && !html.contains("<script"), &words)?;
+
     step("an auditor checks that nothing was changed or removed, and what a single changed letter does");
     let log = &audit_log.audit.directory;
     let verified = verify(log, &[], |_| {}).map_err(|e| failed("audit verify")(&e))?;
@@ -110,45 +121,46 @@ async fn converse(
     let refused = deployment.connect_to("evil.example:443").await?;
     expect(refused.status == 403, &refused.line())?;
 
+    let key = Some(KEY.trim());
     step("a fresh deployment activates its license, and is refused");
     let activation = serde_json::json!({ "signedLicenseKey": KEY.trim(), "cause": "Initial" });
-    let said = deployment.post("/v1/activation", &activation).await?;
+    let said = deployment.post("/v1/activation", &activation, None).await?;
     expect(said.status == 503 && said.reason.contains("sources allow"), &said.line())?;
     expect(stub.counters().requests == 1, "the back end has seen the connectivity test and nothing else")?;
 
     step("one command lets it in");
     run_command(file, &["sources", "allow", "--license", LICENSE, "--learn", "24h", "--name", "Demo"])
         .await?;
-    let said = until(200, || deployment.post("/v1/activation", &activation)).await?;
+    let said = until(200, || deployment.post("/v1/activation", &activation, None)).await?;
     shown(&said.line());
 
     step("it fetches its definition");
-    let said = deployment.get("/v1/definitions/portable/info", Some(KEY.trim())).await?;
+    let said = deployment.get("/v1/definitions/portable/info", key).await?;
     expect(said.status == 200 && said.body.contains("sld"), &said.line())?;
 
     step("it syncs two assignments; the relay learns its id, and lets in no other");
-    let said = deployment.post("/v1/sync", &sync(0, &["\\generated4", "acme\\bob"])).await?;
+    let said = deployment.post("/v1/sync", &sync(0, &["\\generated4", "acme\\bob"]), key).await?;
     expect(said.status == 200 && said.body.contains("\"rejection\":\"\""), &said.line())?;
     let stranger = serde_json::json!({ "source": "somebody else", "bases": [], "patches": [] });
-    let refused = deployment.post("/v1/sync", &stranger).await?;
+    let refused = deployment.post("/v1/sync", &stranger, None).await?;
     expect(refused.status == 503, &refused.line())?;
 
     step("another deployment assigns somebody; this one is told at its next sync");
     stub.assign(LICENSE, "analyzer", "ACME\\carol");
-    let said = deployment.post("/v1/sync", &sync(2, &[])).await?;
+    let said = deployment.post("/v1/sync", &sync(2, &[]), key).await?;
     expect(said.status == 200 && said.body.contains("carol"), &said.line())?;
 
     step("it reports capacity, and the back end cuts the connection before it answers");
     stub.set_trouble(vec!["close-before*1".parse().map_err(|_| "the trouble switch")?]);
     let report = serde_json::json!([{ "id": 1, "allotment": "analyzer_time", "month": "2026-11",
         "consumption": 242, "source": SOURCE }]);
-    let said = deployment.post("/v1/capacity", &report).await?;
+    let said = deployment.post("/v1/capacity", &report, key).await?;
     expect(said.status == 502, &said.line())?;
     let total: i64 = stub.counters().consumption.values().sum();
     expect(total == 242, "the back end counted it once, and the log says: outcome unknown")?;
 
     step("the next report goes through");
-    let said = deployment.post("/v1/capacity", &report).await?;
+    let said = deployment.post("/v1/capacity", &report, key).await?;
     expect(said.status == 200 && said.body.contains("484"), &said.line())?;
 
     step("the relay says that it is ready");

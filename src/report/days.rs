@@ -59,7 +59,7 @@ pub fn time(text: &str, edge: Edge) -> Result<Timestamp, NoTime> {
 }
 
 /// A period, both ends of it included.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Period {
     /// Its first moment; absent: from the log's begin.
     pub from: Option<Timestamp>,

@@ -5,12 +5,17 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::super::{Exit, Failure};
-use super::asking::{Logs, progress};
+use super::asking::{Logs, command_line, progress};
 use super::hand_over::{hand_over, refuse};
 use crate::ledger::record::hex;
-use crate::report::evidence::{word, worst};
+use crate::report::activity::Called;
+use crate::report::days::Period;
+use crate::report::evidence::{Made, word, worst};
+use crate::report::html::render;
 use crate::report::kit::{KitError, Packed, pack};
+use crate::report::names::Names;
 use crate::report::verify::VerifyError;
+use crate::report::whole::{Wanted, report};
 
 pub(super) const HELP: &str = "Takes segments, checkpoints, hashes and the public key, up to the newest checkpoint, and \
     never a private key. Exit codes as of audit verify: a log that is not fine is packed as it is\n\n\
@@ -38,7 +43,9 @@ pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
     let Kit { to, logs, force, json } = args;
     let (logs, anchors, _) = logs.find(config)?;
     refuse(&to, &logs, force)?;
-    let packed = hand_over(&to, |file| pack(file, &logs, &anchors, None, Timestamp::now(), progress()))?;
+    let page = page(&logs, &anchors)?;
+    let packed =
+        hand_over(&to, |file| pack(file, &logs, &anchors, Some(page), Timestamp::now(), progress()))?;
     let worst = worst(packed.iter().map(|log| log.verified.verdict())) as u8;
     if json {
         let logs: Vec<_> = packed.iter().map(json_of).collect();
@@ -54,6 +61,23 @@ pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
         println!("    fingerprint of its key, to be told on another way: {}", key.fingerprint());
     }
     Ok(worst)
+}
+
+/// The report, with pseudonyms: a kit holds no key and no name.
+fn page(logs: &[PathBuf], anchors: &[PathBuf]) -> Result<Vec<u8>, Failure> {
+    let wanted = Wanted {
+        logs: logs.to_owned(),
+        anchors: anchors.to_owned(),
+        period: Period::default(),
+        names: Names::default(),
+        called: Called::default(),
+        opening: None,
+        churn: None,
+        made: Made::now(command_line()),
+        named: "--log LOG".to_owned(),
+    };
+    let (page, _) = report(wanted, progress())?;
+    Ok(render(&page).into_bytes())
 }
 
 fn json_of(log: &Packed) -> serde_json::Value {

@@ -66,17 +66,18 @@ impl Deployment {
 
     /// A `GET`, with the signed key where there is one.
     pub(super) async fn get(&self, path: &str, key: Option<&str>) -> Result<Said, String> {
-        let mut request = Request::get(path);
-        if let Some(key) = key {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
-        }
-        self.send(request, Bytes::new()).await
+        self.send(with_key(Request::get(path), key), Bytes::new()).await
     }
 
-    /// A `POST` of JSON.
-    pub(super) async fn post(&self, path: &str, body: &serde_json::Value) -> Result<Said, String> {
+    /// A `POST` of JSON, likewise.
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+        key: Option<&str>,
+    ) -> Result<Said, String> {
         let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
-        self.send(request, Bytes::from(body.to_string())).await
+        self.send(with_key(request, key), Bytes::from(body.to_string())).await
     }
 
     /// What a `CONNECT` to this authority is told.
@@ -115,6 +116,13 @@ impl Deployment {
         let status = parts.next().and_then(|status| status.parse().ok()).unwrap_or(0);
         let reason = parts.next().unwrap_or_default().to_owned();
         Ok((stream, Said { status, reason, body: String::new() }))
+    }
+}
+
+fn with_key(request: http::request::Builder, key: Option<&str>) -> http::request::Builder {
+    match key {
+        Some(key) => request.header(header::AUTHORIZATION, format!("Bearer {key}")),
+        None => request,
     }
 }
 
