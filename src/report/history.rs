@@ -78,6 +78,7 @@ impl Question for History {
             "address",
             "sequence",
             "subject",
+            "name",
         ]
     }
 
@@ -111,6 +112,7 @@ impl Question for History {
             entry.client.map(|client| client.to_string()).into(),
             entry.sequence.into(),
             subject.into(),
+            desk.names.of(subject).into(),
         ])
     }
 
