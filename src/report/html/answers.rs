@@ -202,7 +202,12 @@ pub(super) fn use_said(allotment: &Allotment) -> String {
         (None, _) => "no definition was seen".to_owned(),
         (Some(units), Overage::Unlimited) => format!("{} units, overage without limit: no cap", count(units)),
         (Some(units), Overage::Units(more)) => {
-            format!("cap {}: {} units and {} overage", count(units + more), count(units), count(more))
+            format!(
+                "cap {}: {} units and {} overage",
+                count(units.saturating_add(more)),
+                count(units),
+                count(more)
+            )
         }
         (Some(units), Overage::Unknown) => format!("cap {}, overage not known", count(units)),
     };
