@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::tool;
+use jiff::SignedDuration;
+use jiff::civil::date;
 use license_relay::report::html::render;
 use license_relay::report::page::*;
 use serde_json::Value;
@@ -169,6 +171,51 @@ fn ten_years_are_thinned_and_keep_their_highest_day() {
     assert!(html.contains("Peak 7,777 on 2030-10-13"));
     // The chart's highest value stands under the next round number, and its line reaches nearly there.
     assert!(html.contains(">8,000</text>"));
+}
+
+#[test]
+fn a_log_of_one_day_is_shown_by_the_hour() {
+    let mut page = invented::year();
+    let from = page.period.from;
+    let to = from + SignedDuration::from_hours(30);
+    page.period.to = to;
+    let syncs = page.syncs.as_mut().unwrap();
+    syncs.hours = cell_hours(from, to);
+    for strip in &mut syncs.sources.rows {
+        strip.cells = (0..30).map(|n| Cell { syncs: 6 - n % 3, ..Cell::default() }).collect();
+    }
+    for license in &mut page.licenses.rows {
+        license.allotments.rows.iter_mut().for_each(|allotment| allotment.days.truncate(2));
+    }
+    page.consumption.iter_mut().for_each(|one| one.months.truncate(1));
+    let path = folder().join("day.html");
+    fs::write(&path, render(&page)).unwrap();
+    let found = opened(&path, &folder().join("day"));
+    holds_up(&found);
+    let charts = found["wide"]["charts"].as_array().unwrap();
+    let texts = |id: &str| charts.iter().find(|chart| chart["id"] == id).unwrap()["texts"].to_string();
+    assert!(texts("syncs-wide").contains("06:00"), "{}", texts("syncs-wide"));
+    assert!(texts("use0-half").contains("2 Dec"), "{}", texts("use0-half"));
+    assert!(texts("consumption0-half").contains("Dec 2025"), "{}", texts("consumption0-half"));
+}
+
+#[test]
+fn numbers_without_sense_are_shown_and_break_nothing() {
+    let mut page = invented::year();
+    page.licenses.rows[0].coverage.holes.rows[0] = Hole { from: 0, to: u64::MAX, noticed: page.period.from };
+    let allotment = &mut page.licenses.rows[0].allotments.rows[0];
+    for (n, day) in allotment.days.iter_mut().enumerate() {
+        day.peak = [u64::MAX, 0, 1][n % 3];
+        day.entitlement.units = [Some(u64::MAX), None, Some(0)][n % 3];
+    }
+    allotment.days[7].day = date(-9999, 1, 1);
+    allotment.days[8].day = date(9999, 12, 31);
+    page.consumption[0].months[3] =
+        Month { month: date(-9999, 1, 1), low: -1e308, high: f64::MAX, total: Some(-5.0), quota: Some(0.0) };
+    page.consumption[1].months[11].month = date(9999, 12, 1);
+    let html = render(&page);
+    assert!(html.contains("18,446,744,073,709,551,615") && html.len() < 1_000_000, "{} bytes", html.len());
+    assert!(!html.contains("NaN") && !html.contains("inf,"));
 }
 
 #[test]

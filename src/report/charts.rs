@@ -27,6 +27,8 @@ use super::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
 pub const LINES: usize = 6;
 /// Points of one line before it is thinned.
 const POINTS: usize = 300;
+/// The highest value that an axis reaches; what is above is drawn beyond its end.
+const HIGHEST: f64 = 1e20;
 /// Bars that have their number written on top.
 const NUMBERED: usize = 7;
 
@@ -174,8 +176,8 @@ pub fn consumption(of: &Consumption, words: Words<'_>) -> Option<String> {
         let top = |m: &Month| m.high.max(m.total.unwrap_or(0.0)).max(m.quota.unwrap_or(0.0));
         let most = months.iter().map(top).fold(0.0, f64::max);
         let mut chart = frame(area, Width::Half, 78, Span::Months(first.month, last.month), most)?;
-        for (n, month) in months.iter().enumerate() {
-            let n = n as f64;
+        for month in months {
+            let n = between(first.month, month.month) as f64;
             let (left, right) = (n + 0.2, n + 0.8);
             if month.low > 0.0 {
                 chart.draw_series([Rectangle::new([(left, 0.0), (right, month.low)], Ink::Low.filled())])?;
@@ -199,7 +201,8 @@ pub fn consumption(of: &Consumption, words: Words<'_>) -> Option<String> {
             }
         }
         let mut labels = Vec::new();
-        let at = |value: f64| chart.backend_coord(&(months.len() as f64, value));
+        let end = between(first.month, last.month) + 1;
+        let at = |value: f64| chart.backend_coord(&(end as f64, value));
         if let Some(quota) = last.quota {
             let (x, y) = at(quota);
             labels.push(Side { x, y, text: format!("quota {}", number(quota)), ink: Ink::Label });
@@ -377,7 +380,7 @@ fn runs<T: Copy + PartialEq>(cells: &[Cell], of: impl Fn(&Cell) -> Option<T>) ->
 
 /// A number as people read it: commas between thousands, and no fraction where there is none.
 pub fn number(value: f64) -> String {
-    let value = if value.is_finite() { value } else { 0.0 };
+    let value = value.clamp(-1e15, 1e15);
     let sign = if value < 0.0 { "−" } else { "" };
     let tenths = (value.abs() * 10.0).round();
     let whole = count((tenths / 10.0).floor() as u64);
@@ -443,7 +446,7 @@ impl Ranged for Axis {
 
     fn map(&self, value: &f64, (low, high): (i32, i32)) -> i32 {
         let share = (value - self.from) / (self.to - self.from).max(f64::EPSILON);
-        low + (share * f64::from(high - low)).round() as i32
+        low + (share.clamp(-1.0, 2.0) * f64::from(high - low)).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
@@ -463,6 +466,7 @@ fn frame<'r, 'a>(
     span: Span,
     most: f64,
 ) -> Result<Chart<'r, 'a>, Failed> {
+    let most = most.clamp(0.0, HIGHEST);
     let step = round_step(most);
     let top = ((most / step).floor() + 1.0) * step;
     let values: Vec<f64> = (0..).map(|n| f64::from(n) * step).take_while(|value| *value <= top).collect();
@@ -631,7 +635,10 @@ fn moments(from: Timestamp, to: Timestamp, most: usize) -> Vec<(Timestamp, Strin
         return (0..=hours / every)
             .filter_map(|n| Timestamp::from_second(first + n * 3600 * every).ok())
             .filter(|time| *time >= from && *time < to)
-            .map(|time| (time, time.strftime("%H:%M").to_string()))
+            .map(|time| {
+                let form = if time.as_second() % 86_400 == 0 { "%-d %b" } else { "%H:%M" };
+                (time, time.strftime(form).to_string())
+            })
             .collect();
     }
     let day = |time: Timestamp| TimeZone::UTC.to_datetime(time).date();

@@ -14,7 +14,7 @@ pub const LICENSES: usize = 20;
 /// Allotments shown of one license.
 pub const ALLOTMENTS: usize = 12;
 /// Holders listed of one license and allotment.
-pub const HOLDERS: usize = 100;
+pub const HOLDERS: usize = 1000;
 /// Deployments whose bodies are not understood.
 pub const NOT_UNDERSTOOD: usize = 20;
 /// Holes in the versions of one license.
@@ -55,7 +55,8 @@ pub struct Page {
     pub notes: Vec<String>,
     /// Deployments that say something that is not understood, most bodies first; at most [`NOT_UNDERSTOOD`].
     pub not_understood: Listed<NotUnderstood>,
-    /// Each license, in the order shown; at most [`LICENSES`].
+    /// Each license, in the order shown; at most [`LICENSES`]. Those with holes or over-allocated days come first, so
+    /// that what is cut has neither if it can be helped; the answers speak of the licenses that are here, and say so.
     pub licenses: Listed<License>,
     /// Syncs of each source over the period; `None` where there was no sync.
     pub syncs: Option<Syncs>,
@@ -167,7 +168,7 @@ pub struct License {
     pub license: String,
     /// What the log can say about it.
     pub coverage: Coverage,
-    /// Its allotments, in the order shown; at most [`ALLOTMENTS`].
+    /// Its allotments, in the order shown, over-allocated ones first where they are cut; at most [`ALLOTMENTS`].
     pub allotments: Listed<Allotment>,
 }
 

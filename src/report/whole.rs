@@ -272,6 +272,19 @@ impl Folds {
             allotments.entry(license).or_default().push(allotment);
         }
         let total = allotments.len() as u64;
+        let mut allotments: Vec<(String, Vec<String>)> = allotments.into_iter().collect();
+        if allotments.len() > page::LICENSES {
+            // What is worth a look is on the page, whatever its number.
+            allotments.sort_by_cached_key(|(license, of)| {
+                let has_holes =
+                    read.coverage.iter().any(|one| one.license == *license && !one.holes.is_empty());
+                let is_over = |allotment: &String| {
+                    let days = self.account.days(license, allotment, day_of(from), day_of(to));
+                    days.iter().any(|day| day.over().is_some_and(|over| over > 0))
+                };
+                !(has_holes || of.iter().any(is_over))
+            });
+        }
         let rows = allotments.into_iter().take(page::LICENSES).map(|(license, allotments)| {
             let count = allotments.len() as u64;
             let rows = allotments.into_iter().take(page::ALLOTMENTS).map(|allotment| {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::cells::{bdi, date, mono, plural, time};
 use crate::report::charts::{count, number};
-use crate::report::page::{Allotment, Consumption, Day, Overage, Page};
+use crate::report::page::{Allotment, Consumption, Day, License, Overage, Page};
 use crate::report::verify::Verdict;
 
 /// A mark and a word for how an answer is to be taken.
@@ -102,11 +102,28 @@ pub(super) fn complete(page: &Page) -> (Sign, String) {
     );
     let gone = format!("of {}, versions are missing", plural(holes, "license", "licenses"));
     let how = "<a href=\"#coverage\">How far each is known</a>.";
+    let how = format!("{how}{}", cut(page));
     match (later, holes) {
-        (0, 0) => (Sign::Yes, "Yes: each license is known from its first version on, without a hole.".into()),
+        (0, 0) => (
+            Sign::Yes,
+            format!("Yes: each license is known from its first version on, without a hole.{}", cut(page)),
+        ),
         (0, _) => (Sign::No, format!("<b>No</b>: {gone}. {how}")),
         (_, 0) => (Sign::Open, format!("From the first version seen on, yes; {before}. {how}")),
         _ => (Sign::No, format!("<b>No</b>: {gone}; {before}. {how}")),
+    }
+}
+
+/// What an answer must add where not all licenses or allotments are on the page.
+fn cut(page: &Page) -> String {
+    let licenses = page.licenses.total.saturating_sub(page.licenses.rows.len() as u64);
+    let missing =
+        |license: &License| license.allotments.total.saturating_sub(license.allotments.rows.len() as u64);
+    let allotments: u64 = page.licenses.rows.iter().map(missing).sum();
+    match (licenses, allotments) {
+        (0, 0) => String::new(),
+        (0, more) => format!(" {} not on this page.", plural(more, "allotment is", "allotments are")),
+        (more, _) => format!(" {} not on this page.", plural(more, "license is", "licenses are")),
     }
 }
 
@@ -133,6 +150,7 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
             plural(unknown, "allotment", "allotments")
         ),
     };
+    let limits = format!("{limits}{}", cut(page));
     match worst {
         Some((license, allotment, day)) => {
             let days: u64 = all().map(|(_, allotment)| allotment.over.total).sum();
@@ -151,7 +169,7 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
             )
         }
         None if unknown > 0 => (Sign::Open, format!("Not where a cap is known.{limits}")),
-        None => (Sign::Yes, "No, on no day of the period.".into()),
+        None => (Sign::Yes, format!("No, on no day of the period.{limits}")),
     }
 }
 
@@ -184,7 +202,12 @@ pub(super) fn use_said(allotment: &Allotment) -> String {
         (None, _) => "no definition was seen".to_owned(),
         (Some(units), Overage::Unlimited) => format!("{} units, overage without limit: no cap", count(units)),
         (Some(units), Overage::Units(more)) => {
-            format!("cap {}: {} units and {} overage", count(units + more), count(units), count(more))
+            format!(
+                "cap {}: {} units and {} overage",
+                count(units.saturating_add(more)),
+                count(units),
+                count(more)
+            )
         }
         (Some(units), Overage::Unknown) => format!("cap {}, overage not known", count(units)),
     };

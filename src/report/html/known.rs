@@ -134,7 +134,7 @@ impl Html<'_> {
                 vec![
                     count(hole.from),
                     count(hole.to),
-                    count(hole.to.saturating_sub(hole.from) + 1),
+                    count(hole.to.saturating_sub(hole.from).saturating_add(1)),
                     time(hole.noticed),
                 ]
             });
