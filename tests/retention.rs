@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use common::disk::Disk;
 use common::*;
 use jiff::{SignedDuration, Timestamp};
 use license_relay::ledger::log::LogFile;
@@ -316,6 +317,12 @@ fn a_segment_that_goes_by_hand_is_missing_all_the_same_and_nobody_can_say_that_i
     let (status, told) = plan.refuses_to_start();
     assert_eq!(status.code(), Some(76), "{told}");
     assert!(told.contains("lacks segments"), "{told}");
+    // Nor does that help in a segment that looks sealed.
+    let next = Record::new(Action::AuditSealed, Uuid::now_v7());
+    let next = next.line(size + 1, Timestamp::now(), &observer()).unwrap();
+    fs::write(segment::path(&log, size + 1), next).unwrap();
+    let (status, told) = plan.refuses_to_start();
+    assert!(status.code() == Some(76) && told.contains("lacks segments"), "{told}");
     // Where nothing is missing, such a record is signed with the next checkpoint: a power cut has come before it.
     fs::remove_dir_all(&log).unwrap();
     copy(&keep, &log);
@@ -378,6 +385,30 @@ fn hashes_of_what_was_pruned_that_are_lost_are_told_plainly_and_others_heal() {
     ]));
     assert!(forked.status.success(), "{}", said(&forked));
     let mut relay = plan.start();
+    assert!(relay.stop().success());
+    verify(&log, 0);
+}
+
+#[test]
+fn a_full_disk_gets_room_by_it() {
+    let (_stub, relay, _folder) = made();
+    let disk = Disk::in_memory("6m");
+    let log = copy(&relay.path("audit"), &disk.path().join("audit"));
+    fs::remove_file(log.join("reserve")).unwrap();
+    // As each seal leaves them.
+    let leaves = leaves(&log);
+    for end in [DAY, 2 * DAY] {
+        let tile = end / tiles::WIDTH;
+        tiles::write(&log, tile, &leaves[(tile * tiles::WIDTH) as usize..end as usize]).unwrap();
+    }
+    let plan = relay.into_plan().with("directory = \"audit\"", &format!("directory = {log:?}"));
+    let mut relay = plan.start();
+    assert!(relay.stop().success());
+    disk.fill();
+    prune(&relay, &["--before", "2024-01-03", "--yes"], 0);
+    assert_eq!(firsts(&log)[0], 2 * DAY);
+    assert_eq!(verify(&log, 0)["pruned"], 300);
+    let mut relay = relay.again();
     assert!(relay.stop().success());
     verify(&log, 0);
 }

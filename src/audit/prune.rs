@@ -18,6 +18,7 @@ use super::disk::{self, Disk, RealDisk};
 use super::fork;
 use super::journal::{CommitError, Journal, Opening};
 use super::recover::{self, OpenError};
+use super::reserve;
 use super::tree::Tree;
 use crate::config::model::Audit;
 use crate::ledger::log::LogFile;
@@ -127,36 +128,30 @@ impl Plan {
             return Err(PruneError::Damaged { log: log.to_owned(), what: what.clone() });
         }
         let io = |cause| PruneError::Io { path: log.to_owned(), cause };
-        let mut listed = segment::list(log).map_err(io)?;
+        let listed = segment::list(log).map_err(io)?;
         let from = listed.first().map_or(0, |segment| segment.first);
-        let newest = listed.pop();
-        let mut plan = Self {
-            log: log.to_owned(),
-            going: Vec::new(),
-            from,
-            end: from,
-            segments: listed.len() + usize::from(newest.is_some()),
-            records: verified.records,
-            since: None,
-        };
-        for segment in listed {
+        // The newest is being written.
+        let sealed = listed.len().saturating_sub(1);
+        let mut going: Vec<Going> = Vec::new();
+        for segment in listed.iter().take(sealed) {
             match Going::of(segment, before).map_err(io)? {
-                Ok(going) => {
-                    plan.end = going.end;
-                    plan.segments -= 1;
-                    plan.going.push(going);
-                }
-                Err(since) => {
-                    plan.since = Some(since);
-                    return Ok(plan);
-                }
+                Some(goes) => going.push(goes),
+                None => break,
             }
         }
-        if let Some(newest) = newest {
-            let line = lines(&newest).and_then(|mut lines| Ok(lines.next_whole()?.and_then(Glance::at)));
-            plan.since = line.map_err(io)?.map(|glance| glance.time);
-        }
-        Ok(plan)
+        let since = match listed.get(going.len()) {
+            Some(stays) => begin(stays).map_err(io)?,
+            None => None,
+        };
+        Ok(Self {
+            log: log.to_owned(),
+            from,
+            end: going.last().map_or(from, |last| last.end),
+            segments: listed.len() - going.len(),
+            going,
+            records: verified.records,
+            since,
+        })
     }
 
     /// The bytes on disk of what goes.
@@ -171,24 +166,22 @@ impl Plan {
 }
 
 impl Going {
-    /// A segment of which every record is older than a time; the time of its first record where one is not.
-    fn of(segment: Segment, before: Timestamp) -> io::Result<Result<Self, Timestamp>> {
-        let bytes = names(&segment).iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
-        let mut lines = lines(&segment)?;
-        let (mut end, mut times) = (segment.first, None::<(Timestamp, Timestamp, Timestamp)>);
+    /// A segment of which every record is older than a time; `None` where one is not.
+    fn of(segment: &Segment, before: Timestamp) -> io::Result<Option<Self>> {
+        let bytes = names(segment).iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
+        let mut lines = lines(segment)?;
+        let (mut end, mut first, mut last) = (segment.first, Timestamp::MAX, Timestamp::MIN);
         while let Some(line) = lines.next_whole()? {
             let Some(Glance { time, .. }) = Glance::at(line) else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("record {end} is none")));
             };
-            let (begin, first, last) = times.unwrap_or((time, time, time));
-            times = Some((begin, first.min(time), last.max(time)));
             if time >= before {
-                return Ok(Err(begin));
+                return Ok(None);
             }
+            (first, last) = (first.min(time), last.max(time));
             end += 1;
         }
-        let (_, first, last) = times.unwrap_or_default();
-        Ok(Ok(Self { segment, end, bytes, first, last }))
+        Ok(Some(Self { segment: segment.clone(), end, bytes, first, last }))
     }
 }
 
@@ -306,12 +299,16 @@ async fn tell(
     // The last of the space may be used for it: it makes room.
     journal.commit_outcome(vec![record]).await?;
     let committed = *journal.committed().borrow();
+    let is_signed = || {
+        let note = fs::read(plan.log.join(CHECKPOINT)).unwrap_or_default();
+        verifier.open(&note).is_ok_and(|signed| signed.size >= committed)
+    };
     journal.sign().await;
-    let note = fs::read(plan.log.join(CHECKPOINT)).unwrap_or_default();
-    match verifier.open(&note) {
-        Ok(signed) if signed.size >= committed => Ok(()),
-        _ => Err(PruneError::Unsigned(plan.log.clone())),
+    if !is_signed() {
+        reserve::spend(&plan.log);
+        journal.sign().await;
     }
+    if is_signed() { Ok(()) } else { Err(PruneError::Unsigned(plan.log.clone())) }
 }
 
 /// One after the other, so that a power cut leaves no hole.
@@ -335,6 +332,11 @@ fn names(segment: &Segment) -> [PathBuf; 3] {
     let plain = segment::path(folder, segment.first);
     let compressed = segment::compressed_path(&plain);
     [compressed.with_extension("zst.new"), compressed, plain]
+}
+
+/// The time of a segment's first record.
+fn begin(segment: &Segment) -> io::Result<Option<Timestamp>> {
+    Ok(lines(segment)?.next_whole()?.and_then(Glance::at).map(|glance| glance.time))
 }
 
 /// One that is put away meanwhile is there under its other name.

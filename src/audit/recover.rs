@@ -214,13 +214,12 @@ pub(super) fn open(
             ahead.file.display()
         )));
     }
-    if claimed.is_some_and(|claimed| claimed >= signed)
+    let newly_claimed = claimed.is_some_and(|claimed| claimed >= signed);
+    if (newly_claimed || pruned > 0 && signed < segment.first)
         && !is_all_there(directory, signed).map_err(io(directory))?
     {
-        return Err(went_back(format!(
-            "lacks segments, and that they were pruned is said by nothing that a checkpoint covers (record {})",
-            claimed.unwrap_or_default()
-        )));
+        let what = "lacks segments, and no record that a checkpoint covers says that they were pruned";
+        return Err(went_back(what.to_owned()));
     }
     // Not before all of that: what a changed log hashes to must not take the place of what was written.
     for (tile, hashes) in tiles {

@@ -22,7 +22,7 @@ pub(super) struct Reserve {
 impl Reserve {
     /// The reserve of a log, made where there is room for it.
     pub(super) fn new(log: &Path) -> Self {
-        let mut reserve = Self { path: log.join("reserve"), held: false, spent: false };
+        let mut reserve = Self { path: path(log), held: false, spent: false };
         reserve.take();
         reserve
     }
@@ -54,6 +54,15 @@ impl Reserve {
         }
         !self.spent
     }
+}
+
+/// Gives up the space of a log, whoever holds it, for what makes room; the next start takes it again.
+pub(super) fn spend(log: &Path) {
+    let _ = fs::remove_file(path(log));
+}
+
+fn path(log: &Path) -> PathBuf {
+    log.join("reserve")
 }
 
 fn make(path: &Path) -> io::Result<()> {
