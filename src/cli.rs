@@ -134,7 +134,9 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, words }) => {
             // Behind all that the log has said.
-            lines::write(format!("license-relay: {words}\n").into_bytes());
+            if !words.is_empty() {
+                lines::write(format!("license-relay: {words}\n").into_bytes());
+            }
             ExitCode::from(exit as u8)
         }
     };

@@ -114,13 +114,13 @@ pub fn answer(
     let mut coverage = Coverage::default();
     let mut written = Ok(());
     let names = &mut asked.names;
-    let mut read = read(&asked.logs, &asked.anchors, progress, |log, entry| {
-        if written.is_ok() {
-            written = question.take(log, entry, &mut Desk { rows: &mut rows, names, coverage: &coverage });
-        }
+    let done = read(&asked.logs, &asked.anchors, progress, |log, entry| {
+        written = question.take(log, entry, &mut Desk { rows: &mut rows, names, coverage: &coverage });
         coverage.take(log, entry);
-    })?;
+        written.is_ok()
+    });
     written?;
+    let mut read = done?;
     read.coverage = coverage.finish();
     let mut desk = Desk { rows: &mut rows, names, coverage: &coverage };
     let said = question.finish(&read, &mut desk)?;
@@ -136,7 +136,7 @@ pub fn answer(
     Ok(evidence::worst(read.verified.iter().map(Verified::verdict).chain([own])))
 }
 
-/// Reads all records of these logs; coverage is the caller's.
+/// Reads all records of these logs, for as long as `each` gives `true`; coverage is the caller's.
 ///
 /// # Errors
 /// A log can't be read.
@@ -144,7 +144,7 @@ pub fn read(
     logs: &[PathBuf],
     anchors: &[PathBuf],
     progress: impl FnMut(u64) + Send,
-    mut each: impl FnMut(usize, &Entry<'_>),
+    mut each: impl FnMut(usize, &Entry<'_>) -> bool,
 ) -> Result<Read, ReadError> {
     let mut span: Option<(Timestamp, Timestamp)> = None;
     let mut unknown = BTreeMap::new();
@@ -159,7 +159,7 @@ pub fn read(
             }
         }
         not_understood.take(log, entry);
-        each(log, entry);
+        each(log, entry)
     })?;
     Ok(Read { verified, coverage: Vec::new(), span, not_understood, unknown })
 }

@@ -39,8 +39,8 @@ pub enum ReadError {
     Thread(std::io::Error),
 }
 
-/// Verifies these logs against these anchors and gives each record of them, with the place of its log in the list.
-/// Progress is told in records of all logs.
+/// Verifies these logs against these anchors and gives each record of them, with the place of its log in the list, for as
+/// long as `each` gives `true`. Progress is told in records of all logs.
 ///
 /// # Errors
 /// See [`ReadError`]; what is wrong with a log itself is in its result.
@@ -48,7 +48,7 @@ pub fn read(
     logs: &[PathBuf],
     anchors: &[PathBuf],
     progress: impl FnMut(u64) + Send,
-    mut each: impl FnMut(usize, &Entry<'_>),
+    mut each: impl FnMut(usize, &Entry<'_>) -> bool,
 ) -> Result<Vec<Verified>, ReadError> {
     if logs.len() > LOGS {
         return Err(ReadError::TooMany(logs.len()));
@@ -73,6 +73,8 @@ pub fn read(
             feeds.push(Feed::new(receive));
         }
         merge(&mut feeds, &mut each);
+        // Where nobody wants to read on, those who hash wait for nobody.
+        drop(feeds);
         // A thread that has ended without a word is a fault of ours, and goes on as one.
         let results = readers
             .into_iter()
@@ -120,12 +122,13 @@ fn verify_into(
 ) -> Result<Verified, VerifyError> {
     let mut batch = Vec::with_capacity(BATCH);
     let verified = verify_and_read(log, anchors, progress, |line| {
-        if batch.len() + line.len() >= BATCH {
-            // Nobody takes it only once nobody wants it.
-            let _ = send.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)));
+        let full = batch.len() + line.len() >= BATCH;
+        if full && send.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err() {
+            return false;
         }
         batch.extend_from_slice(line);
         batch.push(b'\n');
+        true
     });
     let _ = send.send(batch);
     verified
@@ -196,12 +199,14 @@ impl Feed {
     }
 }
 
-fn merge(feeds: &mut [Feed], each: &mut impl FnMut(usize, &Entry<'_>)) {
+fn merge(feeds: &mut [Feed], each: &mut impl FnMut(usize, &Entry<'_>) -> bool) {
     if let [feed] = feeds {
         while feed.fill() {
             for line in feed.batch.split(|byte| *byte == b'\n') {
-                if let Some(entry) = Entry::at(line) {
-                    each(0, &entry);
+                if let Some(entry) = Entry::at(line)
+                    && !each(0, &entry)
+                {
+                    return;
                 }
             }
             feed.next = feed.batch.len();
@@ -213,8 +218,10 @@ fn merge(feeds: &mut [Feed], each: &mut impl FnMut(usize, &Entry<'_>)) {
         let first = due.iter().enumerate().filter_map(|(log, time)| Some(((*time)?, log))).min();
         let Some((_, log)) = first else { return };
         let Some(feed) = feeds.get_mut(log) else { return };
-        if let Some(entry) = Entry::at(feed.line()) {
-            each(log, &entry);
+        if let Some(entry) = Entry::at(feed.line())
+            && !each(log, &entry)
+        {
+            return;
         }
         feed.advance();
         due[log] = feed.due();

@@ -91,6 +91,9 @@ pub enum VerifyError {
         /// Why.
         cause: io::Error,
     },
+    /// Nobody wants to read on.
+    #[error("the reading was given up, because nobody takes what it gives")]
+    Stopped,
     /// The key in log.json is none.
     #[error("{path} holds no key to verify with: {what}")]
     Key {
@@ -151,21 +154,21 @@ impl Verified {
 /// # Errors
 /// See [`VerifyError`]; what is wrong with the log itself is in the result.
 pub fn verify(log: &Path, anchors: &[PathBuf], progress: impl FnMut(u64)) -> Result<Verified, VerifyError> {
-    let mut verified = verify_and_read(log, anchors, progress, |_| {})?;
+    let mut verified = verify_and_read(log, anchors, progress, |_| true)?;
     verified.claim_foreign_anchors();
     Ok(verified)
 }
 
-/// The same, and hands over every line that is whole by itself, in order, without its line feed: also behind one that is
-/// not. Anchors that are of another log are told in [`Verified::foreign_anchors`].
+/// The same, and hands over every line that is whole by itself, in order, without its line feed, also behind one that is
+/// not, for as long as that gives `true`. Anchors that are of another log are told in [`Verified::foreign_anchors`].
 ///
 /// # Errors
-/// As [`verify`].
+/// As [`verify`]; or nobody wants to read on.
 pub fn verify_and_read(
     log: &Path,
     anchors: &[PathBuf],
     mut progress: impl FnMut(u64),
-    mut each: impl FnMut(&[u8]),
+    mut each: impl FnMut(&[u8]) -> bool,
 ) -> Result<Verified, VerifyError> {
     let file = LogFile::path(log);
     let io = |path: &Path| {
@@ -182,6 +185,9 @@ pub fn verify_and_read(
         run.read_anchor(anchor).map_err(io(anchor))?;
     }
     run.read_segments(&mut progress, &mut each).map_err(io(&log.join(segment::FOLDER)))?;
+    if run.stopped {
+        return Err(VerifyError::Stopped);
+    }
     Ok(run.conclude(&about))
 }
 
@@ -208,6 +214,7 @@ struct Run<'l> {
     gaps: u64,
     half: u64,
     tile: (u64, Vec<Hash>),
+    stopped: bool,
     holes: Vec<Hole>,
 }
 
@@ -240,6 +247,7 @@ impl<'l> Run<'l> {
             gaps: 0,
             half: 0,
             tile: (u64::MAX, Vec::new()),
+            stopped: false,
             holes: Vec::new(),
         };
         if about.origin != run.key.name {
@@ -333,7 +341,7 @@ impl<'l> Run<'l> {
     fn read_segments(
         &mut self,
         progress: &mut impl FnMut(u64),
-        each: &mut impl FnMut(&[u8]),
+        each: &mut impl FnMut(&[u8]) -> bool,
     ) -> io::Result<()> {
         self.check_root();
         let mut done: Option<u64> = None;
@@ -366,6 +374,9 @@ impl<'l> Run<'l> {
                 lines => lines?,
             };
             self.read_segment(&segment, lines, segment.first == newest, progress, each);
+            if self.stopped {
+                return Ok(());
+            }
             done = Some(segment.first);
         }
     }
@@ -376,7 +387,7 @@ impl<'l> Run<'l> {
         mut lines: Lines,
         newest: bool,
         progress: &mut impl FnMut(u64),
-        each: &mut impl FnMut(&[u8]),
+        each: &mut impl FnMut(&[u8]) -> bool,
     ) {
         let mut hash = Context::new(&SHA256);
         loop {
@@ -402,8 +413,9 @@ impl<'l> Run<'l> {
                 }
                 break;
             };
-            if self.read_line(whole, &segment.path) {
-                each(whole);
+            if self.read_line(whole, &segment.path) && !each(whole) {
+                self.stopped = true;
+                return;
             }
             if self.next.is_multiple_of(PROGRESS) {
                 progress(self.next);

@@ -79,6 +79,7 @@ pub fn report(
             folds.take(log, entry, &coverage, period);
             coverage.take(log, entry);
         }
+        true
     })?;
     read.coverage = coverage.finish();
     let page = folds.page(&read, &mut wanted);

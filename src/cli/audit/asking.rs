@@ -263,6 +263,8 @@ impl From<AnswerError> for Failure {
     fn from(e: AnswerError) -> Self {
         match e {
             AnswerError::Read(e) => e.into(),
+            // As when `head` has seen enough: nobody is there to be told.
+            AnswerError::Write(e) if e.kind() == io::ErrorKind::BrokenPipe => Self::new(Exit::Failed, ""),
             AnswerError::Write(e) => Self::new(Exit::Failed, format!("the answer can't be written: {e}")),
         }
     }

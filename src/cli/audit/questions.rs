@@ -239,6 +239,7 @@ pub(super) fn history(args: HistoryArgs, config: Option<PathBuf>) -> Result<u8, 
         if &*entry.action == "audit.alias" {
             aliases.take(entry);
         }
+        true
     })?;
     args.asking.ask(sources, &mut History::new(aliases.finish()))
 }
