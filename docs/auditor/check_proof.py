@@ -77,6 +77,8 @@ def check(proof, record, vkey):
 
 try:
     fault = check(*sys.argv[1:])
+except OSError as e:
+    fault = str(e)
 except (ValueError, IndexError, TypeError) as e:
     fault = f"it is no proof, or this is no key ({e}); usage: check_proof.py PROOF RECORD VKEY"
 if fault:

@@ -380,21 +380,19 @@ fn anchors_in(anchor: &Path, key: &Verifier) -> Result<Vec<Anchor>, KitError> {
             Err(_) => {}
         }
     }
-    let (mut oldest, mut newest): (Option<Anchor>, Option<Anchor>) = (None, None);
+    let mut found: Vec<Anchor> = Vec::new();
     let mut lines = Lines::of_text(&from).map_err(fault)?;
     loop {
         let line = lines.next_line().map_err(fault)?;
         if line.is_empty() {
-            return Ok(oldest.into_iter().chain(newest).collect());
+            return Ok(found);
         }
         let Some(note) = note::in_line(line) else { continue };
         let Ok(checkpoint) = key.open(&note) else { continue };
-        let size = |of: &Option<Anchor>| of.as_ref().and_then(|it| it.checkpoint.as_ref()).map(|it| it.size);
-        let found = Anchor { note, from: from.clone(), checkpoint: Some(checkpoint.clone()) };
-        if oldest.is_none() {
-            oldest = Some(found);
-        } else if size(&newest).or(size(&oldest)).is_none_or(|so_far| so_far < checkpoint.size) {
-            newest = Some(found);
+        let last = found.last().and_then(|last| last.checkpoint.as_ref());
+        if last.is_none_or(|last| last.size < checkpoint.size) {
+            found.truncate(1);
+            found.push(Anchor { note, from: from.clone(), checkpoint: Some(checkpoint) });
         }
     }
 }

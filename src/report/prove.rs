@@ -432,7 +432,7 @@ mod tests {
         // 350 lines go; the tile in which they end is whole in hashes/.
         fs::remove_file(segment::compressed_path(&segment::path(log, 0))).unwrap();
         let without = prove(log, 5, None, None, |_| {}).unwrap();
-        assert_eq!((without.proof.clone(), without.record), (whole.proof.clone(), None));
+        assert_eq!((without.proof, without.record), (whole.proof, None));
         let given = prove(log, 5, None, Some(b"record 5"), |_| {}).unwrap();
         assert_eq!(given.record.as_deref(), Some(b"record 5".as_slice()));
         assert!(matches!(prove(log, 5, None, Some(b"record 6"), |_| {}), Err(ProveError::OtherRecord(5))));
