@@ -12,6 +12,8 @@ use super::people::{People, Person, Words};
 use super::versions::Coverage;
 use crate::ledger::entry::{Ended, Entry};
 
+/// Deleted instances of nobody that are remembered. Those beyond count as held once they are told late.
+const GONE: usize = 100_000;
 /// Exchanges in hand that are remembered; more than any relay has at once. Those beyond are pending, not lost.
 const IN_HAND: usize = 100_000;
 
@@ -75,6 +77,19 @@ pub struct Known {
     pub told_by: Option<u32>,
 }
 
+/// A change of which nobody can tell what it does.
+#[derive(Clone, Debug)]
+pub struct Unclear {
+    /// When this log first saw it told.
+    pub since: Timestamp,
+    /// The version that told it; 0 where none did.
+    pub version: u64,
+    /// The back end's number for it.
+    pub instance: Option<Box<str>>,
+    /// The deployment that was told first.
+    pub told_by: Option<u32>,
+}
+
 /// What a deployment asked for.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -118,12 +133,14 @@ pub struct Assignments {
     /// What is asked for, and neither told nor refused.
     pub asked: BTreeMap<Key, Asked>,
     /// Told, and neither add nor delete can be told.
-    pub unclear: BTreeMap<Key, Timestamp>,
+    pub unclear: BTreeMap<Key, Unclear>,
     /// Told changes that name nobody who is known.
     pub of_nobody: u64,
     /// How many hold each allotment of each license.
     pub held: HashMap<(u32, u32), u64>,
     instances: HashMap<(u32, Box<str>), Key>,
+    /// Instances that were deleted before anybody was told whose they were, with the version that did it.
+    gone: HashMap<(u32, Box<str>), u64>,
     in_hand: HashMap<Box<str>, (usize, Vec<Key>)>,
 }
 
@@ -235,6 +252,7 @@ impl Assignments {
                 return None;
             }
             self.of_nobody += 1;
+            self.note_gone(entry, change, rejected);
             return Some(Told { key: None, change, rejected, asked_by: None, held: false, holds: false });
         };
         let of_exchange = self.asked.get(&key).is_some_and(|asked| *asked.exchange == *entry.exchange);
@@ -255,11 +273,10 @@ impl Assignments {
         }
         let newer = before.is_none_or(|known| version == 0 || known.version <= version);
         match change {
-            Change::Unknown => {
-                self.unclear.insert(key, entry.time);
-            }
+            Change::Unknown if newer => self.note_unclear(key, entry),
+            Change::Unknown => {}
             Change::Add | Change::Delete if newer => {
-                told.holds = change == Change::Add;
+                told.holds = change == Change::Add && !self.is_gone(entry);
                 self.apply(key, entry, told.holds);
             }
             Change::Add | Change::Delete => {}
@@ -267,11 +284,58 @@ impl Assignments {
         Some(told)
     }
 
+    /// A deployment that was away may be told later whose instance this was.
+    fn note_gone(&mut self, entry: &Entry<'_>, change: Change, rejected: bool) {
+        let version = entry.qlik.version.unwrap_or(0);
+        let instance = entry.qlik.instance.as_deref().filter(|instance| !instance.is_empty());
+        let Some(instance) = instance.filter(|_| change == Change::Delete && !rejected && version > 0) else {
+            return;
+        };
+        if self.gone.len() < GONE {
+            let license = self.words.number(entry.qlik.license.as_deref().unwrap_or_default());
+            self.gone.insert((license, instance.into()), version);
+        }
+    }
+
+    fn is_gone(&mut self, entry: &Entry<'_>) -> bool {
+        let Some(instance) = entry.qlik.instance.as_deref().filter(|_| !self.gone.is_empty()) else {
+            return false;
+        };
+        let license = self.words.number(entry.qlik.license.as_deref().unwrap_or_default());
+        let gone = self.gone.get(&(license, instance.into()));
+        gone.is_some_and(|version| entry.qlik.version.is_some_and(|added| added < *version))
+    }
+
+    /// A later change may name its instance alone.
+    fn note_unclear(&mut self, key: Key, entry: &Entry<'_>) {
+        let version = entry.qlik.version.unwrap_or(0);
+        if self.unclear.get(&key).is_some_and(|unclear| version > 0 && version < unclear.version) {
+            return;
+        }
+        let instance = entry.qlik.instance.as_deref().filter(|instance| !instance.is_empty());
+        let instance: Option<Box<str>> = instance.map(Into::into);
+        if let Some(instance) = instance.clone() {
+            self.instances.entry((key.license, instance)).or_insert(key);
+        }
+        let told_by = entry.qlik.source_id.as_deref().map(|source| self.words.number(source));
+        self.unclear.insert(key, Unclear { since: entry.time, version, instance, told_by });
+    }
+
     fn apply(&mut self, key: Key, entry: &Entry<'_>, holds: bool) {
-        self.unclear.remove(&key);
+        let version = entry.qlik.version.unwrap_or(0);
+        let settles = |unclear: &Unclear| version == 0 || unclear.version <= version;
+        if self.unclear.get(&key).is_some_and(settles)
+            && let Some(instance) = self.unclear.remove(&key).and_then(|unclear| unclear.instance)
+        {
+            self.instances.remove(&(key.license, instance));
+        }
         let before = self.known.remove(&key);
         let held = before.as_ref().is_some_and(|known| known.holds);
-        let kept = before.as_ref().filter(|known| known.holds && holds && !known.opening);
+        let instance = entry.qlik.instance.as_deref().filter(|instance| !instance.is_empty());
+        // Another instance is another assignment, whose delete was not told.
+        let same =
+            |known: &Known| instance.zip(known.instance.as_deref()).is_none_or(|(new, old)| new == old);
+        let kept = before.as_ref().filter(|known| known.holds && holds && !known.opening && same(known));
         let since = kept.and_then(|known| known.since).or(Some(entry.time));
         let told_by = kept.and_then(|known| known.told_by);
         let told_by =
@@ -279,12 +343,10 @@ impl Assignments {
         if let Some(instance) = before.and_then(|known| known.instance) {
             self.instances.remove(&(key.license, instance));
         }
-        let instance = entry.qlik.instance.as_deref().filter(|instance| !instance.is_empty());
         let instance: Option<Box<str>> = instance.map(Into::into);
         if let Some(instance) = instance.clone().filter(|_| holds) {
             self.instances.insert((key.license, instance), key);
         }
-        let version = entry.qlik.version.unwrap_or(0);
         self.known.insert(key, Known { holds, opening: false, since, version, instance, told_by });
         self.count(key, held, holds);
     }
@@ -324,6 +386,12 @@ impl Assignments {
             keys.iter_mut().filter(|key| of_gone(key)).for_each(|key| key.person = stays);
         }
         let unclear: Vec<_> = self.unclear.extract_if(.., |key, _| of_gone(key)).collect();
-        self.unclear.extend(unclear.into_iter().map(|(key, time)| (Key { person: stays, ..key }, time)));
+        for (old, unclear) in unclear {
+            let key = Key { person: stays, ..old };
+            if let Some(instance) = unclear.instance.clone() {
+                self.instances.insert((key.license, instance), key);
+            }
+            self.unclear.insert(key, unclear);
+        }
     }
 }

@@ -120,13 +120,20 @@ impl Entitlements {
     fn close(&mut self, log: usize) {
         let Some((license, _, definition)) = self.open.remove(&log) else { return };
         let all = self.licenses.entry(license).or_default();
-        if all.last().is_some_and(|last| last.units == definition.units) {
+        // That of one log may be known to be whole only after newer ones of another.
+        let at = all.partition_point(|known| known.seen <= definition.seen);
+        if at
+            .checked_sub(1)
+            .and_then(|before| all.get(before))
+            .is_some_and(|before| before.units == definition.units)
+        {
             return;
         }
-        if all.len() == DEFINITIONS {
+        if at == all.len() && at == DEFINITIONS {
             all.pop();
         }
-        all.push(definition);
+        all.insert(at.min(all.len()), definition);
+        all.truncate(DEFINITIONS);
     }
 
     /// What an allotment of a license allowed on a day, as seen by its end.

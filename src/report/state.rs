@@ -95,7 +95,11 @@ pub fn held(all: &Assignments) -> Vec<Held> {
         };
         row(key, status, Some(asked.time), asked.source)
     });
-    let unclear = all.unclear.iter().map(|(key, time)| row(key, Status::Unknown, Some(*time), None));
+    let unclear = all.unclear.iter().map(|(key, unclear)| Held {
+        version: unclear.version,
+        instance: unclear.instance.as_deref().map(str::to_owned),
+        ..row(key, Status::Unknown, Some(unclear.since), unclear.told_by)
+    });
     let mut held: Vec<Held> = known.chain(asked).chain(unclear).collect();
     held.sort_by(|a, b| {
         (&a.license, &a.allotment, a.status, &a.subject).cmp(&(

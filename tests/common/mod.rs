@@ -15,6 +15,8 @@
 
 pub mod backend;
 pub mod disk;
+pub mod made;
+pub mod scenes;
 pub mod secrets;
 pub mod tls;
 pub mod wire;
