@@ -390,6 +390,21 @@ fn hashes_of_what_was_pruned_that_are_lost_are_told_plainly_and_others_heal() {
 }
 
 #[test]
+fn a_kit_of_a_pruned_log_says_so_and_all_that_its_readme_promises_holds() {
+    let (_stub, relay, folder) = made();
+    prune(&relay, &["--before", "2024-01-03", "--yes"], 0);
+    let to = folder.path().join("kit.zip");
+    let packed = relay.verb(&["audit", "kit", "--to", to.to_str().unwrap()]);
+    assert_eq!(packed.status.code(), Some(0), "{}", said(&packed));
+    let unpacked = kit::unpack(&to);
+    assert_eq!(kit::type_readme(&unpacked), Vec::<String>::new());
+    let readme = fs::read_to_string(unpacked.join("README.txt")).unwrap();
+    assert!(readme.contains("the lines before no. 300 are not in the log any more"), "{readme}");
+    let report = fs::read_to_string(unpacked.join("report.html")).unwrap();
+    assert!(report.contains("pruned"), "the report does not say it");
+}
+
+#[test]
 fn a_full_disk_gets_room_by_it() {
     let (_stub, relay, _folder) = made();
     let disk = Disk::in_memory("6m");

@@ -16,6 +16,9 @@ use super::names::Held;
 use super::usage::{Usage, Used};
 use crate::ledger::entry::Entry;
 
+/// Days that are told of one allotment: a hundred years.
+const DAYS: i64 = 36_600;
+
 /// Use of all allotments over time, and what they allow.
 #[derive(Debug, Default)]
 pub struct Account {
@@ -110,12 +113,17 @@ impl Reconcile {
     }
 }
 
-/// The days that a period has in what the log spans; `None` where there are none.
+/// The days that a period has in what the log spans, the last [`DAYS`] of them; `None` where there are none.
 pub fn days_in(period: Period, span: Option<(Timestamp, Timestamp)>) -> Option<(Date, Date)> {
     let (first, last) = span?;
     let from = period.from.map_or(first, |from| from.max(first));
     let to = period.to.map_or(last, |to| to.min(last));
-    (from <= to).then(|| (day_of(from), day_of(to)))
+    if from > to {
+        return None;
+    }
+    let to = day_of(to);
+    let earliest = to.checked_sub(jiff::Span::new().days(DAYS)).unwrap_or(Date::MIN);
+    Some((day_of(from).max(earliest), to))
 }
 
 impl Question for Reconcile {

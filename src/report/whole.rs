@@ -639,8 +639,8 @@ fn mark(row: &mut [page::Cell], gap: &super::gaps::Gap, begin: Timestamp, length
     let seconds = length.as_secs().max(1);
     let place = |time: Timestamp| time.duration_since(begin).as_secs().div_euclid(seconds);
     for at in place(gap.from).max(0)..=place(gap.to).min(row.len() as i64 - 1) {
-        let start = begin + SignedDuration::from_secs(at * seconds);
-        let inside = gap.to.min(start + length).duration_since(gap.from.max(start)).as_mins();
+        let start = later(begin, SignedDuration::from_secs(at * seconds));
+        let inside = gap.to.min(later(start, length)).duration_since(gap.from.max(start)).as_mins();
         let (Ok(minutes), Ok(index)) = (u32::try_from(inside), usize::try_from(at)) else { continue };
         let Some(cell) = row.get_mut(index) else { continue };
         if minutes > cell.gap_minutes || cell.gap.is_none() {
@@ -648,6 +648,11 @@ fn mark(row: &mut [page::Cell], gap: &super::gaps::Gap, begin: Timestamp, length
         }
         cell.gap_minutes = cell.gap_minutes.saturating_add(minutes);
     }
+}
+
+/// Times of a log may be any.
+fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// Months without a report are months of nothing known, not months that are left out.

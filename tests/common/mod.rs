@@ -15,6 +15,7 @@
 
 pub mod backend;
 pub mod disk;
+pub mod kit;
 pub mod made;
 pub mod scenes;
 pub mod secrets;
