@@ -114,6 +114,20 @@ impl Lines {
         Ok(&self.line)
     }
 
+    /// Passes over the rest of a line that is longer than one may be, and gives it piece by piece.
+    ///
+    /// # Errors
+    /// As [`next_line`](Self::next_line).
+    pub fn skip_line(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        loop {
+            let piece = self.next_line()?;
+            each(piece);
+            if piece.is_empty() || piece.ends_with(b"\n") {
+                return Ok(());
+            }
+        }
+    }
+
     /// The next whole line, without its line feed; `None` at the end, or where one is cut short.
     ///
     /// # Errors

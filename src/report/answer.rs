@@ -43,6 +43,11 @@ pub trait Question {
     /// The columns of its rows.
     fn columns(&self) -> &'static [&'static str];
 
+    /// What comes after this is not asked about: neither does it make the coverage of what is.
+    fn until(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// The next record, in the order of time.
     ///
     /// # Errors
@@ -113,15 +118,18 @@ pub fn answer(
     let mut rows = Rows::begin(out, asked.form, question.columns())?;
     let mut coverage = Coverage::default();
     let mut written = Ok(());
+    let until = question.until();
     let names = &mut asked.names;
     let done = read(&asked.logs, &asked.anchors, progress, |log, entry| {
         written = question.take(log, entry, &mut Desk { rows: &mut rows, names, coverage: &coverage });
-        coverage.take(log, entry);
+        if until.is_none_or(|until| entry.time <= until) {
+            coverage.take(log, entry);
+        }
         written.is_ok()
     });
     written?;
     let mut read = done?;
-    read.coverage = coverage.finish();
+    read.cover(&mut coverage);
     let mut desk = Desk { rows: &mut rows, names, coverage: &coverage };
     let said = question.finish(&read, &mut desk)?;
     let mut notes = read.not_understood();
@@ -169,20 +177,31 @@ fn is_known(action: &str) -> bool {
 }
 
 impl Read {
+    /// Puts together what is known of each license.
+    pub fn cover(&mut self, coverage: &mut Coverage) {
+        self.coverage = coverage.finish();
+        for covered in &mut self.coverage {
+            let unread = self.not_understood.by.values();
+            let of_license = unread.filter(|unread| unread.license.as_ref() == Some(&covered.license));
+            covered.not_understood = of_license.map(|unread| unread.count).sum();
+        }
+    }
+
     /// What this log can't claim to hold, deployment by deployment.
     pub fn not_understood(&self) -> Vec<String> {
         let by = &self.not_understood.by;
-        let mut words: Vec<String> = by
-            .iter()
-            .take(UNKNOWN)
-            .map(|(who, unread)| {
-                format!(
-                    "NOT UNDERSTOOD: {} exchanges of {who} from {:.0} to {:.0}; what they say of assignments and consumption is \
-                     missing here",
-                    unread.count, unread.first, unread.last
-                )
-            })
-            .collect();
+        let unreadable: u64 = self.verified.iter().map(|log| log.unreadable).sum();
+        let newer = (unreadable > 0).then(|| {
+            format!("{unreadable} whole records can't be read by this program, and are in no answer of it; a newer one may")
+        });
+        let told = by.iter().take(UNKNOWN).map(|(who, unread)| {
+            format!(
+                "NOT UNDERSTOOD: {} exchanges of {who} from {:.0} to {:.0}; what they say of assignments and consumption is \
+                 missing here",
+                unread.count, unread.first, unread.last
+            )
+        });
+        let mut words: Vec<String> = newer.into_iter().chain(told).collect();
         if by.len() > UNKNOWN || self.not_understood.beyond > 0 {
             let more = by.len().saturating_sub(UNKNOWN) as u64 + self.not_understood.beyond;
             words.push(format!("NOT UNDERSTOOD: the same goes for {more} more"));

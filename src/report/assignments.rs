@@ -28,6 +28,13 @@ pub struct Key {
     pub allotment: u32,
 }
 
+impl Key {
+    fn all_of(person: Person) -> std::ops::RangeInclusive<Self> {
+        let first = Self { person, license: 0, allotment: 0 };
+        first..=Self { license: u32::MAX, allotment: u32::MAX, ..first }
+    }
+}
+
 /// What a change does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change {
@@ -142,6 +149,10 @@ pub struct Assignments {
     /// Instances that were deleted before anybody was told whose they were, with the version that did it.
     gone: HashMap<(u32, Box<str>), u64>,
     in_hand: HashMap<Box<str>, (usize, Vec<Key>)>,
+    /// Who was joined to whom, for keys that were kept before that.
+    joined: HashMap<Person, Person>,
+    /// Licenses and allotments of which people were joined since [`take_recounted`](Self::take_recounted).
+    recounted: Vec<(u32, u32)>,
 }
 
 impl Assignments {
@@ -158,9 +169,14 @@ impl Assignments {
         None
     }
 
-    /// What an export of the product's console says: who held what before the log began.
-    pub fn open_with(&mut self, license: &str, allotment: &str, pseudonym: &str) {
-        let person = self.people.number(pseudonym);
+    /// What an export of the product's console says: who held what before the log began. The pseudonyms are all of the one
+    /// person, the newest first.
+    pub fn open_with(&mut self, license: &str, allotment: &str, pseudonyms: &[String]) {
+        let Some(newest) = pseudonyms.first() else { return };
+        let person = self.people.number(newest);
+        for older in pseudonyms.iter().skip(1) {
+            self.people.join(newest, older);
+        }
         let key =
             Key { person, license: self.words.number(license), allotment: self.words.number(allotment) };
         let opening =
@@ -170,11 +186,9 @@ impl Assignments {
         }
     }
 
-    /// All assignments of one person.
-    pub fn of(&self, person: Person) -> impl Iterator<Item = (&Key, &Known)> {
-        let first = Key { person, license: 0, allotment: 0 };
-        let last = Key { person, license: u32::MAX, allotment: u32::MAX };
-        self.known.range(first..=last)
+    /// Where fewer may hold since two people were found to be one.
+    pub fn take_recounted(&mut self) -> Vec<(u32, u32)> {
+        std::mem::take(&mut self.recounted)
     }
 
     fn key(&mut self, entry: &Entry<'_>) -> Option<Key> {
@@ -209,7 +223,7 @@ impl Assignments {
     /// The exchange has ended. What it told comes behind this record.
     fn note_end(&mut self, entry: &Entry<'_>) {
         let Some((_, keys)) = self.in_hand.remove(&*entry.exchange) else { return };
-        for key in keys {
+        for key in keys.into_iter().map(|key| self.as_joined(key)).collect::<Vec<_>>() {
             let Some(asked) = self.asked.get_mut(&key).filter(|asked| *asked.exchange == *entry.exchange)
             else {
                 continue;
@@ -226,9 +240,10 @@ impl Assignments {
 
     /// A relay that starts has no exchange in hand: what was, ended without a word.
     fn give_up(&mut self, log: usize) {
-        let gone = self.in_hand.extract_if(|_, (of, _)| *of == log);
+        let gone: Vec<_> = self.in_hand.extract_if(|_, (of, _)| *of == log).collect();
         for (exchange, (_, keys)) in gone {
             for key in keys {
+                let key = self.as_joined(key);
                 if let Some(asked) = self.asked.get_mut(&key).filter(|asked| asked.exchange == exchange) {
                     asked.lost = true;
                 }
@@ -260,13 +275,17 @@ impl Assignments {
         let held = before.is_some_and(|known| known.holds);
         let same = before.is_some_and(|known| !known.opening && known.holds == (change == Change::Add));
         if repeat || (version == 0 && same && !rejected && !of_exchange) {
-            // What this deployment asked for is answered all the same.
-            if of_exchange {
+            // What this deployment asked for is answered all the same, also where its own answer was lost.
+            let source = entry.qlik.source_id.as_deref().and_then(|source| self.words.known(source));
+            let answers =
+                |asked: &Asked| asked.change == change && asked.source == source && source.is_some();
+            if of_exchange || (!rejected && self.asked.get(&key).is_some_and(answers)) {
                 self.asked.remove(&key);
             }
             return None;
         }
-        let asked_by = self.asked.remove(&key).and_then(|asked| asked.source);
+        let asked = self.asked.remove(&key);
+        let asked_by = asked.filter(|asked| asked.change == change).and_then(|asked| asked.source);
         let mut told = Told { key: Some(key), change, rejected, asked_by, held, holds: held };
         if rejected {
             return Some(told);
@@ -365,11 +384,13 @@ impl Assignments {
             return;
         };
         let Some((stays, gone)) = self.people.join(newer, older) else { return };
-        let of_gone = |key: &Key| key.person == gone;
-        let moved: Vec<_> = self.known.extract_if(.., |key, _| of_gone(key)).collect();
+        self.joined.insert(gone, stays);
+        let all = Key::all_of(gone);
+        let moved: Vec<_> = self.known.extract_if(all.clone(), |_, _| true).collect();
         for (old, known) in moved {
             let key = Key { person: stays, ..old };
             self.count(old, known.holds, false);
+            self.recounted.push((key.license, key.allotment));
             let before = self.known.get(&key);
             let held = before.is_some_and(|known| known.holds);
             if before.is_none_or(|other| other.version <= known.version) {
@@ -380,12 +401,9 @@ impl Assignments {
                 self.known.insert(key, known);
             }
         }
-        let asked: Vec<_> = self.asked.extract_if(.., |key, _| of_gone(key)).collect();
+        let asked: Vec<_> = self.asked.extract_if(all.clone(), |_, _| true).collect();
         self.asked.extend(asked.into_iter().map(|(key, asked)| (Key { person: stays, ..key }, asked)));
-        for (_, keys) in self.in_hand.values_mut() {
-            keys.iter_mut().filter(|key| of_gone(key)).for_each(|key| key.person = stays);
-        }
-        let unclear: Vec<_> = self.unclear.extract_if(.., |key, _| of_gone(key)).collect();
+        let unclear: Vec<_> = self.unclear.extract_if(all, |_, _| true).collect();
         for (old, unclear) in unclear {
             let key = Key { person: stays, ..old };
             if let Some(instance) = unclear.instance.clone() {
@@ -393,5 +411,13 @@ impl Assignments {
             }
             self.unclear.insert(key, unclear);
         }
+    }
+
+    /// A key that was kept before its person was joined to another.
+    fn as_joined(&self, mut key: Key) -> Key {
+        while let Some(person) = self.joined.get(&key.person) {
+            key.person = *person;
+        }
+        key
     }
 }

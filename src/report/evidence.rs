@@ -82,7 +82,9 @@ pub fn text(verified: &Verified) -> Vec<String> {
     for fault in &verified.rolled_back {
         line(format!("  rolled back: {fault}"));
     }
-    if verified.stale_tail {
+    if verified.stale_tail && verified.checkpoint.is_none() {
+        line("  no checkpoint holds: nothing shows that a relay has written this".to_owned());
+    } else if verified.stale_tail {
         line(format!("  the last {} records are covered by no checkpoint, and old", verified.unsigned));
     }
     line(match verified.gaps {
@@ -113,20 +115,36 @@ pub fn text(verified: &Verified) -> Vec<String> {
     }
     line(format!("  checkpoints  {} hold", verified.checkpoints));
     line(format!("  key          {}", verified.key));
-    match verified.anchors.iter().max_by_key(|anchor| anchor.size) {
-        Some(anchor) => {
-            let since = verified.protected_since().map(|time| format!(" since {time:.0}")).unwrap_or_default();
-            line(format!(
-                "  anchors      {} hold, the newest over {} records ({}): these can't have been changed{since} by whoever \
-                 has the relay's own key and not the anchor",
+    line(match verified.protection() {
+        Some((oldest, newest)) => {
+            let one = |anchor: &super::verify::Covered| {
+                let time = anchor.time.map(|time| format!(" since {time:.0}")).unwrap_or_default();
+                format!("the first {} records{time}", anchor.size)
+            };
+            let mut covered = one(oldest);
+            if oldest.size != newest.size {
+                covered = format!("{covered}, {}", one(newest));
+            }
+            format!(
+                "  anchors      {} hold ({}): {covered} can't have been changed by whoever has the relay's own key, if the anchor \
+                 was out of their reach since then",
                 verified.anchors.len(),
-                anchor.size,
-                anchor.file.display()
-            ));
+                newest.file.display()
+            )
         }
-        None => line(
-            "  anchors      none given: nothing here shows protection against whoever has the relay's own key".to_owned(),
-        ),
+        None if !verified.anchors.is_empty() => {
+            "  anchors      those given cover no record, so they protect none".to_owned()
+        }
+        None => {
+            "  anchors      none given: nothing here shows protection against whoever has the relay's own key"
+                .to_owned()
+        }
+    });
+    if verified.unreadable > 0 {
+        line(format!(
+            "  unreadable   {} whole records can't be read by this program, and are in no answer of it; a newer one may",
+            verified.unreadable
+        ));
     }
     if let Some(old) = &verified.predecessor {
         line(format!(

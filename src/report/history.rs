@@ -54,12 +54,17 @@ impl Aliases {
 pub struct History {
     pseudonyms: BTreeSet<String>,
     found: BTreeSet<String>,
+    /// What the back end calls the person's assignments, each with its license: a delete may name nothing else.
+    instances: BTreeSet<(String, String)>,
 }
+
+/// Assignments of one person that are remembered.
+const INSTANCES: usize = 100_000;
 
 impl History {
     /// Of the person with these pseudonyms.
     pub fn new(pseudonyms: BTreeSet<String>) -> Self {
-        Self { pseudonyms, found: BTreeSet::new() }
+        Self { pseudonyms, found: BTreeSet::new(), instances: BTreeSet::new() }
     }
 }
 
@@ -83,11 +88,20 @@ impl Question for History {
     }
 
     fn take(&mut self, _: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
-        let Some(subject) = entry.subject.as_deref().filter(|subject| self.pseudonyms.contains(*subject))
-        else {
+        let subject = entry.subject.as_deref();
+        let told = entry.qlik.license.as_deref().zip(entry.qlik.instance.as_deref());
+        let instance = told.filter(|(_, instance)| !instance.is_empty());
+        let instance = instance.map(|(license, instance)| (license.to_owned(), instance.to_owned()));
+        let is_of = |subject: &str| self.pseudonyms.contains(subject);
+        let of_instance = || instance.as_ref().is_some_and(|instance| self.instances.contains(instance));
+        if !subject.map_or_else(of_instance, is_of) {
             return Ok(());
-        };
-        if !self.found.contains(subject) {
+        }
+        if let Some(instance) = instance.filter(|_| subject.is_some() && self.instances.len() < INSTANCES) {
+            self.instances.insert(instance);
+        }
+        let subject = subject.unwrap_or_default();
+        if !subject.is_empty() && !self.found.contains(subject) {
             self.found.insert(subject.to_owned());
         }
         let change = match Change::of(&entry.action) {

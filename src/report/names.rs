@@ -117,8 +117,8 @@ pub struct Held {
     pub license: String,
     /// `professional`.
     pub allotment: String,
-    /// The pseudonym.
-    pub subject: String,
+    /// The person's pseudonyms under all keys that are kept, the newest first.
+    pub subject: Vec<String>,
 }
 
 /// Reads an opening balance: an export of the product's console as CSV, with the columns `license`, `allotment` and
@@ -144,8 +144,10 @@ pub fn opening(file: &Path, keys: Option<&Keys>) -> Result<Vec<Held>, ListError>
         }
         let is_pseudonym = name.starts_with("hmac-sha256:") || name.starts_with(RAW);
         let subject = match keys {
-            _ if is_pseudonym => name.to_owned(),
-            Some(keys) => keys.of(&Subject::new(name)),
+            _ if is_pseudonym => vec![name.to_owned()],
+            Some(keys) => {
+                keys.of_all(&Subject::new(name)).into_iter().map(|(_, pseudonym)| pseudonym).collect()
+            }
             None => return Err(ListError::NoKey(file.to_owned())),
         };
         let license = cell(license).chars().filter(char::is_ascii_digit).collect();
@@ -209,7 +211,7 @@ mod tests {
         let held = Held {
             license: "99990000".into(),
             allotment: "professional".into(),
-            subject: "hmac-sha256:k:00".into(),
+            subject: vec!["hmac-sha256:k:00".into()],
         };
         assert_eq!(opening(&path, None).unwrap(), [held]);
     }

@@ -6,27 +6,22 @@ use std::collections::HashMap;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Person(u32);
 
-impl Person {
-    /// Below everybody: where a range of people begins.
-    pub const FIRST: Self = Self(0);
-}
-
 /// All people that the log names. It grows with them, not with what happens.
 #[derive(Debug, Default)]
 pub struct People {
     numbers: HashMap<String, Person>,
-    /// The newest pseudonym of each.
-    newest: Vec<String>,
+    /// The pseudonyms of each, the newest last. Those of one who was joined to another are there.
+    pseudonyms: Vec<Vec<String>>,
 }
 
 impl People {
     /// The person behind a pseudonym.
     pub fn number(&mut self, pseudonym: &str) -> Person {
-        if let Some(person) = self.numbers.get(pseudonym) {
-            return *person;
+        if let Some(person) = self.known(pseudonym) {
+            return person;
         }
-        let person = Person(u32::try_from(self.newest.len()).unwrap_or(u32::MAX));
-        self.newest.push(pseudonym.to_owned());
+        let person = Person(u32::try_from(self.pseudonyms.len()).unwrap_or(u32::MAX));
+        self.pseudonyms.push(vec![pseudonym.to_owned()]);
         self.numbers.insert(pseudonym.to_owned(), person);
         person
     }
@@ -41,38 +36,44 @@ impl People {
         let (stays, gone) = match (self.known(newer), self.known(older)) {
             (Some(person), None) => {
                 self.numbers.insert(older.to_owned(), person);
+                self.of(person).insert(0, older.to_owned());
                 (person, None)
             }
             (None, known) => {
                 let person = known.unwrap_or_else(|| self.number(older));
                 self.numbers.insert(newer.to_owned(), person);
+                self.of(person).push(newer.to_owned());
                 (person, None)
             }
             (Some(gone), Some(stays)) if gone != stays => {
-                for person in self.numbers.values_mut().filter(|person| **person == gone) {
-                    *person = stays;
+                let moved = std::mem::take(self.of(gone));
+                for pseudonym in &moved {
+                    self.numbers.insert(pseudonym.clone(), stays);
                 }
+                self.of(stays).extend(moved);
                 (stays, Some(gone))
             }
             (Some(person), Some(_)) => (person, None),
         };
-        if let Some(newest) = self.newest.get_mut(stays.0 as usize) {
-            newer.clone_into(newest);
+        let all = self.of(stays);
+        if let Some(at) = all.iter().position(|pseudonym| pseudonym == newer) {
+            let newest = all.remove(at);
+            all.push(newest);
         }
         gone.map(|gone| (stays, gone))
     }
 
     /// The newest pseudonym of a person.
     pub fn pseudonym(&self, person: Person) -> &str {
-        self.newest.get(person.0 as usize).map_or("", String::as_str)
+        self.pseudonyms.get(person.0 as usize).and_then(|all| all.last()).map_or("", String::as_str)
     }
 
-    /// All pseudonyms of a person.
-    pub fn all(&self, person: Person) -> impl Iterator<Item = &str> {
-        self.numbers
-            .iter()
-            .filter(move |(_, other)| **other == person)
-            .map(|(pseudonym, _)| pseudonym.as_str())
+    fn of(&mut self, person: Person) -> &mut Vec<String> {
+        let at = person.0 as usize;
+        if self.pseudonyms.len() <= at {
+            self.pseudonyms.resize_with(at + 1, Vec::new);
+        }
+        &mut self.pseudonyms[at]
     }
 }
 
@@ -121,8 +122,9 @@ mod tests {
         assert_eq!(people.join("k2026:y", "k2025:b"), Some((other, third)));
         assert_eq!(people.known("k2026:y"), Some(other));
         assert_eq!(people.join("k2026:y", "k2025:b"), None, "told twice");
-        let mut all: Vec<_> = people.all(other).collect();
-        all.sort_unstable();
-        assert_eq!(all, ["k2025:b", "k2026:y"]);
+        assert_eq!(people.pseudonym(other), "k2026:y");
+        // A key between the two, of which the person was never seen.
+        assert_eq!(people.join("k2026:y", "k2024:b"), None);
+        assert_eq!((people.known("k2024:b"), people.pseudonym(other)), (Some(other), "k2026:y"));
     }
 }

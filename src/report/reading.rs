@@ -72,7 +72,8 @@ pub fn read(
             readers.push(reader);
             feeds.push(Feed::new(receive));
         }
-        merge(&mut feeds, &mut each);
+        let mut unreadable = vec![0; feeds.len()];
+        merge(&mut feeds, &mut each, &mut unreadable);
         // Where nobody wants to read on, those who hash wait for nobody.
         drop(feeds);
         // A thread that has ended without a word is a fault of ours, and goes on as one.
@@ -80,6 +81,9 @@ pub fn read(
             .into_iter()
             .map(|reader| reader.join().unwrap_or_else(|why| std::panic::resume_unwind(why)));
         let mut verified = results.collect::<Result<Vec<_>, _>>()?;
+        for (log, unreadable) in verified.iter_mut().zip(unreadable) {
+            log.unreadable = unreadable;
+        }
         give_back_anchors(&mut verified);
         Ok(verified)
     })
@@ -199,14 +203,14 @@ impl Feed {
     }
 }
 
-fn merge(feeds: &mut [Feed], each: &mut impl FnMut(usize, &Entry<'_>) -> bool) {
+fn merge(feeds: &mut [Feed], each: &mut impl FnMut(usize, &Entry<'_>) -> bool, unreadable: &mut [u64]) {
     if let [feed] = feeds {
         while feed.fill() {
-            for line in feed.batch.split(|byte| *byte == b'\n') {
-                if let Some(entry) = Entry::at(line)
-                    && !each(0, &entry)
-                {
-                    return;
+            for line in feed.batch.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                match Entry::at(line) {
+                    Some(entry) if !each(0, &entry) => return,
+                    Some(_) => {}
+                    None => unreadable[0] += 1,
                 }
             }
             feed.next = feed.batch.len();
@@ -218,10 +222,10 @@ fn merge(feeds: &mut [Feed], each: &mut impl FnMut(usize, &Entry<'_>) -> bool) {
         let first = due.iter().enumerate().filter_map(|(log, time)| Some(((*time)?, log))).min();
         let Some((_, log)) = first else { return };
         let Some(feed) = feeds.get_mut(log) else { return };
-        if let Some(entry) = Entry::at(feed.line())
-            && !each(log, &entry)
-        {
-            return;
+        match Entry::at(feed.line()) {
+            Some(entry) if !each(log, &entry) => return,
+            Some(_) => {}
+            None => unreadable[log] += 1,
         }
         feed.advance();
         due[log] = feed.due();

@@ -65,7 +65,12 @@ impl Account {
         coverage: &super::versions::Coverage,
     ) -> Option<Told> {
         self.entitlements.take(log, entry);
-        let told = self.all.take(log, entry, coverage)?;
+        let told = self.all.take(log, entry, coverage);
+        for of in self.all.take_recounted() {
+            let held = self.all.held.get(&of).copied().unwrap_or_default();
+            self.usage.entry(of).or_default().note(entry.time, held);
+        }
+        let told = told?;
         if let Some(key) = told.key.filter(|_| told.held != told.holds) {
             let of = (key.license, key.allotment);
             let held = self.all.held.get(&of).copied().unwrap_or_default();
@@ -103,13 +108,14 @@ impl Account {
 pub struct Reconcile {
     period: Period,
     license: Option<String>,
+    opened: usize,
     account: Account,
 }
 
 impl Reconcile {
     /// Of this period and license, on top of an opening balance.
     pub fn new(period: Period, license: Option<String>, opening: &[Held]) -> Self {
-        Self { period, license, account: Account::opened_with(opening) }
+        Self { period, license, opened: opening.len(), account: Account::opened_with(opening) }
     }
 }
 
@@ -141,6 +147,10 @@ impl Question for Reconcile {
             "over",
             "seen",
         ]
+    }
+
+    fn until(&self) -> Option<Timestamp> {
+        self.period.to
     }
 
     fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
@@ -193,6 +203,15 @@ impl Question for Reconcile {
         if over_allocated.is_empty() {
             said.notes
                 .push("no day is over-allocated, as far as definitions and holders are known".to_owned());
+        }
+        if self.opened == 0 {
+            let unknown = read.coverage.iter().filter(|covered| covered.known_from != Some(0));
+            said.notes.extend(unknown.map(|covered| {
+                format!(
+                    "license {}: who held what before this log is not known, so its use is at least what stands here",
+                    covered.license
+                )
+            }));
         }
         said.notes.push(
             "units are those of the last definition that was seen by the end of the day; a change of the license can take a \

@@ -173,6 +173,10 @@ impl Question for State {
         ]
     }
 
+    fn until(&self) -> Option<Timestamp> {
+        self.at
+    }
+
     fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
         if self.at.is_none_or(|at| entry.time <= at) {
             self.all.take(log, entry, desk.coverage);

@@ -43,14 +43,15 @@ impl Usage {
 
     /// So many hold it from here on.
     pub fn note(&mut self, time: Timestamp, held: u64) {
-        let mut day = day_of(time);
-        // A clock that went back changes no day that is over.
-        if let Some((last, _)) = self.days.last_key_value() {
-            day = day.max(*last);
-        }
+        let day = day_of(time);
         let before = self.now;
-        let changed = self.days.entry(day).or_insert(Changed { peak: before, at_end: before });
-        changed.peak = changed.peak.max(held);
+        let mut peak = before.max(held);
+        // A clock that was set back: what it called later days was this one.
+        while let Some(later) = self.days.last_entry().filter(|last| *last.key() > day) {
+            peak = peak.max(later.remove().peak);
+        }
+        let changed = self.days.entry(day).or_insert(Changed { peak, at_end: before });
+        changed.peak = changed.peak.max(peak);
         changed.at_end = held;
         self.now = held;
     }
@@ -96,8 +97,8 @@ mod tests {
             .between(day("2026-01-30"), day("2026-02-04"))
             .map(|used| (used.peak, used.at_end))
             .collect();
-        assert_eq!(all, [(2, 2), (3, 3), (3, 2), (2, 2), (5, 4), (4, 4)]);
-        let later: Vec<_> = usage.between(day("2026-02-02"), day("2026-02-02")).collect();
-        assert_eq!(later, [Used { day: day("2026-02-02"), at_end: 2, peak: 2 }]);
+        assert_eq!(all, [(2, 2), (3, 3), (3, 2), (5, 4), (4, 4), (4, 4)]);
+        let later: Vec<_> = usage.between(day("2026-02-03"), day("2026-02-03")).collect();
+        assert_eq!(later, [Used { day: day("2026-02-03"), at_end: 4, peak: 4 }]);
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, Hash, leaf};
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
-use crate::ledger::record::{Glance, hex};
+use crate::ledger::record::{Glance, MAX_LINE, hex};
 use crate::ledger::segment::{self, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
 
@@ -64,6 +64,8 @@ pub struct Verified {
     pub gaps: u64,
     /// Bytes at the very end that are no whole line yet.
     pub half_a_line: u64,
+    /// Whole lines that whoever reads on can't read as records: those of a newer program, say.
+    pub unreadable: u64,
 }
 
 /// A checkpoint, and how far it reaches.
@@ -127,9 +129,18 @@ impl Verified {
         }
     }
 
-    /// Since when what the oldest anchor covers can't have been changed by whoever has the relay's own key and not the anchor.
+    /// The oldest anchor that covers anything, and the newest: what each covers can't have been changed since it was signed by
+    /// whoever has the relay's own key, if it was kept out of reach since then.
+    pub fn protection(&self) -> Option<(&Covered, &Covered)> {
+        let covering = || self.anchors.iter().filter(|anchor| anchor.size > 0 && anchor.time.is_some());
+        covering()
+            .min_by_key(|anchor| (anchor.time, anchor.size))
+            .zip(covering().max_by_key(|anchor| anchor.size))
+    }
+
+    /// When the oldest of them was signed.
     pub fn protected_since(&self) -> Option<Timestamp> {
-        self.anchors.iter().filter_map(|anchor| anchor.time).min()
+        self.protection().and_then(|(oldest, _)| oldest.time)
     }
 
     /// The verdict.
@@ -405,6 +416,18 @@ impl<'l> Run<'l> {
             hash.update(line);
             let Some((b'\n', whole)) = line.split_last() else {
                 let length = line.len() as u64;
+                if line.len() > MAX_LINE {
+                    let junk = line.to_vec();
+                    self.read_line(&junk, &segment.path);
+                    match lines.skip_line(|bytes| hash.update(bytes)) {
+                        Ok(()) => continue,
+                        Err(e) => {
+                            let next = self.next;
+                            let path = segment.path.display();
+                            return self.damaged(format!("{path} can't be read at record {next}: {e}"));
+                        }
+                    }
+                }
                 if newest {
                     self.half = length;
                 } else {
@@ -636,13 +659,17 @@ impl<'l> Run<'l> {
         let signed = checkpoint.as_ref().map_or(0, |covered| covered.size);
         let unsigned = records - signed;
         let pruned = self.judge_holes(signed);
-        let signed_at = checkpoint.as_ref().and_then(|covered| covered.time);
         let last_at = self.last.as_ref().map(|last| last.time);
-        let stale_tail = unsigned > 0
-            && last_at.is_some_and(|last| {
+        // Without a signature anybody may have written it, and dated it as they like.
+        let newest = self.held.iter().chain(&self.anchors).max_by_key(|covered| covered.size);
+        let stale_tail = match newest {
+            Some(newest) if newest.size >= records => false,
+            Some(Covered { time: signed_at, .. }) => last_at.is_some_and(|last| {
                 signed_at.is_some_and(|signed| last.duration_since(signed) > TAIL)
-                    || Timestamp::now().duration_since(last) > TAIL
-            });
+                    || Timestamp::now().duration_since(last).abs() > TAIL
+            }),
+            None => records > 0,
+        };
         Verified {
             log: self.log.to_owned(),
             origin: about.origin.clone(),
@@ -662,6 +689,7 @@ impl<'l> Run<'l> {
             damages: self.damages,
             gaps: self.gaps,
             half_a_line: self.half,
+            unreadable: 0,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! has led to, or a hole between what replies have told, means that an exchange went around this relay. That is inferred:
 //! the published sample of a reply from base 0 tells of the versions 14 to 17 alone, so single versions prove nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -25,11 +25,12 @@ pub struct Coverage {
 /// A reply, as long as its changes come.
 #[derive(Debug)]
 struct Reply {
+    time: Timestamp,
     license: String,
     sent: Option<u64>,
     version: Option<u64>,
     /// Versions that it has told of beyond what its bases say.
-    told: Vec<u64>,
+    told: BTreeSet<u64>,
 }
 
 /// Changes of one reply whose versions are kept one by one, where its bases don't cover them.
@@ -68,6 +69,8 @@ pub struct Covered {
     pub newest: Option<u64>,
     /// Versions that were never told.
     pub holes: Vec<Hole>,
+    /// Exchanges about it that were not understood.
+    pub not_understood: u64,
 }
 
 /// Versions that went around this relay.
@@ -91,7 +94,7 @@ impl Coverage {
         match &*entry.action {
             "license.sync.request" => self.note_request(entry),
             "license.sync.response" => {
-                self.close(log, entry.time);
+                self.close(log);
                 self.note_reply(log, entry);
             }
             "license.assignment.add" | "license.assignment.delete" | "license.assignment.unknown" => {
@@ -116,7 +119,7 @@ impl Coverage {
     pub fn finish(&mut self) -> Vec<Covered> {
         let logs: Vec<usize> = self.open.keys().copied().collect();
         for log in logs {
-            self.close(log, Timestamp::MAX);
+            self.close(log);
         }
         self.licenses.iter().map(|(license, versions)| versions.covered(license)).collect()
     }
@@ -156,7 +159,13 @@ impl Coverage {
             if let Some(license) = license
                 && entry.outcome == Ended::Success
             {
-                replies.push(Reply { license: license.to_owned(), sent, version, told: Vec::new() });
+                replies.push(Reply {
+                    time: entry.time,
+                    license: license.to_owned(),
+                    sent,
+                    version,
+                    told: BTreeSet::new(),
+                });
             }
         };
         let license = entry.qlik.license.as_deref();
@@ -177,25 +186,31 @@ impl Coverage {
         let reply = match replies.iter_mut().find(|reply| reply.license == license) {
             Some(reply) => reply,
             None => {
-                let reply =
-                    Reply { license: license.to_owned(), sent: None, version: None, told: Vec::new() };
+                let reply = Reply {
+                    time: entry.time,
+                    license: license.to_owned(),
+                    sent: None,
+                    version: None,
+                    told: BTreeSet::new(),
+                };
                 replies.push(reply);
                 let Some(reply) = replies.last_mut() else { return };
                 reply
             }
         };
         if !reply.spans(version) && reply.told.len() < TOLD {
-            reply.told.push(version);
+            reply.told.insert(version);
         }
     }
 
     /// What a reply has told counts once it is whole.
-    fn close(&mut self, log: usize, time: Timestamp) {
+    fn close(&mut self, log: usize) {
         for reply in self.open.remove(&log).unwrap_or_default() {
+            let time = reply.time;
             let versions = self.of(&reply.license, time);
             // Where a base is not told, the changes say as much as they can.
-            let last = reply.version.or_else(|| reply.told.iter().max().copied());
-            let lowest = reply.told.iter().min().map(|version| version - 1);
+            let last = reply.version.or_else(|| reply.told.last().copied());
+            let lowest = reply.told.first().map(|version| version - 1);
             let first = reply.sent.or(lowest).or(last);
             let span = first.zip(last).filter(|(first, last)| first <= last);
             if let Some((first, last)) = span {
@@ -271,6 +286,7 @@ impl Versions {
             complete_to: first.map(|(_, run)| run.last),
             newest: before,
             holes,
+            not_understood: 0,
         }
     }
 }
@@ -346,8 +362,8 @@ mod tests {
         proptest!(|(added in prop::collection::vec((0u64..40, 0u64..6), 1..12))| {
             let added: Vec<_> = added.into_iter().map(|(first, more)| (first, first + more)).collect();
             let covered = versions(&added);
-            let mut steps = std::collections::BTreeSet::new();
-            let mut states = std::collections::BTreeSet::new();
+            let mut steps = BTreeSet::new();
+            let mut states = BTreeSet::new();
             for (first, last) in &added {
                 steps.extend(first + 1..=*last);
                 states.extend(*first..=*last);

@@ -81,7 +81,7 @@ pub fn report(
         }
         true
     })?;
-    read.coverage = coverage.finish();
+    read.cover(&mut coverage);
     let page = folds.page(&read, &mut wanted);
     Ok((page, read.verified))
 }
@@ -233,6 +233,12 @@ impl Folds {
         notes.extend(read.unknown.iter().map(|(action, count)| {
             format!("{count} records are of a kind that this program does not know ({action}); a newer one may read them.")
         }));
+        let unreadable: u64 = read.verified.iter().map(|log| log.unreadable).sum();
+        if unreadable > 0 {
+            notes.push(format!(
+                "{unreadable} whole records can't be read by this program, and are not on this page; a newer one may."
+            ));
+        }
         let too_many = [
             (found.beyond, "gaps"),
             (found.unwatched, "syncs"),
@@ -509,7 +515,7 @@ fn coverage(read: &Read, license: &str, opening: Option<page::Opening>) -> page:
         newest: covered.newest,
         first_seen: covered.first_seen,
         holes: first_of(covered.holes.iter().map(hole).collect(), page::HOLES, 0),
-        not_understood,
+        not_understood: covered.not_understood,
         opening,
     }
 }

@@ -150,6 +150,19 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
             plural(unknown, "allotment", "allotments")
         ),
     };
+    // Who held something before the log began is in no count.
+    let is_open = |license: &&License| {
+        license.coverage.opening.is_none() && license.coverage.known_from != Some(0)
+            || license.coverage.holes.total > 0
+    };
+    let at_least = page.licenses.rows.iter().filter(is_open).count() as u64;
+    let limits = match at_least {
+        0 => limits,
+        some => format!(
+            "{limits} Of {}, not all holders are known, so use is at least what is shown.",
+            plural(some, "license", "licenses")
+        ),
+    };
     let limits = format!("{limits}{}", cut(page));
     match worst {
         Some((license, allotment, day)) => {
@@ -169,20 +182,29 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
             )
         }
         None if unknown > 0 => (Sign::Open, format!("Not where a cap is known.{limits}")),
+        None if at_least > 0 => (Sign::Open, format!("Not as far as holders are known.{limits}")),
         None => (Sign::Yes, format!("No, on no day of the period.{limits}")),
     }
 }
 
 pub(super) fn protected(page: &Page) -> (Sign, String) {
     let without = page.evidence.iter().filter(|log| log.protected_since.is_none()).count() as u64;
+    let kept = "if they were out of reach since then";
     match page.evidence.iter().filter_map(|log| log.protected_since).max() {
         Some(since) if without == 0 => (
             Sign::Yes,
-            format!("Not what the anchors cover: checkpoints that were kept elsewhere hold, the oldest since {}.", time(since)),
+            format!(
+                "Not what the anchors cover, {kept}: the oldest is of {}; <a href=\"#evidence\">how far each reaches</a>.",
+                time(since)
+            ),
         ),
         Some(since) => (
             Sign::Open,
-            format!("Of {}, yes: no anchor was given. The others are protected since {}.", plural(without, "log", "logs"), time(since)),
+            format!(
+                "Of {}, yes: no anchor was given that covers anything. The others have anchors since {}, {kept}.",
+                plural(without, "log", "logs"),
+                time(since)
+            ),
         ),
         None => (
             Sign::Open,

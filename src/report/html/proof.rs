@@ -86,7 +86,10 @@ impl Html<'_> {
         rows.push(match log.protected_since {
             Some(since) => (
                 "Protected",
-                format!("against the relay's own administrator since {}, as anchors show", time(since)),
+                format!(
+                    "each anchor's records against the relay's own administrator, from {} on, if it was out of reach since then",
+                    time(since)
+                ),
             ),
             None => (
                 "Protected",
