@@ -19,6 +19,7 @@ pub mod kit;
 pub mod made;
 pub mod scenes;
 pub mod secrets;
+pub mod story;
 pub mod tls;
 pub mod wire;
 

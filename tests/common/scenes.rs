@@ -270,10 +270,24 @@ pub fn heartbeat(number: u128) -> Record {
     Record::new(Action::RelayHeartbeat, Uuid::from_u128(number))
 }
 
+/// A name as a message has it.
+pub fn subject(name: &str) -> Subject {
+    Subject::new(name)
+}
+
 /// So many exchanges are not in the log.
 pub fn gap(number: u128, count: u64, first: Timestamp, last: Timestamp) -> Record {
     let mut record = Record::new(Action::AuditGap, Uuid::from_u128(number));
     record.reason = "exchanges went through that are not, or not whole, in the log".into();
     record.qlik.repeat = Some(Repeat { count, first, last });
+    record
+}
+
+/// One person has two pseudonyms.
+pub fn alias(number: u128, newest: String, older: String) -> Record {
+    let mut record = Record::new(Action::AuditAlias, Uuid::from_u128(number));
+    record.outcome = Outcome::Success;
+    record.subject = Some(newest);
+    record.qlik.alias_of = Some(older);
     record
 }
