@@ -125,7 +125,7 @@ impl Question for History {
             said.source_id.as_deref().into(),
             entry.client.map(|client| client.to_string()).into(),
             entry.sequence.into(),
-            subject.into(),
+            Some(subject).filter(|subject| !subject.is_empty()).into(),
             desk.names.of(subject).into(),
         ])
     }
