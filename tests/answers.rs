@@ -2,9 +2,13 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
+
 use common::scenes::{Assignment, Deployment};
 use common::story::{Story, add, answer, columns, delete, units};
 use common::*;
+use license_relay::config::model::{SubjectCase, SubjectForm};
+use license_relay::licensing::subject::Pseudonyms;
 
 const BOB: &str = "ACME\\bob";
 const PRO: &str = "professional";
@@ -457,4 +461,73 @@ fn one_unit_that_moves_between_people_is_told_once() {
     let columns = columns(&churn, &["deleted", "added", "hours"]);
     // bob's first delete finds dave, whom nobody has used yet; carol's finds nobody any more within the time.
     assert_eq!(columns, ["2026-05-01T00:10:00Z 2026-05-03T00:30:00Z 48.3"]);
+}
+
+/// A key file with this id.
+fn key(path: &std::path::Path, id: &str, digits: &str) -> Pseudonyms {
+    std::fs::write(path, format!("{id}:{}\n", digits.repeat(32))).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Pseudonyms::open_or_make(path, SubjectForm::HmacSha256, SubjectCase::Fold).unwrap()
+}
+
+#[test]
+fn one_person_under_two_spellings_and_two_keys_has_one_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let (newest, retired) = (folder.path().join("subject.key"), folder.path().join("subject.key.k2025"));
+    let by = Deployment::new(1, LICENSE);
+    let older = key(&newest, "k2025", "1a");
+    let mut story = Story::begin(folder.path(), "log", "2025-12-31T23:50:00Z");
+    let told =
+        [add(PRO, "acme\\bob").told(1), add(PRO, "acme\\carol").told(2), add(PRO, "ACME\\dave").told(3)];
+    story.sync(0, &by, 0, &[add(PRO, "ACME\\Bob")], 3, &told);
+
+    std::fs::rename(&newest, &retired).unwrap();
+    story.names = key(&newest, "k2026", "2b");
+    for (n, name) in [BOB, "ACME\\carol"].iter().enumerate() {
+        let of = |key: &Pseudonyms| key.of(&scenes::subject(name));
+        let alias = scenes::alias(900 + n as u128, of(&story.names), of(&older));
+        story.write(10, &[alias]);
+    }
+    story.sync(20, &by, 3, &[delete(PRO, "Acme\\BOB")], 4, &[delete(PRO, "ACME\\BOB").told(4)]);
+    story.sync(30, &by, 4, &[add("analyzer", "ACME\\CAROL")], 5, &[add("analyzer", "ACME\\CAROL").told(5)]);
+    // Nobody has linked dave: his two pseudonyms are two people to whoever has no key.
+    story.sync(40, &by, 5, &[], 6, &[add("analyzer", "ACME\\dave").told(6)]);
+    story.sign();
+
+    assert_eq!(holders(&story, "2026-01-01T00:05:00Z").len(), 3);
+    let now = ["analyzer ACME\\carol holds", "analyzer ACME\\dave holds"];
+    let mut held = holders(&story, "2026-01-02T00:00:00Z");
+    held.sort();
+    assert_eq!(held[..2], now);
+    assert_eq!(held[2..], ["professional ACME\\carol holds", "professional ACME\\dave holds"]);
+
+    let state = answer(&[&story.log], &["state"]);
+    let pseudonyms = columns(&state, &["subject"]);
+    let under = |id: &str| pseudonyms.iter().filter(|pseudonym| pseudonym.contains(id)).count();
+    assert_eq!(
+        (under(":k2026:"), under(":k2025:")),
+        (3, 1),
+        "linked people are told by the newest: {state:#}"
+    );
+    let days = columns(&answer(&[&story.log], &["reconcile"]), &["day", "allotment", "at_end", "peak"]);
+    let expected = ["2025-12-31 professional 3 3", "2026-01-01 analyzer 2 2", "2026-01-01 professional 2 3"];
+    let mut days: Vec<_> = days.into_iter().filter(|day| !day.ends_with(" 0 0")).collect();
+    days.sort();
+    assert_eq!(days, expected);
+
+    // Either pseudonym, or the name in any spelling, gives all of it.
+    let hash = older.of(&scenes::subject(BOB));
+    let by_hash =
+        columns(&answer(&[&story.log], &["history", "--hash", &hash]), &["time", "change", "version"]);
+    let file = newest.display().to_string();
+    let by_name = answer(&[&story.log], &["history", "--subject", "aCME\\bOB", "--subject-key", &file]);
+    assert_eq!(columns(&by_name, &["time", "change", "version"]), by_hash);
+    assert_eq!(by_hash.iter().filter(|row| row.contains(" add ") || row.contains(" delete ")).count(), 4);
+
+    // A key that is destroyed takes the names under it along, but not what was linked.
+    std::fs::remove_file(&retired).unwrap();
+    let mut held = holders(&story, "2026-01-02T00:00:00Z");
+    held.sort();
+    assert_eq!(held.len(), 4);
+    assert_eq!(held.iter().filter(|row| row.contains("ACME")).count(), 3, "{held:?}");
 }

@@ -52,7 +52,10 @@ impl LogFile {
     pub fn read(log: &Path) -> io::Result<Option<Self>> {
         let bytes = match std::fs::read(Self::path(log)) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // A file in the place of the folder has none either.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             Err(e) => return Err(e),
         };
         let read: Self = serde_json::from_slice(&bytes)?;
