@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+pub use super::state::Status;
 use super::verify::Verdict;
 
 /// Licenses shown in full; the others are counted.
@@ -290,25 +291,6 @@ pub struct Holder {
     pub since: Option<Timestamp>,
     /// The version that told it; 0 or absent: without one.
     pub version: Option<u64>,
-}
-
-/// How sure an assignment is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Status {
-    /// Told and not rejected.
-    Holds,
-    /// From the opening balance.
-    Opening,
-    /// Asked, no answer yet.
-    PendingAdd,
-    /// Asked, no answer yet.
-    PendingDelete,
-    /// Asked, and the outcome is not known.
-    UnknownAdd,
-    /// Asked, and the outcome is not known.
-    UnknownDelete,
-    /// Told, and neither add nor delete can be told.
-    Unknown,
 }
 
 /// Use of one allotment on one day (UTC).

@@ -331,15 +331,7 @@ impl Folds {
         }
         let holder = |one: &state::Held| page::Holder {
             person: page::Person { subject: one.subject.clone(), name: names.of(&one.subject) },
-            status: match one.status {
-                Status::Holds => page::Status::Holds,
-                Status::Opening => page::Status::Opening,
-                Status::PendingAdd => page::Status::PendingAdd,
-                Status::PendingDelete => page::Status::PendingDelete,
-                Status::UnknownAdd => page::Status::UnknownAdd,
-                Status::UnknownDelete => page::Status::UnknownDelete,
-                Status::Unknown => page::Status::Unknown,
-            },
+            status: one.status,
             since: one.since,
             version: Some(one.version).filter(|version| *version > 0),
         };
