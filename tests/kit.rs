@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::kit::{type_readme, unpack};
 use common::*;
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening};
