@@ -14,6 +14,7 @@ use common::made::Made;
 use common::*;
 use jiff::{SignedDuration, Timestamp};
 use license_relay::ledger::log::{LogFile, Predecessor};
+use license_relay::ledger::note::{CHECKPOINT, Checkpoint, Signer};
 use license_relay::ledger::record::{Action, Outcome, Record, Repeat};
 use license_relay::ledger::{segment, tiles};
 use tempfile::TempDir;
@@ -265,4 +266,11 @@ fn counts_and_clocks_that_are_absurd_turn_nothing_over() {
     ends(&ask("verify", &log, &[]), 1, "has the last number there is");
     let zip = folder.path().join("kit.zip");
     ends(&ask("kit", &log, &["--to", zip.to_str().unwrap()]), 1, "begin with README.txt");
+    // A signed size that no log has.
+    let signer = Signer::open_or_make(&log.with_extension("key"), "license-relay/hostile").unwrap();
+    let (origin, root) = ("license-relay/hostile".into(), [0; 32]);
+    let checkpoint = Checkpoint { origin, size: u64::MAX, root, time: Some(start()) };
+    fs::write(log.join(CHECKPOINT), signer.sign(&checkpoint)).unwrap();
+    ends(&ask("verify", &log, &[]), 1, "can't be checked: records are missing");
+    ends(&ask("kit", &log, &["--force", "--to", zip.to_str().unwrap()]), 1, "begin with README.txt");
 }
