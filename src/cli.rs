@@ -19,6 +19,7 @@ use crate::config::model::Config;
 use crate::config::{self, Problems};
 use crate::observe::lines;
 use crate::relay::StartError;
+use crate::report::table::printable;
 
 /// How the program ends (sysexits.h, and two of our own).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -135,7 +136,7 @@ pub fn main() -> ExitCode {
         Err(Failure { exit, words }) => {
             // Behind all that the log has said.
             if !words.is_empty() {
-                lines::write(format!("license-relay: {words}\n").into_bytes());
+                lines::write(format!("license-relay: {}\n", printable(&words)).into_bytes());
             }
             ExitCode::from(exit as u8)
         }

@@ -5,6 +5,7 @@ pub mod log;
 pub mod merkle;
 pub mod note;
 pub mod outbox;
+pub mod plain;
 pub mod record;
 pub mod segment;
 pub mod tiles;

@@ -2,14 +2,13 @@
 //! time; what a stop interrupts, the next start takes up again.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use aws_lc_rs::digest::{Context, SHA256};
-
 use super::disk::{self, Disk, Tape, make_read_only};
 use crate::ledger::merkle::Hash;
+use crate::ledger::plain::hash_of;
 use crate::ledger::record::hex;
 use crate::ledger::segment::{self, SUMS};
 
@@ -135,20 +134,6 @@ fn list(disk: &dyn Disk, plain: &Path, hash: &Hash, compressed: &Path, packed: &
         .collect();
     both.iter().for_each(|(line, _)| text.extend_from_slice(line.as_bytes()));
     if text == known { Ok(()) } else { disk::put(disk, &sums, &text) }
-}
-
-/// SHA-256 of all that can be read.
-fn hash_of(from: &mut impl Read) -> io::Result<Hash> {
-    let (mut context, mut buffer) = (Context::new(&SHA256), vec![0; 128 * 1024]);
-    loop {
-        match from.read(&mut buffer)? {
-            0 => break,
-            read => context.update(&buffer[..read]),
-        }
-    }
-    let mut hash = Hash::default();
-    hash.copy_from_slice(context.finish().as_ref());
-    Ok(hash)
 }
 
 #[cfg(test)]

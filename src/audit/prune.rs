@@ -23,7 +23,8 @@ use super::tree::Tree;
 use crate::config::model::Audit;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Frontier, Hash, leaf};
-use crate::ledger::note::{CHECKPOINT, Signer, SigningKeyError, Verifier, anchor_name};
+use crate::ledger::note::{CHECKPOINT, MAX_NOTE, Signer, SigningKeyError, Verifier, anchor_name};
+use crate::ledger::plain;
 use crate::ledger::record::{Action, Glance, Outcome, Record};
 use crate::ledger::segment::{self, Lines, Segment};
 use crate::ledger::tiles::{self, WIDTH};
@@ -300,7 +301,7 @@ async fn tell(
     journal.commit_outcome(vec![record]).await?;
     let committed = *journal.committed().borrow();
     let is_signed = || {
-        let note = fs::read(plan.log.join(CHECKPOINT)).unwrap_or_default();
+        let note = plain::read(&plan.log.join(CHECKPOINT), MAX_NOTE as u64).unwrap_or_default();
         verifier.open(&note).is_ok_and(|signed| signed.size >= committed)
     };
     journal.sign().await;

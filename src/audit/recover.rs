@@ -16,7 +16,8 @@ use super::disk::{self, Disk};
 use super::tree::{self, Tree};
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Hash, leaf};
-use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, Verifier, anchor_name};
+use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, Verifier, anchor_name};
+use crate::ledger::plain;
 use crate::ledger::record::{Glance, hex};
 use crate::ledger::segment::{self, Segment, Walk};
 use crate::ledger::tiles;
@@ -299,7 +300,7 @@ fn checkpoints(
     files.extend(anchors.iter().map(|anchor| anchor.join(anchor_name(&verifier.name))));
     let mut seen = Vec::new();
     for file in files {
-        let note = match fs::read(&file) {
+        let note = match plain::read(&file, MAX_NOTE as u64) {
             Ok(note) => note,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => {

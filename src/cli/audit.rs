@@ -17,6 +17,7 @@ use crate::audit::recover::OpenError;
 use crate::config;
 use crate::report::evidence::{member, text, worst};
 use crate::report::reading;
+use crate::report::table::{printable, printable_line};
 use crate::report::verify::Verified;
 use asking::{Logs, progress};
 
@@ -137,17 +138,23 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
         Action::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;
-            println!(
+            let words = format!(
                 "the log {} ({} records, root {}) lies in {} now;\n{origin} goes on from it, and its first record says why",
                 predecessor.origin,
                 predecessor.size,
                 predecessor.root,
                 kept.display()
             );
+            println!("{}", printable(&words));
             Ok(0)
         }
         Action::Key(args) => key::run(args, config).await.map(|()| 0),
     }
+}
+
+/// Prints one line, which may hold what a log says, or what a file is called.
+fn say(line: impl AsRef<str>) {
+    println!("{}", printable_line(line.as_ref()));
 }
 
 fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<u8, Failure> {
@@ -157,7 +164,7 @@ fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<u8, Failure> {
         if args.json {
             println!("{:#}", member(log));
         } else {
-            text(log).iter().for_each(|line| println!("{line}"));
+            text(log).iter().for_each(say);
         }
     }
     Ok(worst(verified.iter().map(Verified::verdict)) as u8)

@@ -1,10 +1,11 @@
 //! Where the lines of the log lie, and how they are read: `segments/<first index>.jsonl`, and `.jsonl.zst` once a
 //! segment is sealed and compressed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::plain;
 use super::record::{MAX_LINE, sequence_of};
 
 /// The folder of segments below the log's own.
@@ -86,9 +87,9 @@ impl Lines {
     /// Of this segment, decompressed where that is needed.
     ///
     /// # Errors
-    /// The file can't be read.
+    /// The file can't be read, or is no regular file ([`io::ErrorKind::InvalidData`]).
     pub fn of(segment: &Segment) -> io::Result<Self> {
-        let file = File::open(&segment.path)?;
+        let file = plain::open(&segment.path)?;
         let from: Box<dyn BufRead + Send> = match segment.compressed {
             true => Box::new(BufReader::new(zstd::Decoder::new(file)?)),
             false => Box::new(BufReader::with_capacity(128 * 1024, file)),
@@ -99,9 +100,9 @@ impl Lines {
     /// Of any text.
     ///
     /// # Errors
-    /// The file can't be read.
+    /// The file can't be read, or is no regular file.
     pub fn of_text(path: &Path) -> io::Result<Self> {
-        Ok(Self { from: Box::new(BufReader::new(File::open(path)?)), line: Vec::new() })
+        Ok(Self { from: Box::new(BufReader::new(plain::open(path)?)), line: Vec::new() })
     }
 
     /// The next line with its line feed; without one where it is cut short, or longer than a line may be. Empty at the end.
@@ -168,7 +169,8 @@ pub fn walk(segment: &Segment, mut each: impl FnMut(&[u8])) -> io::Result<Walk> 
         match line.split_last() {
             Some((b'\n', whole)) if sequence_of(whole) == Some(next) => {
                 each(whole);
-                next += 1;
+                // No segment goes on behind the last number there is.
+                next = next.saturating_add(1);
                 good += line.len() as u64;
             }
             _ => return Ok(Walk { next, good, torn: length.saturating_sub(good) }),

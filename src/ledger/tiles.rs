@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::merkle::Hash;
+use super::plain;
 
 /// Leaf hashes in a full tile.
 pub const WIDTH: u64 = 256;
@@ -46,7 +47,8 @@ pub fn read(log: &Path, tile: u64, count: u64) -> io::Result<Vec<Hash>> {
 }
 
 fn read_file(path: &Path, count: u64) -> io::Result<Vec<Hash>> {
-    let bytes = fs::read(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+    let bytes = plain::read(path, 32 * WIDTH)
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     let (hashes, rest) = bytes.as_chunks::<32>();
     let wanted = usize::try_from(count).unwrap_or(usize::MAX);
     if !rest.is_empty() || hashes.len() < wanted {

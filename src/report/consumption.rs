@@ -297,7 +297,7 @@ fn days_left(month: &str, told: &Told, quota: i64, end: Timestamp) -> Option<f64
         return Some(0.0);
     }
     let days = told.last.duration_since(begin).as_secs_f64() / DAY;
-    (total > 0 && days > 0.0).then(|| (quota - total) as f64 * days / total as f64)
+    (total > 0 && days > 0.0).then(|| (quota as f64 - total as f64) * days / total as f64)
 }
 
 /// When a month begins, and the one after it, in UTC.

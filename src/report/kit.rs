@@ -5,13 +5,11 @@ mod archive;
 mod readme;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::OFlags;
 
 use self::archive::Archive;
 use super::prove::{ProveError, key_of};
@@ -19,6 +17,7 @@ use super::verify::{Verified, VerifyError, verify};
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::Hash;
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
+use crate::ledger::plain::{self, MAX_ABOUT, MAX_SUMS, open_no_link};
 use crate::ledger::segment::{self, FOLDER, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
 
@@ -166,8 +165,8 @@ impl Source {
         verified: Verified,
         anchors: Vec<Anchor>,
     ) -> Result<Self, KitError> {
-        let about = read(&LogFile::path(log))?.unwrap_or_default();
-        let newest = read(&log.join(CHECKPOINT))?;
+        let about = read(&LogFile::path(log), MAX_ABOUT)?.unwrap_or_default();
+        let newest = read(&log.join(CHECKPOINT), MAX_NOTE as u64)?;
         let kept = kept_notes(log)?;
         let mut best: Option<(String, Checkpoint)> = None;
         let mut better = |name: String, checkpoint: Option<Checkpoint>| {
@@ -211,7 +210,7 @@ impl Source {
             self.copy(kit, file)?;
         }
         let cut = self.pack_segments(kit)?;
-        let sums = read(&self.log.join(FOLDER).join(SUMS))?.map(|sums| before(&sums, cut));
+        let sums = read(&self.log.join(FOLDER).join(SUMS), MAX_SUMS)?.map(|sums| before(&sums, cut));
         if let Some(sums) = sums.filter(|sums| !sums.is_empty()) {
             kit.put(&format!("{folder}/log/{FOLDER}/{SUMS}"), &sums)?;
         }
@@ -251,12 +250,21 @@ impl Source {
     fn pack_hashes(&self, kit: &mut Archive) -> Result<(), KitError> {
         let tiles = self.packed.size.div_ceil(WIDTH);
         let pruned = self.packed.first.div_ceil(WIDTH);
+        let mut missing = 0;
         for tile in 0..if tiles > TILES { pruned } else { tiles } {
+            // Whoever signs may sign any size: behind so many that are not there, there are none.
+            if missing > TILES {
+                break;
+            }
             let full = tiles::path(&self.log, tile, None);
-            match open_plain(&full) {
-                Ok(mut file) => self.add(kit, &full, &mut file)?,
+            match open_no_link(&full) {
+                Ok(mut file) => {
+                    missing = 0;
+                    self.add(kit, &full, &mut file)?;
+                }
                 // A tile that is not full is there in parts.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    missing += 1;
                     let part = tiles::path(&self.log, tile, Some(0));
                     for path in files_in(part.parent().unwrap_or(&part))? {
                         let count = name_of(&path).parse().unwrap_or(u64::MAX);
@@ -273,7 +281,7 @@ impl Source {
 
     /// A file of the log as it lies; one that is not there (any more) is left out.
     fn copy(&self, kit: &mut Archive, path: &Path) -> Result<(), KitError> {
-        match open_plain(path) {
+        match open_no_link(path) {
             Ok(mut file) => self.add(kit, path, &mut file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(cause) => Err(KitError::Read { path: path.to_owned(), cause }),
@@ -327,21 +335,15 @@ fn segments(log: &Path, size: u64) -> Result<Vec<Segment>, KitError> {
 
 /// Opens a segment under the name that it has by now.
 fn open(segment: &Segment) -> Result<(PathBuf, File), KitError> {
-    let path = match open_plain(&segment.path) {
+    let path = match open_no_link(&segment.path) {
         Ok(file) => return Ok((segment.path.clone(), file)),
         Err(e) if e.kind() == io::ErrorKind::NotFound && !segment.compressed => {
             segment::compressed_path(&segment.path)
         }
         Err(cause) => return Err(KitError::Read { path: segment.path.clone(), cause }),
     };
-    let file = open_plain(&path).map_err(|cause| KitError::Read { path: segment.path.clone(), cause })?;
+    let file = open_no_link(&path).map_err(|cause| KitError::Read { path: segment.path.clone(), cause })?;
     Ok((path, file))
-}
-
-/// Opens a file of a log that is one: a link could lead to a key.
-fn open_plain(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// The checkpoints of a log that are kept, by size.
@@ -417,22 +419,18 @@ fn before(sums: &[u8], cut: u64) -> Vec<u8> {
     lines.filter(|line| first(line).is_none_or(|first| first < cut)).flatten().copied().collect()
 }
 
-/// A file of a log, where it is there.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, KitError> {
-    let fault = |cause| KitError::Read { path: path.to_owned(), cause };
-    let mut file = match open_plain(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(fault)?,
-    };
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(fault)?;
-    Ok(Some(bytes))
+/// A file of a log of at most so many bytes, where it is there.
+fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, KitError> {
+    match open_no_link(path).and_then(|file| plain::read_opened(file, most)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).map_err(|cause| KitError::Read { path: path.to_owned(), cause }),
+    }
 }
 
 /// A file that is no longer than a note may be.
 fn small(path: &Path) -> Result<Option<Vec<u8>>, KitError> {
     let length = fs::metadata(path).map_err(|cause| KitError::Read { path: path.to_owned(), cause })?.len();
-    if length > MAX_NOTE as u64 { Ok(None) } else { read(path) }
+    if length > MAX_NOTE as u64 { Ok(None) } else { read(path, MAX_NOTE as u64) }
 }
 
 fn name_of(path: &Path) -> String {

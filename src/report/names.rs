@@ -2,11 +2,11 @@
 //! resolved is written back, and who has no name in the list is counted.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::model::SubjectCase;
+use crate::ledger::plain;
 use crate::licensing::subject::keys::Keys;
 use crate::licensing::subject::{Subject, canonical};
 
@@ -158,12 +158,11 @@ pub fn opening(file: &Path, keys: Option<&Keys>) -> Result<Vec<Held>, ListError>
 
 fn records(file: &Path) -> Result<Vec<csv::StringRecord>, ListError> {
     let io = |e| ListError::Io(file.to_owned(), e);
-    let mut opened = File::open(file).map_err(io)?;
+    let opened = plain::open(file).map_err(io)?;
     if opened.metadata().map_err(io)?.len() > LIST {
         return Err(ListError::TooLarge(file.to_owned()));
     }
-    let mut bytes = Vec::new();
-    opened.read_to_end(&mut bytes).map_err(io)?;
+    let bytes = plain::read_opened(opened, LIST).map_err(io)?;
     let text =
         String::from_utf8_lossy(bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes)).into_owned();
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());

@@ -16,6 +16,8 @@ use crate::ledger::record::UNREAD_REPLY;
 
 /// A time between two answers that is still the rhythm.
 const RHYTHM: i64 = 25 * 60 * 1_000_000;
+/// A part of a gap at most: six of them add up to a number that fits, whatever clocks were set to.
+const PART: i64 = i64::MAX / 8;
 /// Sources that are watched; syncs of further ones are counted.
 const SOURCES: usize = 100_000;
 /// Gaps that are listed; further ones are counted.
@@ -163,7 +165,8 @@ impl Rhythm {
     fn follow(&mut self, Event { log, time, what }: Event) {
         if let What::Step(delta) = what {
             let all = self.sources.iter_mut().filter_map(|source| source.since.as_mut());
-            all.filter(|since| since.log == log).for_each(|since| since.at += delta);
+            let own = all.filter(|since| since.log == log);
+            own.for_each(|since| since.at = since.at.saturating_add(delta));
             return;
         }
         self.note_down(time);
@@ -314,14 +317,14 @@ impl Source {
 impl Since {
     /// The time since the last cut is a piece of its own, which begins and ends as it does.
     fn cut(&mut self, at: i64, by: Cut) {
-        let length = (at - self.at).max(0);
+        let length = at.saturating_sub(self.at).max(0);
         let part = match (self.cut, by) {
             _ if length > RHYTHM => &mut self.parts.silent,
             (Cut::Refused, _) | (Cut::Neither, Cut::Refused) => &mut self.parts.refused,
             (Cut::Failed, _) | (Cut::Neither, Cut::Failed) => &mut self.parts.failing,
             (Cut::Neither, Cut::Neither) => &mut self.parts.waiting,
         };
-        *part += length;
+        add(part, length);
         (self.at, self.cut) = (at, by);
     }
 
@@ -329,10 +332,14 @@ impl Since {
         let from = from.max(self.at);
         if from < to {
             self.cut(from, Cut::Neither);
-            self.parts.relay_down += to - from;
+            add(&mut self.parts.relay_down, to.saturating_sub(from));
             self.at = to;
         }
     }
+}
+
+fn add(part: &mut i64, length: i64) {
+    *part = part.saturating_add(length).min(PART);
 }
 
 /// By how much the clock was set, in microseconds; where the record does not say, by all that passed since the last one.

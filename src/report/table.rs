@@ -1,12 +1,13 @@
 //! Rows of an answer, as people read them, as CSV that a spreadsheet can open without harm, and as JSON. Rows go out as
-//! they come: an answer may have more of them than there is memory.
+//! they come: an answer may have more of them than there is memory. Nothing that a log says moves a cursor.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::escape::escape;
+use super::escape::{escape, unseen};
 
 /// Rows that are kept back to see how wide the columns of a text are.
 const LOOKED_AT: usize = 500;
@@ -130,9 +131,40 @@ const HTML_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><title
 th,td{border-bottom:1px solid #ccc;padding:2px 8px;text-align:left;vertical-align:top}.n{text-align:right}\
 thead{display:table-header-group}pre{white-space:pre-wrap}</style>\n<table>";
 
-/// What a spreadsheet does not take for a formula.
+/// What a spreadsheet does not take for a formula. Where lists are separated by `;`, it splits a cell there as well.
 fn harmless(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
+    let mut out = String::with_capacity(text.len() + 1);
+    if text.starts_with(['\t', '\r']) {
+        out.push('\'');
+    }
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@') {
+            out.push('\'');
+        }
+        out.push(c);
+        // A quote there is taken off.
+        begins = matches!(c, ';' | '\t' | '\r' | '\n') || begins && c == '"';
+    }
+    out
+}
+
+/// A message as a terminal shows it and does no more: what can't be seen, but moves the cursor, changes colours or turns
+/// the text around, becomes U+FFFD. A line feed ends a line; where there may be only one, [`printable_line`] is for it.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    replaced(text, |c| unseen(c) && c != '\n')
+}
+
+/// The same for what is one line: a line feed would let a log write lines of its own.
+pub fn printable_line(text: &str) -> Cow<'_, str> {
+    replaced(text, unseen)
+}
+
+fn replaced(text: &str, goes: impl Fn(char) -> bool) -> Cow<'_, str> {
+    match text.contains(&goes) {
+        true => text.chars().map(|c| if goes(c) { '\u{fffd}' } else { c }).collect::<String>().into(),
+        false => text.into(),
+    }
 }
 
 /// How rows are written.
@@ -240,14 +272,14 @@ impl<'w> Rows<'w> {
                     writeln!(self.out, "(none)")?;
                 }
                 for line in closing.notes.iter().chain(&closing.lines) {
-                    writeln!(self.out, "{line}")?;
+                    writeln!(self.out, "{}", printable_line(line))?;
                 }
                 Ok(())
             }
             Form::Csv => {
                 self.out.write_all(b"\r\n")?;
                 for line in closing.notes.iter().chain(&closing.lines).filter(|line| !line.is_empty()) {
-                    write_csv(self.out, std::iter::once(format!("# {}", line.trim())))?;
+                    write_csv(self.out, std::iter::once(harmless(&format!("# {}", line.trim()))))?;
                 }
                 Ok(())
             }
@@ -303,8 +335,8 @@ impl<'w> Rows<'w> {
     fn aligned(&mut self, cells: &[Cell]) -> io::Result<()> {
         let mut line = String::new();
         for (cell, width) in cells.iter().zip(self.widths.iter().flatten()) {
-            let text: String =
-                cell.text().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            let text = cell.text();
+            let text = printable_line(&text);
             let blank = " ".repeat(width.saturating_sub(text.chars().count()));
             line.push_str(&if cell.is_number() {
                 format!("{blank}{text}  ")
@@ -358,12 +390,30 @@ mod tests {
             .to_vec();
         let csv = written(Form::Csv, rows);
         assert!(
-            csv.starts_with("\u{feff}who,how_many\r\n'=1+1,-3\r\n'+1,-3\r\n'-1,-3\r\n'@x,-3\r\n'\t=1,-3\r\n")
+            csv.starts_with(
+                "\u{feff}who,how_many\r\n'=1+1,-3\r\n'+1,-3\r\n'-1,-3\r\n'@x,-3\r\n'\t'=1,-3\r\n"
+            )
         );
         assert!(
             csv.ends_with("\"a,\"\"b\"\"\nc\",-3\r\nplain,-3\r\n\r\n# a note\r\n# -- a line\r\n"),
             "{csv}"
         );
+    }
+
+    #[test]
+    fn a_spreadsheet_that_splits_cells_elsewhere_finds_no_formula_either() {
+        let wanted = [
+            ("x;=1+1", "x;'=1+1"),
+            ("x;\"=1+1", "x;\"'=1+1"),
+            ("x\t@y", "x\t'@y"),
+            ("x\r\n-1", "x\r\n'-1"),
+            ("a;b=c; -1", "a;b=c; -1"),
+            ("2026-01-01", "2026-01-01"),
+        ];
+        for (text, harmless) in wanted {
+            assert_eq!(Cell::from(text).csv(), harmless);
+        }
+        assert_eq!(Cell::List(vec!["a".into(), "b;+1".into()]).csv(), "a, b;'+1");
     }
 
     #[test]
@@ -386,6 +436,10 @@ mod tests {
             vec![vec!["a\u{1b}[2Jb".into(), Cell::Number(5)], vec!["x".into(), 12_i64.into()]],
         );
         assert_eq!(text, "who     how many\na\u{fffd}[2Jb         5\nx             12\na note\n-- a line\n");
+        let told = "a\u{1b}[2J\u{202e}\u{9b}1mb\nc";
+        assert_eq!(printable(told), "a\u{fffd}[2J\u{fffd}\u{fffd}1mb\nc");
+        assert_eq!(printable_line("a\nb"), "a\u{fffd}b");
+        assert_eq!(printable("Zoë שלום"), "Zoë שלום");
         assert_eq!(written(Form::Text, vec![]), "(none)\na note\n-- a line\n");
     }
 }

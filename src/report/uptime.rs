@@ -54,12 +54,12 @@ impl Uptime {
     pub fn step(&mut self, log: usize, delta: i64) {
         let alone = self.logs.len() <= 1;
         for run in &mut self.life(log).runs {
-            run.from += delta.min(0);
-            run.to += delta;
+            run.from = run.from.saturating_add(delta.min(0));
+            run.to = run.to.saturating_add(delta);
         }
         // Beside others, the time that is told is theirs as well.
         if alone && let Some(told) = &mut self.told {
-            *told += delta.min(0);
+            *told = told.saturating_add(delta.min(0));
         }
     }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, Hash, leaf};
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
+use crate::ledger::plain::{self, MAX_SUMS};
 use crate::ledger::record::{Glance, MAX_LINE, hex};
 use crate::ledger::segment::{self, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
@@ -296,12 +297,15 @@ impl<'l> Run<'l> {
         }
         files[1..].sort();
         for file in files {
-            match fs::read(&file) {
+            match plain::read(&file, MAX_NOTE as u64) {
                 Ok(note) => match self.key.open(&note) {
                     Ok(checkpoint) => self.want(&file, checkpoint, false),
                     Err(e) => self.damaged(format!("the checkpoint {} {e}", file.display())),
                 },
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                    self.damaged(format!("the checkpoint {} can't be read: {e}", file.display()));
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -310,15 +314,16 @@ impl<'l> Run<'l> {
 
     fn read_anchor(&mut self, anchor: &Path) -> io::Result<()> {
         let file = if anchor.is_dir() { anchor.join(anchor_name(&self.key.name)) } else { anchor.to_owned() };
-        let length = match fs::metadata(&file) {
+        let opened = match plain::open(&file) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && anchor.is_dir() => {
                 self.foreign_anchors.push(anchor.to_owned());
                 return Ok(());
             }
-            metadata => metadata?.len(),
+            opened => opened?,
         };
-        if length <= MAX_NOTE as u64 {
-            match self.key.open(&fs::read(&file)?) {
+        // A longer one is the log of a program.
+        if let Ok(note) = plain::read_opened(opened, MAX_NOTE as u64) {
+            match self.key.open(&note) {
                 Ok(checkpoint) => {
                     self.want(&file, checkpoint, true);
                     return Ok(());
@@ -382,6 +387,11 @@ impl<'l> Run<'l> {
             }
             let lines = match Lines::of(&segment) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                    self.damaged(format!("{} can't be read: {e}", segment.path.display()));
+                    done = Some(segment.first);
+                    continue;
+                }
                 lines => lines?,
             };
             self.read_segment(&segment, lines, segment.first == newest, progress, each);
@@ -475,7 +485,7 @@ impl<'l> Run<'l> {
         }
         if let Some(glance) = whole.or_else(|| Glance::at(line)) {
             if glance.action == "audit.gap" {
-                self.gaps += glance.repeat.unwrap_or(1);
+                self.gaps = self.gaps.saturating_add(glance.repeat.unwrap_or(1));
             }
             self.note_pruned(index, glance.pruned);
             self.last = Some(glance);
@@ -483,7 +493,10 @@ impl<'l> Run<'l> {
         if let Some(tree) = &mut self.tree {
             tree.push(hash);
         }
-        self.next += 1;
+        match self.next.checked_add(1) {
+            Some(next) => self.next = next,
+            None => self.damaged(format!("record {index} ({}) has the last number there is", path.display())),
+        }
         self.check_root();
         is_whole
     }
@@ -569,7 +582,7 @@ impl<'l> Run<'l> {
         }
         // Where that happens while this runs, its checkpoint is newer than those that were read first.
         if self.wanted.last_key_value().is_none_or(|(size, _)| *size <= index)
-            && let Ok(note) = fs::read(self.log.join(CHECKPOINT))
+            && let Ok(note) = plain::read(&self.log.join(CHECKPOINT), MAX_NOTE as u64)
             && let Ok(checkpoint) = self.key.open(&note)
             && checkpoint.size > index
         {
@@ -604,7 +617,7 @@ impl<'l> Run<'l> {
 
     /// Read anew for each segment: one that was put away meanwhile is listed by now.
     fn check_sums(&mut self, segment: &Segment, hash: &[u8]) {
-        let sums = match fs::read(self.log.join(segment::FOLDER).join(SUMS)) {
+        let sums = match plain::read(&self.log.join(segment::FOLDER).join(SUMS), MAX_SUMS) {
             Ok(sums) => sums,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return self.damaged(format!("{SUMS} can't be read: {e}")),
@@ -630,11 +643,8 @@ impl<'l> Run<'l> {
         };
         hold(&plain, hash);
         if segment.compressed {
-            match fs::read(&segment.path) {
-                Ok(bytes) => {
-                    let packed = aws_lc_rs::digest::digest(&SHA256, &bytes);
-                    hold(&segment.path, packed.as_ref());
-                }
+            match plain::open(&segment.path).and_then(|mut file| plain::hash_of(&mut file)) {
+                Ok(packed) => hold(&segment.path, &packed),
                 // Pruned meanwhile; what it held was right or not by then.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => wrong.push(format!("{} can't be read: {e}", segment.path.display())),

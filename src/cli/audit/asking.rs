@@ -124,12 +124,12 @@ pub(super) struct Sources {
     pub(super) notes: Vec<String>,
 }
 
+/// Logs, their anchors, and the configuration where it was read.
+type Found = (Vec<PathBuf>, Vec<PathBuf>, Option<Config>);
+
 impl Logs {
     /// The logs that are named; without any, the configured one with its anchors, as far as they are in reach.
-    pub(super) fn find(
-        &self,
-        config: Option<PathBuf>,
-    ) -> Result<(Vec<PathBuf>, Vec<PathBuf>, Option<Config>), Failure> {
+    pub(super) fn find(&self, config: Option<PathBuf>) -> Result<Found, Failure> {
         let mut anchors = self.anchor.clone();
         if !self.log.is_empty() {
             return Ok((self.log.clone(), anchors, None));
@@ -149,8 +149,8 @@ pub(super) fn find_sources(
 ) -> Result<Sources, Failure> {
     let (logs, anchors, config) = logs.find(config)?;
     let configured = config.as_ref().map(|config| (&config.audit.subject_key, config.audit.subject_case));
-    let key = who.subject_key.as_ref().or(configured.map(|(key, _)| key));
-    let case = configured.map_or(who.subject_case.into(), |(_, case)| case);
+    let key = who.subject_key.as_ref().or_else(|| configured.map(|(key, _)| key));
+    let case = configured.map_or_else(|| who.subject_case.into(), |(_, case)| case);
     let mut notes = Vec::new();
     let keys = match key.filter(|_| wants_keys || who.names.is_some()) {
         Some(key) => {

@@ -9,6 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::{Exit, Failure, load};
+use super::say;
 use crate::audit::recover::OpenError;
 use crate::audit::visit::{Visit, VisitError};
 use crate::config;
@@ -16,6 +17,7 @@ use crate::config::model::{Audit, SubjectForm};
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::licensing::subject::keys::{KeyError, Keys, retired_file};
 use crate::licensing::subject::rollover::{self, RollOver};
+use crate::report::table::printable;
 
 /// The keys that people's pseudonyms are made under.
 #[derive(Debug, clap::Args)]
@@ -82,9 +84,9 @@ fn list(audit: &Audit, raw: bool, json: bool) -> Result<(), Failure> {
     } else if raw {
         println!("{NO_KEYS}");
     } else if none {
-        println!("{} is not there yet; the relay makes the first key when it starts", path.display());
+        say(format!("{} is not there yet; the relay makes the first key when it starts", path.display()));
     } else {
-        rows.iter().for_each(|row| println!("{}", row.text()));
+        rows.iter().for_each(|row| say(row.text()));
     }
     Ok(())
 }
@@ -132,12 +134,13 @@ async fn new(audit: &Audit) -> Result<(), Failure> {
     let done = roll_over(audit, &visit).await;
     visit.end().await;
     let (old, new, retired) = done?;
-    println!(
+    let words = format!(
         "{new} is the newest key from the relay's next start on, in {};\n{old} is retired, and lies in {}.\nBack up the new \
          one, apart from the log. Relays that share it need both files before they start again.",
         audit.subject_key.display(),
         retired.display()
     );
+    println!("{}", printable(&words));
     Ok(())
 }
 
@@ -164,7 +167,7 @@ async fn destroy(audit: &Audit, id: &str, yes: bool) -> Result<(), Failure> {
     let done = destroy_recorded(audit, id, &visit).await;
     visit.end().await;
     done?;
-    println!("{id} is destroyed, and the log says so");
+    say(format!("{id} is destroyed, and the log says so"));
     Ok(())
 }
 
@@ -199,12 +202,13 @@ fn destructible(audit: &Audit, id: &str) -> Result<PathBuf, Failure> {
 }
 
 fn ask(id: &str, file: &Path) -> Result<(), Failure> {
-    eprint!(
+    let words = format!(
         "This destroys the key {id} ({}) for good. Names under it can't be resolved any more, neither in this log nor in any \
          copy of it: those pseudonyms can only be counted. A backup that holds this key must be destroyed as well.\nType \
          {id} to destroy it: ",
         file.display()
     );
+    eprint!("{}", printable(&words));
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::super::{Exit, Failure};
 use super::asking::{Logs, command_line, progress};
 use super::hand_over::{hand_over, refuse};
+use super::say;
 use crate::ledger::record::hex;
 use crate::report::activity::Called;
 use crate::report::days::Period;
@@ -52,13 +53,13 @@ pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
         println!("{:#}", serde_json::json!({ "kit": to, "logs": logs }));
         return Ok(worst);
     }
-    println!("{}: begin with README.txt in it", to.display());
+    say(format!("{}: begin with README.txt in it", to.display()));
     for Packed { folder, key, size, verified, .. } in &packed {
-        println!("  {folder}: {size} records of {}; {}", key.name, word(verified.verdict()));
+        say(format!("  {folder}: {size} records of {}; {}", key.name, word(verified.verdict())));
         for fault in verified.damage.iter().chain(&verified.rolled_back) {
-            println!("    {fault}");
+            say(format!("    {fault}"));
         }
-        println!("    fingerprint of its key, to be told on another way: {}", key.fingerprint());
+        say(format!("    fingerprint of its key, to be told on another way: {}", key.fingerprint()));
     }
     Ok(worst)
 }

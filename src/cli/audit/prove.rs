@@ -1,16 +1,17 @@
 //! `license-relay audit prove`: one record for an auditor who may see no other one.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::super::{Exit, Failure};
-use super::asking::{Logs, progress};
+use super::asking::{Logs, progress, quoted};
 use super::hand_over::{hand_over, refuse};
+use super::say;
 use crate::ledger::merkle::leaf;
 use crate::ledger::note::Verifier;
+use crate::ledger::plain;
 use crate::ledger::record::{MAX_LINE, hex};
 use crate::report::prove::{CheckError, Checked, MAX_PROOF, Proof, ProveError, Proved, prove};
 
@@ -121,19 +122,20 @@ fn make(args: &Prove, sequence: u64, config: Option<PathBuf>) -> Result<u8, Fail
             record: record.as_ref().map(|line| String::from_utf8_lossy(line).into_owned()),
         });
     } else if let Some((record_file, proof_file)) = &files {
-        println!("record {sequence} of {} is in the log", checkpoint.origin);
-        println!("  proof        {}", proof_file.display());
+        say(format!("record {sequence} of {} is in the log", checkpoint.origin));
+        say(format!("  proof        {}", proof_file.display()));
         match record {
-            Some(_) => println!("  the record   {}", record_file.display()),
-            None => println!(
-                "  the record   is not in the log any more; whoever has its line can check it (--record FILE)"
+            Some(_) => say(format!("  the record   {}", record_file.display())),
+            None => say(
+                "  the record   is not in the log any more; whoever has its line can check it (--record FILE)",
             ),
         }
         let time = checkpoint.time.map(|time| format!(", signed {time:.0} (UTC)")).unwrap_or_default();
-        println!("  checkpoint   {} records{time} ({})", checkpoint.size, file.display());
-        println!("  root         {}", hex(&checkpoint.root));
-        println!("  key          {key}");
-        println!("to check it: license-relay audit prove --check {} --key '{key}'", proof_file.display());
+        say(format!("  checkpoint   {} records{time} ({})", checkpoint.size, file.display()));
+        say(format!("  root         {}", hex(&checkpoint.root)));
+        say(format!("  key          {key}"));
+        let (proof_file, key) = (quoted(&proof_file.to_string_lossy()), quoted(&key));
+        say(format!("to check it: license-relay audit prove --check {proof_file} --key {key}"));
     }
     Ok(0)
 }
@@ -167,14 +169,14 @@ fn check(args: &Prove, file: &Path) -> Result<u8, Failure> {
         });
         return Ok(0);
     }
-    println!("it holds: this is record {} of {origin}", proof.index);
+    say(format!("it holds: this is record {} of {origin}", proof.index));
     let time = time.map(|time| format!(", signed {time:.0} (UTC)")).unwrap_or_default();
-    println!("  checkpoint   {size} records{time}");
-    println!("  root         {}", hex(&root));
-    println!("  key          {used}");
+    say(format!("  checkpoint   {size} records{time}"));
+    say(format!("  root         {}", hex(&root)));
+    say(format!("  key          {used}"));
     if key.is_none() {
-        println!(
-            "               from the proof itself: compare it with the one that you were given, or give that with --key"
+        say(
+            "               from the proof itself: compare it with the one that you were given, or give that with --key",
         );
     }
     Ok(0)
@@ -196,10 +198,8 @@ fn read_record(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn read(file: &Path, most: usize) -> Result<Vec<u8>, Failure> {
-    let fault = |e: io::Error| Failure::new(Exit::Usage, format!("{}: {e}", file.display()));
-    let mut bytes = Vec::new();
-    File::open(file).map_err(fault)?.take(most as u64 + 1).read_to_end(&mut bytes).map_err(fault)?;
-    Ok(bytes)
+    let fault = |e| Failure::new(Exit::Usage, format!("{}: {e}", file.display()));
+    plain::read(file, most as u64).map_err(fault)
 }
 
 fn write(to: &Path, bytes: &[u8]) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use super::super::{Exit, Failure, load};
 use crate::audit::prune::{Plan, PruneError, prune};
 use crate::audit::recover::OpenError;
 use crate::config;
+use crate::report::table::printable;
 use crate::report::verify::VerifyError;
 
 /// What the help ends with.
@@ -50,12 +51,12 @@ pub(super) async fn run(args: Prune, config: Option<PathBuf>) -> Result<u8, Fail
     let audit = load(&config::locate(config))?.audit;
     let Prune { before, dry_run, yes } = args;
     if dry_run {
-        print!("{}", text(&Plan::of(&audit, before)?, before));
+        print!("{}", printable(&text(&Plan::of(&audit, before)?, before)));
         return Ok(0);
     }
     let mut answered = true;
     let agree = |plan: &Plan| {
-        print!("{}", text(plan, before));
+        print!("{}", printable(&text(plan, before)));
         if yes {
             return true;
         }
@@ -65,8 +66,10 @@ pub(super) async fn run(args: Prune, config: Option<PathBuf>) -> Result<u8, Fail
     };
     let pruned = prune(&audit, before, agree).await?;
     match pruned {
-        Some(plan) if plan.going.is_empty() => print!("{}", text(&plan, before)),
-        Some(plan) => println!("removed; the log says so in its record of records 0 to {}", plan.end - 1),
+        Some(plan) if plan.going.is_empty() => print!("{}", printable(&text(&plan, before))),
+        Some(plan) => {
+            println!("removed; the log says so in its record of records 0 to {}", plan.end.saturating_sub(1))
+        }
         None if answered => println!("nothing was removed"),
         None => {
             let words = "nothing was removed: nobody has answered; where nobody can, say --yes";
@@ -121,7 +124,7 @@ fn text(plan: &Plan, before: Timestamp) -> String {
     line(format!(
         "what stays: {} segments, {} records{since}; and the hashes of all {} records, and all checkpoints",
         plan.segments,
-        plan.records - plan.end,
+        plan.records.saturating_sub(plan.end),
         plan.records
     ));
     out

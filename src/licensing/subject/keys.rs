@@ -100,7 +100,7 @@ impl Keys {
                 );
                 return Err(KeyError::new(path, fault));
             }
-            let line = new_line(&id_after(None)).ok_or_else(|| no_random(path))?;
+            let line = new_line(&id_after(None, path)).ok_or_else(|| no_random(path))?;
             write_private(path, line.as_bytes()).map_err(|e| KeyError::new(path, e))?;
         }
         Self::read(path, case)
@@ -209,7 +209,8 @@ fn beside(path: &Path) -> Result<Vec<(String, PathBuf)>, KeyError> {
         let name = entry.map_err(|e| KeyError::new(folder, e))?.file_name();
         if let Some(id) = name.to_str().and_then(|name| name.strip_prefix(&prefix))
             && is_id(id)
-            && retired_file(path, id).is_file()
+            // What a link leads to is no key of ours.
+            && fs::symlink_metadata(retired_file(path, id)).is_ok_and(|found| found.is_file())
         {
             found.push((id.to_owned(), retired_file(path, id)));
         }
@@ -234,16 +235,24 @@ fn year_and_number(id: &str) -> Option<(i16, u32)> {
     Some((year.parse().ok()?, number.parse().ok()?))
 }
 
-/// The id of the next key: never one that was given before, so that destroyed ones are not given again either.
-pub(super) fn id_after(newest: Option<&str>) -> String {
+/// The id of the next key: never one that was given before, so that destroyed ones are not given again either; nor one
+/// that a file beside this path has for its name.
+pub(super) fn id_after(newest: Option<&str>, path: &Path) -> String {
     let now = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::now()).year();
-    following(newest, now)
+    following(newest, now, |id| fs::symlink_metadata(retired_file(path, id)).is_ok())
 }
 
-fn following(newest: Option<&str>, now: i16) -> String {
-    match newest.and_then(year_and_number) {
-        Some((year, number)) if year >= now => format!("k{year}-{}", number.saturating_add(1)),
-        _ => format!("k{now}"),
+fn following(newest: Option<&str>, now: i16, is_taken: impl Fn(&str) -> bool) -> String {
+    let (year, mut number) = match newest.and_then(year_and_number) {
+        Some((year, number)) if year >= now => (year, number.saturating_add(1)),
+        _ => (now, 1),
+    };
+    loop {
+        let id = if number <= 1 { format!("k{year}") } else { format!("k{year}-{number}") };
+        if number == u32::MAX || !is_taken(&id) {
+            return id;
+        }
+        number += 1;
     }
 }
 
@@ -375,13 +384,15 @@ mod tests {
 
     #[test]
     fn ids_are_of_the_year_and_are_never_given_twice() {
-        let after = |newest, now| following(newest, now);
+        let after = |newest, now| following(newest, now, |id| id == "k2024" || id == "k2024-2");
         assert_eq!(after(None, 2026), "k2026");
         assert_eq!(after(Some("k2025-7"), 2026), "k2026");
         assert_eq!(after(Some("k2026"), 2026), "k2026-2");
         assert_eq!(after(Some("k2026-9"), 2026), "k2026-10");
         assert_eq!(after(Some("k2027"), 2026), "k2027-2", "the clock went back");
         assert_eq!(after(Some("site"), 2026), "k2026");
+        assert_eq!(after(Some("site"), 2024), "k2024-3", "the file of another has it");
+        assert_eq!(after(Some("k2024"), 2024), "k2024-3");
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::keys::{KeyError, Keys, id_after, new_line, no_random, retired_file};
 use crate::bounds;
@@ -57,7 +60,7 @@ impl RollOver {
             }
             linked => linked.map_err(|e| KeyError::new(&retired, e))?,
         }
-        let new = id_after(Some(&old));
+        let new = id_after(Some(&old), path);
         let line = new_line(&new).ok_or_else(|| no_random(path))?;
         let made = private::write_beside(path, line.as_bytes()).map_err(failed)?;
         let mut prepared = Self { old, new, retired, path: path.to_owned(), made: Some(made) };
@@ -87,14 +90,23 @@ impl Drop for RollOver {
     }
 }
 
-/// Overwrites a file, and takes it away for good.
+/// Overwrites a file, and takes it away for good. What a link leads to is none of ours.
 ///
 /// # Errors
-/// The system refuses; called again, it goes on where it was.
+/// It is a link, or no regular file, or the system refuses; called again, it goes on where it was.
 pub fn destroy(file: &Path) -> Result<(), KeyError> {
     let overwritten = || -> io::Result<()> {
-        let mut open = OpenOptions::new().write(true).open(file)?;
-        let length = usize::try_from(open.metadata()?.len()).unwrap_or(usize::MAX);
+        let no_file = || io::Error::new(io::ErrorKind::InvalidData, "is no regular file, and holds no key");
+        if !fs::symlink_metadata(file)?.is_file() {
+            return Err(no_file());
+        }
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let mut open = OpenOptions::new().write(true).custom_flags(flags).open(file)?;
+        let metadata = open.metadata()?;
+        if !metadata.is_file() {
+            return Err(no_file());
+        }
+        let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
         open.write_all(&vec![b'0'; length.min(KEY_FILE)])?;
         open.sync_all()?;
         fs::remove_file(file)?;
@@ -194,6 +206,32 @@ mod tests {
         }
         let words = RollOver::prepare(&path, &read(&path)).unwrap_err().to_string();
         assert!(words.contains("audit key destroy k2019-1"), "{words}");
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_not_destroyed() {
+        let (folder, path) = site();
+        let other = folder.path().join("other");
+        fs::write(&other, "untouched").unwrap();
+        let link = retired_file(&path, "k1");
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        assert!(destroy(&link).unwrap_err().to_string().contains("is no regular file"));
+        assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
+        let found = read(&path);
+        assert!(found.retired().is_empty() && found.unusable().is_empty(), "a link is passed over");
+    }
+
+    #[test]
+    fn an_id_that_a_retired_key_has_is_not_given_again() {
+        let (_folder, path) = site();
+        let line = |id: &str| format!("{id}:{}", "5b".repeat(32));
+        private::replace_private(&path, line("main").as_bytes()).unwrap();
+        let given = prepare(&path).new.clone();
+        for id in [&*given, &format!("{given}-2")] {
+            private::write_private(&retired_file(&path, id), line(id).as_bytes()).unwrap();
+        }
+        prepare(&path).finish().unwrap();
+        assert_eq!(ids(&path), [&*format!("{given}-3"), &format!("{given}-2"), &given, "main"]);
     }
 
     #[test]
