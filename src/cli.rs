@@ -89,7 +89,7 @@ enum Verb {
     /// Who may ask: the list, who was refused lately, and the one command that lets them in
     #[command(after_help = "Example:\n  license-relay sources pending")]
     Sources(sources::Sources),
-    /// The assignment log: is it whole
+    /// The assignment log: who held what, is it whole, and keeping it
     Audit(audit::Audit),
     /// What messages call things: the names in force, and proposals for messages that were not understood
     #[command(after_help = "Example:\n  license-relay vocabulary suggest")]

@@ -21,7 +21,7 @@ use crate::report::table::{printable, printable_line};
 use crate::report::verify::Verified;
 use asking::{Logs, progress};
 
-/// The assignment log.
+/// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Audit {
     #[command(subcommand)]
@@ -111,7 +111,7 @@ enum Action {
 struct Verify {
     #[command(flatten)]
     logs: Logs,
-    /// For programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

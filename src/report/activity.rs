@@ -11,12 +11,13 @@ use serde_json::json;
 use super::answer::{Desk, Question, Read, Said};
 use super::clock::Clock;
 use super::consumption::{self, Consumption};
-use super::days::{Period, day_of};
+use super::days::{Period, begin_of, day_of};
 use super::denied::{self, Denied, Reasons};
 use super::deployments::{self, Deployments};
 use super::entitlements::Entitlements;
 use super::gaps::{self, Found};
 use super::rhythm::Rhythm;
+use super::table::counted;
 use crate::config::model::{AllowList, SourcePattern};
 use crate::ledger::entry::Entry;
 
@@ -42,8 +43,8 @@ impl Question for Gaps {
         let Found { gaps, beyond, unwatched, unwritten, .. } = std::mem::take(&mut self.rhythm).finish();
         gaps.iter().try_for_each(|gap| desk.rows.row(gap.cells()))?;
         let mut notes = vec![format!(
-            "{} times between two answered syncs of a source, or since its last one, are longer than 25 minutes",
-            gaps.len() as u64 + beyond
+            "{} between two answered syncs of a source, or since its last one, longer than 25 minutes",
+            counted(gaps.len() as u64 + beyond, "time is", "times are")
         )];
         if beyond > 0 {
             notes.push(format!("{beyond} of them are not listed: there are too many to be kept"));
@@ -104,6 +105,12 @@ pub fn quota(of: &Entitlements, license: &str, month: &str, allotment: &str, end
 }
 
 impl Question for Consumed {
+    /// Coverage is of assignments, whatever the month; only that the log knows of it is asked.
+    fn period(&self) -> Period {
+        let first: Option<Date> = self.month.as_ref().and_then(|month| format!("{month}-01").parse().ok());
+        first.map_or_else(Period::default, |first| Period { from: Some(begin_of(first)), to: None })
+    }
+
     fn columns(&self) -> &'static [&'static str] {
         consumption::COLUMNS
     }
@@ -131,8 +138,20 @@ impl Question for Consumed {
         rows.iter().try_for_each(|row| desk.rows.row(row.cells()))?;
         said.notes.push(format!(
             "{month}: delta_low counts what was confirmed, delta_high also what has an unknown outcome; difference is the back \
-             end's total less that: consumption that did not come through here, or before this log"
+             end's total less that: consumption that did not come through here, or before this log; the row without a source is \
+             the sum of all; days_left is the time from the last report to the end of the quota, at the month's pace"
         ));
+        for row in &rows {
+            let Some(sum) = row.all.as_ref() else { continue };
+            if let (Some(total), Some(quota)) = (sum.total, sum.quota)
+                && total > quota
+            {
+                said.notes.push(format!(
+                    "license {}, {}: {total} consumed of {quota}, units and overage of that month",
+                    row.license, row.allotment
+                ));
+            }
+        }
         let unreadable: u64 = rows.iter().filter(|row| row.all.is_some()).map(|row| row.sum.unreadable).sum();
         if unreadable > 0 {
             said.notes
@@ -193,7 +212,10 @@ impl Question for Users {
     fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
         for deployment in self.all.rows() {
             let mut deployment = deployment.clone();
-            deployment.name = self.called.name(&deployment.source);
+            deployment.name = match &*deployment.source {
+                "" => Some("(activations and definitions name no source)".to_owned()),
+                source => self.called.name(source),
+            };
             desk.rows.row(deployment.cells())?;
         }
         let mut notes = self.all.in_use();
@@ -222,6 +244,10 @@ impl Refused {
 }
 
 impl Question for Refused {
+    fn period(&self) -> Period {
+        self.period
+    }
+
     fn columns(&self) -> &'static [&'static str] {
         denied::COLUMNS
     }

@@ -1,17 +1,18 @@
 //! One question put to one or several logs: everything is read and verified, rows go out as they come, and behind them
 //! stands what they rest on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::days::Period;
 use super::evidence::{self, Made};
 use super::names::Names;
 use super::reading::{self, ReadError};
-use super::table::{Form, Rows};
+use super::table::{Form, Rows, counted};
 use super::unread::NotUnderstood;
 use super::verify::{Verdict, Verified};
 use super::versions::{Coverage, Covered};
@@ -43,8 +44,13 @@ pub trait Question {
     /// The columns of its rows.
     fn columns(&self) -> &'static [&'static str];
 
-    /// What comes after this is not asked about: neither does it make the coverage of what is.
-    fn until(&self) -> Option<Timestamp> {
+    /// The time that is asked about. What comes after it does not make the coverage of what is.
+    fn period(&self) -> Period {
+        Period::default()
+    }
+
+    /// The license that is asked about; all, where there is none.
+    fn license(&self) -> Option<&str> {
         None
     }
 
@@ -70,6 +76,8 @@ pub struct Read {
     pub coverage: Vec<Covered>,
     /// The time of the first record and of the last one.
     pub span: Option<(Timestamp, Timestamp)>,
+    /// The licenses that any record names, the first [`LICENSES`].
+    pub licenses: BTreeSet<String>,
     /// What was not understood.
     pub not_understood: NotUnderstood,
     /// Records of kinds that this program does not know, with how many there are.
@@ -102,6 +110,8 @@ pub enum AnswerError {
     Write(#[from] io::Error),
 }
 
+/// Licenses that are remembered by number.
+const LICENSES: usize = 100_000;
 /// Different kinds of records that are not known and told by name.
 const UNKNOWN: usize = 20;
 
@@ -118,7 +128,7 @@ pub fn answer(
     let mut rows = Rows::begin(out, asked.form, question.columns())?;
     let mut coverage = Coverage::default();
     let mut written = Ok(());
-    let until = question.until();
+    let until = question.period().to;
     let names = &mut asked.names;
     let done = read(&asked.logs, &asked.anchors, progress, |log, entry| {
         written = question.take(log, entry, &mut Desk { rows: &mut rows, names, coverage: &coverage });
@@ -132,8 +142,14 @@ pub fn answer(
     read.cover(&mut coverage);
     let mut desk = Desk { rows: &mut rows, names, coverage: &coverage };
     let said = question.finish(&read, &mut desk)?;
-    let mut notes = read.not_understood();
+    let mut notes = read.damage();
+    notes.extend(read.not_understood());
     notes.extend(said.notes);
+    notes.extend(read.beyond(question.period()));
+    if let Some(license) = question.license() {
+        notes.extend(read.lacks(license));
+        read.coverage.retain(|covered| covered.license == license);
+    }
     notes.extend(names.words());
     notes.extend(read.words());
     let mut closing = evidence::closing(notes, &read.coverage, &read.verified, &asked.made);
@@ -157,6 +173,7 @@ pub fn read(
     let mut span: Option<(Timestamp, Timestamp)> = None;
     let mut unknown = BTreeMap::new();
     let mut not_understood = NotUnderstood::default();
+    let mut licenses = BTreeSet::new();
     let verified = reading::read(logs, anchors, progress, |log, entry| {
         let (first, last) = span.unwrap_or((entry.time, entry.time));
         span = Some((first.min(entry.time), last.max(entry.time)));
@@ -166,10 +183,16 @@ pub fn read(
                 *unknown.entry(action).or_insert(0) += 1;
             }
         }
+        if let Some(license) = entry.qlik.license.as_deref()
+            && licenses.len() < LICENSES
+            && !licenses.contains(license)
+        {
+            licenses.insert(license.to_owned());
+        }
         not_understood.take(log, entry);
         each(log, entry)
     })?;
-    Ok(Read { verified, coverage: Vec::new(), span, not_understood, unknown })
+    Ok(Read { verified, coverage: Vec::new(), span, licenses, not_understood, unknown })
 }
 
 fn is_known(action: &str) -> bool {
@@ -185,6 +208,42 @@ impl Read {
             let of_license = unread.filter(|unread| unread.license.as_ref() == Some(&covered.license));
             covered.not_understood = of_license.map(|unread| unread.count).sum();
         }
+    }
+
+    /// What is changed or missing is in no answer, so it stands before it.
+    pub fn damage(&self) -> Vec<String> {
+        let damaged = self.verified.iter().filter(|log| log.damages > 0);
+        let words = damaged.map(|log| {
+            let first = log.damage.first().map(String::as_str).unwrap_or_default();
+            let faults = counted(log.damages, "fault", "faults");
+            format!(
+                "DAMAGED: {faults} in {}; what was changed or removed is not counted here: {first}",
+                log.log.display()
+            )
+        });
+        words.collect()
+    }
+
+    /// Of a time that the logs know nothing of, that must be said.
+    pub fn beyond(&self, asked: Period) -> Vec<String> {
+        let Some((first, last)) = self.span else {
+            return vec!["there is no record that can be read".to_owned()];
+        };
+        let mut words = Vec::new();
+        let begins = asked.from.or(asked.to).is_some_and(|from| from < first);
+        if begins {
+            words.push(format!("the log begins at {first:.0}: nothing is known of the time before"));
+        }
+        if asked.to.or(asked.from).is_some_and(|to| to > last) {
+            words.push(format!("the log's last record is of {last:.0}: nothing is known of the time since"));
+        }
+        words
+    }
+
+    fn lacks(&self, license: &str) -> Option<String> {
+        let there: Vec<&str> = self.licenses.iter().take(UNKNOWN).map(String::as_str).collect();
+        let known = self.licenses.contains(license);
+        (!known).then(|| format!("license {license} is not in this log; it has: {}", there.join(", ")))
     }
 
     /// What this log can't claim to hold, deployment by deployment.

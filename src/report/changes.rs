@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::answer::{Desk, Question, Read, Said};
 use super::assignments::{Assignments, Change, Key, Told};
 use super::days::Period;
-use super::table::Cell;
+use super::table::{Cell, counted};
 use crate::ledger::entry::Entry;
 
 /// All changes of a period.
@@ -27,6 +27,14 @@ impl Changes {
 }
 
 impl Question for Changes {
+    fn period(&self) -> Period {
+        self.period
+    }
+
+    fn license(&self) -> Option<&str> {
+        self.license.as_deref()
+    }
+
     fn columns(&self) -> &'static [&'static str] {
         &[
             "time",
@@ -181,9 +189,9 @@ impl Question for Churn {
 
     fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
         let notes = vec![format!(
-            "{} units moved from one person to another; each delete is paired with the next add of somebody else, which \
+            "{} from one person to another; each delete is paired with the next add of somebody else, which \
              nobody has said: it is a question to ask, not a finding",
-            desk.rows.count
+            counted(desk.rows.count, "unit moved", "units moved")
         )];
         Ok(Said { notes, ..Said::default() })
     }

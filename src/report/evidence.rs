@@ -135,11 +135,17 @@ pub fn text(verified: &Verified) -> Vec<String> {
         None if !verified.anchors.is_empty() => {
             "  anchors      those given cover no record, so they protect none".to_owned()
         }
+        None if !verified.rolled_back.is_empty() => {
+            format!("  anchors      {} given, and none holds", verified.rolled_back.len())
+        }
         None => {
             "  anchors      none given: nothing here shows protection against whoever has the relay's own key"
                 .to_owned()
         }
     });
+    for own in &verified.own_anchors {
+        line(format!("  anchors      {} is this copy's own; it protects from nothing", own.display()));
+    }
     if verified.unreadable > 0 {
         line(format!(
             "  unreadable   {} whole records can't be read by this program, and are in no answer of it; a newer one may",

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::answer::{Desk, Question, Read, Said};
 use super::days::Period;
+use super::table::counted;
 use crate::ledger::entry::Entry;
 use crate::licensing::subject::{QlikForm, Subject, qlik_form};
 
@@ -24,6 +25,10 @@ impl Flat {
 }
 
 impl Question for Flat {
+    fn period(&self) -> Period {
+        self.period
+    }
+
     fn columns(&self) -> &'static [&'static str] {
         &[
             "time",
@@ -54,8 +59,10 @@ impl Question for Flat {
             "http_status",
             "server_date",
             "repeat",
+            "alias_of",
             "address",
             "user_agent",
+            "written_by",
         ]
     }
 
@@ -94,14 +101,16 @@ impl Question for Flat {
             said.http_status.map(u64::from).into(),
             said.server_date.as_deref().into(),
             said.repeat.map(|repeat| repeat.count).into(),
+            said.alias_of.as_deref().into(),
             entry.client.map(|client| client.to_string()).into(),
             entry.user_agent.as_deref().into(),
+            entry.written_by.as_deref().into(),
         ])
     }
 
     fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
         let logs = read.verified.iter().enumerate().map(|(at, log)| format!("log {at} is {}", log.origin));
-        let notes = std::iter::once(format!("{} records", desk.rows.count)).chain(logs).collect();
+        let notes = std::iter::once(counted(desk.rows.count, "record", "records")).chain(logs).collect();
         Ok(Said { notes, ..Said::default() })
     }
 }

@@ -7,45 +7,79 @@ use jiff::Timestamp;
 
 use super::answer::{Desk, Question, Read, Said};
 use super::assignments::Change;
-use super::table::Cell;
-use crate::ledger::entry::Entry;
+use super::table::{Cell, counted};
+use crate::ledger::entry::{Ended, Entry};
 
 /// Which pseudonyms are of one person, as aliases tell: for a first reading, because an alias stands behind what it joins.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Aliases {
-    known: BTreeSet<String>,
-    /// Aliases that have not touched the person so far.
-    others: BTreeMap<String, BTreeSet<String>>,
+    joined: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Aliases {
-    /// Of the person with these pseudonyms.
-    pub fn of(pseudonyms: impl IntoIterator<Item = String>) -> Self {
-        Self { known: pseudonyms.into_iter().collect(), others: BTreeMap::new() }
-    }
-
     /// The next record.
     pub fn take(&mut self, entry: &Entry<'_>) {
         let (Some(newer), Some(older)) = (entry.subject.as_deref(), entry.qlik.alias_of.as_deref()) else {
             return;
         };
         for (one, other) in [(newer, older), (older, newer)] {
-            self.others.entry(one.to_owned()).or_default().insert(other.to_owned());
+            self.joined.entry(one.to_owned()).or_default().insert(other.to_owned());
         }
     }
 
-    /// All pseudonyms of the person.
-    pub fn finish(self) -> BTreeSet<String> {
-        let mut known = self.known;
+    /// All pseudonyms of the person with these.
+    pub fn all_of(&self, pseudonyms: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+        let mut known: BTreeSet<String> = pseudonyms.into_iter().collect();
         let mut next: Vec<String> = known.iter().cloned().collect();
         while let Some(one) = next.pop() {
-            for other in self.others.get(&one).into_iter().flatten() {
+            for other in self.joined.get(&one).into_iter().flatten() {
                 if known.insert(other.clone()) {
                     next.push(other.clone());
                 }
             }
         }
         known
+    }
+}
+
+/// Looks for the pseudonyms that a part of one may be of: the whole, or its begin, with or without what stands before the
+/// digits.
+#[derive(Debug)]
+pub struct Search {
+    wanted: String,
+    /// What was found, the first hundred.
+    pub found: BTreeSet<String>,
+}
+
+/// Pseudonyms that a search remembers.
+const FOUND: usize = 100;
+
+impl Search {
+    /// For this, as the log, or the report with its ellipsis, shows it.
+    pub fn new(wanted: &str) -> Self {
+        Self { wanted: wanted.trim().trim_end_matches('…').to_owned(), found: BTreeSet::new() }
+    }
+
+    /// The next record.
+    pub fn take(&mut self, entry: &Entry<'_>) {
+        for pseudonym in [entry.subject.as_deref(), entry.qlik.alias_of.as_deref()].into_iter().flatten() {
+            if self.found.len() < FOUND && self.fits(pseudonym) && !self.found.contains(pseudonym) {
+                self.found.insert(pseudonym.to_owned());
+            }
+        }
+    }
+
+    fn fits(&self, pseudonym: &str) -> bool {
+        let mut rest = pseudonym;
+        loop {
+            if rest.starts_with(&self.wanted) {
+                return true;
+            }
+            match rest.split_once(':') {
+                Some((_, behind)) => rest = behind,
+                None => return false,
+            }
+        }
     }
 }
 
@@ -119,7 +153,11 @@ impl Question for History {
                 .map(|direction| if direction == "in" { "told" } else { "asked" })
                 .into(),
             change.into(),
-            entry.outcome.word().into(),
+            match (said.direction.as_deref(), entry.outcome) {
+                // What becomes of it is told by the record of the answer.
+                (Some("out"), Ended::Unknown) => "asked".into(),
+                _ => entry.outcome.word().into(),
+            },
             said.rejection.as_deref().filter(|rejection| !rejection.is_empty()).into(),
             said.version.filter(|version| *version > 0).into(),
             said.source_id.as_deref().into(),
@@ -131,9 +169,19 @@ impl Question for History {
     }
 
     fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
-        let pseudonyms = self.pseudonyms.len();
-        let notes =
-            vec![format!("{} records, under {pseudonyms} pseudonyms that are one person's", desk.rows.count)];
+        let notes = vec![match self.found.len() {
+            0 => {
+                let tried: BTreeSet<&str> =
+                    self.pseudonyms.iter().filter_map(|one| one.split(':').rev().nth(1)).collect();
+                let tried: Vec<&str> = tried.into_iter().collect();
+                format!("nothing in the log is about this person under what was tried ({})", tried.join(", "))
+            }
+            many => format!(
+                "{}, under {}",
+                counted(desk.rows.count, "record", "records"),
+                counted(many as u64, "pseudonym", "pseudonyms that are one person's")
+            ),
+        }];
         Ok(Said { notes, ..Said::default() })
     }
 }
@@ -194,6 +242,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_part_of_a_pseudonym_is_enough() {
+        let of = |wanted: &str| Search::new(wanted).fits("hmac-sha256:k2026:db2819c039bf");
+        for wanted in ["hmac-sha256:k2026:db2819c", "k2026:db28…", "db2819c039bf", "db28 "] {
+            assert!(of(wanted), "{wanted}");
+        }
+        assert!(!of("2819c") && !of("k2025:db28"));
+    }
+
+    #[test]
     fn aliases_lead_from_any_pseudonym_to_all_of_the_person() {
         let line = |newer: &str, older: &str| {
             format!(
@@ -201,11 +258,12 @@ mod tests {
             )
         };
         for start in ["a1", "a2", "a3"] {
-            let mut aliases = Aliases::of([start.to_owned()]);
+            let mut aliases = Aliases::default();
             for (newer, older) in [("a3", "a2"), ("b2", "b1"), ("a2", "a1")] {
                 aliases.take(&Entry::at(line(newer, older).as_bytes()).unwrap());
             }
-            assert_eq!(aliases.finish().into_iter().collect::<Vec<_>>(), ["a1", "a2", "a3"]);
+            let all = aliases.all_of([start.to_owned()]);
+            assert_eq!(all.into_iter().collect::<Vec<_>>(), ["a1", "a2", "a3"]);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::table::counted;
 use crate::config::model::SubjectCase;
 use crate::ledger::plain;
 use crate::licensing::subject::keys::Keys;
@@ -20,6 +21,8 @@ const LIST: u64 = 256 * 1024 * 1024;
 pub struct Names {
     by_pseudonym: HashMap<String, String>,
     given: bool,
+    listed: u64,
+    first: String,
     resolved: HashSet<String>,
     unresolved: HashSet<String>,
     /// What a person should know about the list or the keys.
@@ -57,6 +60,10 @@ impl Names {
         let mut names = Self { given: true, ..Self::default() };
         for record in records(list)? {
             let Some(name) = record.get(0).map(str::trim).filter(|name| !name.is_empty()) else { continue };
+            names.listed += 1;
+            if names.first.is_empty() {
+                name.clone_into(&mut names.first);
+            }
             for pseudonym in pseudonyms(name, keys, case) {
                 names.by_pseudonym.insert(pseudonym, name.to_owned());
             }
@@ -97,7 +104,18 @@ impl Names {
         let mut words = self.notes.clone();
         if self.given {
             let (resolved, unresolved) = self.counts();
-            words.push(format!("names: {resolved} people resolved, {unresolved} shown as pseudonyms"));
+            words.push(format!(
+                "names: {} resolved, {unresolved} shown as pseudonyms",
+                counted(resolved, "person", "people")
+            ));
+            if resolved == 0 && unresolved > 0 {
+                words.push(format!(
+                    "none of the {} in the list is a person of this answer; its first is \"{}\": is it DOMAIN\\user, and is \
+                     the key the log's?",
+                    counted(self.listed, "name", "names"),
+                    self.first
+                ));
+            }
         }
         words
     }
@@ -156,6 +174,19 @@ pub fn opening(file: &Path, keys: Option<&Keys>) -> Result<Vec<Held>, ListError>
     Ok(all)
 }
 
+/// UTF-8, or UTF-16 as Windows PowerShell writes it, with or without its mark.
+fn decoded(bytes: &[u8]) -> String {
+    let units = |rest: &[u8], unit: fn([u8; 2]) -> u16| -> String {
+        let units: Vec<u16> = rest.as_chunks::<2>().0.iter().map(|pair| unit(*pair)).collect();
+        String::from_utf16_lossy(&units)
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] | rest => String::from_utf8_lossy(rest).into_owned(),
+    }
+}
+
 fn records(file: &Path) -> Result<Vec<csv::StringRecord>, ListError> {
     let io = |e| ListError::Io(file.to_owned(), e);
     let opened = plain::open(file).map_err(io)?;
@@ -163,9 +194,13 @@ fn records(file: &Path) -> Result<Vec<csv::StringRecord>, ListError> {
         return Err(ListError::TooLarge(file.to_owned()));
     }
     let bytes = plain::read_opened(opened, LIST).map_err(io)?;
-    let text =
-        String::from_utf8_lossy(bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes)).into_owned();
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let text = decoded(&bytes);
+    // A European Excel writes it so.
+    let head = text.lines().next().unwrap_or_default();
+    let delimiter = if head.contains(';') && !head.contains(',') { b';' } else { b',' };
+    let mut reader = csv::ReaderBuilder::new();
+    reader.has_headers(false).flexible(true).delimiter(delimiter);
+    let mut reader = reader.from_reader(text.as_bytes());
     reader.records().map(|record| record.map_err(|e| ListError::Csv(file.to_owned(), e))).collect()
 }
 
@@ -199,10 +234,32 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_read_however_a_windows_machine_has_written_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names.csv");
+        let text = "user;team\r\nACME\\zo\u{eb};a,b\r\n";
+        let units = |mark: u16, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            std::iter::once(mark).chain(text.encode_utf16()).flat_map(unit).collect()
+        };
+        let forms = [
+            text.as_bytes().to_vec(),
+            format!("\u{feff}{text}").into_bytes(),
+            units(0xfeff, u16::to_le_bytes),
+            units(0xfeff, u16::to_be_bytes),
+        ];
+        for bytes in forms {
+            fs::write(&path, bytes).unwrap();
+            let names = Names::read(&path, None, SubjectCase::Fold).unwrap();
+            assert_eq!(names.look_up("raw:acme\\zo\u{eb}").as_deref(), Some("acme\\zo\u{eb}"));
+            assert!(names.by_pseudonym.contains_key("raw:acme\\zo\u{eb}"), "{names:?}");
+        }
+    }
+
+    #[test]
     fn an_opening_balance_says_what_it_lacks() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("opening.csv");
-        fs::write(&path, "Subject;License\nx;y\n").unwrap();
+        fs::write(&path, "Subject;Licence\nx;y\n").unwrap();
         assert!(opening(&path, None).unwrap_err().to_string().contains("no column \"license\""));
         fs::write(&path, "Subject,License,Allotment\nacme\\bob,9999 0000,professional\n").unwrap();
         assert!(opening(&path, None).unwrap_err().to_string().contains("--subject-key"));

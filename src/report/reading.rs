@@ -11,7 +11,7 @@ use std::thread;
 
 use jiff::Timestamp;
 
-use super::verify::{Verified, VerifyError, verify_and_read};
+use super::verify::{Foreign, Verified, VerifyError, verify_and_read};
 use crate::ledger::entry::Entry;
 use crate::ledger::log::LogFile;
 
@@ -84,7 +84,7 @@ pub fn read(
         for (log, unreadable) in verified.iter_mut().zip(unreadable) {
             log.unreadable = unreadable;
         }
-        give_back_anchors(&mut verified);
+        give_back_anchors(&mut verified)?;
         Ok(verified)
     })
 }
@@ -139,24 +139,14 @@ fn verify_into(
 }
 
 /// An anchor is of one of several logs; one that is of none must not pass for a check.
-fn give_back_anchors(verified: &mut [Verified]) {
-    let foreign_to_all: Vec<PathBuf> = match verified {
-        [] => return,
-        [first, rest @ ..] => {
-            let foreign = first.foreign_anchors.iter();
-            foreign
-                .filter(|anchor| rest.iter().all(|log| log.foreign_anchors.contains(anchor)))
-                .cloned()
-                .collect()
-        }
+fn give_back_anchors(verified: &mut [Verified]) -> Result<(), VerifyError> {
+    let Some((first, rest)) = verified.split_first_mut() else { return Ok(()) };
+    let is_of_none = |foreign: &Foreign| {
+        rest.iter().all(|log| log.foreign_anchors.iter().any(|other| other.anchor == foreign.anchor))
     };
-    for log in verified.iter_mut() {
-        log.foreign_anchors.clear();
-    }
-    if let Some(first) = verified.first_mut() {
-        first.foreign_anchors = foreign_to_all;
-        first.claim_foreign_anchors();
-    }
+    first.foreign_anchors.retain(is_of_none);
+    rest.iter_mut().for_each(|log| log.foreign_anchors.clear());
+    first.claim_foreign_anchors()
 }
 
 /// The lines of one log as they come.

@@ -13,6 +13,7 @@ use super::assignments::{Assignments, Told};
 use super::days::{Period, day_of};
 use super::entitlements::{Allowed, Entitlements};
 use super::names::Held;
+use super::table::counted;
 use super::usage::{Usage, Used};
 use crate::ledger::entry::Entry;
 
@@ -119,7 +120,7 @@ impl Reconcile {
     }
 }
 
-/// The days that a period has in what the log spans, the last [`DAYS`] of them; `None` where there are none.
+/// The days that a period has in what the log spans, the last hundred years of them; `None` where there are none.
 pub fn days_in(period: Period, span: Option<(Timestamp, Timestamp)>) -> Option<(Date, Date)> {
     let (first, last) = span?;
     let from = period.from.map_or(first, |from| from.max(first));
@@ -149,8 +150,12 @@ impl Question for Reconcile {
         ]
     }
 
-    fn until(&self) -> Option<Timestamp> {
-        self.period.to
+    fn period(&self) -> Period {
+        self.period
+    }
+
+    fn license(&self) -> Option<&str> {
+        self.license.as_deref()
     }
 
     fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
@@ -193,7 +198,8 @@ impl Question for Reconcile {
             }
             if over_days > 0 {
                 said.notes.push(format!(
-                    "license {license}, {allotment}: over-allocated on {over_days} days, by {worst} at most"
+                    "license {license}, {allotment}: over-allocated on {}, by {worst} at most",
+                    counted(over_days, "day", "days")
                 ));
                 over_allocated.push(
                     json!({ "license": license, "allotment": allotment, "days": over_days, "most": worst }),
@@ -212,6 +218,14 @@ impl Question for Reconcile {
                     covered.license
                 )
             }));
+        }
+        let by_month = self.account.entitlements.licenses().any(|license| {
+            self.account.entitlements.allotments(license).values().any(|class| *class == Some("time"))
+        });
+        if by_month {
+            said.notes.push(
+                "what is used by the month, and not by people, is told by: audit consumption".to_owned(),
+            );
         }
         said.notes.push(
             "units are those of the last definition that was seen by the end of the day; a change of the license can take a \

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::answer::{Desk, Question, Read, Said};
 use super::assignments::{Assignments, Change, Key};
-use super::days::day_of;
+use super::days::{Period, day_of};
 use super::entitlements::Entitlements;
 use super::names::Held as OpeningHeld;
+use super::table::counted;
 use crate::ledger::entry::Entry;
 
 /// How sure an assignment is.
@@ -173,8 +174,12 @@ impl Question for State {
         ]
     }
 
-    fn until(&self) -> Option<Timestamp> {
-        self.at
+    fn period(&self) -> Period {
+        Period { from: self.at, to: self.at }
+    }
+
+    fn license(&self) -> Option<&str> {
+        self.license.as_deref()
     }
 
     fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
@@ -206,7 +211,9 @@ impl Question for State {
                 row.source.clone().into(),
             ])?;
         }
-        let mut notes = vec![format!("at {at:.0} (UTC), as the back end confirmed it:")];
+        let mut notes = vec![format!(
+            "at {at:.0} (UTC), as the back end confirmed it; \"since\" is when this log first saw it told, and not when it was granted"
+        )];
         let mut totals: Vec<Value> = Vec::new();
         for ((license, allotment), of) in counts(&rows) {
             let allowed = self.entitlements.on(&license, &allotment, day);
@@ -222,18 +229,18 @@ impl Question for State {
                 "overage": allowed.overage_word(),
             }));
         }
-        notes.extend(self.reservations(at, read));
+        notes.extend(self.reservations());
         Ok(Said { notes, members: vec![("totals", totals.into())], gaps: false })
     }
 }
 
 impl State {
-    fn reservations(&self, at: Timestamp, read: &Read) -> Vec<String> {
+    fn reservations(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.opening > 0 {
             notes.push(format!(
-                "{} holders are from an opening balance, which nobody has signed; they stand until the log tells of them",
-                self.opening
+                "{} from an opening balance, which nobody has signed; they stand until the log tells of them",
+                counted(self.opening as u64, "holder is", "holders are")
             ));
         }
         if self.all.of_nobody > 0 {
@@ -241,17 +248,6 @@ impl State {
                 "{} changes that were told name nobody whom this log knows",
                 self.all.of_nobody
             ));
-        }
-        match read.span {
-            Some((first, _)) if at < first => {
-                notes.push(format!("the log begins at {first:.0}: nothing is known of the time before"));
-            }
-            Some((_, last)) if at > last => {
-                notes.push(format!(
-                    "the log's last record is of {last:.0}: nothing is known of the time since"
-                ));
-            }
-            _ => {}
         }
         notes
     }

@@ -14,6 +14,11 @@ const LOOKED_AT: usize = 500;
 /// Characters of a column of a text at most; longer values stand out.
 const WIDTH: usize = 72;
 
+/// A number with its noun.
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
 /// One value of a row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Cell {

@@ -56,7 +56,9 @@ pub struct Verified {
     pub rolled_back: Vec<String>,
     /// Anchors that hold no checkpoint of this log.
     #[serde(skip)]
-    pub foreign_anchors: Vec<PathBuf>,
+    pub foreign_anchors: Vec<Foreign>,
+    /// Checkpoints in the log's own folder that were named as anchors: they protect from nothing.
+    pub own_anchors: Vec<PathBuf>,
     /// What is wrong with lines, segments and checkpoints, the first ones in full.
     pub damage: Vec<String>,
     /// How many of these there are.
@@ -67,6 +69,15 @@ pub struct Verified {
     pub half_a_line: u64,
     /// Whole lines that whoever reads on can't read as records: those of a newer program, say.
     pub unreadable: u64,
+}
+
+/// An anchor that holds no checkpoint of a log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Foreign {
+    /// As it was named.
+    pub anchor: PathBuf,
+    /// It holds one of another log.
+    pub of_another: bool,
 }
 
 /// A checkpoint, and how far it reaches.
@@ -94,6 +105,11 @@ pub enum VerifyError {
         /// Why.
         cause: io::Error,
     },
+    /// An anchor is none.
+    #[error(
+        "{0} holds no checkpoint of this log; name a checkpoint that was kept elsewhere, or what collects the relay's own log"
+    )]
+    NoAnchor(PathBuf),
     /// Nobody wants to read on.
     #[error("the reading was given up, because nobody takes what it gives")]
     Stopped,
@@ -123,11 +139,20 @@ pub enum Verdict {
 }
 
 impl Verified {
-    /// Whoever names an anchor for one log means that one: that it is of another must not pass for a check.
-    pub fn claim_foreign_anchors(&mut self) {
-        for anchor in std::mem::take(&mut self.foreign_anchors) {
-            self.rolled_back.push(format!("the anchor {} holds no checkpoint of this log", anchor.display()));
+    /// Whoever names an anchor for one log means that one: a checkpoint of another log in its place is what somebody who has
+    /// put another log there would leave.
+    ///
+    /// # Errors
+    /// One holds no checkpoint at all: the wrong file was named.
+    pub fn claim_foreign_anchors(&mut self) -> Result<(), VerifyError> {
+        for Foreign { anchor, of_another } in std::mem::take(&mut self.foreign_anchors) {
+            if !of_another {
+                return Err(VerifyError::NoAnchor(anchor));
+            }
+            let what = "holds a checkpoint of another log, and none of this one";
+            self.rolled_back.push(format!("the anchor {} {what}", anchor.display()));
         }
+        Ok(())
     }
 
     /// The oldest anchor that covers anything, and the newest: what each covers can't have been changed since it was signed by
@@ -167,7 +192,7 @@ impl Verified {
 /// See [`VerifyError`]; what is wrong with the log itself is in the result.
 pub fn verify(log: &Path, anchors: &[PathBuf], progress: impl FnMut(u64)) -> Result<Verified, VerifyError> {
     let mut verified = verify_and_read(log, anchors, progress, |_| true)?;
-    verified.claim_foreign_anchors();
+    verified.claim_foreign_anchors()?;
     Ok(verified)
 }
 
@@ -220,7 +245,8 @@ struct Run<'l> {
     held: Vec<Covered>,
     anchors: Vec<Covered>,
     rolled_back: Vec<String>,
-    foreign_anchors: Vec<PathBuf>,
+    foreign_anchors: Vec<Foreign>,
+    own_anchors: Vec<PathBuf>,
     damage: Vec<String>,
     damages: u64,
     gaps: u64,
@@ -254,6 +280,7 @@ impl<'l> Run<'l> {
             anchors: Vec::new(),
             rolled_back: Vec::new(),
             foreign_anchors: Vec::new(),
+            own_anchors: Vec::new(),
             damage: Vec::new(),
             damages: 0,
             gaps: 0,
@@ -316,11 +343,17 @@ impl<'l> Run<'l> {
         let file = if anchor.is_dir() { anchor.join(anchor_name(&self.key.name)) } else { anchor.to_owned() };
         let opened = match plain::open(&file) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && anchor.is_dir() => {
-                self.foreign_anchors.push(anchor.to_owned());
+                self.foreign_anchors.push(Foreign { anchor: anchor.to_owned(), of_another: false });
                 return Ok(());
             }
             opened => opened?,
         };
+        // What lies in the copy has come with it: whoever changed the one could change the other.
+        if fs::canonicalize(&file).and_then(|file| Ok(file.starts_with(fs::canonicalize(self.log)?)))? {
+            self.own_anchors.push(file);
+            return Ok(());
+        }
+        let mut of_another = false;
         // A longer one is the log of a program.
         if let Ok(note) = plain::read_opened(opened, MAX_NOTE as u64) {
             match self.key.open(&note) {
@@ -332,8 +365,9 @@ impl<'l> Run<'l> {
                     self.rolled_back.push(format!("the anchor {} {}", file.display(), NoteError::Forged));
                     return Ok(());
                 }
-                // Another log's, or the log of a program.
-                Err(_) => {}
+                Err(NoteError::NotOurs) => of_another = true,
+                // The log of a program, maybe.
+                Err(NoteError::Malformed) => {}
             }
         }
         let mut found = false;
@@ -343,13 +377,17 @@ impl<'l> Run<'l> {
             if line.is_empty() {
                 break;
             }
-            if let Some(checkpoint) = note::in_line(line).and_then(|note| self.key.open(&note).ok()) {
-                self.want(&file, checkpoint, true);
-                found = true;
+            match note::in_line(line).map(|note| self.key.open(&note)) {
+                Some(Ok(checkpoint)) => {
+                    self.want(&file, checkpoint, true);
+                    found = true;
+                }
+                Some(Err(_)) => of_another = true,
+                None => {}
             }
         }
         if !found {
-            self.foreign_anchors.push(anchor.to_owned());
+            self.foreign_anchors.push(Foreign { anchor: anchor.to_owned(), of_another });
         }
         Ok(())
     }
@@ -695,6 +733,7 @@ impl<'l> Run<'l> {
             anchors: self.anchors,
             rolled_back: self.rolled_back,
             foreign_anchors: self.foreign_anchors,
+            own_anchors: self.own_anchors,
             damage: self.damage,
             damages: self.damages,
             gaps: self.gaps,

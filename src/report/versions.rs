@@ -301,7 +301,7 @@ impl Covered {
             );
         };
         let before = if from == 0 {
-            "known from its first version on".to_owned()
+            "known from the beginning (a deployment started at version 0)".to_owned()
         } else {
             format!("known from version {from} on; holders before that are not known to this log")
         };
@@ -310,7 +310,8 @@ impl Covered {
         let missing = match self.holes.as_slice() {
             [] => format!("nothing missing up to version {to}"),
             holes => {
-                let count: u64 = holes.iter().map(|hole| hole.to - hole.from + 1).sum();
+                let missing = holes.iter().map(|hole| (hole.to - hole.from).saturating_add(1));
+                let count = missing.fold(0, u64::saturating_add);
                 let newest = self.newest.unwrap_or(to);
                 format!(
                     "nothing missing up to version {to}; {count} of the versions up to {newest} went around this relay (inferred)"

@@ -9,9 +9,11 @@ use super::super::{Exit, Failure, load};
 use super::hand_over::{hand_over, refuse};
 use crate::config;
 use crate::config::model::{Config, SubjectCase};
+use crate::ledger::log::LogFile;
+use crate::ledger::note::anchor_name;
 use crate::licensing::subject::keys::Keys;
 use crate::report::answer::{AnswerError, Asked, Question, answer};
-use crate::report::days::{NoTime, Period};
+use crate::report::days::{Edge, NoTime, Period, time};
 use crate::report::evidence::Made;
 use crate::report::names::{Held, ListError, Names, opening};
 use crate::report::reading::ReadError;
@@ -61,10 +63,10 @@ impl From<Case> for SubjectCase {
 /// How the answer is written.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Output {
-    /// For programs
+    /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     pub(super) json: bool,
-    /// For spreadsheets
+    /// Print CSV
     #[arg(long)]
     pub(super) csv: bool,
 }
@@ -97,7 +99,7 @@ pub(super) struct During {
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
     /// To this day, its end included, or this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, alias = "until", value_name = "TIME")]
     to: Option<String>,
 }
 
@@ -130,12 +132,20 @@ type Found = (Vec<PathBuf>, Vec<PathBuf>, Option<Config>);
 impl Logs {
     /// The logs that are named; without any, the configured one with its anchors, as far as they are in reach.
     pub(super) fn find(&self, config: Option<PathBuf>) -> Result<Found, Failure> {
+        if let Some(missing) = self.anchor.iter().find(|anchor| !anchor.exists()) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("--anchor {}: there is no such file", missing.display()),
+            ));
+        }
         let mut anchors = self.anchor.clone();
         if !self.log.is_empty() {
             return Ok((self.log.clone(), anchors, None));
         }
         let config = load(&config::locate(config))?;
-        anchors.extend(config.audit.anchors.iter().filter(|anchor| anchor.exists()).cloned());
+        let about = LogFile::read(&config.audit.directory).ok().flatten();
+        let note = about.map(|about| anchor_name(&about.origin)).unwrap_or_default();
+        anchors.extend(config.audit.anchors.iter().filter(|anchor| anchor.join(&note).is_file()).cloned());
         Ok((vec![config.audit.directory.clone()], anchors, Some(config)))
     }
 }
@@ -201,6 +211,7 @@ impl Asking {
         let names = names_of(&self.who, &sources)?;
         let Sources { logs, anchors, .. } = sources;
         if let Some(file) = file {
+            is_no_time(file)?;
             refuse(file, &logs, true)?;
         }
         let mut asked = Asked { logs, anchors, form, names, made: Made::now(command_line()) };
@@ -219,6 +230,18 @@ pub(super) fn opened_with(file: Option<&Path>, sources: &Sources) -> Result<Vec<
         Some(file) => opening(file, sources.keys.as_ref())?,
         None => Vec::new(),
     })
+}
+
+/// Elsewhere `--to` is a time.
+pub(super) fn is_no_time(file: &Path) -> Result<(), Failure> {
+    match file.to_str().filter(|text| time(text, Edge::End).is_ok()) {
+        Some(text) => {
+            let words =
+                format!("--to is the file that is written here; for the end of the time say: --until {text}");
+            Err(Failure::new(Exit::Usage, words))
+        }
+        None => Ok(()),
+    }
 }
 
 impl During {
@@ -282,7 +305,8 @@ impl From<ReadError> for Failure {
 
 impl From<VerifyError> for Failure {
     fn from(e: VerifyError) -> Self {
-        let exit = if matches!(e, VerifyError::NotALog(_)) { Exit::Usage } else { Exit::Failed };
+        let wrong = matches!(e, VerifyError::NotALog(_) | VerifyError::NoAnchor(_));
+        let exit = if wrong { Exit::Usage } else { Exit::Failed };
         Self::new(exit, e)
     }
 }

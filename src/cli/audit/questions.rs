@@ -1,9 +1,10 @@
 //! The questions that auditors ask of the log, a verb each.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::super::{Exit, Failure, configuration};
-use super::asking::{Asking, During, Until, opened_with, progress};
+use super::asking::{Asking, During, Sources, Until, opened_with, progress};
 use crate::config;
 use crate::config::names::LicenseNumber;
 use crate::licensing::subject::{QlikForm, Subject, qlik_form};
@@ -11,7 +12,7 @@ use crate::report::activity::{Called, Consumed, Gaps, Refused, Users};
 use crate::report::changes::{Changes, Churn};
 use crate::report::days::{Edge, length, time};
 use crate::report::export::{AsQlik, Flat};
-use crate::report::history::{Aliases, History, Hits};
+use crate::report::history::{Aliases, History, Hits, Search};
 use crate::report::names::pseudonyms;
 use crate::report::reading;
 use crate::report::reconcile::Reconcile;
@@ -224,24 +225,43 @@ pub(super) fn denied(args: DeniedArgs, config: Option<PathBuf>) -> Result<u8, Fa
 /// Two readings: an alias stands behind the records that it joins.
 pub(super) fn history(args: HistoryArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
     let sources = args.asking.find(config, args.subject.is_some())?;
-    let wanted = match (&args.subject, &args.hash) {
-        (Some(name), _) => {
-            if sources.keys.is_none() {
-                tell_missing_key(&sources.notes);
-            }
-            pseudonyms(name, sources.keys.as_ref(), sources.case)
-        }
-        (None, Some(hash)) => vec![hash.clone()],
-        (None, None) => Vec::new(),
-    };
-    let mut aliases = Aliases::of(wanted);
+    let mut search = args.hash.as_deref().map(Search::new);
+    let named = args.subject.as_deref().map(|name| hidden(name, &sources)).transpose()?;
+    let mut aliases = Aliases::default();
     reading::read(&sources.logs, &[], progress(), |_, entry| {
+        if let Some(search) = &mut search {
+            search.take(entry);
+        }
         if &*entry.action == "audit.alias" {
             aliases.take(entry);
         }
         true
     })?;
-    args.asking.ask(sources, &mut History::new(aliases.finish()))
+    let person = match (named, search) {
+        (Some(keys), _) => aliases.all_of(keys.into_iter().map(|(_, pseudonym)| pseudonym)),
+        (None, search) => found(&aliases, search.map(|search| search.found).unwrap_or_default())?,
+    };
+    args.asking.ask(sources, &mut History::new(person))
+}
+
+/// The one person that a part of a pseudonym was found to be of.
+fn found(aliases: &Aliases, all: BTreeSet<String>) -> Result<BTreeSet<String>, Failure> {
+    let Some(first) = all.first().cloned() else {
+        return Err(Failure::new(
+            Exit::Usage,
+            "no pseudonym in this log is, or begins with, what --hash says",
+        ));
+    };
+    let person = aliases.all_of([first.clone()]);
+    match all.iter().find(|other| !person.contains(*other)) {
+        Some(other) => {
+            let words = format!(
+                "several people's pseudonyms begin with what --hash says: {first}, {other}; give more of it"
+            );
+            Err(Failure::new(Exit::Usage, words))
+        }
+        None => Ok(person),
+    }
 }
 
 pub(super) fn subject(args: SubjectArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
@@ -250,22 +270,26 @@ pub(super) fn subject(args: SubjectArgs, config: Option<PathBuf>) -> Result<u8, 
         return Ok(0);
     }
     let sources = args.asking.find(config, true)?;
-    let name = Subject::new(&args.name);
-    let mut keys = match &sources.keys {
-        Some(keys) => keys.of_all(&name),
-        None => {
-            tell_missing_key(&sources.notes);
-            Vec::new()
-        }
-    };
-    let raw = pseudonyms(&args.name, None, sources.case);
-    keys.extend(raw.into_iter().map(|pseudonym| ("(in clear)".to_owned(), pseudonym)));
+    let keys = hidden(&args.name, &sources)?;
     args.asking.ask(sources, &mut Hits::new(keys))
 }
 
-fn tell_missing_key(notes: &[String]) {
-    let why = notes.first().map_or("no key was given (--subject-key)", String::as_str);
-    eprintln!("license-relay: warning: {why}: a name is found only in a log that keeps names in clear");
+/// What may stand for a name in these logs, each with the id of its key. Without a key nobody is found, and that must not
+/// look like nothing.
+fn hidden(name: &str, sources: &Sources) -> Result<Vec<(String, String)>, Failure> {
+    let Some(keys) = &sources.keys else {
+        let why = sources.notes.first().map_or("no key was given (--subject-key)", String::as_str);
+        let words = format!(
+            "{why}: without it a name can't be looked for in a log whose people are pseudonyms; where audit.subject is \"raw\", \
+             say: history --hash 'raw:domain\\user'"
+        );
+        return Err(Failure::new(Exit::Usage, words));
+    };
+    if !name.contains(['\\', '/']) {
+        eprintln!("license-relay: warning: \"{name}\" has no domain; most people have one: 'DOMAIN\\{name}'");
+    }
+    let raw = pseudonyms(name, None, sources.case).into_iter().map(|one| ("(in clear)".to_owned(), one));
+    Ok(keys.of_all(&Subject::new(name)).into_iter().chain(raw).collect())
 }
 
 pub(super) fn export(args: ExportArgs, config: Option<PathBuf>) -> Result<u8, Failure> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::super::{Exit, Failure};
 use super::asking::{
-    Logs, Until, WhoIsWho, command_line, find_sources, names_of, opened_with, progress, quoted,
+    Logs, Until, WhoIsWho, command_line, find_sources, is_no_time, names_of, opened_with, progress, quoted,
 };
 use super::hand_over::{hand_over, refuse};
 use super::questions::called;
@@ -52,6 +52,7 @@ pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<u8, Failure> 
     let churn = churn.transpose()?;
     let sources = find_sources(&args.logs, &args.who, config, args.opening.is_some())?;
     if let Some(file) = &args.to {
+        is_no_time(file)?;
         refuse(file, &sources.logs, true)?;
     }
     let opening = opened_with(args.opening.as_deref(), &sources)?;
