@@ -46,8 +46,10 @@ struct Unit {
 /// What may be used beyond the units.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Overage {
-    /// Not told, or not readable.
+    /// None was told.
     #[default]
+    Untold,
+    /// What was told could not be read.
     Unknown,
     /// So many.
     Units(i64),
@@ -74,16 +76,17 @@ impl Allowed {
     /// Units and overage; absent where there is no cap, or none is known.
     pub fn cap(&self) -> Option<i64> {
         match (self.units, self.overage) {
-            (None, _) | (_, Overage::Unlimited) => None,
+            (None, _) | (_, Overage::Unlimited | Overage::Unknown) => None,
             (Some(units), Overage::Units(more)) => Some(units.saturating_add(more)),
-            (Some(units), Overage::Unknown) => Some(units),
+            (Some(units), Overage::Untold) => Some(units),
         }
     }
 
     /// As an answer says it: a number, `unlimited`, or nothing where it is not known.
     pub fn overage_word(&self) -> Option<String> {
         match self.overage {
-            Overage::Unknown => None,
+            Overage::Untold => None,
+            Overage::Unknown => Some("unknown".into()),
             Overage::Units(more) => Some(more.to_string()),
             Overage::Unlimited => Some("unlimited".into()),
         }
@@ -157,7 +160,8 @@ impl Entitlements {
                     allowed.overage = match (allowed.overage, unit.overage) {
                         (Overage::Unlimited, _) | (_, Overage::Unlimited) => Overage::Unlimited,
                         (Overage::Units(a), Overage::Units(b)) => Overage::Units(a.max(b)),
-                        (Overage::Unknown, other) | (other, Overage::Unknown) => other,
+                        (Overage::Unknown, _) | (_, Overage::Unknown) => Overage::Unknown,
+                        (Overage::Untold, other) | (other, Overage::Untold) => other,
                     };
                 }
                 Some(false) => {}
@@ -186,7 +190,7 @@ impl Unit {
         let overage = match said.overage.as_deref() {
             Some("unlimited") => Overage::Unlimited,
             Some(number) => number.parse().map_or(Overage::Unknown, Overage::Units),
-            None => Overage::Unknown,
+            None => Overage::Untold,
         };
         Self {
             allotment: text(&said.allotment).unwrap_or_default(),
@@ -260,10 +264,12 @@ mod tests {
             (endless.units, endless.cap(), endless.overage_word()),
             (Some(10), None, Some("unlimited".into()))
         );
-        let unreadable = allowed(vec![unit(10, "(other)", "", Overage::Unknown)], "2026-02-01");
+        let unreadable = allowed(vec![unit(10, "(other)", "", Overage::Untold)], "2026-02-01");
         assert_eq!((unreadable.units, unreadable.cap()), (None, None));
+        let of_words = allowed(vec![unit(10, "", "", Overage::Unknown)], "2026-02-01");
+        assert_eq!((of_words.cap(), of_words.overage_word()), (None, Some("unknown".into())));
         let of_the_day = allowed(
-            vec![unit(10, "2026-01-01T00:00:00Z", "2026-02-01T10:00:00Z", Overage::Unknown)],
+            vec![unit(10, "2026-01-01T00:00:00Z", "2026-02-01T10:00:00Z", Overage::Untold)],
             "2026-02-01",
         );
         assert_eq!(of_the_day.cap(), Some(10));

@@ -482,9 +482,10 @@ fn first_of<T>(mut rows: Vec<T>, most: usize, more: u64) -> Listed<T> {
 fn entitlement(allowed: &Allowed) -> page::Entitlement {
     let number = |count: i64| u64::try_from(count).unwrap_or(0);
     page::Entitlement {
-        units: allowed.units.map(number),
+        // What can't be read is no cap that anything could be over.
+        units: allowed.units.map(number).filter(|_| allowed.overage != Overage::Unknown),
         overage: match allowed.overage {
-            Overage::Unknown => page::Overage::Unknown,
+            Overage::Untold | Overage::Unknown => page::Overage::Unknown,
             Overage::Units(more) => page::Overage::Units(number(more)),
             Overage::Unlimited => page::Overage::Unlimited,
         },

@@ -132,7 +132,7 @@ type Found = (Vec<PathBuf>, Vec<PathBuf>, Option<Config>);
 impl Logs {
     /// The logs that are named; without any, the configured one with its anchors, as far as they are in reach.
     pub(super) fn find(&self, config: Option<PathBuf>) -> Result<Found, Failure> {
-        if let Some(missing) = self.anchor.iter().find(|anchor| !anchor.exists()) {
+        if let Some(missing) = self.anchor.iter().find(|anchor| anchor.symlink_metadata().is_err()) {
             return Err(Failure::new(
                 Exit::Usage,
                 format!("--anchor {}: there is no such file", missing.display()),
