@@ -148,6 +148,9 @@ pub struct Use {
     pub overage_unknown: bool,
 }
 
+/// How many hold, by license and allotment.
+type Count = BTreeMap<(usize, usize), i64>;
+
 /// All days of the history.
 pub fn reconcile(world: &World, items: &[Item]) -> BTreeMap<(Date, usize, usize), Use> {
     let mut days = BTreeMap::new();
@@ -156,9 +159,9 @@ pub fn reconcile(world: &World, items: &[Item]) -> BTreeMap<(Date, usize, usize)
     let date = |at| TimeZone::UTC.to_datetime(world.time(at)).date();
     let end = world.facts.iter().map(|fact| fact.at).max().unwrap_or(0);
     // How many held after each change.
-    let counts: Vec<(At, BTreeMap<(usize, usize), i64>)> = (1..=items.len())
+    let counts: Vec<(At, Count)> = (1..=items.len())
         .map(|until| {
-            let mut count = BTreeMap::new();
+            let mut count = Count::new();
             for holder in holders(&items[..until]).iter().filter(|holder| holder.status == "holds") {
                 *count.entry((holder.license, holder.allotment)).or_default() += 1;
             }

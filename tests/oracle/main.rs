@@ -24,7 +24,7 @@ use common::{program, run, scenes};
 use world::{ALLOTMENTS, At, Dice, End, LICENSES, TIME, What, World};
 
 /// How many histories are tried.
-const HISTORIES: u64 = 70;
+const HISTORIES: u64 = 60;
 
 /// A history that is written, and the readers.
 struct Case {

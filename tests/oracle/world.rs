@@ -468,7 +468,7 @@ impl World {
     /// The keys of the subjects, the older one last, in this folder.
     pub fn keys(&self, folder: &Path) -> Vec<Pseudonyms> {
         let newest = folder.join("subject.key");
-        let files = [newest.clone(), folder.join("subject.key.k2025")];
+        let files = [newest, folder.join("subject.key.k2025")];
         if self.rollover.is_some() {
             write_key(&files[1], "k2025", 1);
         }
@@ -523,7 +523,7 @@ impl World {
                     Exchange::definition(number, &self.deployments[*by]).defined(time, units, names)
                 }
                 What::Asked { exchange, by, base, changes } => {
-                    let asked: Vec<_> = changes.iter().map(|told| as_asked(told)).collect();
+                    let asked: Vec<_> = changes.iter().map(as_asked).collect();
                     let sync = Exchange::sync(*exchange as u128, &self.deployments[*by], *base, &asked);
                     let records = sync.intent(names);
                     open.insert(*exchange, sync);
