@@ -177,13 +177,11 @@ impl Folds {
     fn page(mut self, read: &Read, wanted: &mut Wanted) -> Page {
         self.account.entitlements.finish();
         self.consumption.finish();
-        let now = wanted.made.at;
-        let (first, last) = read.span.unwrap_or((now, now));
-        let from = wanted.period.from.map_or(first, |from| from.max(first));
-        let to = wanted.period.to.map_or(last, |to| to.min(last)).max(from);
+        let period = page::Period::of(wanted.period, read.span, wanted.made.at);
+        let (from, to) = (period.from, period.to);
         let found = std::mem::take(&mut self.rhythm).finish();
-        let syncs = syncs(&found, from, to, &wanted.called);
-        let licenses = self.licenses(read, wanted, from, to);
+        let syncs = syncs(&found, from, to, &wanted.called).filter(|_| !period.is_unknown());
+        let licenses = self.licenses(read, wanted, period);
         let changes = self.changes.iter().rev().cloned().map(|mut change| {
             change.person.name = wanted.names.of(&change.person.subject);
             change
@@ -192,7 +190,7 @@ impl Folds {
         let churn = wanted.churn.take().map(|(_, within)| self.churn(within, &mut wanted.names));
         let mut denied: Vec<page::Denied> = std::mem::take(&mut self.denied).into_values().collect();
         denied.sort_by(|a, b| b.count.cmp(&a.count).then(b.last.cmp(&a.last)));
-        let (gaps, gap_sums) = gaps(&found, from, to);
+        let (gaps, gap_sums) = if period.is_unknown() { Default::default() } else { gaps(&found, from, to) };
         let (resolved, unresolved) = wanted.names.counts();
         Page {
             made: page::Made {
@@ -201,7 +199,7 @@ impl Folds {
                 command: wanted.made.command.clone(),
                 logs: wanted.named.clone(),
             },
-            period: page::Period { from, to },
+            period,
             names: page::Names { given: wanted.names.given(), resolved, unresolved },
             notes: self.notes(read, wanted, &found),
             not_understood: not_understood(read),
@@ -258,13 +256,8 @@ impl Folds {
         notes
     }
 
-    fn licenses(
-        &self,
-        read: &Read,
-        wanted: &mut Wanted,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Listed<page::License> {
+    fn licenses(&self, read: &Read, wanted: &mut Wanted, period: page::Period) -> Listed<page::License> {
+        let (from, to) = (period.from, period.to);
         let mut holders: BTreeMap<(String, String), Vec<state::Held>> = BTreeMap::new();
         for held in state::held(&self.account.all) {
             holders.entry((held.license.clone(), held.allotment.clone())).or_default().push(held);
@@ -296,7 +289,7 @@ impl Folds {
             let count = allotments.len() as u64;
             let rows = allotments.into_iter().take(page::ALLOTMENTS).map(|allotment| {
                 let held = holders.remove(&(license.clone(), allotment.clone())).unwrap_or_default();
-                self.allotment(&license, allotment, &held, &mut wanted.names, from, to)
+                self.allotment(&license, allotment, &held, &mut wanted.names, period)
             });
             let allotments = Listed { rows: rows.collect(), total: count };
             let opening = wanted.opening.as_ref().map(|(file, held)| page::Opening {
@@ -315,9 +308,9 @@ impl Folds {
         allotment: String,
         held: &[state::Held],
         names: &mut Names,
-        from: Timestamp,
-        to: Timestamp,
+        period: page::Period,
     ) -> page::Allotment {
+        let (from, to) = (period.from, period.to);
         let mut counts = page::Counts::default();
         for one in held {
             let count = match one.status {
@@ -336,7 +329,8 @@ impl Folds {
             version: Some(one.version).filter(|version| *version > 0),
         };
         let holders = held.iter().take(page::HOLDERS).map(holder).collect();
-        let days = days_in(Period { from: Some(from), to: Some(to) }, Some((from, to)));
+        let days = days_in(Period { from: Some(from), to: Some(to) }, Some((from, to)))
+            .filter(|_| !period.is_unknown());
         let days =
             days.map(|(from, to)| self.account.days(license, &allotment, from, to)).unwrap_or_default();
         let days: Vec<page::Day> = days

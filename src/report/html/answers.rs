@@ -2,35 +2,111 @@
 
 use std::fmt::Write as _;
 
+use jiff::SignedDuration;
+
 use super::cells::{bdi, date, mono, plural, time};
 use crate::report::charts::{count, number};
+use crate::report::evidence;
 use crate::report::page::{Allotment, Consumption, Day, License, Overage, Page};
 use crate::report::verify::Verdict;
 
+/// A relay that runs writes a record every minute or so: a log that ends this much before its period does, ends early.
+const QUIET: SignedDuration = SignedDuration::from_hours(1);
+
 /// A mark and a word for how an answer is to be taken.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Sign {
     Yes,
     No,
     Open,
 }
 
+/// The worst that was found of any log, if it is worse than gaps that the log itself tells of.
+fn worst(page: &Page) -> Option<Verdict> {
+    let worst = evidence::worst(page.evidence.iter().map(|log| log.verdict));
+    Some(worst).filter(|worst| !matches!(worst, Verdict::Fine | Verdict::Gaps))
+}
+
+/// What to say in place of any answer about the period where the log knows nothing of it.
+pub(super) fn nothing_known(page: &Page) -> Option<String> {
+    let period = &page.period;
+    if !period.is_unknown() {
+        return None;
+    }
+    Some(match period.known {
+        None => "Nothing is known: the log has no record that can be read.".into(),
+        Some((first, _)) if period.asked.to.is_some_and(|to| to < first) => {
+            format!("Nothing is known: the log begins {}.", time(first))
+        }
+        Some((_, last)) => format!("Nothing is known: the log ends {}.", time(last)),
+    })
+}
+
+/// Where the log ends before the period that was asked for does, or begins after it.
+fn outside(page: &Page) -> Option<String> {
+    let (first, last) = page.period.known?;
+    let asked = page.period.asked;
+    let late = asked.from.is_some_and(|from| from < first);
+    let until = asked.to.map(|to| to.min(page.made.at));
+    let early = until.is_some_and(|until| until.duration_since(last) > QUIET);
+    match (late, early) {
+        (false, false) => None,
+        (true, false) => {
+            Some(format!("The log begins {}; nothing is known of the time before.", time(first)))
+        }
+        (false, true) => Some(format!("The log ends {}; nothing is known of the time after.", time(last))),
+        (true, true) => Some(format!(
+            "The log begins {} and ends {}; nothing is known of the time before and after.",
+            time(first),
+            time(last)
+        )),
+    }
+}
+
+/// An answer about the period, as far as the log can speak for it: a plain yes rests on a log that is whole and knows
+/// all of the period.
+fn as_far_as_known(page: &Page, (sign, words): (Sign, String)) -> (Sign, String) {
+    if let Some(nothing) = nothing_known(page) {
+        return (Sign::Open, nothing);
+    }
+    let doubt = worst(page).map(|verdict| match verdict {
+        Verdict::RolledBack => "this log is not what an anchor covers",
+        Verdict::StaleTail => "the end of the log is not signed, and nothing shows who wrote it",
+        _ => "what was changed or is missing is not counted",
+    });
+    let (sign, words) = match (doubt, sign) {
+        (None, _) => (sign, words),
+        (Some(doubt), Sign::No) => (sign, format!("{words} Beyond this it can't be told: {doubt}.")),
+        (Some(doubt), Sign::Yes) => (Sign::Open, format!("<b>That can't be told</b>: {doubt}.")),
+        (Some(doubt), Sign::Open) => {
+            (sign, format!("<b>That can't be told</b>: {doubt}. What is left says: {words}"))
+        }
+    };
+    match (outside(page), sign) {
+        (None, _) => (sign, words),
+        (Some(outside), Sign::No) => (sign, format!("{words} {outside}")),
+        (Some(outside), _) => (Sign::Open, format!("{words} {outside}")),
+    }
+}
+
 pub(super) fn whole(page: &Page) -> (Sign, String) {
-    let worst = page
-        .evidence
-        .iter()
-        .map(|log| log.verdict)
-        .filter(|verdict| matches!(verdict, Verdict::Damaged | Verdict::RolledBack | Verdict::StaleTail))
-        .min_by_key(|verdict| *verdict as u8);
     let unsigned: u64 = page.evidence.iter().map(|log| log.unsigned).sum();
     let records: u64 = page.evidence.iter().map(|log| log.records).sum();
-    match worst {
+    match worst(page) {
+        None if records == 0 => (Sign::Open, "There is no record in it that can be read.".into()),
+        None if unsigned > 0 => (
+            Sign::Open,
+            format!(
+                "{} of {} as signed; {} not signed (yet), and nothing shows who wrote {}.",
+                count(records.saturating_sub(unsigned)),
+                plural(records, "record is", "records are"),
+                plural(unsigned, "is", "are"),
+                if unsigned == 1 { "it" } else { "them" }
+            ),
+        ),
         None => {
-            let tail = match unsigned {
-                0 => String::new(),
-                tail => format!("; the last {} newer than the newest signature", plural(tail, "is", "are")),
-            };
-            (Sign::Yes, format!("Yes: {} as they were signed{tail}.", plural(records, "record is", "records are")))
+            let words = plural(records, "record is as it was", "records are as they were");
+            (Sign::Yes, format!("Yes: {words} signed."))
         }
         Some(Verdict::Damaged) => {
             let faults: u64 = page.evidence.iter().map(|log| log.damage.total).sum();
@@ -78,18 +154,20 @@ pub(super) fn missing(page: &Page) -> (Sign, String) {
         ));
     }
     let silence = match gaps {
+        0 if page.syncs.is_none() => "but no source came".to_owned(),
         0 => "every source came in its rhythm".to_owned(),
         gaps => format!(
             "{} in the rhythm of sources, <a href=\"#syncs\">each with its kind</a>",
             plural(gaps, "gap", "gaps")
         ),
     };
-    if parts.is_empty() {
-        let sign = if gaps == 0 { Sign::Yes } else { Sign::Open };
+    let answer = if parts.is_empty() {
+        let sign = if gaps == 0 && page.syncs.is_some() { Sign::Yes } else { Sign::Open };
         (sign, format!("Nothing that is known of; {silence}."))
     } else {
         (Sign::No, format!("<b>Yes</b>: {}; {silence}.", parts.join("; ")))
-    }
+    };
+    as_far_as_known(page, answer)
 }
 
 pub(super) fn complete(page: &Page) -> (Sign, String) {
@@ -103,7 +181,8 @@ pub(super) fn complete(page: &Page) -> (Sign, String) {
     let gone = format!("of {}, versions are missing", plural(holes, "license", "licenses"));
     let how = "<a href=\"#coverage\">How far each is known</a>.";
     let how = format!("{how}{}", cut(page));
-    match (later, holes) {
+    let answer = match (later, holes) {
+        _ if licenses.is_empty() => (Sign::Open, "No license was spoken of, so no holder is known.".into()),
         (0, 0) => (
             Sign::Yes,
             format!("Yes: each license is known from its first version on, without a hole.{}", cut(page)),
@@ -111,7 +190,8 @@ pub(super) fn complete(page: &Page) -> (Sign, String) {
         (0, _) => (Sign::No, format!("<b>No</b>: {gone}. {how}")),
         (_, 0) => (Sign::Open, format!("From the first version seen on, yes; {before}. {how}")),
         _ => (Sign::No, format!("<b>No</b>: {gone}; {before}. {how}")),
-    }
+    };
+    as_far_as_known(page, answer)
 }
 
 /// What an answer must add where not all licenses or allotments are on the page.
@@ -164,7 +244,7 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
         ),
     };
     let limits = format!("{limits}{}", cut(page));
-    match worst {
+    let answer = match worst {
         Some((license, allotment, day)) => {
             let days: u64 = all().map(|(_, allotment)| allotment.over.total).sum();
             let several = all().filter(|(_, allotment)| allotment.over.total > 0).count() > 1;
@@ -183,8 +263,12 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
         }
         None if unknown > 0 => (Sign::Open, format!("Not where a cap is known.{limits}")),
         None if at_least > 0 => (Sign::Open, format!("Not as far as holders are known.{limits}")),
+        None if all().next().is_none() => {
+            (Sign::Open, format!("No allotment was spoken of, so no use and no cap is known.{limits}"))
+        }
         None => (Sign::Yes, format!("No, on no day of the period.{limits}")),
-    }
+    };
+    as_far_as_known(page, answer)
 }
 
 pub(super) fn protected(page: &Page) -> (Sign, String) {

@@ -151,7 +151,7 @@ impl Html<'_> {
             self.table("The same as numbers", &columns, rows);
         }
         if drawn == 0 {
-            put!(self, "<p>No assignment is known in this period.</p>");
+            self.instead("No assignment is known in this period.");
         }
         self.more_than(self.page.licenses.total, drawn as u64, "licenses");
         self.end();
@@ -171,7 +171,7 @@ impl Html<'_> {
             .filter(|(_, allotment)| !allotment.days.is_empty())
             .collect();
         if all.is_empty() {
-            put!(self, "<p>No use is known in this period.</p>");
+            self.instead("No use is known in this period.");
             self.end();
             return;
         }
@@ -287,7 +287,7 @@ impl Html<'_> {
         self.section("changes");
         let listed = &self.page.changes;
         if listed.total == 0 {
-            put!(self, "<p>The back end told no change in this period.</p>");
+            self.instead("The back end told no change in this period.");
             self.end();
             return;
         }

@@ -49,6 +49,7 @@ impl Html<'_> {
     pub(super) fn log(&mut self, log: &Evidence) {
         put!(self, "<h3>{}</h3>", bdi(&log.origin));
         let verdict = match log.verdict {
+            Verdict::Fine if log.unsigned > 0 => "whole; as it was signed up to its newest checkpoint",
             Verdict::Fine => "whole, as it was signed",
             Verdict::Damaged => "<span class=\"bad\">damaged</span>",
             Verdict::RolledBack => {
@@ -64,7 +65,8 @@ impl Html<'_> {
             ("Root", log.root.as_deref().map(mono).unwrap_or_else(|| "none: records are missing".into())),
         ];
         if let (Some(first), Some(last)) = (log.first, log.last) {
-            rows.push(("Records from", format!("{} to {}", time(first), time(last))));
+            let (first, last) = ends(first, last);
+            rows.push(("Records from", format!("{first} to {last}")));
         }
         rows.push(match &log.checkpoint {
             Some(newest) => ("Newest checkpoint", covered(newest)),

@@ -80,7 +80,7 @@ impl Html<'_> {
         });
         let columns = [("Kind", W), ("Which means", W), ("Gaps", N), ("Time in all", N)];
         if self.page.gap_sums.is_empty() {
-            put!(self, "<p>There is no gap in this period.</p>");
+            self.instead("There is no gap in this period.");
         } else {
             self.table("Gaps by kind", &columns, rows);
             put!(self, "<h3>Each gap</h3>");
@@ -104,7 +104,7 @@ impl Html<'_> {
         self.section("consumption");
         let all = &self.page.consumption;
         if all.is_empty() {
-            put!(self, "<p>No consumption was reported in this period.</p>");
+            self.instead("No consumption was reported in this period.");
             self.end();
             return;
         }
@@ -196,7 +196,7 @@ impl Html<'_> {
             ("Last consumption", T),
         ];
         if listed.total == 0 {
-            put!(self, "<p>No deployment was seen.</p>");
+            self.instead("No deployment was seen.");
         } else {
             self.table("Deployments by license, newest seen first", &columns, rows);
         }
@@ -208,7 +208,7 @@ impl Html<'_> {
         self.section("denied");
         let listed = &self.page.denied;
         if listed.total == 0 {
-            put!(self, "<p>Nothing was refused in this period.</p>");
+            self.instead("Nothing was refused in this period.");
             self.end();
             return;
         }
@@ -245,9 +245,8 @@ impl Html<'_> {
                 );
             }
             None => {
-                put!(
-                    self,
-                    "<p>No reply in this log told the back end's time: times on this page are the relay's alone.</p>"
+                self.instead(
+                    "No reply that was looked at told the back end's time: times on this page are the relay's alone.",
                 );
             }
         }
