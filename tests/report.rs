@@ -8,7 +8,9 @@ mod invented;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::tool;
+use common::scenes::Deployment;
+use common::story::{Story, audit, units};
+use common::*;
 use jiff::SignedDuration;
 use jiff::civil::date;
 use license_relay::report::html::render;
@@ -102,6 +104,8 @@ fn a_browser_shows_selects_and_prints_a_year() {
     let pages = paper(found["wide"]["pdf"].as_str().unwrap());
     assert!((5..60).contains(&pages.len()), "{} pages", pages.len());
     assert!(pages[0].contains("UTC") && pages[0].contains("What this log can't claim"), "{}", pages[0]);
+    // The script is for a screen.
+    assert!(pages.iter().all(|page| !page.contains("import hashlib")));
     // Rows go on over several pages, and the names of columns with them.
     let listing = pages.iter().filter(|page| page.contains("acme\\person")).collect::<Vec<_>>();
     assert!(listing.len() > 2 && listing.iter().all(|page| page.contains("Pseudonym")));
@@ -116,8 +120,9 @@ fn answer<'h>(html: &'h str, question: &str) -> (&'h str, &'h str) {
 
 const WHOLE: &str = "Is the log whole?";
 /// The questions whose answers are of the period, and rest on what can be read.
-const OF_THE_PERIOD: [&str; 3] =
-    ["Is anything missing?", "Is the list of holders complete?", "Was anything over-allocated?"];
+const OF_THE_PERIOD: [&str; 4] =
+    ["Is anything missing?", "Is the list of holders complete?", "Was anything over-allocated?", CONSUMED];
+const CONSUMED: &str = "Was more consumed than the quota?";
 
 /// A year in which all is well: each answer about it is a plain yes.
 fn calm() -> Page {
@@ -243,9 +248,109 @@ fn damage_leaves_no_answer_a_plain_yes() {
 }
 
 #[test]
+fn more_consumption_than_the_quota_is_told_in_short_and_beside_the_chart() {
+    let month = |low, high, total, quota| Month { month: date(2026, 11, 1), low, high, total, quota };
+    let with = |newest: Month, days_left, ended| {
+        let mut page = calm();
+        let one = &mut page.consumption[0];
+        (one.days_left, one.ended) = (days_left, ended);
+        *one.months.last_mut().unwrap() = newest;
+        render(&page)
+    };
+    let html = with(month(242.0, 242.0, Some(484.0), Some(0.0)), Some(0.0), Some((200, date(2018, 12, 31))));
+    let (sign, words) = answer(&html, CONSUMED);
+    assert!(sign == "no" && words.starts_with("<b>Yes</b>: <bdi>analyzer_time</bdi> of "), "{words}");
+    let why =
+        "2026-11, 484 of 0. 200 units are no longer valid, the last of them since the end of 2018-12-31.";
+    assert!(words.contains(why), "{words}");
+    assert!(html.contains("; the quota is used up. 200 units are") && !html.contains("quota lasts"));
+
+    let html = with(month(90.0, 110.0, None, Some(100.0)), Some(0.4), None);
+    let (sign, words) = answer(&html, CONSUMED);
+    assert!(sign == "open" && words.contains("between 90 and 110 of 100"), "{words}");
+    assert!(html.contains("the quota lasts less than a day."));
+    let html = with(month(90.0, 90.0, None, Some(100.0)), Some(1.3), None);
+    assert_eq!(answer(&html, CONSUMED).0, "yes");
+    assert!(html.contains("the quota lasts 1 more day."));
+    let html = with(month(90.0, 90.0, None, None), None, None);
+    assert!(answer(&html, CONSUMED).0 == "open" && answer(&html, CONSUMED).1.contains("Of 1 allotment,"));
+
+    let mut page = calm();
+    page.consumption.clear();
+    let html = render(&page);
+    let (sign, words) = answer(&html, CONSUMED);
+    assert!(sign == "open" && words.starts_with("No consumption was reported"), "{words}");
+}
+
+#[test]
+fn a_report_over_a_log_says_what_was_asked_what_is_known_and_why_a_quota_is_nothing() {
+    let (_folder, mut story) = Story::alone("2026-05-11T00:00:00Z");
+    let by = Deployment::new(1, LICENSE);
+    story.defined(0, &by, &[units("analyzer_time", 200, "", "2018-12-31", None)]);
+    story.idle(1..=9, &by, 0);
+    story.used(10, &by, "2026-05", 242, Some(242));
+    story.used(20, &by, "2026-05", 242, Some(484));
+    story.sign();
+    let report = |more: &[&str]| {
+        let output = audit(&[&story.log], &[&["report"], more].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let html = report(&[]);
+    assert_eq!(answer(&html, WHOLE).0, "yes");
+    assert!(html.contains(">2026-05-11 00:00:00</time> to <time") && !html.contains("Asked for"));
+    let (sign, words) = answer(&html, CONSUMED);
+    assert!(sign == "no" && words.contains("2026-05, 484 of 0. 200 units are no longer valid"), "{words}");
+    for (period, why) in [
+        (["2026-04-01", "2026-04-30"], "the log begins <time"),
+        (["2026-06-01", "2026-06-30"], "the log ends <time"),
+    ] {
+        let html = report(&["--from", period[0], "--until", period[1]]);
+        for question in OF_THE_PERIOD {
+            let (sign, words) = answer(&html, question);
+            assert!(sign == "open" && words.contains(why), "{question} {words}");
+        }
+        assert!(html.contains(&format!("Asked for: from <time datetime=\"{}T00:00:00Z\">", period[0])));
+        assert!(!html.contains("No reply") && !html.contains("Peak "));
+    }
+}
+
+#[test]
+fn what_the_page_tells_to_check_runs_as_it_stands_there() {
+    let (folder, mut story) = Story::alone("2026-05-11T00:00:00Z");
+    story.idle(1..=9, &Deployment::new(1, LICENSE), 0);
+    story.sign();
+    let report = audit(&[&story.log], &["report"]);
+    let html = String::from_utf8(report.stdout).unwrap();
+    let blocks: Vec<String> = html
+        .split("<pre")
+        .skip(1)
+        .map(|block| block.split_once('>').unwrap().1.split_once("</pre>").unwrap().0)
+        .map(|text| {
+            [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+                .iter()
+                .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+        })
+        .collect();
+    let [signature, records, script] = &blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::write(empty.join("recompute.py"), script).unwrap();
+    let output = tool("sh", "dash")
+        .args(["-euc", &format!("{signature}\n{records}")])
+        .current_dir(&empty)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert!(said.contains("Signature Verified Successfully"), "{said}");
+    assert!(html.contains("<code>Signature Verified Successfully</code>"));
+}
+
+#[test]
 fn where_no_license_was_spoken_of_no_answer_about_licenses_is_a_yes() {
     let mut page = calm();
     page.licenses = Listed::default();
+    page.consumption.clear();
     page.syncs = None;
     for question in OF_THE_PERIOD {
         let html = render(&page);
@@ -293,11 +398,11 @@ fn a_list_of_any_length_ends_and_says_how_many_more_there_are() {
     grow(&mut page.not_understood, many);
     grow(&mut page.licenses.rows[0].coverage.holes, many);
     grow(&mut page.licenses.rows[0].allotments.rows[0].holders, many);
+    page.denied.total = 51;
     grow(&mut page.syncs.as_mut().unwrap().sources, 500);
     let html = render(&page);
     assert!(html.len() < 2_000_000, "{} bytes", html.len());
-    for more in
-        ["19,800 more changes", "19,000 more holders", "19,950 more kinds of refusal", "19,900 more gaps"]
+    for more in ["19,800 more changes", "19,000 more holders", "1 more kind of refusal;", "19,900 more gaps"]
     {
         assert!(html.contains(more), "{more}");
     }

@@ -190,31 +190,36 @@ impl Html<'_> {
     }
 
     /// The line below a list that does not show all, with the verb that does.
-    fn rest<R>(&mut self, listed: &Listed<R>, most: usize, what: &str, verb: &str) {
+    fn rest<R>(&mut self, listed: &Listed<R>, most: usize, what: (&str, &str), verb: &str) {
         let rows = shown(listed, most);
         if listed.total > rows {
             self.and_more(listed.total - rows, what, &format!("{verb} {}", self.page.made.logs));
         }
     }
 
-    fn and_more(&mut self, more: u64, what: &str, command: &str) {
+    fn and_more(&mut self, more: u64, what: (&str, &str), command: &str) {
         put!(
             self,
-            "<p class=\"more\">and {} more {what}; all of them: <code>license-relay audit {}</code></p>",
-            count(more),
+            "<p class=\"more\">and {}; all of them: <code>license-relay audit {}</code></p>",
+            one_more(more, what),
             escape(command.trim_end())
         );
     }
 
-    fn more(&mut self, total: u64, most: usize, what: &str) {
+    fn more(&mut self, total: u64, most: usize, what: (&str, &str)) {
         self.more_than(total, total.min(most as u64), what);
     }
 
-    fn more_than(&mut self, total: u64, shown: u64, what: &str) {
+    fn more_than(&mut self, total: u64, shown: u64, what: (&str, &str)) {
         if total > shown {
-            put!(self, "<p class=\"more\">and {} more {what}, not shown here</p>", count(total - shown));
+            put!(self, "<p class=\"more\">and {}, not shown here</p>", one_more(total - shown, what));
         }
     }
+}
+
+/// So many more of what is one, or several.
+fn one_more(more: u64, (one, several): (&str, &str)) -> String {
+    plural(more, format_args!("more {one}"), format_args!("more {several}"))
 }
 
 const SECTIONS: &[(&str, &str)] = &[

@@ -440,8 +440,10 @@ pub struct Consumption {
     pub allotment: String,
     /// Its months, oldest first, none left out in between; the newest [`MONTHS`] are shown.
     pub months: Vec<Month>,
-    /// Days until the quota is used up at the newest month's pace.
+    /// Days until the quota is used up at the newest month's pace; 0: it is.
     pub days_left: Option<f64>,
+    /// Units that the newest month's quota lacks because their time is over, and the last day of those that ended last.
+    pub ended: Option<(u64, Date)>,
 }
 
 /// One month of it, in the back end's own unit.
@@ -457,6 +459,18 @@ pub struct Month {
     pub total: Option<f64>,
     /// What the license allows a month; `None`: not known, or no limit.
     pub quota: Option<f64>,
+}
+
+impl Month {
+    /// What was consumed for certain: what was confirmed, or the back end's total where that is more.
+    pub fn certain(&self) -> f64 {
+        self.low.max(self.total.unwrap_or(self.low))
+    }
+
+    /// What may have been consumed, with what has an unknown outcome.
+    pub fn at_most(&self) -> f64 {
+        self.high.max(self.certain())
+    }
 }
 
 /// One license as one source uses it.

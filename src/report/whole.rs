@@ -229,12 +229,14 @@ impl Folds {
     fn notes(&self, read: &Read, wanted: &Wanted, found: &Found) -> Vec<String> {
         let mut notes = wanted.names.notes.clone();
         notes.extend(read.unknown.iter().map(|(action, count)| {
-            format!("{count} records are of a kind that this program does not know ({action}); a newer one may read them.")
+            let (records, them) = if *count == 1 { ("record is", "it") } else { ("records are", "them") };
+            format!("{count} {records} of a kind that this program does not know ({action}); a newer one may read {them}.")
         }));
         let unreadable: u64 = read.verified.iter().map(|log| log.unreadable).sum();
         if unreadable > 0 {
+            let records = if unreadable == 1 { "record" } else { "records" };
             notes.push(format!(
-                "{unreadable} whole records can't be read by this program, and are not on this page; a newer one may."
+                "Not on this page: {unreadable} whole {records} that this program can't read; a newer one may."
             ));
         }
         let too_many = [
@@ -245,13 +247,15 @@ impl Folds {
             (self.consumption.beyond(), "reports of consumption"),
         ];
         for (count, what) in too_many.into_iter().filter(|(count, _)| *count > 0) {
-            notes.push(format!("{count} {what} are more than this page keeps apart, and are not on it."));
+            notes.push(format!(
+                "Not on this page, as there are more than it keeps apart: {count} of the {what}."
+            ));
         }
         if self.account.all.of_nobody > 0 {
-            notes.push(format!(
-                "{} changes that were told name nobody whom this log knows.",
-                self.account.all.of_nobody
-            ));
+            notes.push(match self.account.all.of_nobody {
+                1 => "1 change that was told names nobody whom this log knows.".into(),
+                more => format!("{more} changes that were told name nobody whom this log knows."),
+            });
         }
         notes
     }
@@ -368,6 +372,7 @@ impl Folds {
                 allotment: row.allotment.to_string(),
                 months: Vec::new(),
                 days_left: None,
+                ended: None,
             };
             let of = all.entry((row.license.clone(), row.allotment.clone())).or_insert_with(new);
             of.days_left = sum.days_left;
@@ -382,6 +387,10 @@ impl Folds {
         let mut all: Vec<page::Consumption> = all.into_values().collect();
         for of in &mut all {
             of.months = without_holes(std::mem::take(&mut of.months));
+            let newest =
+                of.months.last().map(|month| month.month.last_of_month().min(day_of(end)).max(month.month));
+            of.ended =
+                newest.and_then(|day| self.account.entitlements.ended(&of.license, &of.allotment, day));
         }
         all
     }

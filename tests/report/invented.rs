@@ -225,6 +225,7 @@ pub(crate) fn year() -> Page {
             allotment: name.into(),
             months,
             days_left: quota.map(|_| 4.2),
+            ended: None,
         })
         .collect();
     let deployments = (0..30)

@@ -1,13 +1,14 @@
-//! The sentences of the page: its five answers, and what is said of each chart. Each is HTML already, or says so.
+//! The sentences of the page: its six answers, and what is said of each chart. Each is HTML already, or says so.
 
 use std::fmt::Write as _;
 
 use jiff::SignedDuration;
 
 use super::cells::{bdi, date, mono, plural, time};
-use crate::report::charts::{count, number};
+use crate::report::charts::{count, newest, number};
+use crate::report::days::day_of;
 use crate::report::evidence;
-use crate::report::page::{Allotment, Consumption, Day, License, Overage, Page};
+use crate::report::page::{Allotment, Consumption, Day, License, Month, Overage, Page};
 use crate::report::verify::Verdict;
 
 /// A relay that runs writes a record every minute or so: a log that ends this much before its period does, ends early.
@@ -271,6 +272,78 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
     as_far_as_known(page, answer)
 }
 
+/// Of the months of the period, as long as they are shown.
+pub(super) fn over_consumed(page: &Page) -> (Sign, String) {
+    let begin = day_of(page.period.from).first_of_month();
+    let reported = || {
+        let months = |one: &Consumption| -> Vec<Month> {
+            let shown =
+                newest(&one.months).iter().filter(|month| month.month >= begin && month.at_most() > 0.0);
+            shown.copied().collect()
+        };
+        page.consumption.iter().map(move |one| (one, months(one))).filter(|(_, months)| !months.is_empty())
+    };
+    let worst = |consumed: fn(&Month) -> f64| {
+        let above = move |month: &Month| month.quota.map(|quota| consumed(month) - quota);
+        let all = reported().flat_map(|(one, months)| months.into_iter().map(move |month| (one, month)));
+        let mut over: Vec<_> = all.filter_map(|(one, month)| Some((one, month, above(&month)?))).collect();
+        over.retain(|(_, _, above)| *above > 0.0);
+        let count = over.len() as u64;
+        let (one, month, _) = over.into_iter().max_by(|a, b| a.2.total_cmp(&b.2))?;
+        let quota = number(month.quota.unwrap_or(0.0));
+        let (name, license, when) = (bdi(&one.allotment), mono(&one.license), month.month.strftime("%Y-%m"));
+        Some((count, format!("{name} of {license}, {when}, {} of {quota}.{}", used(&month), ended(one))))
+    };
+    let unknown = reported().filter(|(_, months)| months.iter().any(|month| month.quota.is_none())).count();
+    let limits = match unknown as u64 {
+        0 => String::new(),
+        unknown => format!(
+            " Of {}, no quota is known for some month, or there is no limit.",
+            plural(unknown, "allotment", "allotments")
+        ),
+    };
+    let others = |count: u64| match count {
+        0 | 1 => String::new(),
+        count => format!(
+            " The same in {}, those of each allotment counted; <a href=\"#consumption\">which</a>.",
+            plural(count - 1, "other month", "other months")
+        ),
+    };
+    let answer = if let Some((count, most)) = worst(Month::certain) {
+        (Sign::No, format!("<b>Yes</b>: {most}{}{limits}", others(count)))
+    } else if let Some((count, most)) = worst(Month::at_most) {
+        (
+            Sign::Open,
+            format!("It may be, if what has no known outcome counts: {most}{}{limits}", others(count)),
+        )
+    } else if reported().next().is_none() {
+        (Sign::Open, "No consumption was reported through this relay in this period.".into())
+    } else if unknown > 0 {
+        (Sign::Open, format!("Not where a quota is known.{limits}"))
+    } else {
+        (Sign::Yes, "No, in no month of the period.".into())
+    };
+    as_far_as_known(page, answer)
+}
+
+fn used(month: &Month) -> String {
+    if month.at_most() > month.certain() {
+        format!("between {} and {}", number(month.certain()), number(month.at_most()))
+    } else {
+        number(month.certain())
+    }
+}
+
+/// Why a quota is as small as it is, where units of it have ended.
+fn ended(one: &Consumption) -> String {
+    one.ended.map_or_else(String::new, |(units, day)| {
+        format!(
+            " {} no longer valid, the last of them since the end of {day}.",
+            plural(units, "unit is", "units are")
+        )
+    })
+}
+
 pub(super) fn protected(page: &Page) -> (Sign, String) {
     let without = page.evidence.iter().filter(|log| log.protected_since.is_none()).count() as u64;
     let kept = "if they were out of reach since then";
@@ -339,9 +412,18 @@ pub(super) fn consumption_said(one: &Consumption) -> String {
     if let Some(total) = month.total {
         let _ = write!(said, "; the back end's total {}", number(total));
     }
-    if let Some(days) = one.days_left {
-        let _ = write!(said, "; at this pace the quota lasts {days:.0} more days");
+    let is_used_up = month.quota.is_some_and(|quota| month.certain() >= quota);
+    match one.days_left {
+        _ if is_used_up => said.push_str("; the quota is used up"),
+        Some(days) if days <= 0.0 => said.push_str("; the quota is used up"),
+        Some(days) if days < 1.0 => said.push_str("; at this pace the quota lasts less than a day"),
+        Some(days) => {
+            let days = plural(days as u64, "more day", "more days");
+            let _ = write!(said, "; at this pace the quota lasts {days}");
+        }
+        None => {}
     }
     said.push('.');
+    said.push_str(&ended(one));
     said
 }

@@ -95,7 +95,7 @@ impl Html<'_> {
                 ("Of that", W),
             ];
             self.table("Gaps, newest first", &columns, rows);
-            self.rest(gaps, GAPS, "gaps", "gaps");
+            self.rest(gaps, GAPS, ("gap", "gaps"), "gaps");
         }
         self.end();
     }
@@ -164,7 +164,11 @@ impl Html<'_> {
             ("Quota", N),
         ];
         self.table("The same as numbers, newest first", &columns, rows);
-        self.more_than(all.len() as u64, all.len().min(CONSUMPTION_CHARTS) as u64, "allotments");
+        self.more_than(
+            all.len() as u64,
+            all.len().min(CONSUMPTION_CHARTS) as u64,
+            ("allotment", "allotments"),
+        );
         self.end();
     }
 
@@ -200,7 +204,7 @@ impl Html<'_> {
         } else {
             self.table("Deployments by license, newest seen first", &columns, rows);
         }
-        self.rest(listed, DEPLOYMENTS, "deployments", "deployments");
+        self.rest(listed, DEPLOYMENTS, ("deployment", "deployments"), "deployments");
         self.end();
     }
 
@@ -226,7 +230,7 @@ impl Html<'_> {
         let columns =
             [("Times", N), ("What", W), ("Why", W), ("Address", W), ("Source", W), ("First", T), ("Last", T)];
         self.table("Refusals, most often first", &columns, rows);
-        self.rest(listed, DENIED, "kinds of refusal", "denied");
+        self.rest(listed, DENIED, ("kind of refusal", "kinds of refusal"), "denied");
         self.end();
     }
 
