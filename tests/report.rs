@@ -8,11 +8,14 @@ mod invented;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::tool;
+use common::scenes::Deployment;
+use common::story::{Story, audit, units};
+use common::*;
 use jiff::SignedDuration;
 use jiff::civil::date;
 use license_relay::report::html::render;
 use license_relay::report::page::*;
+use license_relay::report::verify::Verdict;
 use serde_json::Value;
 
 /// What a reader at a screen finds on this page, at each of two widths and in grey; see `report/browse.py`.
@@ -101,9 +104,259 @@ fn a_browser_shows_selects_and_prints_a_year() {
     let pages = paper(found["wide"]["pdf"].as_str().unwrap());
     assert!((5..60).contains(&pages.len()), "{} pages", pages.len());
     assert!(pages[0].contains("UTC") && pages[0].contains("What this log can't claim"), "{}", pages[0]);
+    // The script is for a screen.
+    assert!(pages.iter().all(|page| !page.contains("import hashlib")));
     // Rows go on over several pages, and the names of columns with them.
     let listing = pages.iter().filter(|page| page.contains("acme\\person")).collect::<Vec<_>>();
     assert!(listing.len() > 2 && listing.iter().all(|page| page.contains("Pseudonym")));
+}
+
+/// The sign of an answer in short (`yes`, `no`, `open`), and its words as HTML.
+fn answer<'h>(html: &'h str, question: &str) -> (&'h str, &'h str) {
+    let (before, after) = html.split_once(&format!("<dt>{question}</dt><dd>")).unwrap();
+    let sign = before.rsplit_once("class=\"sign ").unwrap().1;
+    (sign.split_once('"').unwrap().0, after.split_once("</dd>").unwrap().0)
+}
+
+const WHOLE: &str = "Is the log whole?";
+/// The questions whose answers are of the period, and rest on what can be read.
+const OF_THE_PERIOD: [&str; 4] =
+    ["Is anything missing?", "Is the list of holders complete?", "Was anything over-allocated?", CONSUMED];
+const CONSUMED: &str = "Was more consumed than the quota?";
+
+/// A year in which all is well: each answer about it is a plain yes.
+fn calm() -> Page {
+    let mut page = invented::year();
+    page.not_understood = Listed::default();
+    page.gaps = Listed::default();
+    page.gap_sums.clear();
+    page.licenses = page.licenses.rows.split_off(1).into();
+    page.consumption.truncate(1);
+    page.consumption[0].months.iter_mut().for_each(|month| month.quota = Some(20_000.0));
+    let log = &mut page.evidence[0];
+    (log.verdict, log.gaps, log.unsigned) = (Verdict::Fine, 0, 0);
+    page
+}
+
+#[test]
+fn where_all_is_well_the_page_says_so() {
+    let html = render(&calm());
+    for question in OF_THE_PERIOD.into_iter().chain([WHOLE]) {
+        let (sign, words) = answer(&html, question);
+        assert_eq!(sign, "yes", "{question} {words}");
+    }
+}
+
+#[test]
+fn records_that_nobody_signed_leave_it_open_whether_the_log_is_whole() {
+    let mut page = calm();
+    let log = &mut page.evidence[0];
+    (log.records, log.unsigned) = (32, 31);
+    let html = render(&page);
+    let (sign, words) = answer(&html, WHOLE);
+    assert_eq!(sign, "open");
+    assert!(words.starts_with("1 of 32 records are as signed; 31 are not signed (yet)"), "{words}");
+    assert!(html.contains("whole; as it was signed up to its newest checkpoint"));
+    page.evidence[0].unsigned = 0;
+    page.evidence[0].records = 1;
+    assert_eq!(answer(&render(&page), WHOLE), ("yes", "Yes: 1 record is as it was signed."));
+}
+
+#[test]
+fn of_a_time_before_or_after_the_log_nothing_is_known_and_nothing_is_well() {
+    let at = |text: &str| Some(text.parse().unwrap());
+    let mut page = calm();
+    let known = page.period.known;
+    for (from, to, why) in [
+        (at("2025-06-01T00:00:00Z"), at("2025-06-30T23:59:59Z"), "the log begins <time"),
+        (at("2026-12-03T00:00:00Z"), None, "the log ends <time"),
+    ] {
+        page.period = Period::of(Asked { from, to }, known, page.made.at);
+        page.deployments = Listed::default();
+        page.denied = Listed::default();
+        page.clock = None;
+        let html = render(&page);
+        for question in OF_THE_PERIOD {
+            let (sign, words) = answer(&html, question);
+            assert!(sign == "open" && words.starts_with("Nothing is known: "), "{question} {words}");
+            assert!(words.contains(why), "{question} {words}");
+        }
+        let asked = from.unwrap().strftime("%Y-%m-%d 00:00").to_string();
+        let header = html.split_once("Asked for: from ").unwrap().1.split_once("</p>").unwrap().0;
+        assert!(header.contains(&asked) && header.contains("Nothing is known"), "{header}");
+        for claim in ["No deployment was seen", "Nothing was refused", "No reply", "There is no gap"] {
+            assert!(!html.contains(claim), "{claim}");
+        }
+    }
+    page.period = Period::of(Asked::default(), None, page.made.at);
+    assert_eq!(answer(&render(&page), OF_THE_PERIOD[0]).0, "open");
+}
+
+#[test]
+fn a_period_of_which_the_log_knows_a_part_is_told_with_that_part() {
+    let mut page = calm();
+    let asked = Asked {
+        from: Some("2025-06-01T00:00:00Z".parse().unwrap()),
+        to: Some("2026-12-01T09:00:00Z".parse().unwrap()),
+    };
+    page.period = Period::of(asked, page.period.known, page.made.at);
+    let html = render(&page);
+    for part in ["Asked for: from", ">2025-06-01 00:00<", "Known: from", ">2025-12-01 00:00<"] {
+        assert!(html.contains(part), "{part}");
+    }
+    for question in OF_THE_PERIOD {
+        let (sign, words) = answer(&html, question);
+        assert!(
+            sign == "open" && words.contains("nothing is known of the time before"),
+            "{question} {words}"
+        );
+    }
+    // Less than the time in which a relay writes something in any case, before the end that was asked for.
+    let asked = Asked { from: None, to: Some(page.period.to + SignedDuration::from_mins(30)) };
+    page.period = Period::of(asked, page.period.known, page.made.at);
+    assert_eq!(answer(&render(&page), OF_THE_PERIOD[0]).0, "yes");
+}
+
+#[test]
+fn a_period_of_less_than_an_hour_is_told_to_the_second() {
+    let mut page = calm();
+    let from = page.period.from;
+    page.period =
+        Period::of(Asked::default(), Some((from, from + SignedDuration::from_secs(95))), page.made.at);
+    assert!(render(&page).contains(">2025-12-01 00:00:00</time> to "));
+    assert!(render(&page).contains(">2025-12-01 00:01:35</time>"));
+}
+
+#[test]
+fn damage_leaves_no_answer_a_plain_yes() {
+    for verdict in [Verdict::Damaged, Verdict::RolledBack, Verdict::StaleTail] {
+        let mut page = calm();
+        page.evidence[0].verdict = verdict;
+        page.evidence[0].damage = vec!["segments/0.jsonl: line 7 was changed".to_owned()].into();
+        let html = render(&page);
+        assert_eq!(answer(&html, WHOLE).0, "no", "{verdict:?}");
+        for question in OF_THE_PERIOD {
+            let (sign, words) = answer(&html, question);
+            assert!(sign == "open" && words.contains("can't be told"), "{verdict:?} {question} {words}");
+        }
+    }
+    let mut page = invented::year();
+    page.evidence[0].verdict = Verdict::Damaged;
+    let html = render(&page);
+    let (sign, words) = answer(&html, "Was anything over-allocated?");
+    assert!(sign == "no" && words.contains("what was changed or is missing is not counted"), "{words}");
+}
+
+#[test]
+fn more_consumption_than_the_quota_is_told_in_short_and_beside_the_chart() {
+    let month = |low, high, total, quota| Month { month: date(2026, 11, 1), low, high, total, quota };
+    let with = |newest: Month, days_left, ended| {
+        let mut page = calm();
+        let one = &mut page.consumption[0];
+        (one.days_left, one.ended) = (days_left, ended);
+        *one.months.last_mut().unwrap() = newest;
+        render(&page)
+    };
+    let html = with(month(242.0, 242.0, Some(484.0), Some(0.0)), Some(0.0), Some((200, date(2018, 12, 31))));
+    let (sign, words) = answer(&html, CONSUMED);
+    assert!(sign == "no" && words.starts_with("<b>Yes</b>: <bdi>analyzer_time</bdi> of "), "{words}");
+    let why =
+        "2026-11, 484 of 0. 200 units are no longer valid, the last of them since the end of 2018-12-31.";
+    assert!(words.contains(why), "{words}");
+    assert!(html.contains("; the quota is used up. 200 units are") && !html.contains("quota lasts"));
+
+    let html = with(month(90.0, 110.0, None, Some(100.0)), Some(0.4), None);
+    let (sign, words) = answer(&html, CONSUMED);
+    assert!(sign == "open" && words.contains("between 90 and 110 of 100"), "{words}");
+    assert!(html.contains("the quota lasts less than a day."));
+    let html = with(month(90.0, 90.0, None, Some(100.0)), Some(1.3), None);
+    assert_eq!(answer(&html, CONSUMED).0, "yes");
+    assert!(html.contains("the quota lasts 1 more day."));
+    let html = with(month(90.0, 90.0, None, None), None, None);
+    assert!(answer(&html, CONSUMED).0 == "open" && answer(&html, CONSUMED).1.contains("Of 1 allotment,"));
+
+    let mut page = calm();
+    page.consumption.clear();
+    let html = render(&page);
+    let (sign, words) = answer(&html, CONSUMED);
+    assert!(sign == "open" && words.starts_with("No consumption was reported"), "{words}");
+}
+
+#[test]
+fn a_report_over_a_log_says_what_was_asked_what_is_known_and_why_a_quota_is_nothing() {
+    let (_folder, mut story) = Story::alone("2026-05-11T00:00:00Z");
+    let by = Deployment::new(1, LICENSE);
+    story.defined(0, &by, &[units("analyzer_time", 200, "", "2018-12-31", None)]);
+    story.idle(1..=9, &by, 0);
+    story.used(10, &by, "2026-05", 242, Some(242));
+    story.used(20, &by, "2026-05", 242, Some(484));
+    story.sign();
+    let report = |more: &[&str]| {
+        let output = audit(&[&story.log], &[&["report"], more].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let html = report(&[]);
+    assert_eq!(answer(&html, WHOLE).0, "yes");
+    assert!(html.contains(">2026-05-11 00:00:00</time> to <time") && !html.contains("Asked for"));
+    let (sign, words) = answer(&html, CONSUMED);
+    assert!(sign == "no" && words.contains("2026-05, 484 of 0. 200 units are no longer valid"), "{words}");
+    for (period, why) in [
+        (["2026-04-01", "2026-04-30"], "the log begins <time"),
+        (["2026-06-01", "2026-06-30"], "the log ends <time"),
+    ] {
+        let html = report(&["--from", period[0], "--until", period[1]]);
+        for question in OF_THE_PERIOD {
+            let (sign, words) = answer(&html, question);
+            assert!(sign == "open" && words.contains(why), "{question} {words}");
+        }
+        assert!(html.contains(&format!("Asked for: from <time datetime=\"{}T00:00:00Z\">", period[0])));
+        assert!(!html.contains("No reply") && !html.contains("Peak "));
+    }
+}
+
+#[test]
+fn what_the_page_tells_to_check_runs_as_it_stands_there() {
+    let (folder, mut story) = Story::alone("2026-05-11T00:00:00Z");
+    story.idle(1..=9, &Deployment::new(1, LICENSE), 0);
+    story.sign();
+    let report = audit(&[&story.log], &["report"]);
+    let html = String::from_utf8(report.stdout).unwrap();
+    let blocks: Vec<String> = html
+        .split("<pre")
+        .skip(1)
+        .map(|block| block.split_once('>').unwrap().1.split_once("</pre>").unwrap().0)
+        .map(|text| {
+            [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+                .iter()
+                .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+        })
+        .collect();
+    let [signature, records, script] = &blocks[..] else { panic!("{} blocks", blocks.len()) };
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::write(empty.join("recompute.py"), script).unwrap();
+    let output = tool("sh", "dash")
+        .args(["-euc", &format!("{signature}\n{records}")])
+        .current_dir(&empty)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert!(said.contains("Signature Verified Successfully"), "{said}");
+    assert!(html.contains("<code>Signature Verified Successfully</code>"));
+}
+
+#[test]
+fn where_no_license_was_spoken_of_no_answer_about_licenses_is_a_yes() {
+    let mut page = calm();
+    page.licenses = Listed::default();
+    page.consumption.clear();
+    page.syncs = None;
+    for question in OF_THE_PERIOD {
+        let html = render(&page);
+        let (sign, words) = answer(&html, question);
+        assert_eq!(sign, "open", "{question} {words}");
+    }
 }
 
 #[test]
@@ -145,11 +398,11 @@ fn a_list_of_any_length_ends_and_says_how_many_more_there_are() {
     grow(&mut page.not_understood, many);
     grow(&mut page.licenses.rows[0].coverage.holes, many);
     grow(&mut page.licenses.rows[0].allotments.rows[0].holders, many);
+    page.denied.total = 51;
     grow(&mut page.syncs.as_mut().unwrap().sources, 500);
     let html = render(&page);
     assert!(html.len() < 2_000_000, "{} bytes", html.len());
-    for more in
-        ["19,800 more changes", "19,000 more holders", "19,950 more kinds of refusal", "19,900 more gaps"]
+    for more in ["19,800 more changes", "19,000 more holders", "1 more kind of refusal;", "19,900 more gaps"]
     {
         assert!(html.contains(more), "{more}");
     }

@@ -141,12 +141,7 @@ impl Entitlements {
 
     /// What an allotment of a license allowed on a day, as seen by its end.
     pub fn on(&self, license: &str, allotment: &str, day: Date) -> Allowed {
-        let known = self.licenses.get(license).map(Vec::as_slice).unwrap_or_default();
-        let end = end_of(day);
-        let by_then = known.partition_point(|definition| definition.seen <= end);
-        let Some(definition) = by_then.checked_sub(1).and_then(|last| known.get(last)) else {
-            return Allowed::default();
-        };
+        let Some(definition) = self.seen_by(license, day) else { return Allowed::default() };
         let of_allotment: Vec<&Unit> =
             definition.units.iter().filter(|unit| unit.allotment == allotment).collect();
         let mut allowed = Allowed { seen: Some(definition.seen), units: Some(0), ..Allowed::default() };
@@ -169,6 +164,24 @@ impl Entitlements {
             }
         }
         allowed
+    }
+
+    /// Units of an allotment whose time was over by a day, in the definition seen by then, and the last day of those that
+    /// ended last; `None` where there are none.
+    pub fn ended(&self, license: &str, allotment: &str, day: Date) -> Option<(u64, Date)> {
+        let units = self.seen_by(license, day)?.units.iter().filter(|unit| unit.allotment == allotment);
+        let over =
+            units.filter_map(|unit| Some((unit.count?, end_day(&unit.to)??))).filter(|(_, to)| *to < day);
+        over.map(|(count, to)| (u64::try_from(count).unwrap_or(0), to))
+            .reduce(|(all, last), (count, to)| (all.saturating_add(count), last.max(to)))
+    }
+
+    /// The definition of a license that was the newest at the end of a day.
+    fn seen_by(&self, license: &str, day: Date) -> Option<&Definition> {
+        let known = self.licenses.get(license).map(Vec::as_slice).unwrap_or_default();
+        let end = end_of(day);
+        let by_then = known.partition_point(|definition| definition.seen <= end);
+        by_then.checked_sub(1).and_then(|last| known.get(last))
     }
 
     /// The allotments of a license that any definition has named, with their class.
@@ -205,18 +218,20 @@ impl Unit {
 
     /// Whether a day is in its time, first and last day included; `None` where that can't be read.
     fn is_valid(&self, day: Date) -> Option<bool> {
-        let end = |text: &str| -> Option<Option<Date>> {
-            if text.is_empty() {
-                return Some(None);
-            }
-            if let Ok(time) = text.parse::<Timestamp>() {
-                return Some(Some(day_of(time)));
-            }
-            text.get(..10)?.parse::<Date>().ok().map(Some)
-        };
-        let (from, to) = (end(&self.from)?, end(&self.to)?);
+        let (from, to) = (end_day(&self.from)?, end_day(&self.to)?);
         Some(from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to))
     }
+}
+
+/// The day of one end of a unit's time: `Some(None)` where it has no such end, `None` where it can't be read.
+fn end_day(text: &str) -> Option<Option<Date>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(Some(day_of(time)));
+    }
+    text.get(..10)?.parse::<Date>().ok().map(Some)
 }
 
 #[cfg(test)]
@@ -255,6 +270,24 @@ mod tests {
             (count("2026-02-01"), count("2026-02-28"), count("2026-03-01")),
             (Some(17), Some(18), Some(13))
         );
+    }
+
+    #[test]
+    fn units_that_ended_are_told_with_the_last_day_of_them() {
+        let units = vec![
+            unit(10, "", "2018-12-31", Overage::Unknown),
+            unit(5, "", "2017-12-31", Overage::Unknown),
+            unit(3, "2026-01-01", "", Overage::Unknown),
+            unit(7, "", "(other)", Overage::Unknown),
+        ];
+        let definition = Definition { seen: "2016-01-10T12:00:00Z".parse().unwrap(), units };
+        let licenses = BTreeMap::from([("9999".to_owned(), vec![definition])]);
+        let all = Entitlements { licenses, ..Entitlements::default() };
+        let ended = |day: &str| all.ended("9999", "professional", day.parse().unwrap());
+        let last = |day: &str| day.parse::<Date>().unwrap();
+        assert_eq!(ended("2026-01-02"), Some((15, last("2018-12-31"))));
+        assert_eq!(ended("2018-12-31"), Some((5, last("2017-12-31"))));
+        assert_eq!((ended("2017-12-31"), all.ended("9999", "analyzer", last("2026-01-02"))), (None, None));
     }
 
     #[test]

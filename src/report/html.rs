@@ -18,6 +18,7 @@ mod traffic;
 
 use std::fmt::Write as _;
 
+use answers::nothing_known;
 use cells::*;
 
 use super::charts::count;
@@ -67,7 +68,7 @@ use Column::{Number as N, Time as T, Words as W};
 
 impl Html<'_> {
     fn head(&mut self) {
-        let Page { made, period, names, .. } = self.page;
+        let Page { made, names, .. } = self.page;
         let logs: Vec<_> = self.page.evidence.iter().map(|log| escape(&log.origin)).collect();
         put!(
             self,
@@ -83,13 +84,7 @@ impl Html<'_> {
             "<header><h1>Who held what</h1><p class=\"sub\">The assignment log of {}</p>",
             list(&logs)
         );
-        put!(
-            self,
-            "<p class=\"soft\">From {} to {}. <b>All dates and times are UTC</b>; holders are those at {}.</p>",
-            time(period.from),
-            time(period.to),
-            time(period.to)
-        );
+        self.period();
         put!(
             self,
             "<div class=\"facts\"><span>Made <b>{}</b></span><span>by <b>{}</b></span><span>records <b>{}</b></span>\
@@ -122,6 +117,36 @@ impl Html<'_> {
             }
         }
         put!(self, "</ol></nav></header>\n<main>\n");
+    }
+
+    /// What was asked for, where anything was, and what of it is known.
+    fn period(&mut self) {
+        let Period { asked, from, to, .. } = self.page.period;
+        put!(self, "<p class=\"soft\">");
+        if asked != Asked::default() {
+            let from = asked.from.map_or_else(|| "the log's begin".into(), time);
+            let to = asked.to.map_or_else(|| "the log's end".into(), time);
+            put!(self, "Asked for: from {from} to {to}. ");
+        }
+        match nothing_known(self.page) {
+            Some(nothing) => {
+                put!(self, "<b>{nothing}</b> All dates and times are UTC.</p>");
+            }
+            None => {
+                let known = if asked == Asked::default() { "From" } else { "Known: from" };
+                let (from, to) = ends(from, to);
+                put!(
+                    self,
+                    "{known} {from} to {to}. <b>All dates and times are UTC</b>; holders are those at {to}.</p>"
+                );
+            }
+        }
+    }
+
+    /// What stands in place of rows where there are none: nothing was, or nothing is known.
+    fn instead(&mut self, nothing_was: &str) {
+        let words = nothing_known(self.page).unwrap_or_else(|| nothing_was.into());
+        put!(self, "<p>{words}</p>");
     }
 
     fn section(&mut self, id: &str) {
@@ -165,31 +190,36 @@ impl Html<'_> {
     }
 
     /// The line below a list that does not show all, with the verb that does.
-    fn rest<R>(&mut self, listed: &Listed<R>, most: usize, what: &str, verb: &str) {
+    fn rest<R>(&mut self, listed: &Listed<R>, most: usize, what: (&str, &str), verb: &str) {
         let rows = shown(listed, most);
         if listed.total > rows {
             self.and_more(listed.total - rows, what, &format!("{verb} {}", self.page.made.logs));
         }
     }
 
-    fn and_more(&mut self, more: u64, what: &str, command: &str) {
+    fn and_more(&mut self, more: u64, what: (&str, &str), command: &str) {
         put!(
             self,
-            "<p class=\"more\">and {} more {what}; all of them: <code>license-relay audit {}</code></p>",
-            count(more),
+            "<p class=\"more\">and {}; all of them: <code>license-relay audit {}</code></p>",
+            one_more(more, what),
             escape(command.trim_end())
         );
     }
 
-    fn more(&mut self, total: u64, most: usize, what: &str) {
+    fn more(&mut self, total: u64, most: usize, what: (&str, &str)) {
         self.more_than(total, total.min(most as u64), what);
     }
 
-    fn more_than(&mut self, total: u64, shown: u64, what: &str) {
+    fn more_than(&mut self, total: u64, shown: u64, what: (&str, &str)) {
         if total > shown {
-            put!(self, "<p class=\"more\">and {} more {what}, not shown here</p>", count(total - shown));
+            put!(self, "<p class=\"more\">and {}, not shown here</p>", one_more(total - shown, what));
         }
     }
+}
+
+/// So many more of what is one, or several.
+fn one_more(more: u64, (one, several): (&str, &str)) -> String {
+    plural(more, format_args!("more {one}"), format_args!("more {several}"))
 }
 
 const SECTIONS: &[(&str, &str)] = &[

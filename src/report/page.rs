@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+pub use super::days::Period as Asked;
 pub use super::state::Status;
 use super::verify::Verdict;
 
@@ -116,13 +117,33 @@ pub struct Made {
     pub logs: String,
 }
 
-/// What of the log the page is about.
+/// What of the log the page is about: what was asked for, and how much of that the log knows.
 #[derive(Clone, Copy, Debug)]
 pub struct Period {
-    /// Changes, syncs, gaps and use from here on.
+    /// As it was asked for; an end that is absent is the log's own.
+    pub asked: Asked,
+    /// The first and the last record of the logs, of any time; `None`: they have none that can be read.
+    pub known: Option<(Timestamp, Timestamp)>,
+    /// Changes, syncs, gaps and use from here on: the part of what was asked that is known.
     pub from: Timestamp,
     /// To here; holders are those of this moment.
     pub to: Timestamp,
+}
+
+impl Period {
+    /// What of a period is known. Where nothing of it is, both ends are the log's end that is nearest to it.
+    pub fn of(asked: Asked, known: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Self {
+        let (first, last) = known.unwrap_or((now, now));
+        let inside = |time: Timestamp| time.max(first).min(last);
+        Self { asked, known, from: asked.from.map_or(first, inside), to: asked.to.map_or(last, inside) }
+    }
+
+    /// Whether the log says nothing of any moment of it.
+    pub fn is_unknown(&self) -> bool {
+        self.known.is_none_or(|(first, last)| {
+            self.asked.to.is_some_and(|to| to < first) || self.asked.from.is_some_and(|from| from > last)
+        })
+    }
 }
 
 /// How pseudonyms fared.
@@ -419,8 +440,10 @@ pub struct Consumption {
     pub allotment: String,
     /// Its months, oldest first, none left out in between; the newest [`MONTHS`] are shown.
     pub months: Vec<Month>,
-    /// Days until the quota is used up at the newest month's pace.
+    /// Days until the quota is used up at the newest month's pace; 0: it is.
     pub days_left: Option<f64>,
+    /// Units that the newest month's quota lacks because their time is over, and the last day of those that ended last.
+    pub ended: Option<(u64, Date)>,
 }
 
 /// One month of it, in the back end's own unit.
@@ -436,6 +459,18 @@ pub struct Month {
     pub total: Option<f64>,
     /// What the license allows a month; `None`: not known, or no limit.
     pub quota: Option<f64>,
+}
+
+impl Month {
+    /// What was consumed for certain: what was confirmed, or the back end's total where that is more.
+    pub fn certain(&self) -> f64 {
+        self.low.max(self.total.unwrap_or(self.low))
+    }
+
+    /// What may have been consumed, with what has an unknown outcome.
+    pub fn at_most(&self) -> f64 {
+        self.high.max(self.certain())
+    }
 }
 
 /// One license as one source uses it.

@@ -177,13 +177,11 @@ impl Folds {
     fn page(mut self, read: &Read, wanted: &mut Wanted) -> Page {
         self.account.entitlements.finish();
         self.consumption.finish();
-        let now = wanted.made.at;
-        let (first, last) = read.span.unwrap_or((now, now));
-        let from = wanted.period.from.map_or(first, |from| from.max(first));
-        let to = wanted.period.to.map_or(last, |to| to.min(last)).max(from);
+        let period = page::Period::of(wanted.period, read.span, wanted.made.at);
+        let (from, to) = (period.from, period.to);
         let found = std::mem::take(&mut self.rhythm).finish();
-        let syncs = syncs(&found, from, to, &wanted.called);
-        let licenses = self.licenses(read, wanted, from, to);
+        let syncs = syncs(&found, from, to, &wanted.called).filter(|_| !period.is_unknown());
+        let licenses = self.licenses(read, wanted, period);
         let changes = self.changes.iter().rev().cloned().map(|mut change| {
             change.person.name = wanted.names.of(&change.person.subject);
             change
@@ -192,7 +190,7 @@ impl Folds {
         let churn = wanted.churn.take().map(|(_, within)| self.churn(within, &mut wanted.names));
         let mut denied: Vec<page::Denied> = std::mem::take(&mut self.denied).into_values().collect();
         denied.sort_by(|a, b| b.count.cmp(&a.count).then(b.last.cmp(&a.last)));
-        let (gaps, gap_sums) = gaps(&found, from, to);
+        let (gaps, gap_sums) = if period.is_unknown() { Default::default() } else { gaps(&found, from, to) };
         let (resolved, unresolved) = wanted.names.counts();
         Page {
             made: page::Made {
@@ -201,7 +199,7 @@ impl Folds {
                 command: wanted.made.command.clone(),
                 logs: wanted.named.clone(),
             },
-            period: page::Period { from, to },
+            period,
             names: page::Names { given: wanted.names.given(), resolved, unresolved },
             notes: self.notes(read, wanted, &found),
             not_understood: not_understood(read),
@@ -231,12 +229,14 @@ impl Folds {
     fn notes(&self, read: &Read, wanted: &Wanted, found: &Found) -> Vec<String> {
         let mut notes = wanted.names.notes.clone();
         notes.extend(read.unknown.iter().map(|(action, count)| {
-            format!("{count} records are of a kind that this program does not know ({action}); a newer one may read them.")
+            let (records, them) = if *count == 1 { ("record is", "it") } else { ("records are", "them") };
+            format!("{count} {records} of a kind that this program does not know ({action}); a newer one may read {them}.")
         }));
         let unreadable: u64 = read.verified.iter().map(|log| log.unreadable).sum();
         if unreadable > 0 {
+            let records = if unreadable == 1 { "record" } else { "records" };
             notes.push(format!(
-                "{unreadable} whole records can't be read by this program, and are not on this page; a newer one may."
+                "Not on this page: {unreadable} whole {records} that this program can't read; a newer one may."
             ));
         }
         let too_many = [
@@ -247,24 +247,21 @@ impl Folds {
             (self.consumption.beyond(), "reports of consumption"),
         ];
         for (count, what) in too_many.into_iter().filter(|(count, _)| *count > 0) {
-            notes.push(format!("{count} {what} are more than this page keeps apart, and are not on it."));
+            notes.push(format!(
+                "Not on this page, as there are more than it keeps apart: {count} of the {what}."
+            ));
         }
         if self.account.all.of_nobody > 0 {
-            notes.push(format!(
-                "{} changes that were told name nobody whom this log knows.",
-                self.account.all.of_nobody
-            ));
+            notes.push(match self.account.all.of_nobody {
+                1 => "1 change that was told names nobody whom this log knows.".into(),
+                more => format!("{more} changes that were told name nobody whom this log knows."),
+            });
         }
         notes
     }
 
-    fn licenses(
-        &self,
-        read: &Read,
-        wanted: &mut Wanted,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Listed<page::License> {
+    fn licenses(&self, read: &Read, wanted: &mut Wanted, period: page::Period) -> Listed<page::License> {
+        let (from, to) = (period.from, period.to);
         let mut holders: BTreeMap<(String, String), Vec<state::Held>> = BTreeMap::new();
         for held in state::held(&self.account.all) {
             holders.entry((held.license.clone(), held.allotment.clone())).or_default().push(held);
@@ -296,7 +293,7 @@ impl Folds {
             let count = allotments.len() as u64;
             let rows = allotments.into_iter().take(page::ALLOTMENTS).map(|allotment| {
                 let held = holders.remove(&(license.clone(), allotment.clone())).unwrap_or_default();
-                self.allotment(&license, allotment, &held, &mut wanted.names, from, to)
+                self.allotment(&license, allotment, &held, &mut wanted.names, period)
             });
             let allotments = Listed { rows: rows.collect(), total: count };
             let opening = wanted.opening.as_ref().map(|(file, held)| page::Opening {
@@ -315,9 +312,9 @@ impl Folds {
         allotment: String,
         held: &[state::Held],
         names: &mut Names,
-        from: Timestamp,
-        to: Timestamp,
+        period: page::Period,
     ) -> page::Allotment {
+        let (from, to) = (period.from, period.to);
         let mut counts = page::Counts::default();
         for one in held {
             let count = match one.status {
@@ -336,7 +333,8 @@ impl Folds {
             version: Some(one.version).filter(|version| *version > 0),
         };
         let holders = held.iter().take(page::HOLDERS).map(holder).collect();
-        let days = days_in(Period { from: Some(from), to: Some(to) }, Some((from, to)));
+        let days = days_in(Period { from: Some(from), to: Some(to) }, Some((from, to)))
+            .filter(|_| !period.is_unknown());
         let days =
             days.map(|(from, to)| self.account.days(license, &allotment, from, to)).unwrap_or_default();
         let days: Vec<page::Day> = days
@@ -374,6 +372,7 @@ impl Folds {
                 allotment: row.allotment.to_string(),
                 months: Vec::new(),
                 days_left: None,
+                ended: None,
             };
             let of = all.entry((row.license.clone(), row.allotment.clone())).or_insert_with(new);
             of.days_left = sum.days_left;
@@ -388,6 +387,10 @@ impl Folds {
         let mut all: Vec<page::Consumption> = all.into_values().collect();
         for of in &mut all {
             of.months = without_holes(std::mem::take(&mut of.months));
+            let newest =
+                of.months.last().map(|month| month.month.last_of_month().min(day_of(end)).max(month.month));
+            of.ended =
+                newest.and_then(|day| self.account.entitlements.ended(&of.license, &of.allotment, day));
         }
         all
     }

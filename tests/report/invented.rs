@@ -225,6 +225,7 @@ pub(crate) fn year() -> Page {
             allotment: name.into(),
             months,
             days_left: quota.map(|_| 4.2),
+            ended: None,
         })
         .collect();
     let deployments = (0..30)
@@ -280,7 +281,7 @@ pub(crate) fn year() -> Page {
             command: "license-relay audit report --log /media/copy/audit --anchor /media/anchor --names people.csv --subject-key subject.key --to report.html".into(),
             logs: "--log /media/copy/audit".into(),
         },
-        period: Period { from, to },
+        period: Period::of(Asked::default(), Some((from, to)), to),
         names: Names { given: true, resolved: 1163, unresolved: 41 },
         notes: vec![],
         not_understood: Listed {

@@ -1,36 +1,113 @@
-//! The sentences of the page: its five answers, and what is said of each chart. Each is HTML already, or says so.
+//! The sentences of the page: its six answers, and what is said of each chart. Each is HTML already, or says so.
 
 use std::fmt::Write as _;
 
+use jiff::SignedDuration;
+
 use super::cells::{bdi, date, mono, plural, time};
-use crate::report::charts::{count, number};
-use crate::report::page::{Allotment, Consumption, Day, License, Overage, Page};
+use crate::report::charts::{count, newest, number};
+use crate::report::days::day_of;
+use crate::report::evidence;
+use crate::report::page::{Allotment, Consumption, Day, License, Month, Overage, Page};
 use crate::report::verify::Verdict;
 
+/// A relay that runs writes a record every minute or so: a log that ends this much before its period does, ends early.
+const QUIET: SignedDuration = SignedDuration::from_hours(1);
+
 /// A mark and a word for how an answer is to be taken.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Sign {
     Yes,
     No,
     Open,
 }
 
+/// The worst that was found of any log, if it is worse than gaps that the log itself tells of.
+fn worst(page: &Page) -> Option<Verdict> {
+    let worst = evidence::worst(page.evidence.iter().map(|log| log.verdict));
+    Some(worst).filter(|worst| !matches!(worst, Verdict::Fine | Verdict::Gaps))
+}
+
+/// What to say in place of any answer about the period where the log knows nothing of it.
+pub(super) fn nothing_known(page: &Page) -> Option<String> {
+    let period = &page.period;
+    if !period.is_unknown() {
+        return None;
+    }
+    Some(match period.known {
+        None => "Nothing is known: the log has no record that can be read.".into(),
+        Some((first, _)) if period.asked.to.is_some_and(|to| to < first) => {
+            format!("Nothing is known: the log begins {}.", time(first))
+        }
+        Some((_, last)) => format!("Nothing is known: the log ends {}.", time(last)),
+    })
+}
+
+/// Where the log ends before the period that was asked for does, or begins after it.
+fn outside(page: &Page) -> Option<String> {
+    let (first, last) = page.period.known?;
+    let asked = page.period.asked;
+    let late = asked.from.is_some_and(|from| from < first);
+    let until = asked.to.map(|to| to.min(page.made.at));
+    let early = until.is_some_and(|until| until.duration_since(last) > QUIET);
+    match (late, early) {
+        (false, false) => None,
+        (true, false) => {
+            Some(format!("The log begins {}; nothing is known of the time before.", time(first)))
+        }
+        (false, true) => Some(format!("The log ends {}; nothing is known of the time after.", time(last))),
+        (true, true) => Some(format!(
+            "The log begins {} and ends {}; nothing is known of the time before and after.",
+            time(first),
+            time(last)
+        )),
+    }
+}
+
+/// An answer about the period, as far as the log can speak for it: a plain yes rests on a log that is whole and knows
+/// all of the period.
+fn as_far_as_known(page: &Page, (sign, words): (Sign, String)) -> (Sign, String) {
+    if let Some(nothing) = nothing_known(page) {
+        return (Sign::Open, nothing);
+    }
+    let doubt = worst(page).map(|verdict| match verdict {
+        Verdict::RolledBack => "this log is not what an anchor covers",
+        Verdict::StaleTail => "the end of the log is not signed, and nothing shows who wrote it",
+        _ => "what was changed or is missing is not counted",
+    });
+    let (sign, words) = match (doubt, sign) {
+        (None, _) => (sign, words),
+        (Some(doubt), Sign::No) => (sign, format!("{words} Beyond this it can't be told: {doubt}.")),
+        (Some(doubt), Sign::Yes) => (Sign::Open, format!("<b>That can't be told</b>: {doubt}.")),
+        (Some(doubt), Sign::Open) => {
+            (sign, format!("<b>That can't be told</b>: {doubt}. What is left says: {words}"))
+        }
+    };
+    match (outside(page), sign) {
+        (None, _) => (sign, words),
+        (Some(outside), Sign::No) => (sign, format!("{words} {outside}")),
+        (Some(outside), _) => (Sign::Open, format!("{words} {outside}")),
+    }
+}
+
 pub(super) fn whole(page: &Page) -> (Sign, String) {
-    let worst = page
-        .evidence
-        .iter()
-        .map(|log| log.verdict)
-        .filter(|verdict| matches!(verdict, Verdict::Damaged | Verdict::RolledBack | Verdict::StaleTail))
-        .min_by_key(|verdict| *verdict as u8);
     let unsigned: u64 = page.evidence.iter().map(|log| log.unsigned).sum();
     let records: u64 = page.evidence.iter().map(|log| log.records).sum();
-    match worst {
+    match worst(page) {
+        None if records == 0 => (Sign::Open, "There is no record in it that can be read.".into()),
+        None if unsigned > 0 => (
+            Sign::Open,
+            format!(
+                "{} of {} as signed; {} not signed (yet), and nothing shows who wrote {}.",
+                count(records.saturating_sub(unsigned)),
+                plural(records, "record is", "records are"),
+                plural(unsigned, "is", "are"),
+                if unsigned == 1 { "it" } else { "them" }
+            ),
+        ),
         None => {
-            let tail = match unsigned {
-                0 => String::new(),
-                tail => format!("; the last {} newer than the newest signature", plural(tail, "is", "are")),
-            };
-            (Sign::Yes, format!("Yes: {} as they were signed{tail}.", plural(records, "record is", "records are")))
+            let words = plural(records, "record is as it was", "records are as they were");
+            (Sign::Yes, format!("Yes: {words} signed."))
         }
         Some(Verdict::Damaged) => {
             let faults: u64 = page.evidence.iter().map(|log| log.damage.total).sum();
@@ -78,18 +155,20 @@ pub(super) fn missing(page: &Page) -> (Sign, String) {
         ));
     }
     let silence = match gaps {
+        0 if page.syncs.is_none() => "but no source came".to_owned(),
         0 => "every source came in its rhythm".to_owned(),
         gaps => format!(
             "{} in the rhythm of sources, <a href=\"#syncs\">each with its kind</a>",
             plural(gaps, "gap", "gaps")
         ),
     };
-    if parts.is_empty() {
-        let sign = if gaps == 0 { Sign::Yes } else { Sign::Open };
+    let answer = if parts.is_empty() {
+        let sign = if gaps == 0 && page.syncs.is_some() { Sign::Yes } else { Sign::Open };
         (sign, format!("Nothing that is known of; {silence}."))
     } else {
         (Sign::No, format!("<b>Yes</b>: {}; {silence}.", parts.join("; ")))
-    }
+    };
+    as_far_as_known(page, answer)
 }
 
 pub(super) fn complete(page: &Page) -> (Sign, String) {
@@ -103,7 +182,8 @@ pub(super) fn complete(page: &Page) -> (Sign, String) {
     let gone = format!("of {}, versions are missing", plural(holes, "license", "licenses"));
     let how = "<a href=\"#coverage\">How far each is known</a>.";
     let how = format!("{how}{}", cut(page));
-    match (later, holes) {
+    let answer = match (later, holes) {
+        _ if licenses.is_empty() => (Sign::Open, "No license was spoken of, so no holder is known.".into()),
         (0, 0) => (
             Sign::Yes,
             format!("Yes: each license is known from its first version on, without a hole.{}", cut(page)),
@@ -111,7 +191,8 @@ pub(super) fn complete(page: &Page) -> (Sign, String) {
         (0, _) => (Sign::No, format!("<b>No</b>: {gone}. {how}")),
         (_, 0) => (Sign::Open, format!("From the first version seen on, yes; {before}. {how}")),
         _ => (Sign::No, format!("<b>No</b>: {gone}; {before}. {how}")),
-    }
+    };
+    as_far_as_known(page, answer)
 }
 
 /// What an answer must add where not all licenses or allotments are on the page.
@@ -164,7 +245,7 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
         ),
     };
     let limits = format!("{limits}{}", cut(page));
-    match worst {
+    let answer = match worst {
         Some((license, allotment, day)) => {
             let days: u64 = all().map(|(_, allotment)| allotment.over.total).sum();
             let several = all().filter(|(_, allotment)| allotment.over.total > 0).count() > 1;
@@ -183,8 +264,84 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
         }
         None if unknown > 0 => (Sign::Open, format!("Not where a cap is known.{limits}")),
         None if at_least > 0 => (Sign::Open, format!("Not as far as holders are known.{limits}")),
+        None if all().next().is_none() => {
+            (Sign::Open, format!("No allotment was spoken of, so no use and no cap is known.{limits}"))
+        }
         None => (Sign::Yes, format!("No, on no day of the period.{limits}")),
+    };
+    as_far_as_known(page, answer)
+}
+
+/// Of the months of the period, as long as they are shown.
+pub(super) fn over_consumed(page: &Page) -> (Sign, String) {
+    let begin = day_of(page.period.from).first_of_month();
+    let reported = || {
+        let months = |one: &Consumption| -> Vec<Month> {
+            let shown =
+                newest(&one.months).iter().filter(|month| month.month >= begin && month.at_most() > 0.0);
+            shown.copied().collect()
+        };
+        page.consumption.iter().map(move |one| (one, months(one))).filter(|(_, months)| !months.is_empty())
+    };
+    let worst = |consumed: fn(&Month) -> f64| {
+        let above = move |month: &Month| month.quota.map(|quota| consumed(month) - quota);
+        let all = reported().flat_map(|(one, months)| months.into_iter().map(move |month| (one, month)));
+        let mut over: Vec<_> = all.filter_map(|(one, month)| Some((one, month, above(&month)?))).collect();
+        over.retain(|(_, _, above)| *above > 0.0);
+        let count = over.len() as u64;
+        let (one, month, _) = over.into_iter().max_by(|a, b| a.2.total_cmp(&b.2))?;
+        let quota = number(month.quota.unwrap_or(0.0));
+        let (name, license, when) = (bdi(&one.allotment), mono(&one.license), month.month.strftime("%Y-%m"));
+        Some((count, format!("{name} of {license}, {when}, {} of {quota}.{}", used(&month), ended(one))))
+    };
+    let unknown = reported().filter(|(_, months)| months.iter().any(|month| month.quota.is_none())).count();
+    let limits = match unknown as u64 {
+        0 => String::new(),
+        unknown => format!(
+            " Of {}, no quota is known for some month, or there is no limit.",
+            plural(unknown, "allotment", "allotments")
+        ),
+    };
+    let others = |count: u64| match count {
+        0 | 1 => String::new(),
+        count => format!(
+            " The same in {}, those of each allotment counted; <a href=\"#consumption\">which</a>.",
+            plural(count - 1, "other month", "other months")
+        ),
+    };
+    let answer = if let Some((count, most)) = worst(Month::certain) {
+        (Sign::No, format!("<b>Yes</b>: {most}{}{limits}", others(count)))
+    } else if let Some((count, most)) = worst(Month::at_most) {
+        (
+            Sign::Open,
+            format!("It may be, if what has no known outcome counts: {most}{}{limits}", others(count)),
+        )
+    } else if reported().next().is_none() {
+        (Sign::Open, "No consumption was reported through this relay in this period.".into())
+    } else if unknown > 0 {
+        (Sign::Open, format!("Not where a quota is known.{limits}"))
+    } else {
+        (Sign::Yes, "No, in no month of the period.".into())
+    };
+    as_far_as_known(page, answer)
+}
+
+fn used(month: &Month) -> String {
+    if month.at_most() > month.certain() {
+        format!("between {} and {}", number(month.certain()), number(month.at_most()))
+    } else {
+        number(month.certain())
     }
+}
+
+/// Why a quota is as small as it is, where units of it have ended.
+fn ended(one: &Consumption) -> String {
+    one.ended.map_or_else(String::new, |(units, day)| {
+        format!(
+            " {} no longer valid, the last of them since the end of {day}.",
+            plural(units, "unit is", "units are")
+        )
+    })
 }
 
 pub(super) fn protected(page: &Page) -> (Sign, String) {
@@ -255,9 +412,18 @@ pub(super) fn consumption_said(one: &Consumption) -> String {
     if let Some(total) = month.total {
         let _ = write!(said, "; the back end's total {}", number(total));
     }
-    if let Some(days) = one.days_left {
-        let _ = write!(said, "; at this pace the quota lasts {days:.0} more days");
+    let is_used_up = month.quota.is_some_and(|quota| month.certain() >= quota);
+    match one.days_left {
+        _ if is_used_up => said.push_str("; the quota is used up"),
+        Some(days) if days <= 0.0 => said.push_str("; the quota is used up"),
+        Some(days) if days < 1.0 => said.push_str("; at this pace the quota lasts less than a day"),
+        Some(days) => {
+            let days = plural(days as u64, "more day", "more days");
+            let _ = write!(said, "; at this pace the quota lasts {days}");
+        }
+        None => {}
     }
     said.push('.');
+    said.push_str(&ended(one));
     said
 }

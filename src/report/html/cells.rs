@@ -112,6 +112,16 @@ pub(super) fn time(at: Timestamp) -> String {
     format!("<time datetime=\"{at:.0}\">{}</time>", at.strftime("%Y-%m-%d %H:%M"))
 }
 
+/// Both ends of a time, to the second where minutes would hardly tell them apart.
+pub(super) fn ends(from: Timestamp, to: Timestamp) -> (String, String) {
+    if to.duration_since(from).as_hours() > 0 {
+        return (time(from), time(to));
+    }
+    let exact =
+        |at: Timestamp| format!("<time datetime=\"{at:.0}\">{}</time>", at.strftime("%Y-%m-%d %H:%M:%S"));
+    (exact(from), exact(to))
+}
+
 pub(super) fn bdi(text: &str) -> String {
     format!("<bdi>{}</bdi>", escape(text))
 }

@@ -59,12 +59,12 @@ impl Html<'_> {
                 ("Cap", N),
             ];
             self.table("Counts and entitlement, as last seen in a definition", &columns, rows);
-            self.more(allotments.total, ALLOTMENTS, "allotments");
+            self.more(allotments.total, ALLOTMENTS, ("allotment", "allotments"));
             for allotment in allotments.rows.iter().take(ALLOTMENTS) {
                 self.holders_of(license, allotment);
             }
         }
-        self.more(licenses.total, LICENSES, "licenses");
+        self.more(licenses.total, LICENSES, ("license", "licenses"));
         self.end();
     }
 
@@ -98,7 +98,7 @@ impl Html<'_> {
         if holders.total > shown(holders, HOLDERS) {
             let command = format!("state {} --at {:.0}", self.page.made.logs, self.page.period.to);
             let command = format!("{command} --license {}", quoted(&license.license));
-            self.and_more(holders.total - shown(holders, HOLDERS), "holders", &command);
+            self.and_more(holders.total - shown(holders, HOLDERS), ("holder", "holders"), &command);
         }
     }
 
@@ -151,9 +151,9 @@ impl Html<'_> {
             self.table("The same as numbers", &columns, rows);
         }
         if drawn == 0 {
-            put!(self, "<p>No assignment is known in this period.</p>");
+            self.instead("No assignment is known in this period.");
         }
-        self.more_than(self.page.licenses.total, drawn as u64, "licenses");
+        self.more_than(self.page.licenses.total, drawn as u64, ("license", "licenses"));
         self.end();
     }
 
@@ -171,7 +171,7 @@ impl Html<'_> {
             .filter(|(_, allotment)| !allotment.days.is_empty())
             .collect();
         if all.is_empty() {
-            put!(self, "<p>No use is known in this period.</p>");
+            self.instead("No use is known in this period.");
             self.end();
             return;
         }
@@ -220,7 +220,7 @@ impl Html<'_> {
             );
         }
         put!(self, "</div>");
-        self.more_than(all.len() as u64, all.len().min(USE_CHARTS) as u64, "allotments");
+        self.more_than(all.len() as u64, all.len().min(USE_CHARTS) as u64, ("allotment", "allotments"));
         self.over_days(&all);
         self.end();
     }
@@ -273,7 +273,7 @@ impl Html<'_> {
         let listed: u64 = stretches.iter().map(|(_, _, days)| days.days).sum();
         let command = format!("reconcile {}", self.page.made.logs);
         if total > listed {
-            self.and_more(total - listed, "days", &command);
+            self.and_more(total - listed, ("day", "days"), &command);
         } else {
             put!(
                 self,
@@ -287,7 +287,7 @@ impl Html<'_> {
         self.section("changes");
         let listed = &self.page.changes;
         if listed.total == 0 {
-            put!(self, "<p>The back end told no change in this period.</p>");
+            self.instead("The back end told no change in this period.");
             self.end();
             return;
         }
@@ -336,7 +336,7 @@ impl Html<'_> {
         if listed.total > listed_rows {
             self.and_more(
                 listed.total - listed_rows,
-                "changes",
+                ("change", "changes"),
                 &format!("{command} --to {:.0}", self.page.period.to),
             );
         }
@@ -378,7 +378,7 @@ impl Html<'_> {
             ("License", W),
         ];
         self.table("Moves, newest first", &columns, rows);
-        self.rest(&churn.moves, CHURN, "moves", &format!("churn --within {}", churn.within));
+        self.rest(&churn.moves, CHURN, ("move", "moves"), &format!("churn --within {}", churn.within));
         self.end();
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Html;
-use super::answers::{Sign, complete, missing, over_allocated, protected, whole};
+use super::answers::{Sign, complete, missing, over_allocated, over_consumed, protected, whole};
 use super::cells::*;
 use super::{N, T, W};
 use crate::report::charts::count;
@@ -35,7 +35,7 @@ impl Html<'_> {
         let columns =
             [("Source", W), ("Product", W), ("License", W), ("Bodies", N), ("First", T), ("Last", T)];
         self.table("Bodies that are not understood, by deployment", &columns, rows);
-        self.more(listed.total, NOT_UNDERSTOOD, "deployments");
+        self.more(listed.total, NOT_UNDERSTOOD, ("deployment", "deployments"));
         self.end();
     }
 
@@ -50,6 +50,8 @@ impl Html<'_> {
         self.answer(sign, "Is the list of holders complete?", &words);
         let (sign, words) = over_allocated(self.page);
         self.answer(sign, "Was anything over-allocated?", &words);
+        let (sign, words) = over_consumed(self.page);
+        self.answer(sign, "Was more consumed than the quota?", &words);
         let (sign, words) = protected(self.page);
         self.answer(sign, "Could the relay's own administrator have changed it unseen?", &words);
         put!(self, "</dl>");
@@ -119,7 +121,7 @@ impl Html<'_> {
             ("Before that", W),
         ];
         self.table("What is known of each license", &columns, rows);
-        self.more(licenses.total, LICENSES, "licenses");
+        self.more(licenses.total, LICENSES, ("license", "licenses"));
         for License { license, coverage, .. } in licenses.rows.iter().take(LICENSES) {
             if coverage.holes.total == 0 {
                 continue;
@@ -140,7 +142,7 @@ impl Html<'_> {
             });
             let columns = [("From version", N), ("To", N), ("Versions", N), ("Noticed", T)];
             self.table(&format!("Versions of {license} that are missing"), &columns, rows);
-            self.more(coverage.holes.total, HOLES, "holes");
+            self.more(coverage.holes.total, HOLES, ("hole", "holes"));
         }
         self.end();
     }

@@ -18,6 +18,11 @@ impl Html<'_> {
         for log in &self.page.evidence {
             self.log(log);
         }
+        let first = self.page.evidence.first();
+        let pruned = match first.and_then(|log| log.pruned) {
+            Some((_, last)) => format!(" --pruned {} \"$log/hashes\"", last.saturating_add(1)),
+            None => String::new(),
+        };
         put!(
             self,
             "<h3>How this page was made</h3><dl class=\"rests\"><dt>Program</dt><dd>{}</dd><dt>Command</dt><dd><code>{}</code></dd>\
@@ -29,18 +34,23 @@ impl Html<'_> {
         put!(
             self,
             "<h3>How to check it without this program</h3>\
-             <p>1. The signature: <code>openssl</code> 3 checks the newest checkpoint against the log's key. Compare the key \
+             <p>1. The signature: <code>openssl</code> 3 checks the newest checkpoint against the log's key, and says \
+             <code>Signature Verified Successfully</code>. Run this in an empty folder, in a shell; <code>log</code> is the \
+             log's folder, as it was named when this page was made: write where yours is. Compare the key \
              with one that you were given on another day; a key that comes with the log proves only that log and checkpoint \
              belong together. Do the same for checkpoints that were kept elsewhere: only these show an end that was cut off.</p>\
-             <pre>vkey={}\n{}</pre>\
-             <p>2. The records: the script below computes the tree over the lines (RFC 6962) and says whether the log is what \
-             the checkpoint signs. Save it as <code>recompute.py</code>.</p>\
+             <pre>log={}\nvkey={}\n{}</pre>\
+             <p>2. The records: a script computes the tree over the lines (RFC 6962) and says whether the log is what \
+             the checkpoint signs. It is <code>docs/auditor/recompute.py</code> of this program, and stands below on a screen; \
+             it is not printed. Save it as <code>recompute.py</code> in the same folder, and go on in the same shell. \
+             <code>zstd</code> is needed where segments are compressed.</p>\
              <pre>{}</pre>\
              <p>3. <code>license-relay audit kit</code> puts both, this page and the segments into one file.</p>\
              <pre class=\"script\">{}</pre>",
-            escape(&quoted(self.page.evidence.first().map_or("NAME+ID+KEY", |log| &log.key))),
+            escape(&quoted(first.map_or("LOG", |log| &log.log))),
+            escape(&quoted(first.map_or("NAME+ID+KEY", |log| &log.key))),
             lines(OPENSSL),
-            escape("(zstdcat segments/*.jsonl.zst; cat segments/*.jsonl) | python3 recompute.py checkpoint"),
+            lines(&format!("{LINES} | python3 recompute.py{pruned} \"$log/checkpoint\"")),
             lines(RECOMPUTE)
         );
         self.end();
@@ -49,6 +59,7 @@ impl Html<'_> {
     pub(super) fn log(&mut self, log: &Evidence) {
         put!(self, "<h3>{}</h3>", bdi(&log.origin));
         let verdict = match log.verdict {
+            Verdict::Fine if log.unsigned > 0 => "whole; as it was signed up to its newest checkpoint",
             Verdict::Fine => "whole, as it was signed",
             Verdict::Damaged => "<span class=\"bad\">damaged</span>",
             Verdict::RolledBack => {
@@ -64,13 +75,14 @@ impl Html<'_> {
             ("Root", log.root.as_deref().map(mono).unwrap_or_else(|| "none: records are missing".into())),
         ];
         if let (Some(first), Some(last)) = (log.first, log.last) {
-            rows.push(("Records from", format!("{} to {}", time(first), time(last))));
+            let (first, last) = ends(first, last);
+            rows.push(("Records from", format!("{first} to {last}")));
         }
         rows.push(match &log.checkpoint {
             Some(newest) => ("Newest checkpoint", covered(newest)),
             None => ("Newest checkpoint", "<span class=\"bad\">none that holds</span>".into()),
         });
-        rows.push(("Checkpoints", format!("{} hold", count(log.checkpoints))));
+        rows.push(("Checkpoints", plural(log.checkpoints, "holds", "hold")));
         rows.push(("Key", mono(&log.key)));
         rows.push(("Unsigned tail", plural(log.unsigned, "record", "records")));
         rows.push((
@@ -137,6 +149,12 @@ impl Html<'_> {
 const OPENSSL: &str = r#"{ printf '\060\052\060\005\006\003\053\145\160\003\041\000'
   printf '%s' "$vkey" | cut -d+ -f3- | base64 -d | tail -c 32; } > key.der
 openssl pkey -pubin -inform DER -in key.der -out key.pem
-sed '/^$/,$d' checkpoint > body
-sed '1,/^$/d' checkpoint | head -n 1 | awk '{print $NF}' | base64 -d | tail -c 64 > signature
+sed '/^$/,$d' "$log/checkpoint" > body
+sed '1,/^$/d' "$log/checkpoint" | head -n 1 | awk '{print $NF}' | base64 -d | tail -c 64 > signature
 openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in body -sigfile signature"#;
+
+/// Each segment once, in their order: the plain one where it is there in both forms.
+const LINES: &str = r#"ls "$log/segments" | sed -n 's/\.jsonl.*//p' | sort -u | while read -r segment; do
+  file="$log/segments/$segment.jsonl"
+  if [ -e "$file" ]; then cat "$file"; else zstd -dcq "$file.zst"; fi
+done"#;

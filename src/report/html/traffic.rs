@@ -80,7 +80,7 @@ impl Html<'_> {
         });
         let columns = [("Kind", W), ("Which means", W), ("Gaps", N), ("Time in all", N)];
         if self.page.gap_sums.is_empty() {
-            put!(self, "<p>There is no gap in this period.</p>");
+            self.instead("There is no gap in this period.");
         } else {
             self.table("Gaps by kind", &columns, rows);
             put!(self, "<h3>Each gap</h3>");
@@ -95,7 +95,7 @@ impl Html<'_> {
                 ("Of that", W),
             ];
             self.table("Gaps, newest first", &columns, rows);
-            self.rest(gaps, GAPS, "gaps", "gaps");
+            self.rest(gaps, GAPS, ("gap", "gaps"), "gaps");
         }
         self.end();
     }
@@ -104,7 +104,7 @@ impl Html<'_> {
         self.section("consumption");
         let all = &self.page.consumption;
         if all.is_empty() {
-            put!(self, "<p>No consumption was reported in this period.</p>");
+            self.instead("No consumption was reported in this period.");
             self.end();
             return;
         }
@@ -164,7 +164,11 @@ impl Html<'_> {
             ("Quota", N),
         ];
         self.table("The same as numbers, newest first", &columns, rows);
-        self.more_than(all.len() as u64, all.len().min(CONSUMPTION_CHARTS) as u64, "allotments");
+        self.more_than(
+            all.len() as u64,
+            all.len().min(CONSUMPTION_CHARTS) as u64,
+            ("allotment", "allotments"),
+        );
         self.end();
     }
 
@@ -196,11 +200,11 @@ impl Html<'_> {
             ("Last consumption", T),
         ];
         if listed.total == 0 {
-            put!(self, "<p>No deployment was seen.</p>");
+            self.instead("No deployment was seen.");
         } else {
             self.table("Deployments by license, newest seen first", &columns, rows);
         }
-        self.rest(listed, DEPLOYMENTS, "deployments", "deployments");
+        self.rest(listed, DEPLOYMENTS, ("deployment", "deployments"), "deployments");
         self.end();
     }
 
@@ -208,7 +212,7 @@ impl Html<'_> {
         self.section("denied");
         let listed = &self.page.denied;
         if listed.total == 0 {
-            put!(self, "<p>Nothing was refused in this period.</p>");
+            self.instead("Nothing was refused in this period.");
             self.end();
             return;
         }
@@ -226,7 +230,7 @@ impl Html<'_> {
         let columns =
             [("Times", N), ("What", W), ("Why", W), ("Address", W), ("Source", W), ("First", T), ("Last", T)];
         self.table("Refusals, most often first", &columns, rows);
-        self.rest(listed, DENIED, "kinds of refusal", "denied");
+        self.rest(listed, DENIED, ("kind of refusal", "kinds of refusal"), "denied");
         self.end();
     }
 
@@ -245,9 +249,8 @@ impl Html<'_> {
                 );
             }
             None => {
-                put!(
-                    self,
-                    "<p>No reply in this log told the back end's time: times on this page are the relay's alone.</p>"
+                self.instead(
+                    "No reply that was looked at told the back end's time: times on this page are the relay's alone.",
                 );
             }
         }
