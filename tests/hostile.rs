@@ -76,7 +76,10 @@ fn log() -> (TempDir, PathBuf) {
 }
 
 /// What a file is replaced by, and what is said of it.
-const REPLACED: [(&str, fn(&Path)); 4] = [
+/// What it is then said to be, and how it is put in the place of a file.
+type Replaced = (&'static str, fn(&Path));
+
+const REPLACED: [Replaced; 4] = [
     ("it is no regular file", |path| {
         assert!(run(tool("mkfifo", "coreutils").arg(path)).status.success());
     }),

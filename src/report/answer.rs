@@ -76,7 +76,7 @@ pub struct Read {
     pub coverage: Vec<Covered>,
     /// The time of the first record and of the last one.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// The licenses that any record names, the first [`LICENSES`].
+    /// The licenses that any record names, the first hundred thousand.
     pub licenses: BTreeSet<String>,
     /// What was not understood.
     pub not_understood: NotUnderstood,

@@ -192,7 +192,7 @@ impl Question for State {
 
     fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
         self.entitlements.finish();
-        let at = self.at.or(read.span.map(|(_, last)| last)).unwrap_or_else(Timestamp::now);
+        let at = self.at.or_else(|| read.span.map(|(_, last)| last)).unwrap_or_else(Timestamp::now);
         let day = day_of(at);
         let mut rows = held(&self.all);
         rows.retain(|row| self.license.as_ref().is_none_or(|license| row.license == *license));
