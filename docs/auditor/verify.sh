@@ -4,8 +4,9 @@
 #
 # usage: verify.sh [-k VKEY] LOG [CHECKPOINT...]
 #
-# LOG is the folder that has segments/ in it; a copy will do. CHECKPOINTs are notes of that log that were kept elsewhere
-# (files, not folders; README.md says how to make one of a line in the relay's own log): only these show an end that was cut off, or a log that was restored from a backup, by somebody who has the relay's key.
+# LOG is the folder that has segments/ in it; a copy will do. CHECKPOINTs are notes of that log that were kept elsewhere, in
+# files: only these show an end that was cut off, or a log that was restored from a backup, by somebody who has the relay's
+# key.
 # VKEY is the log's key as you have it from elsewhere (name+id+key); without it, that in the log's own log.json is taken.
 #
 # Exit code: 0 all is as it was signed, 1 it is not, 2 something is missing to tell, 3 what is signed is as it was, and
