@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use common::*;
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening};
@@ -178,6 +180,63 @@ fn openssl_python_and_go_accept_what_a_relay_logged_and_its_anchor() {
     for no_key in ["", "name", "name+01234567+AAAA", "name+01234567+%%%%"] {
         assert_eq!(with(no_key).status.code(), Some(2), "{no_key}");
     }
+}
+
+#[test]
+fn records_that_no_checkpoint_covers_are_told_from_those_that_are_as_they_were_signed() {
+    let (folder, log, anchor) = by_a_relay();
+    let whole = String::from_utf8(lines(&log)).unwrap();
+    let records = whole.lines().count();
+    let back = folder.path().join("back");
+    copy(&log, &back);
+    let kept = fs::read_dir(log.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    let oldest = kept.min().unwrap();
+    let signed: usize = oldest.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    fs::remove_dir_all(back.join("checkpoints")).unwrap();
+    fs::copy(&oldest, back.join("checkpoint")).unwrap();
+    // Whoever has no key can change these as they like.
+    let last = whole.lines().last().unwrap();
+    let bent = sum_made_anew(&last.replacen("\"observer\"", "\"observes\"", 1));
+    assert_ne!(bent.trim_end(), last);
+    fs::write(back.join(SEGMENT), whole.replace(&format!("{last}\n"), &bent)).unwrap();
+    let (code, said) = by_script(&back, &[]);
+    let unsigned = records - signed;
+    for words in [
+        format!(
+            "signed       {signed} of {records}; the last {unsigned} are NOT signed: anybody can have written them"
+        ),
+        format!("what is signed is as it was; {unsigned} records are not signed"),
+    ] {
+        assert!(code == 3 && said.contains(&words), "{code}: {said}");
+    }
+    assert!(!said.contains("all is as it was signed"), "{said}");
+    // An anchor over them finds it.
+    let (code, said) = by_script(&back, &[&anchor]);
+    assert!(code == 1 && said.contains("are not those that it signs"), "{code}: {said}");
+}
+
+#[test]
+fn what_is_no_note_is_no_alarm_and_a_line_of_the_relay_s_log_is_made_one_as_it_says() {
+    let (folder, log, anchor) = by_a_relay();
+    let records = String::from_utf8(lines(&log)).unwrap().lines().count();
+    let own = folder.path().join("relay.log");
+    let note = STANDARD.encode(fs::read(&anchor).unwrap());
+    fs::write(
+        &own,
+        format!("starts\n2026-01-01 INFO audit checkpoint {note}\n{{\"m\":\"audit checkpoint {note}\"}}\n"),
+    )
+    .unwrap();
+    let (code, said) = by_script(&log, &[&own]);
+    assert!(
+        code == 2 && said.contains("relay.log is not a note; make one: ") && !said.contains("FAULT"),
+        "{said}"
+    );
+    let recipe = said.split_once("make one: ").unwrap().1;
+    let made = run(Command::new("sh").args(["-c", recipe]).current_dir(folder.path()));
+    assert!(made.status.success(), "{recipe}");
+    all_accept(&log, &[&folder.path().join("ANCHOR.note")], records);
+    let (code, said) = by_script(&log, &[anchor.parent().unwrap()]);
+    assert!(code == 2 && said.contains("is a folder; name the file in it"), "{said}");
 }
 
 #[test]

@@ -321,6 +321,34 @@ fn a_damaged_log_is_packed_as_it_is_and_the_kit_says_so_first() {
 }
 
 #[test]
+fn a_kit_says_what_it_leaves_out_and_its_report_is_made_of_what_it_holds() {
+    let (_stub, mut relay, folder, _anchor) = lived();
+    assert!(relay.stop().success());
+    let log = relay.path("audit");
+    let records = relay.log_text().lines().count();
+    let notes = fs::read_dir(log.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    let oldest = fs::read(notes.min().unwrap()).unwrap();
+    fs::remove_dir_all(log.join("checkpoints")).unwrap();
+    fs::write(log.join("checkpoint"), &oldest).unwrap();
+    let size: usize = String::from_utf8(oldest).unwrap().lines().nth(1).unwrap().parse().unwrap();
+    let to = folder.path().join("kit.zip");
+    let left = format!("the last {} are not signed and are NOT in here", records - size);
+    ends(&kit(&to, &[&log], &[]), 0, &format!("{size} of {records} records of "));
+    let mut again = program();
+    again.args(["audit", "kit", "--force", "--to"]).arg(&to).arg("--log").arg(&log);
+    ends(&run(&mut again), 0, &left);
+
+    let unpacked = unpack(&to);
+    assert_eq!(type_readme(&unpacked), Vec::<String>::new());
+    let readme = fs::read_to_string(unpacked.join("README.txt")).unwrap();
+    assert!(readme.contains(&format!("{size} of {records}, numbered from 0; {left}")), "{readme}");
+    let page = fs::read_to_string(unpacked.join("report.html")).unwrap();
+    assert!(page.contains(&left) && !page.contains(LICENSE), "{page}");
+    let whole = run(program().args(["audit", "report", "--log"]).arg(&log));
+    assert!(String::from_utf8_lossy(&whole.stdout).contains(LICENSE));
+}
+
+#[test]
 fn readers_leave_no_trace_and_work_where_nothing_can_be_written() {
     let (_stub, mut relay, folder, _anchor) = lived();
     assert!(relay.stop().success());

@@ -151,6 +151,14 @@ fn a_proof_of_another_record_or_log_or_with_anything_bent_is_refused_by_all() {
 }
 
 #[test]
+fn the_auditor_s_own_check_runs_as_its_page_says_and_tells_how_where_the_key_is_missing() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditor/check_proof.py");
+    for arguments in [&["p", "r"][..], &["p", "r", ""], &[]] {
+        ends(&run(Command::new(&script).args(arguments)), 2, "usage: check_proof.py PROOF RECORD VKEY");
+    }
+}
+
+#[test]
 fn what_can_t_be_proven_is_said_with_what_to_do_and_nothing_is_written_over_or_into_the_log() {
     let (_stub, mut relay, folder) = lived();
     assert!(relay.stop().success());

@@ -4,7 +4,7 @@
 usage: check_proof.py PROOF RECORD VKEY
 
 RECORD is the record's line in a file of its own; VKEY is the log's key as you were given it (name+id+key). Exit code 0:
-the record is in the log that this key signs; 1: that is not shown.
+the record is in the log that this key signs; 1: that is not shown; 2: it was called in another way.
 """
 import base64
 import hashlib
@@ -75,11 +75,14 @@ def check(proof, record, vkey):
     return None
 
 
+if len(sys.argv) != 4 or not all(sys.argv):
+    print("usage: check_proof.py PROOF RECORD VKEY, the log's key as you were given it (name+id+key)", file=sys.stderr)
+    sys.exit(2)
 try:
     fault = check(*sys.argv[1:])
 except OSError as e:
     fault = str(e)
-except (ValueError, IndexError, TypeError) as e:
+except (ValueError, IndexError) as e:
     fault = f"it is no proof, or this is no key ({e}); usage: check_proof.py PROOF RECORD VKEY"
 if fault:
     print(f"FAULT: {fault}")

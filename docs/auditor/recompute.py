@@ -6,8 +6,9 @@ usage: cat segments/*.jsonl | recompute.py [--pruned COUNT HASHES] CHECKPOINT...
 Of a log that was pruned the first COUNT records are gone; their hashes, in the folder HASHES, stand in for them.
 
 Says which checkpoints the log is the same as. Exit code 1 where it differs from one, or is shorter, or where a line was
-changed: each line has a number, and a sum over itself. Python 3 and nothing else; it does not check signatures, which
-verify.sh does with openssl.
+changed: each line has a number, and a sum over itself. Exit code 3 where all that holds, and records follow that no
+checkpoint covers: a number and a sum can be written by anybody. Python 3 and nothing else; it does not check signatures,
+which verify.sh does with openssl.
 """
 import base64
 import hashlib
@@ -121,4 +122,8 @@ print(f"root         {base64.b64encode(root()).decode()}")
 print(f"checkpoints  {len(held)} hold")
 for fault in faults:
     print(f"FAULT: {fault}")
+covered = max(held, default=0)
+if covered < count and not faults:
+    print(f"signed       {covered} of {count}; the last {count - covered} are NOT signed: anybody can have written them")
+    sys.exit(3)
 sys.exit(1 if faults else 0)

@@ -4,15 +4,17 @@
 #
 # usage: verify.sh [-k VKEY] LOG [CHECKPOINT...]
 #
-# LOG is the folder that has segments/ in it; a copy will do. CHECKPOINTs are notes of that log that were kept elsewhere:
-# only these show an end that was cut off, or a log that was restored from a backup, by somebody who has the relay's key.
+# LOG is the folder that has segments/ in it; a copy will do. CHECKPOINTs are notes of that log that were kept elsewhere, in
+# files: only these show an end that was cut off, or a log that was restored from a backup, by somebody who has the relay's
+# key.
 # VKEY is the log's key as you have it from elsewhere (name+id+key); without it, that in the log's own log.json is taken.
 #
-# Exit code: 0 all is as it was signed, 1 it is not, 2 something is missing to tell.
+# Exit code: 0 all is as it was signed, 1 it is not, 2 something is missing to tell, 3 what is signed is as it was, and
+# records follow that are not signed.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 fail() {
-    echo "verify.sh: $1" >&2
+    printf 'verify.sh: %s\n' "$1" >&2
     exit 2
 }
 
@@ -73,6 +75,15 @@ for note in "$log/checkpoint" "$log"/checkpoints/*.note "$@"; do
         case "$note" in "$log/checkpoint" | "$log/checkpoints/*.note") continue ;; esac
         fail "$note is not there"
     fi
+    # Of the log's own ones anything else is a fault; of those that were named, somebody's mistake.
+    case "$note" in
+    "$log/checkpoint" | "$log"/checkpoints/*) ;;
+    *)
+        [ ! -d "$note" ] || fail "$note is a folder; name the file in it that ends in .note"
+        grep -q '^— ' -- "$note" || fail "$note is not a note; make one: \
+sed -n 's/.*audit checkpoint *\([A-Za-z0-9+/=]*\).*/\1/p' $note | tail -n 1 | base64 -d > ANCHOR.note"
+        ;;
+    esac
     if signed "$note"; then
         set -- "$@" "$note"
     else
@@ -117,10 +128,18 @@ fi
 # The first segment is named by its first record: those before it were pruned, and left their hashes.
 pruned=$(ls "$log/segments" | sed -n 's/^0*\([0-9]*\)\.jsonl.*/\1/p' | sort -n | head -n 1)
 [ "${pruned:-0}" -eq 0 ] || set -- --pruned "$pruned" "$log/hashes" "$@"
-lines | python3 "$here/recompute.py" "$@" || bad=1
+lines | python3 "$here/recompute.py" "$@" >"$work/said"
+found=$?
+cat "$work/said"
+[ $found = 0 ] || [ $found = 3 ] || bad=1
 if [ -e "$work/unread" ]; then
     sed 's/^/FAULT: can not be decompressed: /' "$work/unread"
     bad=1
 fi
-[ $bad = 0 ] && echo "all is as it was signed"
-exit $bad
+[ $bad = 0 ] || exit 1
+if [ $found = 3 ]; then
+    unsigned=$(sed -n 's/^signed .* the last \([0-9]*\) .*/\1/p' "$work/said")
+    echo "what is signed is as it was; $unsigned records are not signed"
+    exit 3
+fi
+echo "all is as it was signed"

@@ -130,7 +130,7 @@ pub fn answer(
     let mut written = Ok(());
     let until = question.period().to;
     let names = &mut asked.names;
-    let done = read(&asked.logs, &asked.anchors, progress, |log, entry| {
+    let done = read(&asked.logs, &asked.anchors, &[], progress, |log, entry| {
         written = question.take(log, entry, &mut Desk { rows: &mut rows, names, coverage: &coverage });
         if until.is_none_or(|until| entry.time <= until) {
             coverage.take(log, entry);
@@ -160,13 +160,14 @@ pub fn answer(
     Ok(evidence::worst(read.verified.iter().map(Verified::verdict).chain([own])))
 }
 
-/// Reads all records of these logs, for as long as `each` gives `true`; coverage is the caller's.
+/// Reads all records of these logs, or so many of each, for as long as `each` gives `true`; coverage is the caller's.
 ///
 /// # Errors
 /// A log can't be read.
 pub fn read(
     logs: &[PathBuf],
     anchors: &[PathBuf],
+    sizes: &[u64],
     progress: impl FnMut(u64) + Send,
     mut each: impl FnMut(usize, &Entry<'_>) -> bool,
 ) -> Result<Read, ReadError> {
@@ -174,7 +175,7 @@ pub fn read(
     let mut unknown = BTreeMap::new();
     let mut not_understood = NotUnderstood::default();
     let mut licenses = BTreeSet::new();
-    let verified = reading::read(logs, anchors, progress, |log, entry| {
+    let verified = reading::read_up_to(logs, anchors, sizes, progress, |log, entry| {
         let (first, last) = span.unwrap_or((entry.time, entry.time));
         span = Some((first.min(entry.time), last.max(entry.time)));
         if !is_known(&entry.action) {

@@ -26,6 +26,16 @@ pub fn worst(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
     order.into_iter().find(|verdict| verdicts.contains(verdict)).unwrap_or(Verdict::Fine)
 }
 
+/// What is said of the records behind so many, where only these were taken.
+pub fn left_out(verified: &Verified, taken: u64) -> Option<String> {
+    let left = verified.records.checked_sub(taken).filter(|left| *left > 0)?;
+    let signed = verified.checkpoint.as_ref().map_or(0, |newest| newest.size);
+    Some(match signed > taken && !verified.stale_tail {
+        true => format!("the last {left} came while this was made and are not in here"),
+        false => format!("the last {left} are not signed and are NOT in here"),
+    })
+}
+
 /// Who made an answer.
 #[derive(Clone, Debug)]
 pub struct Made {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use self::archive::Archive;
 use super::prove::{ProveError, key_of};
-use super::verify::{Verified, VerifyError, verify};
+use super::verify::Verified;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::Hash;
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
@@ -71,9 +71,6 @@ pub enum KitError {
     /// A log can't be packed.
     #[error(transparent)]
     Log(#[from] ProveError),
-    /// A log can't be verified.
-    #[error(transparent)]
-    Verify(#[from] VerifyError),
     /// Something can't be read.
     #[error("{path}: {cause}")]
     Read {
@@ -92,57 +89,117 @@ pub enum KitError {
     Write(#[from] io::Error),
 }
 
-/// Writes a kit of these logs, each in a folder of its own, with the anchors that belong to them; and with the report,
-/// where there is one. Verifies each log first, and tells the progress of that in records.
-///
-/// # Errors
-/// See [`KitError`]. A log that is not fine is packed as it is: that is evidence as well.
-pub fn pack(
-    to: File,
-    logs: &[PathBuf],
-    anchors: &[PathBuf],
-    report: Option<Vec<u8>>,
-    made: Timestamp,
-    mut progress: impl FnMut(u64),
-) -> Result<Vec<Packed>, KitError> {
-    let keys = logs.iter().map(|log| key_of(log)).collect::<Result<Vec<_>, _>>()?;
-    let mut given = BTreeMap::<PathBuf, bool>::new();
-    let mut sources = Vec::new();
-    let mut names = BTreeMap::<String, u64>::new();
-    for (log, key) in logs.iter().zip(keys) {
-        let mut own = Vec::new();
-        for anchor in anchors {
-            let found = anchors_in(anchor, &key)?;
-            *given.entry(anchor.clone()).or_default() |= !found.is_empty();
-            own.push((anchor, found));
+/// What a kit will hold: of each log, all up to its newest checkpoint. That is settled first, so that what is said of the
+/// records, beside them, is made of the same ones.
+#[derive(Debug)]
+pub struct Contents(Vec<Signed>);
+
+impl Contents {
+    /// Looks for the newest checkpoint of each log, its own or an anchor.
+    ///
+    /// # Errors
+    /// See [`KitError`].
+    pub fn look(logs: &[PathBuf], anchors: &[PathBuf]) -> Result<Self, KitError> {
+        let mut used = vec![false; anchors.len()];
+        let mut signed = Vec::new();
+        for log in logs {
+            let key = key_of(log)?;
+            let mut own = Vec::new();
+            for (anchor, used) in anchors.iter().zip(&mut used) {
+                let found = anchors_in(anchor, &key)?;
+                *used |= !found.is_empty();
+                own.extend(found);
+            }
+            signed.push(Signed::look(log, key, own)?);
         }
-        let known: Vec<PathBuf> = own
-            .iter()
-            .filter(|(_, found)| !found.is_empty())
-            .map(|(anchor, _)| anchor.to_path_buf())
-            .collect();
-        let verified = verify(log, &known, &mut progress)?;
-        let anchors = own.into_iter().flat_map(|(_, found)| found).collect();
-        let folder = folder_of(&key.name, &mut names);
-        sources.push(Source::look(log, folder, key, verified, anchors)?);
+        match anchors.iter().zip(used).find(|(_, used)| !used) {
+            Some((anchor, _)) => Err(KitError::Anchor(anchor.clone())),
+            None => Ok(Self(signed)),
+        }
     }
-    if let Some((anchor, _)) = given.into_iter().find(|(_, found)| !found) {
-        return Err(KitError::Anchor(anchor));
+
+    /// How many records of each log.
+    pub fn sizes(&self) -> Vec<u64> {
+        self.0.iter().map(|log| log.newest.size).collect()
     }
-    let mut kit = Archive::new(to, made);
-    for (name, script) in SCRIPTS {
-        kit.put(name, script.as_bytes())?;
-    }
-    if let Some(report) = &report {
+
+    /// Writes the kit, each log in a folder of its own, with the anchors that belong to it; with a report on these records,
+    /// and what a verification of each log has found.
+    ///
+    /// # Errors
+    /// See [`KitError`]. A log that is not fine is packed as it is: that is evidence as well.
+    pub fn pack(
+        self,
+        to: File,
+        report: &[u8],
+        verified: Vec<Verified>,
+        made: Timestamp,
+    ) -> Result<Vec<Packed>, KitError> {
+        let mut names = BTreeMap::<String, u64>::new();
+        let logs = self.0.into_iter().zip(verified);
+        let mut sources = logs
+            .map(|(signed, verified)| {
+                let folder = folder_of(&signed.key.name, &mut names);
+                Source::of(signed, folder, verified)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut kit = Archive::new(to, made);
+        for (name, script) in SCRIPTS {
+            kit.put(name, script.as_bytes())?;
+        }
         kit.put("report.html", report)?;
+        for source in &mut sources {
+            source.pack(&mut kit)?;
+        }
+        let text = readme::text(sources.iter().map(|source| &source.packed), made);
+        kit.put("README.txt", text.as_bytes())?;
+        kit.finish()?;
+        Ok(sources.into_iter().map(|source| source.packed).collect())
     }
-    for source in &mut sources {
-        source.pack(&mut kit)?;
+}
+
+/// A log, as far as it is signed.
+#[derive(Debug)]
+struct Signed {
+    log: PathBuf,
+    key: Verifier,
+    anchors: Vec<Anchor>,
+    about: Vec<u8>,
+    own: Option<Vec<u8>>,
+    kept: Vec<PathBuf>,
+    /// Where the newest checkpoint lies, below the log's folder in the kit.
+    file: String,
+    newest: Checkpoint,
+}
+
+impl Signed {
+    /// Anchors were read before the log's own checkpoints, these are read before the lines, and the lines before the list
+    /// of sums: each tells of all that the one before is about.
+    fn look(log: &Path, key: Verifier, anchors: Vec<Anchor>) -> Result<Self, KitError> {
+        let about = read(&LogFile::path(log), MAX_ABOUT)?.unwrap_or_default();
+        let own = read(&log.join(CHECKPOINT), MAX_NOTE as u64)?;
+        let kept = kept_notes(log)?;
+        let mut best: Option<(String, Checkpoint)> = None;
+        let mut better = |name: String, checkpoint: Option<Checkpoint>| {
+            if let Some(checkpoint) = checkpoint
+                && best.as_ref().is_none_or(|(_, so_far)| so_far.size < checkpoint.size)
+            {
+                best = Some((name, checkpoint));
+            }
+        };
+        better(format!("log/{CHECKPOINT}"), own.as_ref().and_then(|note| key.open(note).ok()));
+        for file in &kept {
+            let checkpoint = small(file)?.and_then(|note| key.open(&note).ok());
+            better(format!("log/{KEPT}/{}", name_of(file)), checkpoint);
+        }
+        for (n, anchor) in anchors.iter().enumerate() {
+            better(readme::anchor(n), anchor.checkpoint.clone());
+        }
+        let Some((file, newest)) = best else {
+            return Err(ProveError::NoCheckpoint(log.to_owned()).into());
+        };
+        Ok(Self { log: log.to_owned(), key, anchors, about, own, kept, file, newest })
     }
-    let text = readme::text(sources.iter().map(|source| &source.packed), made, report.is_some());
-    kit.put("README.txt", text.as_bytes())?;
-    kit.finish()?;
-    Ok(sources.into_iter().map(|source| source.packed).collect())
 }
 
 /// One log, and what is taken of it.
@@ -156,43 +213,25 @@ struct Source {
 }
 
 impl Source {
-    /// Anchors were read before the log's own checkpoints, these are read before the lines, and the lines before the list
-    /// of sums: each tells of all that the one before is about.
-    fn look(
-        log: &Path,
-        folder: String,
-        key: Verifier,
-        verified: Verified,
-        anchors: Vec<Anchor>,
-    ) -> Result<Self, KitError> {
-        let about = read(&LogFile::path(log), MAX_ABOUT)?.unwrap_or_default();
-        let newest = read(&log.join(CHECKPOINT), MAX_NOTE as u64)?;
-        let kept = kept_notes(log)?;
-        let mut best: Option<(String, Checkpoint)> = None;
-        let mut better = |name: String, checkpoint: Option<Checkpoint>| {
-            if let Some(checkpoint) = checkpoint
-                && best.as_ref().is_none_or(|(_, so_far)| so_far.size < checkpoint.size)
-            {
-                best = Some((name, checkpoint));
-            }
-        };
-        better(format!("log/{CHECKPOINT}"), newest.as_ref().and_then(|note| key.open(note).ok()));
-        for file in &kept {
-            let checkpoint = small(file)?.and_then(|note| key.open(&note).ok());
-            better(format!("log/{KEPT}/{}", name_of(file)), checkpoint);
-        }
-        for (n, anchor) in anchors.iter().enumerate() {
-            better(readme::anchor(n), anchor.checkpoint.clone());
-        }
-        let Some((checkpoint, Checkpoint { size, root, time, .. })) = best else {
-            return Err(ProveError::NoCheckpoint(log.to_owned()).into());
-        };
-        let segments = segments(log, size)?;
+    fn of(signed: Signed, folder: String, verified: Verified) -> Result<Self, KitError> {
+        let Signed { log, key, anchors, about, own, kept, file, newest } = signed;
+        let Checkpoint { size, root, time, .. } = newest;
+        let segments = segments(&log, size)?;
         let first = segments.first().map_or(size, |segment| segment.first);
-        let (plain, compressed) = (false, false);
-        let packed =
-            Packed { folder, key, size, root, time, verified, first, checkpoint, anchors, plain, compressed };
-        Ok(Self { log: log.to_owned(), packed, about, newest, kept, segments })
+        let packed = Packed {
+            folder,
+            key,
+            size,
+            root,
+            time,
+            verified,
+            first,
+            checkpoint: file,
+            anchors,
+            plain: false,
+            compressed: false,
+        };
+        Ok(Self { log, packed, about, newest: own, kept, segments })
     }
 
     fn pack(&mut self, kit: &mut Archive) -> Result<(), KitError> {

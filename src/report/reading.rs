@@ -48,6 +48,20 @@ pub fn read(
     logs: &[PathBuf],
     anchors: &[PathBuf],
     progress: impl FnMut(u64) + Send,
+    each: impl FnMut(usize, &Entry<'_>) -> bool,
+) -> Result<Vec<Verified>, ReadError> {
+    read_up_to(logs, anchors, &[], progress, each)
+}
+
+/// The same, and gives of each log only so many records, the first ones, where that is told; all are verified.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_up_to(
+    logs: &[PathBuf],
+    anchors: &[PathBuf],
+    sizes: &[u64],
+    progress: impl FnMut(u64) + Send,
     mut each: impl FnMut(usize, &Entry<'_>) -> bool,
 ) -> Result<Vec<Verified>, ReadError> {
     if logs.len() > LOGS {
@@ -59,6 +73,7 @@ pub fn read(
         let (mut feeds, mut readers) = (Vec::new(), Vec::new());
         for (log, directory) in logs.iter().enumerate() {
             let (send, receive) = sync_channel(WAITING);
+            let size = sizes.get(log).copied().unwrap_or(u64::MAX);
             let progress = &progress;
             let told = move |records| {
                 if let Ok(mut progress) = progress.lock() {
@@ -67,7 +82,7 @@ pub fn read(
             };
             let reader = thread::Builder::new()
                 .name("verify".into())
-                .spawn_scoped(scope, move || verify_into(directory, anchors, told, &send))
+                .spawn_scoped(scope, move || verify_into(directory, anchors, size, told, &send))
                 .map_err(ReadError::Thread)?;
             readers.push(reader);
             feeds.push(Feed::new(receive));
@@ -121,11 +136,15 @@ fn are_different(logs: &[PathBuf]) -> Result<(), ReadError> {
 fn verify_into(
     log: &Path,
     anchors: &[PathBuf],
+    size: u64,
     progress: impl FnMut(u64),
     send: &SyncSender<Vec<u8>>,
 ) -> Result<Verified, VerifyError> {
     let mut batch = Vec::with_capacity(BATCH);
-    let verified = verify_and_read(log, anchors, progress, |line| {
+    let verified = verify_and_read(log, anchors, progress, |index, line| {
+        if index >= size {
+            return true;
+        }
         let full = batch.len() + line.len() >= BATCH;
         if full && send.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err() {
             return false;

@@ -191,13 +191,14 @@ impl Verified {
 /// # Errors
 /// See [`VerifyError`]; what is wrong with the log itself is in the result.
 pub fn verify(log: &Path, anchors: &[PathBuf], progress: impl FnMut(u64)) -> Result<Verified, VerifyError> {
-    let mut verified = verify_and_read(log, anchors, progress, |_| true)?;
+    let mut verified = verify_and_read(log, anchors, progress, |_, _| true)?;
     verified.claim_foreign_anchors()?;
     Ok(verified)
 }
 
-/// The same, and hands over every line that is whole by itself, in order, without its line feed, also behind one that is
-/// not, for as long as that gives `true`. Anchors that are of another log are told in [`Verified::foreign_anchors`].
+/// The same, and hands over every line that is whole by itself, with its place in the log, in order, without its line feed,
+/// also behind one that is not, for as long as that gives `true`. Anchors that are of another log are told in
+/// [`Verified::foreign_anchors`].
 ///
 /// # Errors
 /// As [`verify`]; or nobody wants to read on.
@@ -205,7 +206,7 @@ pub fn verify_and_read(
     log: &Path,
     anchors: &[PathBuf],
     mut progress: impl FnMut(u64),
-    mut each: impl FnMut(&[u8]) -> bool,
+    mut each: impl FnMut(u64, &[u8]) -> bool,
 ) -> Result<Verified, VerifyError> {
     let file = LogFile::path(log);
     let io = |path: &Path| {
@@ -395,7 +396,7 @@ impl<'l> Run<'l> {
     fn read_segments(
         &mut self,
         progress: &mut impl FnMut(u64),
-        each: &mut impl FnMut(&[u8]) -> bool,
+        each: &mut impl FnMut(u64, &[u8]) -> bool,
     ) -> io::Result<()> {
         self.check_root();
         let mut done: Option<u64> = None;
@@ -446,7 +447,7 @@ impl<'l> Run<'l> {
         mut lines: Lines,
         newest: bool,
         progress: &mut impl FnMut(u64),
-        each: &mut impl FnMut(&[u8]) -> bool,
+        each: &mut impl FnMut(u64, &[u8]) -> bool,
     ) {
         let mut hash = Context::new(&SHA256);
         loop {
@@ -484,7 +485,8 @@ impl<'l> Run<'l> {
                 }
                 break;
             };
-            if self.read_line(whole, &segment.path) && !each(whole) {
+            let index = self.next;
+            if self.read_line(whole, &segment.path) && !each(index, whole) {
                 self.stopped = true;
                 return;
             }

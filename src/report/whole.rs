@@ -17,7 +17,7 @@ use super::days::{Period, day_of};
 use super::denied::Denied;
 use super::deployments::Deployments;
 use super::entitlements::{Allowed, Overage};
-use super::evidence::Made;
+use super::evidence::{Made, left_out};
 use super::gaps::{Found, Kind};
 use super::names::{Held as OpeningHeld, Names};
 use super::page::{self, Listed, Page};
@@ -42,6 +42,8 @@ pub struct Wanted {
     pub logs: Vec<PathBuf>,
     /// Checkpoints that were kept elsewhere.
     pub anchors: Vec<PathBuf>,
+    /// Of each log only so many records, the first ones; of a log that is not in this list, all.
+    pub sizes: Vec<u64>,
     /// Of this time; holders are those of its end.
     pub period: Period,
     /// Who is who.
@@ -74,7 +76,7 @@ pub fn report(
     };
     let mut coverage = Coverage::default();
     let period = wanted.period;
-    let mut read = answer::read(&wanted.logs, &wanted.anchors, progress, |log, entry| {
+    let mut read = answer::read(&wanted.logs, &wanted.anchors, &wanted.sizes, progress, |log, entry| {
         if period.to.is_none_or(|to| entry.time <= to) {
             folds.take(log, entry, &coverage, period);
             coverage.take(log, entry);
@@ -228,6 +230,10 @@ impl Folds {
 
     fn notes(&self, read: &Read, wanted: &Wanted, found: &Found) -> Vec<String> {
         let mut notes = wanted.names.notes.clone();
+        notes.extend(read.verified.iter().zip(&wanted.sizes).filter_map(|(log, size)| {
+            let left_out = left_out(log, *size)?;
+            Some(format!("{size} of {} records of {} are on this page; {left_out}.", log.records, log.origin))
+        }));
         notes.extend(read.unknown.iter().map(|(action, count)| {
             let (records, them) = if *count == 1 { ("record is", "it") } else { ("records are", "them") };
             format!("{count} {records} of a kind that this program does not know ({action}); a newer one may read {them}.")

@@ -11,11 +11,11 @@ use super::say;
 use crate::ledger::record::hex;
 use crate::report::activity::Called;
 use crate::report::days::Period;
-use crate::report::evidence::{Made, word, worst};
+use crate::report::evidence::{Made, left_out, word, worst};
 use crate::report::html::render;
-use crate::report::kit::{KitError, Packed, pack};
+use crate::report::kit::{Contents, KitError, Packed};
 use crate::report::names::Names;
-use crate::report::verify::VerifyError;
+use crate::report::verify::Verified;
 use crate::report::whole::{Wanted, report};
 
 pub(super) const HELP: &str = "Takes segments, checkpoints, hashes and the public key, up to the newest checkpoint, and \
@@ -44,9 +44,9 @@ pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
     let Kit { to, logs, force, json } = args;
     let (logs, anchors, _) = logs.find(config)?;
     refuse(&to, &logs, force)?;
-    let page = page(&logs, &anchors)?;
-    let packed =
-        hand_over(&to, |file| pack(file, &logs, &anchors, Some(page), Timestamp::now(), progress()))?;
+    let contents = Contents::look(&logs, &anchors)?;
+    let (page, verified) = page(&logs, &anchors, contents.sizes())?;
+    let packed = hand_over(&to, |file| contents.pack(file, &page, verified, Timestamp::now()))?;
     let worst = worst(packed.iter().map(|log| log.verified.verdict())) as u8;
     if json {
         let logs: Vec<_> = packed.iter().map(json_of).collect();
@@ -55,7 +55,13 @@ pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
     }
     say(format!("{}: begin with README.txt in it", to.display()));
     for Packed { folder, key, size, verified, .. } in &packed {
-        say(format!("  {folder}: {size} records of {}; {}", key.name, word(verified.verdict())));
+        let (name, verdict) = (&key.name, word(verified.verdict()));
+        say(match left_out(verified, *size) {
+            None => format!("  {folder}: {size} records of {name}; {verdict}"),
+            Some(left) => {
+                format!("  {folder}: {size} of {} records of {name}; {left}; {verdict}", verified.records)
+            }
+        });
         for fault in verified.damage.iter().chain(&verified.rolled_back) {
             say(format!("    {fault}"));
         }
@@ -64,11 +70,12 @@ pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
     Ok(worst)
 }
 
-/// The report, with pseudonyms: a kit holds no key and no name.
-fn page(logs: &[PathBuf], anchors: &[PathBuf]) -> Result<Vec<u8>, Failure> {
+/// The report on the records that are packed, with pseudonyms: a kit holds no key and no name.
+fn page(logs: &[PathBuf], anchors: &[PathBuf], sizes: Vec<u64>) -> Result<(Vec<u8>, Vec<Verified>), Failure> {
     let wanted = Wanted {
         logs: logs.to_owned(),
         anchors: anchors.to_owned(),
+        sizes,
         period: Period::default(),
         names: Names::default(),
         called: Called::default(),
@@ -77,8 +84,8 @@ fn page(logs: &[PathBuf], anchors: &[PathBuf]) -> Result<Vec<u8>, Failure> {
         made: Made::now(command_line()),
         named: "--log LOG".to_owned(),
     };
-    let (page, _) = report(wanted, progress())?;
-    Ok(render(&page).into_bytes())
+    let (page, verified) = report(wanted, progress())?;
+    Ok((render(&page).into_bytes(), verified))
 }
 
 fn json_of(log: &Packed) -> serde_json::Value {
@@ -86,6 +93,7 @@ fn json_of(log: &Packed) -> serde_json::Value {
         "folder": log.folder,
         "origin": log.key.name,
         "records": log.size,
+        "records_in_log": log.verified.records,
         "root": hex(&log.root),
         "time": log.time,
         "key": log.key.to_string(),
@@ -98,7 +106,7 @@ impl From<KitError> for Failure {
     fn from(e: KitError) -> Self {
         match e {
             KitError::Log(e) => e.into(),
-            KitError::Anchor(_) | KitError::Verify(VerifyError::NotALog(_)) => Self::new(Exit::Usage, e),
+            KitError::Anchor(_) => Self::new(Exit::Usage, e),
             _ => Self::new(Exit::Failed, e),
         }
     }

@@ -63,6 +63,7 @@ pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<u8, Failure> 
         named: named.collect::<Vec<_>>().join(" "),
         logs: sources.logs,
         anchors: sources.anchors,
+        sizes: Vec::new(),
         period,
         names,
         called,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::Packed;
 use crate::ledger::record::hex;
+use crate::report::evidence::left_out;
 use crate::report::verify::Verdict;
 
 /// The name of an anchor below its log's folder, by its place in the list.
@@ -17,15 +18,14 @@ pub(super) fn anchor(place: usize) -> String {
     format!("anchors/{}.note", place + 1)
 }
 
+/// Makes a note of the newest checkpoint in a relay's own log.
+const TO_NOTE: &str = "sed -n 's/.*audit checkpoint *\\([A-Za-z0-9+/=]*\\).*/\\1/p' relay.log | tail -n 1 | base64 -d > ANCHOR.note";
+
 /// The page.
-pub(super) fn text<'p>(
-    logs: impl Iterator<Item = &'p Packed> + Clone,
-    made: Timestamp,
-    report: bool,
-) -> String {
+pub(super) fn text<'p>(logs: impl Iterator<Item = &'p Packed> + Clone, made: Timestamp) -> String {
     let mut out = String::new();
     // Writing to a text can't fail.
-    let _ = write(&mut out, logs, made, report);
+    let _ = write(&mut out, logs, made);
     out
 }
 
@@ -33,7 +33,6 @@ fn write<'p>(
     out: &mut String,
     logs: impl Iterator<Item = &'p Packed> + Clone,
     made: Timestamp,
-    report: bool,
 ) -> std::fmt::Result {
     let version = env!("CARGO_PKG_VERSION");
     writeln!(
@@ -41,11 +40,9 @@ fn write<'p>(
         "ASSIGNMENT LOGS OF LICENSE-RELAY: A KIT FOR THE AUDITOR\n\n\
          Made at {made:.0} by license-relay {version}. All times are UTC, by the relay's clock. To check what is here\n\
          takes openssl, Python 3 and, where segments are compressed, zstd; no relay, no network, and no program of ours\n\
-         that is too long to read. The people in it are pseudonyms, and still people: treat it as personal data."
+         that is too long to read. The people in it are pseudonyms, and still people: treat it as personal data.\n\n\
+         report.html is the report on the records that are in here; open it in a browser."
     )?;
-    if report {
-        writeln!(out, "\nreport.html is the report; open it in a browser.")?;
-    }
     for log in logs.clone() {
         about(out, log)?;
     }
@@ -130,9 +127,13 @@ fn write<'p>(
 fn about(out: &mut String, log: &Packed) -> std::fmt::Result {
     let Packed { folder, key, size, verified, .. } = log;
     let time = log.time.map_or_else(|| "at a time that is not told".into(), |time| format!("{time:.0}"));
+    let records = match left_out(verified, *size) {
+        None => format!("{size}, numbered from 0"),
+        Some(left) => format!("{size} of {}, numbered from 0; {left}", verified.records),
+    };
     writeln!(
         out,
-        "\n\nTHE LOG {}\n\n  folder        {folder}/\n  records       {size}, numbered from 0\n  \
+        "\n\nTHE LOG {}\n\n  folder        {folder}/\n  records       {records}\n  \
          root          {}\n  signed        {time}\n  key           {key}\n  fingerprint   {}",
         key.name,
         hex(&log.root),
@@ -203,7 +204,9 @@ fn limits<'p>(out: &mut String, logs: impl Iterator<Item = &'p Packed> + Clone) 
                 "- {name}: without an anchor nothing here is protected against the relay's own administrator. Whoever has the\n  \
                  relay's key can have rewritten all of it, or have put back an old copy, and signed that anew. Ask for a\n  \
                  checkpoint that was kept where the administrator can't reach it, or for the line \"audit checkpoint\" in what\n  \
-                 collects the relay's own log, and add it to the command of no. 2 (a file with the note in it)."
+                 collects the relay's own log. Of such a line, in a file relay.log say, this makes a note:\n      \
+                 {TO_NOTE}\n  \
+                 Add ANCHOR.note to the command of no. 2."
             )?,
         }
     }
