@@ -420,7 +420,7 @@ impl Folds {
         first_of(rows, page::DEPLOYMENTS, 0)
     }
 
-    fn churn(&mut self, within: String, names: &mut Names) -> page::Churn {
+    fn churn(&self, within: String, names: &mut Names) -> page::Churn {
         let all = &self.account.all;
         let mut person = |key: super::assignments::Key| {
             let subject = all.people.pseudonym(key.person).to_owned();
