@@ -75,8 +75,7 @@ fn log() -> (TempDir, PathBuf) {
     (folder, log)
 }
 
-/// What a file is replaced by, and what is said of it.
-/// What it is then said to be, and how it is put in the place of a file.
+/// What is said of a file, and what it is replaced by.
 type Replaced = (&'static str, fn(&Path));
 
 const REPLACED: [Replaced; 4] = [
