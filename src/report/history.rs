@@ -69,6 +69,17 @@ impl Search {
         }
     }
 
+    /// Whether it was for a whole pseudonym, or for a subject in clear.
+    pub fn is_whole(&self) -> bool {
+        self.wanted.starts_with("raw:")
+            || self.wanted.starts_with("hmac-sha256:") && self.wanted.split(':').count() == 3
+    }
+
+    /// What it was for.
+    pub fn all(self) -> BTreeSet<String> {
+        BTreeSet::from([self.wanted])
+    }
+
     fn fits(&self, pseudonym: &str) -> bool {
         let mut rest = pseudonym;
         loop {

@@ -239,6 +239,8 @@ pub(super) fn history(args: HistoryArgs, config: Option<PathBuf>) -> Result<u8, 
     })?;
     let person = match (named, search) {
         (Some(keys), _) => aliases.all_of(keys.into_iter().map(|(_, pseudonym)| pseudonym)),
+        // A whole one that the log does not have is answered: nothing is about that person.
+        (None, Some(search)) if search.found.is_empty() && search.is_whole() => search.all(),
         (None, search) => found(&aliases, search.map(|search| search.found).unwrap_or_default())?,
     };
     args.asking.ask(sources, &mut History::new(person))
