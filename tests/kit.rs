@@ -282,7 +282,7 @@ fn a_kit_is_not_written_over_anything_nor_into_a_log_and_leaves_nothing_when_it_
     let to = place.path().join("kit.zip");
     let listed = || fs::read_dir(place.path()).unwrap().count();
     ends(&kit(&to, &[folder.path()], &[]), 64, "is not a log");
-    ends(&kit(&to, &[&log], &[&anchor, place.path()]), 64, "holds no checkpoint of this log");
+    ends(&kit(&to, &[&log], &[&anchor, place.path()]), 64, "holds no checkpoint of what is packed");
     ends(&kit(&to, &[&log], &[&place.path().join("gone")]), 64, "gone");
     ends(&kit(&log.join("kit.zip"), &[&log], &[]), 64, "where readers write nothing");
     ends(&kit(&place.path().join("no/kit.zip"), &[&log], &[]), 64, "no");
