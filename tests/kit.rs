@@ -295,6 +295,11 @@ fn a_kit_is_not_written_over_anything_nor_into_a_log_and_leaves_nothing_when_it_
     again.args(["audit", "kit", "--force", "--to"]).arg(&to).arg("--log").arg(&log);
     ends(&run(&mut again), 0, "begin");
     assert_eq!(type_readme(&unpack(&to)), Vec::<String>::new());
+    // What lies in the log itself is no anchor.
+    let own = place.path().join("checkpoint.zip");
+    ends(&kit(&own, &[&log], &[&log.join("checkpoint")]), 0, "begin");
+    let readme = fs::read_to_string(unpack(&own).join("README.txt")).unwrap();
+    assert!(readme.contains("anchors       none in this kit"), "{readme}");
     // With the configuration's own log and anchors.
     let to = place.path().join("own.zip");
     let output = relay.verb(&["audit", "kit", "--to", to.to_str().unwrap()]);

@@ -108,7 +108,8 @@ impl Contents {
             for (anchor, used) in anchors.iter().zip(&mut used) {
                 let found = anchors_in(anchor, &key)?;
                 *used |= !found.is_empty();
-                own.extend(found);
+                // What lies in the log has come with it, and protects from nothing.
+                own.extend(found.into_iter().filter(|anchor| !lies_in(&anchor.from, log)));
             }
             signed.push(Signed::look(log, key, own)?);
         }
@@ -436,6 +437,10 @@ fn anchors_in(anchor: &Path, key: &Verifier) -> Result<Vec<Anchor>, KitError> {
             found.push(Anchor { note, from: from.clone(), checkpoint: Some(checkpoint) });
         }
     }
+}
+
+fn lies_in(file: &Path, log: &Path) -> bool {
+    fs::canonicalize(log).is_ok_and(|log| fs::canonicalize(file).is_ok_and(|file| file.starts_with(log)))
 }
 
 /// A folder's name for a log, of plain letters, and used once.
