@@ -22,7 +22,6 @@ pub struct Names {
     by_pseudonym: HashMap<String, String>,
     given: bool,
     listed: u64,
-    first: String,
     resolved: HashSet<String>,
     unresolved: HashSet<String>,
     /// What a person should know about the list or the keys.
@@ -61,9 +60,6 @@ impl Names {
         for record in records(list)? {
             let Some(name) = record.get(0).map(str::trim).filter(|name| !name.is_empty()) else { continue };
             names.listed += 1;
-            if names.first.is_empty() {
-                name.clone_into(&mut names.first);
-            }
             for pseudonym in pseudonyms(name, keys, case) {
                 names.by_pseudonym.insert(pseudonym, name.to_owned());
             }
@@ -110,10 +106,9 @@ impl Names {
             ));
             if resolved == 0 && unresolved > 0 {
                 words.push(format!(
-                    "none of the {} in the list is a person of this answer; its first is \"{}\": is it DOMAIN\\user, and is \
-                     the key the log's?",
-                    counted(self.listed, "name", "names"),
-                    self.first
+                    "none of the {} in the list is a person of this answer: is its first column DOMAIN\\user, and is the key \
+                     the log's?",
+                    counted(self.listed, "name", "names")
                 ));
             }
         }
