@@ -26,8 +26,7 @@ use uuid::Uuid;
 
 const SEGMENT: &str = "segments/00000000000000000000.jsonl";
 
-/// A relay with an anchor that has made some records and still runs; its keys lie in the log's folder as well, as they
-/// should not.
+/// A relay with an anchor that has made some records and still runs.
 fn lived() -> (Stub, Relay, TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
