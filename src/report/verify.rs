@@ -693,6 +693,11 @@ impl<'l> Run<'l> {
         wrong.into_iter().for_each(|what| self.damaged(what));
     }
 
+    fn is_signed_by_now(&self) -> bool {
+        let note = plain::read(&self.log.join(CHECKPOINT), MAX_NOTE as u64);
+        note.is_ok_and(|note| self.key.open(&note).is_ok())
+    }
+
     fn conclude(mut self, about: &LogFile) -> Verified {
         let records = self.next;
         for (size, wanted) in std::mem::take(&mut self.wanted) {
@@ -718,7 +723,8 @@ impl<'l> Run<'l> {
                 signed_at.is_some_and(|signed| last.duration_since(signed) > TAIL)
                     || Timestamp::now().duration_since(last).abs() > TAIL
             }),
-            None => records > 0,
+            // A relay that has just begun signs its first one while this reads.
+            None => records > 0 && !self.is_signed_by_now(),
         };
         Verified {
             log: self.log.to_owned(),

@@ -227,6 +227,8 @@ fn a_log_verifies_at_any_time_while_it_is_written_sealed_and_put_away() {
     let site = Site::new();
     let running = Running::open(Opening { segment_bytes: 1500, ..site.opening() }).unwrap();
     running.commit([0]);
+    // As a relay does before it serves anybody.
+    wait(running.journal.sign());
     let runs = std::thread::scope(|scope| {
         let writing = scope.spawn(|| (1..400).for_each(|n| running.commit([n])));
         let mut runs = 0;
