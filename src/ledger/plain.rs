@@ -81,7 +81,11 @@ fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
     // Some devices do something when they are opened; and one that is put here just now is opened without waiting.
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => return Err(no_file()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
+        // A file that is made just now is none.
+        Err(e)
+            if e.kind() == io::ErrorKind::NotFound
+                && fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink()) =>
+        {
             return Err(invalid("it is a link that leads nowhere"));
         }
         _ => {}
