@@ -8,4 +8,5 @@ pub mod outbox;
 pub mod plain;
 pub mod record;
 pub mod segment;
+pub mod subject;
 pub mod tiles;

@@ -6,7 +6,6 @@ pub mod key;
 pub mod message;
 pub mod reply;
 pub mod shape;
-pub mod subject;
 pub mod suggest;
 pub mod vocabulary;
 

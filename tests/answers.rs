@@ -8,7 +8,7 @@ use common::scenes::{Assignment, Deployment};
 use common::story::{Story, add, answer, columns, delete, units};
 use common::*;
 use license_relay::config::model::{SubjectCase, SubjectForm};
-use license_relay::licensing::subject::Pseudonyms;
+use license_relay::ledger::subject::Pseudonyms;
 
 const BOB: &str = "ACME\\bob";
 const PRO: &str = "professional";

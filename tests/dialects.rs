@@ -7,10 +7,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, Method, Uri};
+use license_relay::ledger::subject::Subject;
 use license_relay::licensing::message::{Change, Kind, Message, Patch};
 use license_relay::licensing::reply::{Told, What};
 use license_relay::licensing::shape::Shape;
-use license_relay::licensing::subject::Subject;
 use license_relay::licensing::suggest::{Met, suggest};
 use license_relay::licensing::vocabulary::Vocabulary;
 use license_relay::policy::Asking;

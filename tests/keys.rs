@@ -13,8 +13,8 @@ use std::process::{Command, Output, Stdio};
 
 use common::*;
 use license_relay::config::model::SubjectCase;
-use license_relay::licensing::subject::Subject;
-use license_relay::licensing::subject::keys::Keys;
+use license_relay::ledger::subject::Subject;
+use license_relay::ledger::subject::keys::Keys;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::bounds;
 use crate::ledger::record::{Action, Outcome, Record};
+use crate::ledger::subject::keys::Keys;
 use crate::licensing::message::{Kind, Patch};
 use crate::licensing::reply::What;
-use crate::licensing::subject::keys::Keys;
 
 /// The people that are linked already, by their newest pseudonyms.
 #[derive(Debug, Default)]
@@ -94,8 +94,8 @@ mod tests {
     use super::*;
     use crate::config::model::SubjectCase;
     use crate::config::private::write_private;
+    use crate::ledger::subject::Subject;
     use crate::licensing::message::Change;
-    use crate::licensing::subject::Subject;
 
     fn keys(retired: &[&str]) -> (tempfile::TempDir, Keys) {
         let folder = tempfile::tempdir().unwrap();

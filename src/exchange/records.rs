@@ -6,9 +6,9 @@ use super::Asked;
 use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::{Action, Base, Direction, Outcome, Qlik, Record, UNREAD_REPLY, clip};
+use crate::ledger::subject::{Pseudonyms, without_subject};
 use crate::licensing::message::{Change, Kind, Message, Patch, Sync};
 use crate::licensing::reply::{Told, What};
-use crate::licensing::subject::{Pseudonyms, without_subject};
 use crate::policy::Admission;
 use crate::upstream::UpstreamError;
 

@@ -11,11 +11,11 @@ use super::json::Json;
 use super::key::{Claims, Token};
 use super::read::{Body, Found};
 use super::shape::Shape;
-use super::subject::Subject;
 use super::vocabulary::{Place, Vocabulary, Vote};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::{HIDDEN, date, number, word};
+use crate::ledger::subject::Subject;
 use crate::policy::{Asking, Said};
 
 /// What a request says.

@@ -9,7 +9,7 @@ use super::answer::{Desk, Question, Read, Said};
 use super::days::Period;
 use super::table::counted;
 use crate::ledger::entry::Entry;
-use crate::licensing::subject::{QlikForm, Subject, qlik_form};
+use crate::ledger::subject::{QlikForm, Subject, qlik_form};
 
 /// Every record, flat.
 #[derive(Debug)]

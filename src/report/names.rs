@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::table::counted;
 use crate::config::model::SubjectCase;
 use crate::ledger::plain;
-use crate::licensing::subject::keys::Keys;
-use crate::licensing::subject::{Subject, canonical};
+use crate::ledger::subject::keys::Keys;
+use crate::ledger::subject::{Subject, canonical};
 
 /// What stands before a subject that a site keeps in clear.
 const RAW: &str = "raw:";

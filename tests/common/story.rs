@@ -7,8 +7,8 @@ use std::process::Output;
 use jiff::{SignedDuration, Timestamp};
 use license_relay::config::model::{SubjectCase, SubjectForm};
 use license_relay::ledger::record::{Action, Record};
+use license_relay::ledger::subject::Pseudonyms;
 use license_relay::licensing::message::Change;
-use license_relay::licensing::subject::Pseudonyms;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use license_relay::config::model::{SubjectCase, SubjectForm};
 use license_relay::ledger::record::Action;
+use license_relay::ledger::subject::Pseudonyms;
 use license_relay::licensing::message::Change;
-use license_relay::licensing::subject::Pseudonyms;
 
 use crate::common::made::Made;
 use crate::common::scenes::{self, Assignment, Deployment, Exchange, Unit};

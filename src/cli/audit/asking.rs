@@ -11,7 +11,7 @@ use crate::config;
 use crate::config::model::{Config, SubjectCase};
 use crate::ledger::log::LogFile;
 use crate::ledger::note::anchor_name;
-use crate::licensing::subject::keys::Keys;
+use crate::ledger::subject::keys::Keys;
 use crate::report::answer::{AnswerError, Asked, Question, answer};
 use crate::report::days::{Edge, NoTime, Period, time};
 use crate::report::evidence::Made;

@@ -15,8 +15,8 @@ use crate::audit::visit::{Visit, VisitError};
 use crate::config;
 use crate::config::model::{Audit, SubjectForm};
 use crate::ledger::record::{Action, Outcome, Record};
-use crate::licensing::subject::keys::{KeyError, Keys, retired_file};
-use crate::licensing::subject::rollover::{self, RollOver};
+use crate::ledger::subject::keys::{KeyError, Keys, retired_file};
+use crate::ledger::subject::rollover::{self, RollOver};
 use crate::report::table::printable;
 
 /// The keys that people's pseudonyms are made under.

@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::config::model::SubjectCase;
-    use crate::licensing::subject::Subject;
+    use crate::ledger::subject::Subject;
 
     fn site() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
