@@ -125,7 +125,7 @@ pub fn answer(
     out: &mut dyn Write,
     progress: impl FnMut(u64) + Send,
 ) -> Result<Verdict, AnswerError> {
-    let mut rows = Rows::begin(out, asked.form, question.columns())?;
+    let mut rows = Rows::new(out, asked.form, question.columns());
     let mut coverage = Coverage::default();
     let mut written = Ok(());
     let until = question.period().to;

@@ -1,11 +1,11 @@
-//! Kept that come again and again in records, such as licenses, sources and allotments, kept once each.
+//! Names that come again and again in records, such as licenses, sources and allotments, kept once each.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::ledger::record::HIDDEN;
 
-/// Kept that are kept; further ones share one.
+/// Names that are kept; further ones share one.
 const NAMES: usize = 1_000_000;
 
 /// The names.

@@ -210,26 +210,27 @@ pub struct Rows<'w> {
 }
 
 impl<'w> Rows<'w> {
-    /// Begins with the head.
-    ///
-    /// # Errors
-    /// Nothing can be written there.
-    pub fn begin(out: &'w mut dyn Write, form: Form, columns: &'static [&'static str]) -> io::Result<Self> {
-        match form {
-            Form::Text | Form::JsonLines => {}
+    /// To be written there, in this form. The head goes out with the first row, or with the end: an answer that can't be
+    /// given leaves no half of one.
+    pub fn new(out: &'w mut dyn Write, form: Form, columns: &'static [&'static str]) -> Self {
+        Self { out, form, columns, kept: Vec::new(), widths: None, count: 0 }
+    }
+
+    fn head(&mut self) -> io::Result<()> {
+        match self.form {
+            Form::Text | Form::JsonLines => Ok(()),
             Form::Html => {
-                out.write_all(HTML_HEAD.as_bytes())?;
+                self.out.write_all(HTML_HEAD.as_bytes())?;
                 let cells: String =
-                    columns.iter().map(|name| format!("<th>{}", name.replace('_', " "))).collect();
-                writeln!(out, "<thead><tr>{cells}<tbody>")?;
+                    self.columns.iter().map(|name| format!("<th>{}", name.replace('_', " "))).collect();
+                writeln!(self.out, "<thead><tr>{cells}<tbody>")
             }
             Form::Csv => {
-                out.write_all("\u{feff}".as_bytes())?;
-                write_csv(out, columns.iter().map(|name| (*name).to_owned()))?;
+                self.out.write_all("\u{feff}".as_bytes())?;
+                write_csv(self.out, self.columns.iter().map(|name| (*name).to_owned()))
             }
-            Form::Json => out.write_all(b"{\"rows\":[")?,
+            Form::Json => self.out.write_all(b"{\"rows\":["),
         }
-        Ok(Self { out, form, columns, kept: Vec::new(), widths: None, count: 0 })
     }
 
     /// The next row: a cell for each column.
@@ -237,6 +238,9 @@ impl<'w> Rows<'w> {
     /// # Errors
     /// Nothing can be written there.
     pub fn row(&mut self, cells: Vec<Cell>) -> io::Result<()> {
+        if self.count == 0 {
+            self.head()?;
+        }
         self.count += 1;
         match self.form {
             Form::Text => {
@@ -270,6 +274,9 @@ impl<'w> Rows<'w> {
     /// # Errors
     /// Nothing can be written there.
     pub fn end(mut self, closing: &Closing) -> io::Result<()> {
+        if self.count == 0 {
+            self.head()?;
+        }
         match self.form {
             Form::Text => {
                 self.align()?;
@@ -377,7 +384,7 @@ mod tests {
 
     fn written(form: Form, rows: Vec<Vec<Cell>>) -> String {
         let mut out = Vec::new();
-        let mut table = Rows::begin(&mut out, form, &["who", "how_many"]).unwrap();
+        let mut table = Rows::new(&mut out, form, &["who", "how_many"]);
         rows.into_iter().for_each(|cells| table.row(cells).unwrap());
         let closing = Closing {
             notes: vec!["a note".into()],

@@ -9,6 +9,7 @@ use super::super::{Exit, Failure, load};
 use crate::audit::prune::{Plan, PruneError, prune};
 use crate::audit::recover::OpenError;
 use crate::config;
+use crate::report::days::{Edge, time};
 use crate::report::table::printable;
 use crate::report::verify::VerifyError;
 
@@ -36,11 +37,7 @@ pub(super) struct Prune {
 
 /// A time that has passed.
 fn past(text: &str) -> Result<Timestamp, String> {
-    let time: Option<Timestamp> = match text.len() {
-        10 => format!("{text}T00:00:00Z").parse().ok(),
-        _ => text.parse().ok(),
-    };
-    match time {
+    match time(text, Edge::Begin).ok() {
         None => Err("this is no day (2024-01-31) and no time with its offset (2024-01-31T00:00:00Z)".into()),
         Some(time) if time > Timestamp::now() => Err("this is in the future".into()),
         Some(time) => Ok(time),

@@ -7,23 +7,22 @@ use super::super::{Exit, Failure, configuration};
 use super::asking::{Asking, During, Sources, Until, opened_with, progress};
 use crate::config;
 use crate::config::names::LicenseNumber;
-use crate::licensing::subject::{QlikForm, Subject, qlik_form};
+use crate::ledger::subject::{QlikForm, Subject, qlik_form};
 use crate::report::activity::{Called, Consumed, Gaps, Refused, Users};
+use crate::report::answer::Question;
 use crate::report::changes::{Changes, Churn};
 use crate::report::days::{Edge, length, time};
 use crate::report::export::{AsQlik, Flat};
 use crate::report::history::{Aliases, History, Hits, Search};
-use crate::report::names::pseudonyms;
+use crate::report::names::{Held, pseudonyms};
 use crate::report::reading;
 use crate::report::reconcile::Reconcile;
 use crate::report::state::State;
 use crate::report::table::Form;
 
+/// Whose holders, and who they were before the log began.
 #[derive(Debug, clap::Args)]
-pub(super) struct StateArgs {
-    /// A day (its end) or a time, UTC; without it: as of the log's last record
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
+struct Holders {
     /// Of this license alone
     #[arg(long, value_name = "NUMBER")]
     license: Option<String>,
@@ -32,6 +31,15 @@ pub(super) struct StateArgs {
     opening: Option<PathBuf>,
     #[command(flatten)]
     asking: Asking,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StateArgs {
+    /// A day (its end) or a time, UTC; without it: as of the log's last record
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    #[command(flatten)]
+    holders: Holders,
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,14 +57,8 @@ pub(super) struct PeriodArgs {
 pub(super) struct ReconcileArgs {
     #[command(flatten)]
     period: During,
-    /// Of this license alone
-    #[arg(long, value_name = "NUMBER")]
-    license: Option<String>,
-    /// Who held what before the log began, as for `state`
-    #[arg(long, value_name = "FILE")]
-    opening: Option<PathBuf>,
     #[command(flatten)]
-    asking: Asking,
+    holders: Holders,
 }
 
 #[derive(Debug, clap::Args)]
@@ -167,9 +169,19 @@ impl From<Hashed> for QlikForm {
 
 pub(super) fn state(args: StateArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
     let at = args.at.as_deref().map(|text| time(text, Edge::End)).transpose()?;
-    let sources = args.asking.find(config, args.opening.is_some())?;
-    let opening = opened_with(args.opening.as_deref(), &sources)?;
-    args.asking.ask(sources, &mut State::new(at, license(args.license)?, &opening))
+    args.holders.ask(config, |license, opening| State::new(at, license, opening))
+}
+
+impl Holders {
+    fn ask<Q: Question>(
+        self,
+        config: Option<PathBuf>,
+        question: impl FnOnce(Option<String>, &[Held]) -> Q,
+    ) -> Result<u8, Failure> {
+        let sources = self.asking.find(config, self.opening.is_some())?;
+        let opening = opened_with(self.opening.as_deref(), &sources)?;
+        self.asking.ask(sources, &mut question(license(self.license)?, &opening))
+    }
 }
 
 pub(super) fn changes(args: PeriodArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
@@ -179,9 +191,7 @@ pub(super) fn changes(args: PeriodArgs, config: Option<PathBuf>) -> Result<u8, F
 
 pub(super) fn reconcile(args: ReconcileArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
     let period = args.period.period()?;
-    let sources = args.asking.find(config, args.opening.is_some())?;
-    let opening = opened_with(args.opening.as_deref(), &sources)?;
-    args.asking.ask(sources, &mut Reconcile::new(period, license(args.license)?, &opening))
+    args.holders.ask(config, |license, opening| Reconcile::new(period, license, opening))
 }
 
 pub(super) fn churn(args: ChurnArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
