@@ -18,14 +18,10 @@ use uuid::Uuid;
 const BOB: &str = "ACME\\bob";
 const PRO: &str = "professional";
 
-fn said(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
-}
-
 fn verdict(story: &Story, more: &[&str], code: i32) -> String {
     let output = audit(&[&story.log], &[&["verify"], more].concat());
-    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
-    said(&output)
+    assert_eq!(output.status.code(), Some(code), "{}", all_said(&output));
+    all_said(&output)
 }
 
 fn by() -> Deployment {
@@ -122,7 +118,7 @@ fn use_is_at_least_what_is_shown_where_holders_from_before_are_not_known() {
     story.sync(1, &by(), 117, &[], 118, &[add(PRO, BOB).told(118)]);
     story.sign();
     let days = audit(&[&story.log], &["reconcile"]);
-    assert!(said(&days).contains("its use is at least what stands here"), "{}", said(&days));
+    assert!(all_said(&days).contains("its use is at least what stands here"), "{}", all_said(&days));
     let report = audit(&[&story.log], &["report"]);
     let page = String::from_utf8_lossy(&report.stdout);
     assert!(page.contains("Not as far as holders are known."), "the page claims more");
@@ -193,7 +189,7 @@ fn what_stands_behind_a_stretch_of_junk_is_listed_all_the_same() {
     lines[0] = [vec![0; 200_000], b"\n".to_vec()].concat();
     fs::write(&path, lines.concat()).unwrap();
     let output = audit(&[&story.log], &["state", "--json"]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", all_said(&output));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(columns(&json, &["status"]).len(), 2, "{json:#}");
     let damage = json["evidence"][0]["damage"][0].as_str().unwrap();
@@ -212,5 +208,5 @@ fn an_answer_that_nobody_reads_any_more_ends_quietly() {
     out.read_exact(&mut [0; 100]).unwrap();
     drop(out);
     let output = child.wait_with_output().unwrap();
-    assert_eq!((said(&output).as_str(), output.status.success()), ("", false));
+    assert_eq!((all_said(&output).as_str(), output.status.success()), ("", false));
 }

@@ -32,16 +32,6 @@ fn ask(verb: &str, log: &Path, more: &[&str]) -> Output {
     run(bounded(&["audit", verb, "--log"]).arg(log).args(more))
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, words: &str) {
-    assert_eq!(output.status.code(), Some(code), "{}", said(output));
-    assert!(said(output).contains(words), "{}", said(output));
-}
-
 fn start() -> Timestamp {
     "2026-03-01T08:00:00Z".parse().unwrap()
 }
@@ -105,9 +95,9 @@ fn nothing_in_a_folder_holds_a_reader_up_or_has_no_end_for_it() {
             let _ = fs::remove_file(&path);
             replace(&path);
             let verified = ask("verify", &log, &[]);
-            ends(&verified, 1, words);
+            ended(&verified, 1, words);
             let zip = folder.path().join("kit.zip");
-            ends(&ask("kit", &log, &["--to", zip.to_str().unwrap()]), 1, "");
+            ended(&ask("kit", &log, &["--to", zip.to_str().unwrap()]), 1, "");
             assert!(!zip.exists(), "{file}");
             let proof = folder.path().join("p.tlog-proof");
             let proved = ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]);
@@ -124,9 +114,9 @@ fn hashes_that_are_no_files_are_made_anew_from_the_lines() {
         let tile = tiles::path(&log, 0, None);
         fs::remove_file(&tile).unwrap();
         replace(&tile);
-        ends(&ask("verify", &log, &[]), 0, ": fine");
+        ended(&ask("verify", &log, &[]), 0, ": fine");
         let proof = folder.path().join("p.tlog-proof");
-        ends(&ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]), 0, "is in the log");
+        ended(&ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]), 0, "is in the log");
     }
 }
 
@@ -135,7 +125,7 @@ fn an_anchor_a_list_or_a_proof_that_has_no_end_is_refused() {
     let (folder, log) = log();
     let proof = folder.path().join("p.tlog-proof");
     let made = ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]);
-    ends(&made, 0, "is in the log");
+    ended(&made, 0, "is in the log");
     for (n, (words, replace)) in REPLACED.into_iter().enumerate() {
         let folder = folder.path().join(n.to_string());
         fs::create_dir(&folder).unwrap();
@@ -144,20 +134,20 @@ fn an_anchor_a_list_or_a_proof_that_has_no_end_is_refused() {
         let name = path.to_str().unwrap();
         // A folder is one that anchors lie in.
         if !path.is_dir() {
-            ends(&ask("verify", &log, &["--anchor", name]), 1, words);
-            ends(&ask("prove", &log, &["--seq", "1", "--json", "--anchor", name]), 1, words);
+            ended(&ask("verify", &log, &["--anchor", name]), 1, words);
+            ended(&ask("prove", &log, &["--seq", "1", "--json", "--anchor", name]), 1, words);
             let zip = folder.join("kit.zip");
             assert_eq!(
                 ask("kit", &log, &["--to", zip.to_str().unwrap(), "--anchor", name]).status.code(),
                 Some(1)
             );
         }
-        ends(&ask("verify", &log, &["--anchor", folder.to_str().unwrap()]), 1, words);
-        ends(&ask("changes", &log, &["--names", name]), 64, words);
-        ends(&ask("state", &log, &["--opening", name]), 64, words);
-        ends(&run(&mut bounded(&["audit", "prove", "--check", name])), 64, words);
+        ended(&ask("verify", &log, &["--anchor", folder.to_str().unwrap()]), 1, words);
+        ended(&ask("changes", &log, &["--names", name]), 64, words);
+        ended(&ask("state", &log, &["--opening", name]), 64, words);
+        ended(&run(&mut bounded(&["audit", "prove", "--check", name])), 64, words);
         let check = ["audit", "prove", "--check", proof.to_str().unwrap(), "--record", name];
-        ends(&run(&mut bounded(&check)), 64, words);
+        ended(&run(&mut bounded(&check)), 64, words);
     }
 }
 
@@ -172,7 +162,7 @@ fn a_small_file_that_is_large_is_told_and_not_read_whole() {
         // More than there is memory, and no disk.
         let sparse = fs::File::create(log.join(file)).unwrap();
         sparse.set_len(1 << 40).unwrap();
-        ends(&ask("verify", &log, &[]), 1, words);
+        ended(&ask("verify", &log, &[]), 1, words);
         let zip = folder.path().join("kit.zip");
         assert_eq!(ask("kit", &log, &["--to", zip.to_str().unwrap()]).status.code(), Some(1), "{file}");
     }
@@ -181,7 +171,7 @@ fn a_small_file_that_is_large_is_told_and_not_read_whole() {
 /// All that a terminal would do something else with than to show it.
 #[track_caller]
 fn shows_only(output: &Output) {
-    let text = said(output);
+    let text = all_said(output);
     assert!(text.contains('\u{fffd}'), "{text}");
     let acts = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
     assert!(!text.contains(acts), "{text:?}");
@@ -197,25 +187,25 @@ fn what_a_log_says_is_shown_and_does_nothing_to_the_terminal() {
     for verb in ["verify", "changes", "gaps", "state", "denied"] {
         let output = ask(verb, &log, &[]);
         shows_only(&output);
-        assert!(!said(&output).contains("\nforged"), "{}", said(&output));
+        assert!(!all_said(&output).contains("\nforged"), "{}", all_said(&output));
     }
     // Names of files, in what is damaged and in a message.
     fs::create_dir(log.join("checkpoints")).unwrap();
     let note = log.join("checkpoints/\u{1b}[2J\u{202e}.note");
     fs::write(&note, "none").unwrap();
     let output = ask("verify", &log, &[]);
-    ends(&output, 1, "damaged: the checkpoint");
+    ended(&output, 1, "damaged: the checkpoint");
     shows_only(&output);
     let zip = folder.path().join("kit\u{1b}[2J.zip");
     let output = ask("kit", &log, &["--to", zip.to_str().unwrap()]);
-    ends(&output, 1, "begin with README.txt");
+    ended(&output, 1, "begin with README.txt");
     shows_only(&output);
     let proof = folder.path().join("p\u{1b}[2J'; false '.tlog-proof");
     let output = ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]);
-    ends(&output, 0, "'\\''; false '\\''.tlog-proof' --key ");
+    ended(&output, 0, "'\\''; false '\\''.tlog-proof' --key ");
     shows_only(&output);
     let output = ask("verify", &folder.path().join("no\u{1b}[2J"), &[]);
-    ends(&output, 64, "is not a log");
+    ended(&output, 64, "is not a log");
     shows_only(&output);
 }
 
@@ -230,7 +220,7 @@ fn a_spreadsheet_that_splits_at_semicolons_finds_no_formula_in_what_a_log_says()
     made.write(start(), &[refused]);
     made.end();
     let output = ask("export", &log, &[]);
-    ends(&output, 0, "x;'=cmd()\ty\n'@SUM(1)");
+    ended(&output, 0, "x;'=cmd()\ty\n'@SUM(1)");
 }
 
 #[test]
@@ -258,21 +248,21 @@ fn counts_and_clocks_that_are_absurd_turn_nothing_over() {
         made.write(at(minute), &[gap]);
     }
     made.end();
-    ends(&ask("verify", &log, &[]), 4, "gaps: 18446744073709551615 exchanges");
-    ends(&ask("gaps", &log, &[]), 4, "18446744073709551615");
-    ends(&ask("report", &log, &[]), 4, "</html>");
+    ended(&ask("verify", &log, &[]), 4, "gaps: 18446744073709551615 exchanges");
+    ended(&ask("gaps", &log, &[]), 4, "18446744073709551615");
+    ended(&ask("report", &log, &[]), 4, "</html>");
 
     // A segment at the last number there is, with two records of it.
     let (_folder, log) = self::log();
     fs::copy(segment::path(&log, 360), segment::path(&log, u64::MAX)).unwrap();
-    ends(&ask("verify", &log, &[]), 1, "has the last number there is");
+    ended(&ask("verify", &log, &[]), 1, "has the last number there is");
     let zip = folder.path().join("kit.zip");
-    ends(&ask("kit", &log, &["--to", zip.to_str().unwrap()]), 1, "begin with README.txt");
+    ended(&ask("kit", &log, &["--to", zip.to_str().unwrap()]), 1, "begin with README.txt");
     // A signed size that no log has.
     let signer = Signer::open_or_make(&log.with_extension("key"), "license-relay/hostile").unwrap();
     let (origin, root) = ("license-relay/hostile".into(), [0; 32]);
     let checkpoint = Checkpoint { origin, size: u64::MAX, root, time: Some(start()) };
     fs::write(log.join(CHECKPOINT), signer.sign(&checkpoint)).unwrap();
-    ends(&ask("verify", &log, &[]), 1, "can't be checked: records are missing");
-    ends(&ask("kit", &log, &["--force", "--to", zip.to_str().unwrap()]), 1, "begin with README.txt");
+    ended(&ask("verify", &log, &[]), 1, "can't be checked: records are missing");
+    ended(&ask("kit", &log, &["--force", "--to", zip.to_str().unwrap()]), 1, "begin with README.txt");
 }

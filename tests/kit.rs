@@ -82,16 +82,6 @@ fn kit(to: &Path, logs: &[&Path], anchors: &[&Path]) -> Output {
     run(&mut command)
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, words: &str) {
-    assert_eq!(output.status.code(), Some(code), "{}", said(output));
-    assert!(said(output).contains(words), "{}", said(output));
-}
-
 /// All files below a folder, with what they hold and when they were written.
 fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>, std::time::SystemTime)> {
     let mut all = Vec::new();
@@ -120,7 +110,7 @@ fn the_readme_of_a_kit_is_followed_word_for_word_and_gives_the_promised_answers(
     let records = relay.log_text().lines().count();
     let to = folder.path().join("kit.zip");
     let output = kit(&to, &[&log], &[&anchor, &relay.path("stderr")]);
-    ends(&output, 0, "begin with README.txt");
+    ended(&output, 0, "begin with README.txt");
     assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
     let unpacked = unpack(&to);
     assert_eq!(type_readme(&unpacked), Vec::<String>::new());
@@ -138,11 +128,11 @@ fn the_readme_of_a_kit_is_followed_word_for_word_and_gives_the_promised_answers(
     // What the page says of the program is true as well.
     let packed = unpacked.join(about.origin.replace('/', "_"));
     let verified = run(program().args(["audit", "verify", "--log"]).arg(packed.join("log")));
-    ends(&verified, 0, "0 behind it");
+    ended(&verified, 0, "0 behind it");
 
     // Without an anchor it says what that means.
     let bare = folder.path().join("bare.zip");
-    ends(&kit(&bare, &[&log], &[]), 0, "fingerprint");
+    ended(&kit(&bare, &[&log], &[]), 0, "fingerprint");
     let bare = unpack(&bare);
     assert_eq!(type_readme(&bare), Vec::<String>::new());
     let readme = fs::read_to_string(bare.join("README.txt")).unwrap();
@@ -166,7 +156,7 @@ fn several_logs_with_compressed_segments_have_a_folder_each() {
     let mut command = program();
     command.args(["audit", "kit", "--json", "--to"]).arg(&to).arg("--log").arg(&one).arg("--log").arg(&two);
     let output = run(&mut command);
-    ends(&output, 0, "");
+    ended(&output, 0, "");
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["logs"][1]["folder"], "license-relay_two");
     let unpacked = unpack(&to);
@@ -206,7 +196,7 @@ fn kits_made_while_a_relay_writes_seals_and_compresses_verify() {
     for n in 0..3 {
         assert_eq!(relay.post("/v1/sync", SYNC).status, 200);
         let to = folder.path().join(format!("{n}.zip"));
-        ends(&kit(&to, &[&log], &[&anchor]), 0, "begin with README.txt");
+        ended(&kit(&to, &[&log], &[&anchor]), 0, "begin with README.txt");
         assert_eq!(type_readme(&unpack(&to)), Vec::<String>::new());
     }
 
@@ -230,11 +220,11 @@ fn kits_made_while_a_relay_writes_seals_and_compresses_verify() {
         stop.store(true, Ordering::Relaxed);
         writing.join().unwrap();
         for (to, output) in kits {
-            ends(&output, 0, "begin with README.txt");
+            ended(&output, 0, "begin with README.txt");
             let unpacked = unpack(&to);
             assert_eq!(type_readme(&unpacked), Vec::<String>::new());
             let packed = unpacked.join("license-relay_busy/log");
-            ends(&run(program().args(["audit", "verify", "--log"]).arg(packed)), 0, " 0 behind it");
+            ended(&run(program().args(["audit", "verify", "--log"]).arg(packed)), 0, " 0 behind it");
         }
     });
 }
@@ -253,7 +243,7 @@ fn no_private_key_gets_into_a_kit_wherever_it_lies() {
         }
     }
     let to = folder.path().join("kit.zip");
-    ends(&kit(&to, &[&log], &[&anchor]), 0, "begin with README.txt");
+    ended(&kit(&to, &[&log], &[&anchor]), 0, "begin with README.txt");
     let secrets: Vec<String> = keys
         .iter()
         .flat_map(|key| fs::read_to_string(key).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
@@ -269,7 +259,7 @@ fn no_private_key_gets_into_a_kit_wherever_it_lies() {
     let link = log.join("checkpoints/99999999999999999999.note");
     std::os::unix::fs::symlink(&keys[0], &link).unwrap();
     let linked = folder.path().join("linked.zip");
-    ends(&kit(&linked, &[&log], &[]), 1, "99999999999999999999.note");
+    ended(&kit(&linked, &[&log], &[]), 1, "99999999999999999999.note");
     assert!(!linked.exists());
 }
 
@@ -280,29 +270,29 @@ fn a_kit_is_not_written_over_anything_nor_into_a_log_and_leaves_nothing_when_it_
     let (log, place) = (relay.path("audit"), tempfile::tempdir().unwrap());
     let to = place.path().join("kit.zip");
     let listed = || fs::read_dir(place.path()).unwrap().count();
-    ends(&kit(&to, &[folder.path()], &[]), 64, "is not a log");
-    ends(&kit(&to, &[&log], &[&anchor, place.path()]), 64, "holds no checkpoint of what is packed");
-    ends(&kit(&to, &[&log], &[&place.path().join("gone")]), 64, "gone");
-    ends(&kit(&log.join("kit.zip"), &[&log], &[]), 64, "where readers write nothing");
-    ends(&kit(&place.path().join("no/kit.zip"), &[&log], &[]), 64, "no");
+    ended(&kit(&to, &[folder.path()], &[]), 64, "is not a log");
+    ended(&kit(&to, &[&log], &[&anchor, place.path()]), 64, "holds no checkpoint of what is packed");
+    ended(&kit(&to, &[&log], &[&place.path().join("gone")]), 64, "gone");
+    ended(&kit(&log.join("kit.zip"), &[&log], &[]), 64, "where readers write nothing");
+    ended(&kit(&place.path().join("no/kit.zip"), &[&log], &[]), 64, "no");
     assert_eq!(listed(), 0);
-    ends(&kit(&to, &[&log], &[]), 0, "begin");
+    ended(&kit(&to, &[&log], &[]), 0, "begin");
     fs::write(&to, "mine").unwrap();
-    ends(&kit(&to, &[&log], &[]), 64, "is there already");
+    ended(&kit(&to, &[&log], &[]), 64, "is there already");
     assert_eq!((fs::read_to_string(&to).unwrap().as_str(), listed()), ("mine", 1));
     let mut again = program();
     again.args(["audit", "kit", "--force", "--to"]).arg(&to).arg("--log").arg(&log);
-    ends(&run(&mut again), 0, "begin");
+    ended(&run(&mut again), 0, "begin");
     assert_eq!(type_readme(&unpack(&to)), Vec::<String>::new());
     // What lies in the log itself is no anchor.
     let own = place.path().join("checkpoint.zip");
-    ends(&kit(&own, &[&log], &[&log.join("checkpoint")]), 0, "begin");
+    ended(&kit(&own, &[&log], &[&log.join("checkpoint")]), 0, "begin");
     let readme = fs::read_to_string(unpack(&own).join("README.txt")).unwrap();
     assert!(readme.contains("anchors       none in this kit"), "{readme}");
     // With the configuration's own log and anchors.
     let to = place.path().join("own.zip");
     let output = relay.verb(&["audit", "kit", "--to", to.to_str().unwrap()]);
-    ends(&output, 0, "begin");
+    ended(&output, 0, "begin");
     let readme = fs::read_to_string(unpack(&to).join("README.txt")).unwrap();
     assert!(readme.contains("anchors/1.note"), "{readme}");
 }
@@ -316,7 +306,7 @@ fn a_damaged_log_is_packed_as_it_is_and_the_kit_says_so_first() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&file, relay.log_text().replacen("\"outcome\":\"", "\"outcome\":\"un", 1)).unwrap();
     let to = folder.path().join("kit.zip");
-    ends(&kit(&to, &[&log], &[&anchor]), 1, "was changed: its sum does not match");
+    ended(&kit(&to, &[&log], &[&anchor]), 1, "was changed: its sum does not match");
     let unpacked = unpack(&to);
     let readme = fs::read_to_string(unpacked.join("README.txt")).unwrap();
     assert!(readme.contains("when packed   DAMAGED") && readme.contains("was changed"), "{readme}");
@@ -337,10 +327,10 @@ fn a_kit_says_what_it_leaves_out_and_its_report_is_made_of_what_it_holds() {
     let size: usize = String::from_utf8(oldest).unwrap().lines().nth(1).unwrap().parse().unwrap();
     let to = folder.path().join("kit.zip");
     let left = format!("the last {} are not signed and are NOT in here", records - size);
-    ends(&kit(&to, &[&log], &[]), 0, &format!("{size} of {records} records of "));
+    ended(&kit(&to, &[&log], &[]), 0, &format!("{size} of {records} records of "));
     let mut again = program();
     again.args(["audit", "kit", "--force", "--to"]).arg(&to).arg("--log").arg(&log);
-    ends(&run(&mut again), 0, &left);
+    ended(&run(&mut again), 0, &left);
 
     let unpacked = unpack(&to);
     assert_eq!(type_readme(&unpacked), Vec::<String>::new());
@@ -370,10 +360,11 @@ fn readers_leave_no_trace_and_work_where_nothing_can_be_written() {
     let output = read_only(script);
     if matches!(output.status.code(), Some(1 | 99)) && !to.exists() {
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr().lock(), "\nSKIPPED, 1 test: no mounts here: {}", said(&output));
-        ends(&kit(&to, &[&log], &[]), 0, "begin");
+        let _ =
+            writeln!(std::io::stderr().lock(), "\nSKIPPED, 1 test: no mounts here: {}", all_said(&output));
+        ended(&kit(&to, &[&log], &[]), 0, "begin");
     } else {
-        ends(&output, 0, "is in the log");
+        ended(&output, 0, "is in the log");
     }
     assert_eq!(type_readme(&unpack(&to)), Vec::<String>::new());
     assert_eq!(snapshot(&log), before);

@@ -43,16 +43,6 @@ fn check(proof: &Path, record: Option<&Path>, key: Option<&str>) -> Output {
     run(&mut command)
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
-}
-
-#[track_caller]
-fn ends(output: &Output, code: i32, words: &str) {
-    assert_eq!(output.status.code(), Some(code), "{}", said(output));
-    assert!(said(output).contains(words), "{}", said(output));
-}
-
 fn by_python(proof: &Path, record: &Path, key: &str) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditor/check_proof.py");
     tool("openssl", "openssl");
@@ -72,7 +62,7 @@ fn all_say(proof: &Path, record: &Path, key: &str, holds: bool) {
         ("python", by_python(proof, record, key)),
         ("go", by_go(proof, record, key)),
     ] {
-        assert_eq!(output.status.code(), Some(code), "{who}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(code), "{who}: {}", all_said(&output));
     }
 }
 
@@ -92,7 +82,7 @@ fn every_record_of_a_log_that_is_being_written_is_proven_and_others_check_it() {
     let key = key(&log);
     for (sequence, line) in lines.iter().enumerate() {
         let proof = folder.path().join(format!("{sequence}.tlog-proof"));
-        ends(&prove(&log, sequence as u64, &proof), 0, "is in the log");
+        ended(&prove(&log, sequence as u64, &proof), 0, "is in the log");
         let record = proof.with_extension("json");
         assert_eq!(fs::read_to_string(&record).unwrap(), format!("{line}\n"));
         for file in [&proof, &record] {
@@ -105,13 +95,13 @@ fn every_record_of_a_log_that_is_being_written_is_proven_and_others_check_it() {
         assert!(!text.contains("hmac-sha256") && text.len() < 2000, "{text}");
     }
     let proof = folder.path().join("3.tlog-proof");
-    ends(&check(&proof, None, None), 0, "from the proof itself: compare it");
-    assert!(!said(&check(&proof, None, Some(&key))).contains("from the proof itself"));
+    ended(&check(&proof, None, None), 0, "from the proof itself: compare it");
+    assert!(!all_said(&check(&proof, None, Some(&key))).contains("from the proof itself"));
     // As somebody's editor has saved it.
     let saved = folder.path().join("saved.json");
     fs::write(&saved, format!("{}\r\n", lines[3])).unwrap();
-    ends(&check(&proof, Some(&saved), Some(&key)), 0, "this is record 3 of");
-    ends(&by_python(&proof, &saved, &key), 0, "this is record 3 of");
+    ended(&check(&proof, Some(&saved), Some(&key)), 0, "this is record 3 of");
+    ended(&by_python(&proof, &saved, &key), 0, "this is record 3 of");
 }
 
 #[test]
@@ -120,7 +110,7 @@ fn a_proof_of_another_record_or_log_or_with_anything_bent_is_refused_by_all() {
     assert!(relay.stop().success());
     let (log, key) = (relay.path("audit"), key(&relay.path("audit")));
     let proof = folder.path().join("5.tlog-proof");
-    ends(&prove(&log, 5, &proof), 0, "is in the log");
+    ended(&prove(&log, 5, &proof), 0, "is in the log");
     let record = proof.with_extension("json");
     all_say(&proof, &record, &key, true);
 
@@ -146,15 +136,15 @@ fn a_proof_of_another_record_or_log_or_with_anything_bent_is_refused_by_all() {
     let (_other_stub, other_relay, _other_folder) = lived();
     let other_key = self::key(&other_relay.path("audit"));
     all_say(&proof, &record, &other_key, false);
-    ends(&check(&proof, Some(&record), Some("no+key")), 64, "--key is no key");
-    ends(&check(&record, Some(&record), None), 1, "is no proof");
+    ended(&check(&proof, Some(&record), Some("no+key")), 64, "--key is no key");
+    ended(&check(&record, Some(&record), None), 1, "is no proof");
 }
 
 #[test]
 fn the_auditor_s_own_check_runs_as_its_page_says_and_tells_how_where_the_key_is_missing() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditor/check_proof.py");
     for arguments in [&["p", "r"][..], &["p", "r", ""], &[]] {
-        ends(&run(Command::new(&script).args(arguments)), 2, "usage: check_proof.py PROOF RECORD VKEY");
+        ended(&run(Command::new(&script).args(arguments)), 2, "usage: check_proof.py PROOF RECORD VKEY");
     }
 }
 
@@ -164,23 +154,23 @@ fn what_can_t_be_proven_is_said_with_what_to_do_and_nothing_is_written_over_or_i
     assert!(relay.stop().success());
     let log = relay.path("audit");
     let to = folder.path().join("p.tlog-proof");
-    ends(&prove(&log, 100_000, &to), 64, "is not covered");
-    ends(&prove(&log.join("segments"), 0, &to), 64, "is not a log");
-    ends(&prove(&log, 0, &log.join("p.tlog-proof")), 64, "where readers write nothing");
-    ends(&prove(&log, 0, &folder.path().join("p.json")), 64, "proof and record in one");
-    ends(&prove(&log, 0, &to), 0, "is in the log");
-    ends(&prove(&log, 1, &to), 64, "is there already");
+    ended(&prove(&log, 100_000, &to), 64, "is not covered");
+    ended(&prove(&log.join("segments"), 0, &to), 64, "is not a log");
+    ended(&prove(&log, 0, &log.join("p.tlog-proof")), 64, "where readers write nothing");
+    ended(&prove(&log, 0, &folder.path().join("p.json")), 64, "proof and record in one");
+    ended(&prove(&log, 0, &to), 0, "is in the log");
+    ended(&prove(&log, 1, &to), 64, "is there already");
     let mut again = program();
     again.args(["audit", "prove", "--force", "--seq", "1", "--log"]).arg(&log).arg("--to").arg(&to);
-    ends(&run(&mut again), 0, "record 1 of");
-    ends(&run(program().args(["audit", "prove"])), 64, "--seq");
+    ended(&run(&mut again), 0, "record 1 of");
+    ended(&run(program().args(["audit", "prove"])), 64, "--seq");
 
     // Against an anchor; and an older checkpoint is one as well.
     let oldest = fs::read_dir(log.join("checkpoints")).unwrap().map(|e| e.unwrap().path()).min().unwrap();
     let mut command = program();
     command.args(["audit", "prove", "--json", "--seq", "0", "--log"]).arg(&log).arg("--anchor").arg(&oldest);
     let output = run(&mut command);
-    ends(&output, 0, "");
+    ended(&output, 0, "");
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let size: u64 = oldest.file_stem().unwrap().to_str().unwrap().parse().unwrap();
     assert_eq!((json["records"].as_u64(), json["sequence"].as_u64()), (Some(size), Some(0)));
@@ -193,7 +183,7 @@ fn what_can_t_be_proven_is_said_with_what_to_do_and_nothing_is_written_over_or_i
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&file, relay.log_text().replacen("\"outcome\":\"", "\"outcome\":\"un", 1)).unwrap();
     let output = prove(&log, 3, &folder.path().join("q.tlog-proof"));
-    ends(&output, 1, "license-relay audit verify --log");
+    ended(&output, 1, "license-relay audit verify --log");
 }
 
 #[test]
@@ -211,7 +201,7 @@ fn a_record_whose_segment_is_gone_is_proven_by_its_hash_to_whoever_has_its_line(
     fs::remove_file(segment::path(&log, 0)).unwrap();
 
     let proof: PathBuf = folder.path().join("4.tlog-proof");
-    ends(&prove(&log, 4, &proof), 0, "is not in the log any more");
+    ended(&prove(&log, 4, &proof), 0, "is not in the log any more");
     let record = folder.path().join("mine.json");
     fs::write(&record, lines[4]).unwrap();
     assert!(!proof.with_extension("json").exists());
@@ -221,8 +211,8 @@ fn a_record_whose_segment_is_gone_is_proven_by_its_hash_to_whoever_has_its_line(
         command.args(["audit", "prove", "--force", "--seq", "4", "--log"]).arg(&log);
         run(command.arg("--to").arg(&proof).arg("--record").arg(record))
     };
-    ends(&with(&record), 0, "is in the log");
+    ended(&with(&record), 0, "is in the log");
     assert_eq!(fs::read_to_string(proof.with_extension("json")).unwrap(), format!("{}\n", lines[4]));
     fs::write(&record, lines[5]).unwrap();
-    ends(&with(&record), 64, "is not record 4");
+    ended(&with(&record), 64, "is not record 4");
 }

@@ -188,6 +188,10 @@ fn what_is_no_log_is_a_wrong_command_line() {
             let (code, words) = said(&[path], verb);
             assert_eq!(code, 64, "{verb:?} of {}: {words}", path.display());
             assert!(words.contains(&path.display().to_string()), "{verb:?} does not name it: {words}");
+            for form in ["--json", "--csv"] {
+                let output = audit(&[path], &[verb, &[form][..]].concat());
+                assert!(output.stdout.is_empty(), "{verb:?} {form} leaves half an answer");
+            }
         }
     }
 }

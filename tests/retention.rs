@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use common::disk::Disk;
 use common::*;
@@ -95,14 +95,10 @@ fn copy(from: &Path, to: &Path) -> PathBuf {
     to.to_owned()
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
-}
-
 #[track_caller]
 fn prune(relay: &Relay, arguments: &[&str], code: i32) -> String {
     let output = relay.verb(&[&["audit", "prune"], arguments].concat());
-    let said = said(&output);
+    let said = all_said(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
     said
 }
@@ -110,7 +106,7 @@ fn prune(relay: &Relay, arguments: &[&str], code: i32) -> String {
 #[track_caller]
 fn verify(log: &Path, code: i32) -> Value {
     let output = run(program().args(["audit", "verify", "--json", "--log"]).arg(log));
-    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(code), "{}", all_said(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -121,7 +117,7 @@ fn by_script(log: &Path, notes: &[PathBuf]) -> (i32, String) {
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditor/verify.sh");
     let output = run(Command::new("sh").arg(script).arg(log).args(notes));
-    (output.status.code().unwrap(), said(&output))
+    (output.status.code().unwrap(), all_said(&output))
 }
 
 /// The leaves as a pruned log has them: hashes of what went, and the lines of what is left.
@@ -197,7 +193,7 @@ fn what_makes_no_sense_or_is_not_agreed_to_removes_nothing() {
         child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code));
-        assert!(said(&output).contains("nothing was removed"), "{}", said(&output));
+        assert!(all_said(&output).contains("nothing was removed"), "{}", all_said(&output));
     }
     assert_eq!(files(&log.join(segment::FOLDER)), before);
     // A log that is not whole is evidence.
@@ -231,12 +227,12 @@ fn a_log_that_was_pruned_still_proves_what_is_left() {
     assert_eq!((&found["pruned"], &found["verdict"]), (&300.into(), &"fine".into()), "{found:#}");
     assert_eq!(found["records"], whole.len() + 1, "{found:#}");
     let text = run(program().args(["audit", "verify", "--log"]).arg(&log));
-    assert!(said(&text).contains("300 of them were pruned"), "{}", said(&text));
+    assert!(all_said(&text).contains("300 of them were pruned"), "{}", all_said(&text));
     let (code, told) = by_script(&log, &notes);
     assert!(code == 0 && told.contains("pruned       300 of them"), "{told}");
     for note in &notes {
         let anchored = run(program().args(["audit", "verify", "--log"]).arg(&log).arg("--anchor").arg(note));
-        assert!(anchored.status.success(), "{}", said(&anchored));
+        assert!(anchored.status.success(), "{}", all_said(&anchored));
     }
     // Proofs: of each that is left, and that the log has only grown since each checkpoint.
     let now = leaves(&log);
@@ -383,7 +379,7 @@ fn hashes_of_what_was_pruned_that_are_lost_are_told_plainly_and_others_heal() {
         "--reason",
         "hashes were lost",
     ]));
-    assert!(forked.status.success(), "{}", said(&forked));
+    assert!(forked.status.success(), "{}", all_said(&forked));
     let mut relay = plan.start();
     assert!(relay.stop().success());
     verify(&log, 0);
@@ -395,7 +391,7 @@ fn a_kit_of_a_pruned_log_says_so_and_all_that_its_readme_promises_holds() {
     prune(&relay, &["--before", "2024-01-03", "--yes"], 0);
     let to = folder.path().join("kit.zip");
     let packed = relay.verb(&["audit", "kit", "--to", to.to_str().unwrap()]);
-    assert_eq!(packed.status.code(), Some(0), "{}", said(&packed));
+    assert_eq!(packed.status.code(), Some(0), "{}", all_said(&packed));
     let unpacked = kit::unpack(&to);
     assert_eq!(kit::type_readme(&unpacked), Vec::<String>::new());
     let readme = fs::read_to_string(unpacked.join("README.txt")).unwrap();
@@ -435,7 +431,7 @@ fn a_pruned_log_is_forked_whole() {
     prune(&relay, &["--before", "2024-01-03", "--yes"], 0);
     let before = verify(&log, 0);
     let forked = relay.verb(&["audit", "fork", "--reason", "a test"]);
-    assert!(forked.status.success(), "{}", said(&forked));
+    assert!(forked.status.success(), "{}", all_said(&forked));
     let old = verify(&log.join("forks/1"), 0);
     assert_eq!((&old["root"], &old["pruned"]), (&before["root"], &300.into()));
     let new = verify(&log, 0);

@@ -2,13 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use super::{run, tool};
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
-}
+use super::{all_said, run, tool};
 
 /// Unpacks with Python, which also compares every file with the sum that the zip has of it.
 pub fn unpack(kit: &Path) -> PathBuf {
@@ -16,7 +12,7 @@ pub fn unpack(kit: &Path) -> PathBuf {
     let script = "import sys, zipfile\nwith zipfile.ZipFile(sys.argv[1]) as kit:\n    \
                   assert kit.testzip() is None\n    kit.extractall(sys.argv[2])";
     let output = run(tool("python3", "python3").args(["-c", script]).args([kit, &to]));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", all_said(&output));
     to
 }
 
@@ -42,7 +38,7 @@ pub fn type_readme(folder: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
     for (command, promised) in typed {
         let output = run(Command::new("sh").args(["-c", command]).current_dir(folder));
-        let answer = said(&output);
+        let answer = all_said(&output);
         if !output.status.success() || !promised.iter().all(|line| answer.contains(line)) {
             wrong.push(format!("{command}\n{answer}"));
         }

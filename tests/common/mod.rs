@@ -531,6 +531,18 @@ impl Curl {
     }
 }
 
+/// All that a command has said.
+pub fn all_said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+/// A command has ended with this code, and said these words among others.
+#[track_caller]
+pub fn ended(output: &Output, code: i32, words: &str) {
+    assert_eq!(output.status.code(), Some(code), "{}", all_said(output));
+    assert!(all_said(output).contains(words), "{}", all_said(output));
+}
+
 /// Runs a command to its end, within the deadline.
 pub fn run(command: &mut Command) -> Output {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
