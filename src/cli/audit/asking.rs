@@ -142,7 +142,12 @@ impl Logs {
         if !self.log.is_empty() {
             return Ok((self.log.clone(), anchors, None));
         }
-        let config = load(&config::locate(config))?;
+        let config = load(&config::locate(config)).map_err(|Failure { exit, words }| {
+            Failure::new(
+                exit,
+                format!("{words}\n(a log is read without a configuration where it is named: --log DIR)"),
+            )
+        })?;
         let about = LogFile::read(&config.audit.directory).ok().flatten();
         let note = about.map(|about| anchor_name(&about.origin)).unwrap_or_default();
         anchors.extend(config.audit.anchors.iter().filter(|anchor| anchor.join(&note).is_file()).cloned());
