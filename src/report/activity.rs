@@ -21,6 +21,9 @@ use super::table::counted;
 use crate::config::model::{AllowList, SourcePattern};
 use crate::ledger::entry::Entry;
 
+/// Holes of one license that are told one by one beside the rows; `coverage` has them all.
+const HOLES: usize = 20;
+
 /// Gaps in the rhythm of syncs.
 #[derive(Debug, Default)]
 pub struct Gaps {
@@ -60,13 +63,16 @@ impl Question for Gaps {
         }
         let holes: usize = read.coverage.iter().map(|covered| covered.holes.len()).sum();
         for covered in read.coverage.iter().filter(|covered| !covered.holes.is_empty()) {
-            notes.extend(covered.holes.iter().take(20).map(|hole| {
+            notes.extend(covered.holes.iter().take(HOLES).map(|hole| {
                 format!(
                     "license {}: versions {} to {} were told by no reply in this log, noticed {:.0} (inferred): an exchange went \
                      around this relay",
                     covered.license, hole.from, hole.to, hole.noticed
                 )
             }));
+            if let Some(more) = covered.holes.len().checked_sub(HOLES).filter(|more| *more > 0) {
+                notes.push(format!("license {}: the same goes for {more} more holes", covered.license));
+            }
         }
         if let Some(most) = self.clock.largest() {
             notes.push(format!(
