@@ -342,12 +342,21 @@ fn device(path: &Path) -> Option<u64> {
 fn licensing(t: &mut Table<'_, '_>) -> Licensing {
     Licensing {
         vocabulary: t.existing("vocabulary", Kind::File),
-        unreadable: t.or("unreadable", Unread::Forward, walk::one_of(UNREAD)),
-        unrecognised: t.or("unrecognised", Unread::Forward, walk::one_of(UNREAD)),
+        unreadable: t.or("unreadable", Unread::Proven, unread),
+        unrecognised: t.or("unrecognised", Unread::Proven, unread),
     }
 }
 
-const UNREAD: [(&str, Unread); 2] = [("forward", Unread::Forward), ("deny", Unread::Deny)];
+/// `"forward"` let in whoever wrote a body oddly enough; a file that still has it names the new word.
+fn unread(value: &DeValue<'_>) -> Result<Unread, Wrong> {
+    if matches!(walk::text(value, ""), Ok("forward")) {
+        return Err(Wrong::new(
+            "\"forward\" has been replaced by \"proven\"",
+            "write \"proven\" (forwarded only for a client that a network or a user of an entry proves) or \"deny\"",
+        ));
+    }
+    walk::one_of([("proven", Unread::Proven), ("deny", Unread::Deny)])(value)
+}
 
 fn admin(t: &mut Table<'_, '_>, listen: &[SocketAddr]) -> Admin {
     let address = t.or("address", SocketAddr::from(([127, 0, 0, 1], 9901)), walk::socket);

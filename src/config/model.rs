@@ -283,8 +283,8 @@ pub struct Licensing {
 /// What becomes of a body that is not understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unread {
-    /// Forwarded, and recorded.
-    Forward,
+    /// Forwarded only for a client that a network or a user of an entry proves, and recorded.
+    Proven,
     /// Refused, and recorded.
     Deny,
 }

@@ -61,6 +61,9 @@ pub enum Action {
     AccessLimited,
     #[serde(rename = "access.invalid")]
     AccessInvalid,
+    /// The connectivity test that people use (`GET /`), passed on.
+    #[serde(rename = "access.test")]
+    AccessTest,
     #[serde(rename = "upstream.error")]
     UpstreamError,
     #[serde(rename = "relay.start")]
@@ -302,6 +305,15 @@ pub struct Qlik {
     /// Names of members that are doubled in one object of the body: which of the two counts, this relay can't know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub doubled: Vec<String>,
+    /// What a strict reader would have stumbled over in a body that a lenient one reads all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lenient: Vec<&'static str>,
+    /// Where a site's vocabulary and the built-in one differ: what the other of the two reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_reading: Option<OtherReading>,
+    /// The Basic user name that was tried and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried_user: Option<String>,
     /// The same person's pseudonym under a retired key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alias_of: Option<String>,
@@ -343,6 +355,24 @@ pub struct Base {
     pub sent: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+}
+
+/// What one of the two vocabularies reads where the other reads something else; what both read alike is left out.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[allow(missing_docs)] // As in `Qlik`.
+pub struct OtherReading {
+    /// Whose reading this is: `built-in` or `site`.
+    pub vocabulary: &'static str,
+    /// The kind of message it is under that vocabulary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// `add`, `delete` or `unknown`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<&'static str>,
 }
 
 /// How often a folded record happened, and when first and last.
