@@ -104,8 +104,11 @@ pub const REPLY_BYTES: usize = 8 << 20;
 
 // --- what is said -----------------------------------------------------------------------------------------------
 
-/// Arrays and objects within each other, in a body that is read.
+/// Arrays and objects within each other, in a body that is read. What is deeper is checked and kept unread: no place of
+/// a vocabulary leads there.
 pub const JSON_DEPTH: usize = 32;
+/// Arrays and objects within each other that a body may have at all, as in Go's `encoding/json`.
+pub const JSON_LEVELS: usize = 10_000;
 /// Values in a body that is read, all levels together.
 pub const JSON_VALUES: usize = 1_000_000;
 /// A compressed body, once it is decoded to be read.

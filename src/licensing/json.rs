@@ -1,15 +1,13 @@
-//! JSON as it was written: members in order, doubled ones kept, strings borrowed where they have no escapes.
+//! JSON as the back end, a Go program, reads it: what Go's `encoding/json` takes, this reader takes.
 //!
-//! `serde_json::Value` keeps the last of two members of one name; where a member decides who is asking, that is a
-//! way around the allow-list. Names are told apart as the back end, a Go program, tells them apart: see
-//! [`same_name`].
+//! Invalid UTF-8 and lone surrogates become U+FFFD, names are compared as Go folds them (see [`same_name`]), and of
+//! members that come twice the last wins, where objects merge. What a strict reader would have refused is noted in
+//! [`Odd`]; members that came twice with different values are marked, so that whoever decides by one can refuse.
+//! The reader keeps its own stack: no nesting of a body uses the stack of the thread.
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::collections::HashSet;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::shape::shown_name;
 use super::terms::is_field;
@@ -34,38 +32,97 @@ pub enum Json<'a> {
     Array(Vec<Self>),
     /// An object.
     Object(Members<'a>),
+    /// An array or an object below [`bounds::JSON_DEPTH`] others, as it was written: well formed, but not read.
+    Deep(&'a [u8]),
 }
 
-/// The members of an object, in order.
+/// The members of an object, one of each name, in the order in which the names came.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Members<'a> {
     list: Vec<(Cow<'a, str>, Json<'a>)>,
-    /// Two of them have one name.
-    doubled: bool,
+    /// Which of them came twice, and whether with different values.
+    twice: BTreeMap<usize, bool>,
+}
+
+/// A body as Go's `encoding/json` reads it, and what of it a strict reader would not have taken.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    /// What was read.
+    pub json: Json<'a>,
+    /// What was odd.
+    pub odd: Odd,
+}
+
+/// What a strict reader would not have taken.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Odd(u8);
+
+impl Odd {
+    const MARK: Self = Self(1);
+    const NOT_UTF8: Self = Self(2);
+    const SURROGATE: Self = Self(4);
+    const DEEP: Self = Self(8);
+    const TWICE: Self = Self(16);
+
+    fn note(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether nothing was odd.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What was odd, in words for the log.
+    pub fn words(self) -> Vec<&'static str> {
+        [
+            (Self::MARK, "byte order mark"),
+            (Self::NOT_UTF8, "invalid UTF-8"),
+            (Self::SURROGATE, "lone surrogate"),
+            (Self::DEEP, "nested deeper than 32"),
+            (Self::TWICE, "a member twice"),
+        ]
+        .into_iter()
+        .filter(|(odd, _)| self.0 & odd.0 != 0)
+        .map(|(_, words)| words)
+        .collect()
+    }
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// Go would not read it either, it has too many values, or data follows the value; the message holds no value of the
+/// body.
+pub fn read(body: &[u8]) -> Result<Reading<'_>, NotJson> {
+    let mut reader = Reader { body, at: 0, left: bounds::JSON_VALUES, odd: Odd::default() };
+    if body.starts_with(b"\xef\xbb\xbf") {
+        reader.at = 3;
+        reader.odd.note(Odd::MARK);
+    }
+    let json = reader.value()?;
+    reader.space();
+    if reader.at < body.len() {
+        return Err(reader.fault(FOLLOWED));
+    }
+    Ok(Reading { json, odd: reader.odd })
 }
 
 impl<'a> Json<'a> {
-    /// Reads a body; a byte order mark before it is passed over.
+    /// Reads a body; what was odd is not told.
     ///
     /// # Errors
-    /// It is no JSON, too deep, or has too many values; the message holds no value of the body.
+    /// As [`read`].
     pub fn parse(body: &'a [u8]) -> Result<Self, NotJson> {
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let text = std::str::from_utf8(body).map_err(|e| NotJson::not_utf8(body, e.valid_up_to()))?;
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let limits = Limits { values: Cell::new(bounds::JSON_VALUES), fault: Cell::new(None) };
-        let fault = |e: &serde_json::Error| NotJson::new(e, limits.fault.get());
-        let value = Seed { limits: &limits, depth: 0 }.deserialize(&mut reader).map_err(|e| fault(&e))?;
-        reader.end().map_err(|e| fault(&e))?;
-        Ok(value)
+        read(body).map(|reading| reading.json)
     }
 
-    /// The first member of this name.
+    /// The member of this name.
     pub fn get(&self, name: &str) -> Option<&Self> {
         self.named(name).next()
     }
 
-    /// All members of this name: more than one where it is doubled.
+    /// The member of this name; an object keeps one.
     pub fn named<'j>(&'j self, name: &str) -> impl Iterator<Item = &'j Self> {
         self.members().iter().filter(move |(member, _)| same_name(member, name)).map(|(_, value)| value)
     }
@@ -78,9 +135,16 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Whether it is an object in which two members have one name.
+    /// Whether the member of this name came twice with different values.
+    pub fn conflict(&self, name: &str) -> bool {
+        let Self::Object(members) = self else { return false };
+        let differs = |at: &usize| members.list.get(*at).is_some_and(|(member, _)| same_name(member, name));
+        members.twice.iter().any(|(at, differ)| *differ && differs(at))
+    }
+
+    /// Whether it is an object in which a member came twice.
     pub fn is_doubled(&self) -> bool {
-        matches!(self, Self::Object(members) if members.doubled)
+        matches!(self, Self::Object(members) if !members.twice.is_empty())
     }
 
     /// The names that are doubled in any object of it, as far as they may be shown: at most
@@ -92,15 +156,11 @@ impl<'a> Json<'a> {
     }
 
     fn note_doubled(&self, names: &mut Vec<String>) {
-        if self.is_doubled() {
-            let mut seen = HashSet::new();
-            for (name, _) in self.members() {
+        if let Self::Object(members) = self {
+            for (name, _) in members.twice.keys().filter_map(|at| members.list.get(*at)) {
                 // Somebody's name twice is not for the log.
                 let shown = if is_field(name) { shown_name(name) } else { HIDDEN };
-                if !seen.insert(folded(name))
-                    && names.len() < bounds::DOUBLED
-                    && !names.iter().any(|known| same_name(known, shown))
-                {
+                if names.len() < bounds::DOUBLED && !names.iter().any(|known| same_name(known, shown)) {
                     names.push(shown.to_owned());
                 }
             }
@@ -120,7 +180,7 @@ impl<'a> Json<'a> {
 
     /// Whether it is an array or an object that holds something.
     pub fn is_filled(&self) -> bool {
-        !self.elements().is_empty() || !self.members().is_empty()
+        matches!(self, Self::Deep(_)) || !self.elements().is_empty() || !self.members().is_empty()
     }
 
     /// The text of a string.
@@ -159,7 +219,7 @@ impl<'a> Json<'a> {
 }
 
 /// Whether two members have one name to the back end. Go's `encoding/json` takes `Source` for `source`, and folds the
-/// two letters outside ASCII that have a lower case inside: `ſ` is an `s`, and the Kelvin sign a `k`.
+/// two letters outside ASCII that have another case inside: `ſ` is an `s`, and the Kelvin sign a `k`.
 pub fn same_name(a: &str, b: &str) -> bool {
     if a.eq_ignore_ascii_case(b) {
         return true;
@@ -195,6 +255,12 @@ fn has_doubles(members: &[(Cow<'_, str>, Json<'_>)]) -> bool {
     !members.iter().all(|(name, _)| seen.insert(folded(name)))
 }
 
+const FOLLOWED: &str = "data follows the JSON value";
+const NOT_JSON: &str = "the body is not JSON";
+const TOO_EARLY: &str = "the body ends too early";
+const TOO_DEEP: &str = "the body is nested too deeply";
+const TOO_MANY: &str = "the body has too many values";
+
 /// Why a body is no JSON, without a value of it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{kind} at line {line} column {column}")]
@@ -205,154 +271,361 @@ pub struct NotJson {
 }
 
 impl NotJson {
-    fn new(e: &serde_json::Error, fault: Option<&'static str>) -> Self {
-        // serde_json tells these apart by its words alone, which hold no value.
-        let words = e.to_string();
-        let kind = match fault {
-            Some(fault) => fault,
-            None if e.is_eof() => "the body ends too early",
-            None if words.starts_with("number out of range") => "a number is out of range",
-            None if words.contains("surrogate") || words.starts_with("unexpected end of hex escape") => {
-                "a text has one half of a surrogate pair"
+    /// Whether a complete value is followed by other data: a back end that reads one value would have read it, one
+    /// that reads the whole body would not.
+    pub fn is_contradiction(&self) -> bool {
+        self.kind == FOLLOWED
+    }
+}
+
+/// An array or an object that isn't closed yet.
+enum Open<'a> {
+    Array(Vec<Json<'a>>),
+    /// Its members, and the name of the next.
+    Object(Vec<(Cow<'a, str>, Json<'a>)>, Cow<'a, str>),
+}
+
+struct Reader<'a> {
+    body: &'a [u8],
+    at: usize,
+    /// How many more values are read; merging objects takes from it too.
+    left: usize,
+    odd: Odd,
+}
+
+impl<'a> Reader<'a> {
+    fn fault(&self, kind: &'static str) -> NotJson {
+        let before = &self.body[..self.at.min(self.body.len())];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
+        NotJson { kind, line, column }
+    }
+
+    fn unexpected(&self) -> NotJson {
+        self.fault(if self.at >= self.body.len() { TOO_EARLY } else { NOT_JSON })
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.body.get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn spend(&mut self, values: usize) -> Result<(), NotJson> {
+        self.left = self.left.checked_sub(values).ok_or_else(|| self.fault(TOO_MANY))?;
+        Ok(())
+    }
+
+    fn value(&mut self) -> Result<Json<'a>, NotJson> {
+        let mut open: Vec<Open<'a>> = Vec::new();
+        loop {
+            self.space();
+            let mut done = match self.peek() {
+                Some(b'[' | b'{') if open.len() == bounds::JSON_DEPTH => self.deep()?,
+                Some(b'[') => {
+                    self.spend(1)?;
+                    self.at += 1;
+                    self.space();
+                    if !self.take(b']') {
+                        open.push(Open::Array(Vec::new()));
+                        continue;
+                    }
+                    Json::Array(Vec::new())
+                }
+                Some(b'{') => {
+                    self.spend(1)?;
+                    self.at += 1;
+                    self.space();
+                    if !self.take(b'}') {
+                        let name = self.name()?;
+                        open.push(Open::Object(Vec::new(), name));
+                        continue;
+                    }
+                    Json::Object(Members::default())
+                }
+                _ => self.scalar()?,
+            };
+            // What is done goes into what holds it, which may be done with that.
+            loop {
+                let Some(holder) = open.pop() else { return Ok(done) };
+                self.space();
+                match holder {
+                    Open::Array(mut list) => {
+                        list.push(done);
+                        if self.take(b',') {
+                            open.push(Open::Array(list));
+                            break;
+                        }
+                        if !self.take(b']') {
+                            return Err(self.unexpected());
+                        }
+                        done = Json::Array(list);
+                    }
+                    Open::Object(mut list, name) => {
+                        list.push((name, done));
+                        if self.take(b',') {
+                            self.space();
+                            let name = self.name()?;
+                            open.push(Open::Object(list, name));
+                            break;
+                        }
+                        if !self.take(b'}') {
+                            return Err(self.unexpected());
+                        }
+                        done = Json::Object(if has_doubles(&list) {
+                            self.odd.note(Odd::TWICE);
+                            let list = Members { list, twice: BTreeMap::new() };
+                            self.merge(Members::default(), list)?
+                        } else {
+                            Members { list, twice: BTreeMap::new() }
+                        });
+                    }
+                }
             }
-            None => "the body is not JSON",
-        };
-        Self { kind, line: e.line(), column: e.column() }
-    }
-
-    fn not_utf8(body: &[u8], good: usize) -> Self {
-        let good = &body[..good];
-        let lines = good.iter().filter(|byte| **byte == b'\n').count();
-        let column = good.iter().rev().take_while(|byte| **byte != b'\n').count();
-        Self { kind: "the body is not UTF-8", line: 1 + lines, column: 1 + column }
-    }
-}
-
-/// What is left of the limits, and which of them was met.
-struct Limits {
-    values: Cell<usize>,
-    fault: Cell<Option<&'static str>>,
-}
-
-#[derive(Clone, Copy)]
-struct Seed<'l> {
-    limits: &'l Limits,
-    depth: usize,
-}
-
-impl Seed<'_> {
-    fn refuse<E: Error>(self, fault: &'static str) -> E {
-        self.limits.fault.set(Some(fault));
-        E::custom(fault)
-    }
-
-    /// For what stands inside an array or an object.
-    fn inner<E: Error>(self) -> Result<Self, E> {
-        if self.depth == bounds::JSON_DEPTH {
-            return Err(self.refuse("the body is nested too deeply"));
         }
-        Ok(Self { depth: self.depth + 1, ..self })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Json<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Json<'de>, D::Error> {
-        let Some(left) = self.limits.values.get().checked_sub(1) else {
-            return Err(self.refuse("the body has too many values"));
-        };
-        self.limits.values.set(left);
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Json<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
-        Ok(Json::Null)
+    /// Passes over an array or an object that is too deep to be of use, and checks it as Go does.
+    fn deep(&mut self) -> Result<Json<'a>, NotJson> {
+        self.odd.note(Odd::DEEP);
+        let start = self.at;
+        // What closes each that is open.
+        let mut open: Vec<u8> = Vec::new();
+        loop {
+            self.space();
+            match self.peek() {
+                Some(bracket @ (b'[' | b'{')) => {
+                    if bounds::JSON_DEPTH + open.len() == bounds::JSON_LEVELS {
+                        return Err(self.fault(TOO_DEEP));
+                    }
+                    self.spend(1)?;
+                    self.at += 1;
+                    self.space();
+                    let close = if bracket == b'[' { b']' } else { b'}' };
+                    if !self.take(close) {
+                        if close == b'}' {
+                            self.name()?;
+                        }
+                        open.push(close);
+                        continue;
+                    }
+                }
+                _ => drop(self.scalar()?),
+            }
+            loop {
+                let Some(close) = open.last().copied() else {
+                    return Ok(Json::Deep(&self.body[start..self.at]));
+                };
+                self.space();
+                if self.take(b',') {
+                    if close == b'}' {
+                        self.space();
+                        self.name()?;
+                    }
+                    break;
+                }
+                if !self.take(close) {
+                    return Err(self.unexpected());
+                }
+                open.pop();
+            }
+        }
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
-        Ok(Json::Bool(value))
+    /// A member's name and the colon behind it.
+    fn name(&mut self) -> Result<Cow<'a, str>, NotJson> {
+        let name = self.text()?;
+        self.space();
+        if self.take(b':') { Ok(name) } else { Err(self.unexpected()) }
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Json<'de>, E> {
-        Ok(Json::Number(value.into()))
+    fn scalar(&mut self) -> Result<Json<'a>, NotJson> {
+        self.spend(1)?;
+        match self.peek() {
+            Some(b'"') => self.text().map(Json::Text),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => {
+                let words = [("null", Json::Null), ("true", Json::Bool(true)), ("false", Json::Bool(false))];
+                let rest = &self.body[self.at..];
+                for (word, value) in words {
+                    if rest.starts_with(word.as_bytes()) {
+                        self.at += word.len();
+                        return Ok(value);
+                    }
+                    if !rest.is_empty() && word.as_bytes().starts_with(rest) {
+                        return Err(self.fault(TOO_EARLY));
+                    }
+                }
+                Err(self.unexpected())
+            }
+        }
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Json<'de>, E> {
-        Ok(Json::Number(value.into()))
+    fn digits(&mut self) -> Result<(), NotJson> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.unexpected()) } else { Ok(()) }
     }
 
-    /// Fractions, and whole numbers of more than 64 bits.
-    fn visit_f64<E>(self, value: f64) -> Result<Json<'de>, E> {
+    fn number(&mut self) -> Result<Json<'a>, NotJson> {
+        let start = self.at;
+        self.take(b'-');
+        if !self.take(b'0') {
+            self.digits()?;
+        }
+        let mut whole = true;
+        if self.take(b'.') {
+            whole = false;
+            self.digits()?;
+        }
+        if self.take(b'e') || self.take(b'E') {
+            whole = false;
+            let _sign = self.take(b'+') || self.take(b'-');
+            self.digits()?;
+        }
+        let text = std::str::from_utf8(&self.body[start..self.at]).unwrap_or_default();
+        if whole && text != "-0" {
+            let number = text.parse::<u64>().map(Into::into).or_else(|_| text.parse::<i64>().map(Into::into));
+            return Ok(number.map_or(Json::Huge, Json::Number));
+        }
         // From 2^53 on a double stands for more than one whole number.
-        let exact = value.abs() < 9_007_199_254_740_992.0;
-        let number = exact.then(|| serde_json::Number::from_f64(value)).flatten();
-        Ok(number.map_or(Json::Huge, Json::Number))
+        let exact = text.parse::<f64>().ok().filter(|value| value.abs() < 9_007_199_254_740_992.0);
+        Ok(exact.and_then(serde_json::Number::from_f64).map_or(Json::Huge, Json::Number))
     }
 
-    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Borrowed(value)))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Owned(value.to_owned())))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Json<'de>, E> {
-        Ok(Json::Text(Cow::Owned(value)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<'de>, A::Error> {
-        let inner = self.inner()?;
-        let mut elements = Vec::new();
-        while let Some(element) = seq.next_element_seed(inner)? {
-            elements.push(element);
+    fn text(&mut self) -> Result<Cow<'a, str>, NotJson> {
+        if !self.take(b'"') {
+            return Err(self.unexpected());
         }
-        Ok(Json::Array(elements))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let inner = self.inner()?;
-        let mut list = Vec::new();
-        while let Some(name) = map.next_key_seed(Name)? {
-            list.push((name, map.next_value_seed(inner)?));
+        let plain = self.plain()?;
+        if self.take(b'"') {
+            return Ok(plain);
         }
-        let doubled = has_doubles(&list);
-        Ok(Json::Object(Members { list, doubled }))
-    }
-}
-
-struct Name;
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Cow<'de, str>, D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Borrowed(value))
+        let mut text = plain.into_owned();
+        loop {
+            // A run without escapes ends at a quote or at a backslash.
+            if self.take(b'"') {
+                return Ok(Cow::Owned(text));
+            }
+            self.at += 1;
+            let Some(escape) = self.peek() else { return Err(self.unexpected()) };
+            text.push(match escape {
+                b'"' | b'\\' | b'/' => char::from(escape),
+                b'b' => '\u{8}',
+                b'f' => '\u{c}',
+                b'n' => '\n',
+                b'r' => '\r',
+                b't' => '\t',
+                b'u' => self.unit()?,
+                _ => return Err(self.unexpected()),
+            });
+            self.at += 1;
+            text.push_str(&self.plain()?);
+        }
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(value.to_owned()))
+    /// What stands before the next quote or backslash.
+    fn plain(&mut self) -> Result<Cow<'a, str>, NotJson> {
+        let rest = &self.body[self.at..];
+        let length = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)).unwrap_or(rest.len());
+        self.at += length;
+        if !matches!(self.peek(), Some(b'"' | b'\\')) {
+            return Err(self.unexpected());
+        }
+        let mut rest = &rest[..length];
+        let mut mended = String::new();
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(text) if mended.is_empty() => return Ok(Cow::Borrowed(text)),
+                Ok(text) => return Ok(Cow::Owned(mended + text)),
+                Err(e) => {
+                    self.odd.note(Odd::NOT_UTF8);
+                    let (good, bad) = rest.split_at(e.valid_up_to());
+                    mended.push_str(std::str::from_utf8(good).unwrap_or_default());
+                    // Go replaces each byte, not each sequence.
+                    let length = e.error_len().unwrap_or(bad.len());
+                    mended.extend(std::iter::repeat_n(char::REPLACEMENT_CHARACTER, length));
+                    rest = &bad[length..];
+                }
+            }
+        }
+    }
+
+    /// The character of `uXXXX`, and of the escape behind it where they are a pair; stops at its last digit.
+    fn unit(&mut self) -> Result<char, NotJson> {
+        let first = self.hex()?;
+        if let Some(c) = char::from_u32(first) {
+            return Ok(c);
+        }
+        if self.body[self.at + 1..].starts_with(b"\\u") {
+            let before = self.at;
+            self.at += 2;
+            let second = self.hex()?;
+            if (0xd800..0xdc00).contains(&first) && (0xdc00..0xe000).contains(&second) {
+                let both = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+                return Ok(char::from_u32(both).unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+            // No pair: the second escape is read on its own.
+            self.at = before;
+        }
+        self.odd.note(Odd::SURROGATE);
+        Ok(char::REPLACEMENT_CHARACTER)
+    }
+
+    /// Four digits behind the `u`; stops at the last.
+    fn hex(&mut self) -> Result<u32, NotJson> {
+        let mut unit = 0;
+        for _ in 0..4 {
+            self.at += 1;
+            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
+            unit = unit << 4 | digit.ok_or_else(|| self.unexpected())?;
+        }
+        Ok(unit)
+    }
+
+    /// Merges members into others as Go does: the last of a name wins, objects merge. What it costs is limited as
+    /// values are, for merging one by one into a large object is more work than reading it.
+    fn merge(&mut self, mut into: Members<'a>, from: Members<'a>) -> Result<Members<'a>, NotJson> {
+        self.spend(into.list.len())?;
+        let mut known: HashMap<String, usize> =
+            into.list.iter().enumerate().map(|(at, (name, _))| (folded(name), at)).collect();
+        for (number, (name, value)) in from.list.into_iter().enumerate() {
+            let before = from.twice.get(&number).copied();
+            let at = match known.entry(folded(&name)) {
+                Entry::Vacant(entry) => {
+                    let at = *entry.insert(into.list.len());
+                    into.list.push((name, value));
+                    if let Some(differ) = before {
+                        into.twice.insert(at, differ);
+                    }
+                    continue;
+                }
+                Entry::Occupied(entry) => *entry.get(),
+            };
+            let Some(kept) = into.list.get_mut(at) else { continue };
+            let differ = kept.1 != value;
+            if differ {
+                kept.1 = match (std::mem::replace(&mut kept.1, Json::Null), value) {
+                    (Json::Object(a), Json::Object(b)) => Json::Object(self.merge(a, b)?),
+                    (_, last) => last,
+                };
+            }
+            kept.0 = name;
+            *into.twice.entry(at).or_default() |= differ || before.unwrap_or_default();
+        }
+        Ok(into)
     }
 }
 
@@ -365,10 +638,43 @@ mod tests {
     }
 
     #[test]
-    fn doubled_members_are_both_kept_in_order() {
-        let json = Json::parse(br#"{"source":"a","x":1,"source":"b"}"#).unwrap();
-        let both: Vec<_> = json.named("source").filter_map(Json::as_str).collect();
-        assert_eq!(both, ["a", "b"]);
+    fn of_members_that_come_twice_the_last_wins_and_a_difference_is_marked() {
+        let json = Json::parse(br#"{"source":"a","x":1,"Source":"b","X":1}"#).unwrap();
+        assert_eq!(json.get("source").unwrap().as_str(), Some("b"));
+        assert!(json.conflict("source") && !json.conflict("x") && json.is_doubled());
+        let json = Json::parse(br#"{"m":{"a":1,"b":1},"m":{"b":2,"c":3}}"#).unwrap();
+        let inner = json.get("m").unwrap();
+        assert!(json.conflict("m") && inner.conflict("b") && !inner.conflict("a"));
+        assert_eq!(inner.members().len(), 3);
+        assert!(Json::parse(br#"{"source":"a","source":null}"#).unwrap().conflict("source"));
+    }
+
+    #[test]
+    fn odd_text_is_read_as_go_reads_it() {
+        for (body, text, odd) in [
+            (&b"\"\xe2\x82x\xff\""[..], "\u{fffd}\u{fffd}x\u{fffd}", "invalid UTF-8"),
+            (br#""\ud800A""#, "\u{fffd}A", "lone surrogate"),
+            (br#""\ud800\u0041""#, "\u{fffd}A", "lone surrogate"),
+            (br#""\udc00\ud83d\ude00""#, "\u{fffd}\u{1f600}", "lone surrogate"),
+            (b"\xef\xbb\xbf\"x\"", "x", "byte order mark"),
+        ] {
+            let reading = read(body).unwrap();
+            assert_eq!((reading.json.as_str(), reading.odd.words()), (Some(text), vec![odd]));
+        }
+        for body in
+            [&b"\"\n\""[..], br#""\'""#, br#""\u12g4""#, b"01", b"+1", b"-", b"1.", b"1e", b"[1,]", b"\xff"]
+        {
+            assert!(read(body).is_err(), "{body:?}");
+        }
+        assert!(read(b"{} x").unwrap_err().is_contradiction() && !read(b"{").unwrap_err().is_contradiction());
+    }
+
+    #[test]
+    fn sixty_four_megabytes_of_one_string_are_borrowed() {
+        let mut body = vec![b'a'; 64 << 20];
+        body[0] = b'"';
+        body.push(b'"');
+        assert!(matches!(Json::parse(&body), Ok(Json::Text(Cow::Borrowed(_)))));
     }
 
     #[test]
@@ -377,7 +683,7 @@ mod tests {
             let body = format!(r#"{{"a":[{{"source":"a","{other}":"b"}}]}}"#);
             let json = Json::parse(body.as_bytes()).unwrap();
             assert_eq!(json.doubled(), [if other.is_ascii() { other } else { "(other)" }]);
-            assert_eq!(json.get("A").unwrap().elements()[0].named("source").count(), 2);
+            assert_eq!(json.get("A").unwrap().elements()[0].named("source").count(), 1);
         }
         assert!(same_name("\u{212a}ey", "KEY") && !same_name("source", "sourc\u{e9}"));
         assert!(!same_name("", "a") && !same_name("ss", "\u{df}"));
@@ -422,12 +728,8 @@ mod tests {
     fn what_can_not_be_read_is_told_in_words_without_a_value() {
         for (body, expected) in [
             (&br#"{"key": secret}"#[..], "the body is not JSON at line 1"),
-            (br#"{"key": "secret"} secret"#, "the body is not JSON at line 1"),
+            (br#"{"key": "secret"} secret"#, "data follows the JSON value at line 1"),
             (b"{\"key\":\n\"secret", "the body ends too early at line 2"),
-            (b"{\"key\":\n \"\xffsecret\"}", "the body is not UTF-8 at line 2 column 3"),
-            (br#"["secret \ud800 "]"#, "a text has one half of a surrogate pair"),
-            (br#"["secret \udc00"]"#, "a text has one half of a surrogate pair"),
-            (br#"["secret", 1e999]"#, "a number is out of range"),
             (b"", "the body ends too early"),
         ] {
             let reason = reason(body);
@@ -438,11 +740,12 @@ mod tests {
     #[test]
     fn a_body_that_is_too_deep_or_too_large_is_refused() {
         let nested = |depth: usize| format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(Json::parse(nested(bounds::JSON_DEPTH).as_bytes()).is_ok());
+        let reading = |depth: usize| read(nested(depth).as_bytes()).map(|reading| reading.odd.words());
+        assert_eq!(reading(bounds::JSON_DEPTH), Ok(vec![]));
+        assert_eq!(reading(bounds::JSON_LEVELS), Ok(vec!["nested deeper than 32"]));
         assert!(
-            reason(nested(bounds::JSON_DEPTH + 1).as_bytes()).starts_with("the body is nested too deeply")
+            reason(nested(bounds::JSON_LEVELS + 1).as_bytes()).starts_with("the body is nested too deeply")
         );
-        assert!(reason("{\"a\":".repeat(1000).as_bytes()).starts_with("the body is nested too deeply"));
         let wide = format!("[{}0]", "0,".repeat(bounds::JSON_VALUES));
         assert!(reason(wide.as_bytes()).starts_with("the body has too many values"));
     }

@@ -279,6 +279,9 @@ impl Message {
         if body.has_two_licenses() {
             self.refuse(Asking::TwoLicenses);
         }
+        if body.contradicts() {
+            self.refuse(Asking::Conflict);
+        }
         let two_things = matches!(self.kind, Kind::Sync(_)) && has_key && cause_of(body, words).is_some();
         if !matches!(self.kind, Kind::Unrecognised { .. }) && (body.has_unread(&words.harmless) || two_things)
         {
@@ -626,7 +629,7 @@ mod tests {
         assert_eq!(post(br#"[{"source":"a"},{"source":"b"}]"#).source, Asking::Conflict);
         assert_eq!(post(br#"{"source":"a","source":"b"}"#).source, Asking::Conflict);
         assert_eq!(post(br#"[{"source":"a"},{"source":"a"},{"source":null}]"#).source, id("a"));
-        assert_eq!(post(br#"{"source":" a ","Source":"a"}"#).source, id("a"));
+        assert_eq!(post(br#"{"source":"a","Source":"a"}"#).source, id("a"));
         assert_eq!(post(br#"{"source":"a","\u017fource":"b"}"#).source, Asking::Conflict);
         assert_eq!(
             post(br#"{"metadata":{"source":"a"},"metadata":{"source":"b"}}"#).source,
@@ -662,7 +665,7 @@ mod tests {
             assert_eq!(message.source, Asking::Nobody);
         }
         let body = format!(r#"{{"key":"{key}","Key":"{other}"}}"#);
-        assert_eq!(post(body.as_bytes()).source, Asking::TwoKeys);
+        assert_eq!(post(body.as_bytes()).source, Asking::Conflict);
         assert_eq!(post_as(b"", &[("x-key", &key), ("x-key", &other)], own).source, Asking::TwoKeys);
         assert_eq!(post(format!(r#"{{"key":"{key}","KEY":"{key}"}}"#).as_bytes()).source, Asking::Nobody);
         let words = Vocabulary::parse("key = [\"query:slk\"]", "v.toml".as_ref()).unwrap();
@@ -690,12 +693,12 @@ mod tests {
     #[test]
     fn two_licenses_under_one_name_are_refused_and_elsewhere_they_are_not() {
         let refused = |body: &str| post(body.as_bytes()).source == Asking::TwoLicenses;
-        assert!(refused(r#"{"license":"99990000","License":"88880000"}"#));
-        assert!(refused(r#"{"bases":[{"license":"99990000","license":"88880000"}]}"#));
-        assert!(refused(r#"{"bases":[],"patches":[{"license":"9999","license":"8888"}],"source":"a"}"#));
-        assert!(!refused(r#"{"license":"9999 0000","license":"9999-0000"}"#));
+        let conflict = |body: &str| post(body.as_bytes()).source == Asking::Conflict;
+        assert!(conflict(r#"{"license":"99990000","License":"88880000"}"#));
+        assert!(conflict(r#"{"bases":[{"license":"99990000","license":"88880000"}]}"#));
+        assert!(conflict(r#"{"bases":[],"patches":[{"license":"9999","license":"8888"}],"source":"a"}"#));
+        assert!(conflict(r#"{"bases":[{"license":"99990000"}],"bases":[{"license":"88880000"}]}"#));
         assert!(!refused(r#"{"bases":[{"license":"99990000"},{"license":"88880000"}]}"#));
-        assert!(!refused(r#"{"bases":[{"license":"99990000"}],"bases":[{"license":"88880000"}]}"#));
         let own = "license = [\"header:X-License\"]";
         let headers = [("x-license", "99990000"), ("x-license", "88880000")];
         assert_eq!(post_as(b"", &headers, own).source, Asking::TwoLicenses);
@@ -703,7 +706,7 @@ mod tests {
     }
 
     #[test]
-    fn doubled_lists_are_all_read_and_a_doubled_member_leaves_a_patch_unknown() {
+    fn doubled_lists_are_a_conflict_and_a_doubled_member_leaves_a_patch_unknown() {
         let patch = |who: &str| format!(r#"{{"subject":"{who}","allotment":"analyzer"}}"#);
         let body = format!(
             r#"{{"bases":[{{"version":1}}],"patches":[{}],"Patches":[{}],"bases":[{{"version":2}}]}}"#,
@@ -711,10 +714,11 @@ mod tests {
             patch("b")
         );
         let read = sync(&body, "");
-        assert_eq!((read.bases.len(), read.patches.len()), (2, 2));
-        assert_eq!(post(body.as_bytes()).doubled, ["Patches", "bases"]);
+        assert_eq!((read.bases.len(), read.patches.len()), (1, 1));
+        assert_eq!(post(body.as_bytes()).source, Asking::Conflict);
+        assert_eq!(post(body.as_bytes()).doubled, ["bases", "Patches"]);
         for double in
-            [r#""subject":"b""#, r#""Allotment":null"#, r#""operation":"add","op":"add","OP":"add""#]
+            [r#""subject":"b""#, r#""Allotment":null"#, r#""operation":"add","op":"add","OP":"create""#]
         {
             let body = format!(r#"{{"bases":[],"patches":[{{"subject":"a","allotment":"b",{double}}}]}}"#);
             assert_eq!(sync(&body, "").patches[0].change, Change::Unknown, "{double}");

@@ -24,6 +24,8 @@ pub(super) struct Body<'j, 'a> {
     taken_in_order: RefCell<Vec<*const Json<'a>>>,
     /// One object gave two different license numbers under one name.
     two_licenses: Cell<bool>,
+    /// A member on the way to something that was looked for came twice with different values.
+    contradicts: Cell<bool>,
 }
 
 /// What stands at the places of one value.
@@ -57,6 +59,7 @@ impl<'j, 'a> Body<'j, 'a> {
             taken: RefCell::default(),
             taken_in_order: RefCell::default(),
             two_licenses: Cell::new(false),
+            contradicts: Cell::new(false),
         }
     }
 
@@ -238,6 +241,11 @@ impl<'j, 'a> Body<'j, 'a> {
         self.two_licenses.get()
     }
 
+    /// Whether a member on the way to something that was looked for came twice with different values.
+    pub(super) fn contradicts(&self) -> bool {
+        self.contradicts.get()
+    }
+
     /// Whether it holds an array or an object, and not an empty one, that nothing was read of. What stands at the
     /// places of `harmless` may.
     pub(super) fn has_unread(&self, harmless: &[Place]) -> bool {
@@ -294,8 +302,11 @@ impl<'j, 'a> Body<'j, 'a> {
                 used = element.is_some_and(|element| self.visit(rest, element, branches, take));
             }
             Some((Step::Member(name), rest)) => {
-                for (count, value) in at.named(name).enumerate() {
-                    branches.doubled |= count > 0;
+                if at.conflict(name) {
+                    branches.doubled = true;
+                    self.contradicts.set(true);
+                }
+                for value in at.named(name) {
                     used |= self.visit(rest, value, branches, take);
                 }
             }

@@ -329,7 +329,7 @@ mod tests {
             &Vocabulary::built_in().unwrap(),
         );
         assert!(matches!(reply.what, What::Sync(_)));
-        assert_eq!(reply.unread.unwrap(), "{bases:[],patches:[],rejected:[{user:text}]}");
+        assert_eq!(reply.unread.unwrap(), "{Bases:[],patches:[],rejected:[{user:text}]}");
         assert_eq!(reply.doubled, ["Bases"]);
     }
 

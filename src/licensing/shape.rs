@@ -46,6 +46,7 @@ impl Shape {
             Json::Bool(_) => Self::Bool,
             Json::Number(_) | Json::Huge => Self::Number,
             Json::Text(_) => Self::Text,
+            Json::Deep(_) => Self::Cut,
             Json::Array(elements) => {
                 let shapes = elements.iter().take(bounds::SHAPE_ELEMENTS).map(|e| Self::within(e, left));
                 Self::Array(shapes.reduce(Self::and).map(Box::new))
