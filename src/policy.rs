@@ -142,7 +142,9 @@ pub enum Denial {
     )]
     DirectTls,
     /// `listen.credentials = "required"`, and a client that has no user any more.
-    #[error("this relay demands a user name and password, and those of this connection hold no longer")]
+    #[error(
+        "a user name and password are demanded, and those of this connection are missing or no longer right"
+    )]
     NoUser,
     /// Too many requests of this source.
     #[error("too many requests of this source")]

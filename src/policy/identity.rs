@@ -69,7 +69,7 @@ pub enum Why {
     #[error("more than one Proxy-Authorization")]
     Several,
     /// They are not Basic; the scheme, where it is a plain word.
-    #[error("this relay takes Basic credentials only{}", .0.as_ref().map(|scheme| format!(", and {scheme} was sent")).unwrap_or_default())]
+    #[error("this relay takes Basic credentials only{}", .0.as_ref().map(|scheme| format!(" ({scheme} was sent)")).unwrap_or_default())]
     Scheme(Option<String>),
     /// They are not base64.
     #[error("the Basic credentials are not base64")]
@@ -285,10 +285,16 @@ pub fn cannot_work(config: &Config, list: &AllowList, users: &Users) -> Vec<Prob
             }
         }
         if let Some(line) = first.shadows(source) {
+            let what = match source.mode {
+                Some(Mode::Tunnel) => {
+                    "the mode \"tunnel\" never counts, because all users and networks are found by"
+                }
+                _ => "the entry is never found, because all that it lists is found by",
+            };
             found.push(of_entry(
                 source,
-                format!("the entry is never found, because all that it lists is found by the one on line {line} first"),
-                "make one entry of the two, or give this one an id".into(),
+                format!("{what} the one on line {line} first"),
+                "make one entry of the two".into(),
             ));
         }
         first.add(source);
@@ -320,17 +326,17 @@ impl<'a> First<'a> {
         }
     }
 
-    /// The line of one that is found instead of an entry without an id, whatever comes.
+    /// The line of one that is found instead of an entry, whatever comes. An id finds its own entry, but in a tunnel.
     fn shadows(&self, source: &Source) -> Option<usize> {
-        if source.id.is_some() || source.learn.is_some() {
+        let tunnels = source.mode == Some(Mode::Tunnel);
+        if !tunnels && (source.id.is_some() || source.learn.is_some()) {
             return None;
         }
         let users = source.users.iter().map(|user| self.users.get(user.as_str()));
         let networks = source.networks.iter().map(|network| self.networks.get(&network.trunc()));
-        let licenses = source.licenses.iter().map(|license| {
-            let placed = !(source.users.is_empty() && source.networks.is_empty());
-            self.licenses.get(license.as_str()).filter(|_| !placed)
-        });
+        let placed = !(source.users.is_empty() && source.networks.is_empty());
+        let licenses = source.licenses.iter().filter(|_| !tunnels);
+        let licenses = licenses.map(|license| self.licenses.get(license.as_str()).filter(|_| !placed));
         let lines: Option<Vec<usize>> =
             users.chain(networks).chain(licenses).map(Option::<&usize>::copied).collect();
         lines?.first().copied()
@@ -382,6 +388,12 @@ mod tests {
                 "[[source]]\nlicenses = [\"99990000\"]\n[[source]]\nlicenses = [\"9999 0000\"]\n",
                 3,
                 "on line 1",
+            ),
+            (
+                "optional",
+                "[[source]]\nnetworks = [\"10.0.0.0/8\"]\n[[source]]\nid = \"a\"\nmode = \"tunnel\"\nnetworks = [\"10.0.0.0/8\"]\n",
+                3,
+                "never counts",
             ),
         ] {
             let told = told(credentials, list);
