@@ -13,6 +13,7 @@ use license_relay::config::file;
 use license_relay::config::sources;
 use license_relay::licensing::message::Message;
 use license_relay::licensing::vocabulary::Vocabulary;
+use license_relay::policy::identity::Identity;
 use license_relay::policy::{Asker, Policy};
 
 #[global_allocator]
@@ -72,8 +73,7 @@ fn judge(policy: &Policy, message: &Message) -> bool {
         said: message.said(),
         source: &message.source,
         licenses: &message.licenses,
-        user: None,
-        address: IpAddr::from([192, 0, 2, 1]),
+        identity: &Identity::direct(IpAddr::from([192, 0, 2, 1])),
         activates: false,
         sourceless: false,
     };

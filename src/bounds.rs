@@ -67,6 +67,9 @@ pub const TUNNEL_BUFFERS: usize = 64;
 /// Requests on the proxy face that may be answered with a challenge before the connection is closed.
 pub const CHALLENGES: usize = 4;
 
+/// The longest authentication scheme that is told by its name, in bytes; a longer word may be a secret.
+pub const SCHEME: usize = 16;
+
 // --- accepting --------------------------------------------------------------------------------------------------
 
 /// The first pause after `accept` failed; each further one doubles.
@@ -233,6 +236,8 @@ pub const ADMIN_HEAD_BYTES: usize = 16 * 1024;
 
 /// Lines that wait to be written; further ones are dropped and counted.
 pub const LOG_LINES: usize = 4096;
+/// Entries of the allow-list that can't work and are told one by one at a start.
+pub const WARNINGS: usize = 20;
 /// How long the end of the program waits for them.
 pub const LOG_FLUSH: Duration = Duration::from_secs(2);
 

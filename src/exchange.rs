@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, Request, Uri};
+use http::{Extensions, HeaderMap, Method, Request, Uri, header};
 use http_body_util::Full;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ use crate::licensing::message::{Kind, Message};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::vocabulary::Vocabulary;
 use crate::observe::access::Access;
+use crate::policy::identity::Identity;
 use crate::policy::pending::{self, Pending};
 use crate::policy::{Asker, Denial};
 use crate::setup::Setup;
@@ -60,10 +61,8 @@ pub struct Exchange {
 pub struct Asked {
     /// Its id, in the log and in every refusal.
     pub id: Uuid,
-    /// The client's address.
-    pub client: IpAddr,
-    /// Its Basic user, where it has proved to be one.
-    pub user: Option<String>,
+    /// Who the client is, as far as it has proved it.
+    pub identity: Identity,
     /// Where it goes.
     pub to: Destination,
     /// Its method.
@@ -102,27 +101,30 @@ impl Exchange {
     ///
     /// # Errors
     /// It is refused here, or there is no reply.
-    pub async fn run(&self, setup: &Setup, asked: Asked, access: &mut Access) -> Result<Reply, Fault> {
+    pub async fn run(&self, setup: &Setup, mut asked: Asked, access: &mut Access) -> Result<Reply, Fault> {
         let words = &setup.words;
         let message = Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
         note_message(access, &message);
         if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
-            self.note_unread(&message, asked.client);
+            self.note_unread(&message, asked.identity.address);
         }
 
         let asker = Asker {
             said: message.said(),
             source: &message.source,
             licenses: &message.licenses,
-            user: asked.user.as_deref(),
-            address: asked.client,
+            identity: &asked.identity,
             activates: matches!(message.kind, Kind::Activation { .. }),
             sourceless: matches!(message.kind, Kind::Activation { .. } | Kind::Definition),
         };
-        let scene = match setup.policy.judge(asker) {
-            Ok(admission) => Scene::new(&asked, &message, admission),
+        let admission = match setup.policy.judge(asker) {
+            Ok(admission) => admission,
             Err(denial) => return Err(self.refuse(&asked, &message, denial)),
         };
+        if admission.identified_by == "test" && !setup.policy.is_proven(&asked.identity) {
+            self.strip_test(&mut asked);
+        }
+        let scene = Scene::new(&asked, &message, admission);
         access.identified_by = Some(scene.admission.identified_by);
         access.verdict = if scene.admission.listed { "allow" } else { "observe" };
         if let Some(id) = &scene.admission.learned {
@@ -147,7 +149,7 @@ impl Exchange {
                 note_reply(access, &reply);
                 let told = read_reply(&message, &reply, words);
                 if matches!(told.what, What::Unread { .. }) {
-                    self.note_unread(&message, asked.client);
+                    self.note_unread(&message, asked.identity.address);
                 }
                 let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
                 let Joined { records, people } = self.aliases.join(records, aliases::told(&told.what), keys);
@@ -236,6 +238,15 @@ impl Exchange {
         self.journal.note(vec![record]);
     }
 
+    /// Of a stranger's connectivity test only Host is passed on, and it is counted: it may carry nothing out.
+    fn strip_test(&self, asked: &mut Asked) {
+        asked.headers =
+            asked.headers.remove(header::HOST).map(|host| (header::HOST, host)).into_iter().collect();
+        let mut record = Record::new(Action::AccessTest, asked.id);
+        record.reason = "the connectivity test of a client that nothing proves".into();
+        self.refusals.note(record, asked.identity.address);
+    }
+
     fn refuse(&self, asked: &Asked, message: &Message, denial: Denial) -> Fault {
         let source = message.source.id().map(SourceId::as_str);
         let license = message.license().map(LicenseNumber::as_str);
@@ -251,18 +262,22 @@ impl Exchange {
             Denial::UnknownSource(_)
             | Denial::WrongPlace(_)
             | Denial::LicenseElsewhere(_)
-            | Denial::Unidentified(_) => Action::AccessDenied,
+            | Denial::Unidentified(_)
+            | Denial::DirectTls
+            | Denial::NoUser => Action::AccessDenied,
         };
         let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
         let told = pending::Told { source, license, fingerprint, user_agent: user_agent.as_deref() };
-        let note = || self.pending.note(told, asked.client, &denial.to_string());
-        let pending = (action == Action::AccessDenied).then(note);
+        let note = || self.pending.note(told, asked.identity.address, &denial.to_string());
+        // No entry of the list is what credentials are wanting for.
+        let enrols = !matches!(denial, Denial::DirectTls | Denial::NoUser);
+        let pending = (action == Action::AccessDenied && enrols).then(note);
         let mut record = Record::new(action, asked.id);
         record.reason = denial.to_string();
         record.qlik.source_id = source.map(Into::into);
         record.qlik.license = license.map(Into::into);
         record.user_agent = user_agent;
-        self.refusals.note(record, asked.client);
+        self.refusals.note(record, asked.identity.address);
         Fault::Denied { denial, pending: pending.flatten() }
     }
 }

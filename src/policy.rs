@@ -1,18 +1,19 @@
 //! May it: where to, who asks, how often.
 
 pub mod destination;
+pub mod identity;
 pub mod limits;
 pub mod pending;
 pub mod sources;
 pub mod users;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{AllowList, Config, Mode, Stranger, Unread};
+use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unread};
 use crate::config::names::{LicenseNumber, SourceId};
 use destination::Destinations;
+use identity::Identity;
 use limits::AddressLimits;
 use sources::{Registry, Standing};
 
@@ -25,6 +26,7 @@ pub struct Policy {
     pub per_address: Arc<AddressLimits>,
     /// Who may ask.
     pub registry: Registry,
+    credentials: Credentials,
     unknown: Stranger,
     unidentified: Stranger,
     unreadable: Unread,
@@ -40,10 +42,8 @@ pub struct Asker<'a> {
     pub source: &'a Asking,
     /// The licenses it names.
     pub licenses: &'a [LicenseNumber],
-    /// The Basic user it has proved to be.
-    pub user: Option<&'a str>,
-    /// The client's address.
-    pub address: IpAddr,
+    /// Who the client is, as far as it has proved it.
+    pub identity: &'a Identity,
     /// Whether it is an activation, which is counted apart.
     pub activates: bool,
     /// Whether such messages name no source by nature: activations and definitions.
@@ -136,6 +136,16 @@ pub enum Denial {
     /// `licensing.unrecognised = "deny"`.
     #[error("the message is not recognised")]
     Unrecognised,
+    /// `listen.credentials = "required"`, and direct TLS, in which nothing proves the client by its network.
+    #[error(
+        "direct TLS can't send the user name and password demanded here; set the proxy, or list its networks"
+    )]
+    DirectTls,
+    /// `listen.credentials = "required"`, and a client that has no user any more.
+    #[error(
+        "a user name and password are demanded, and those of this connection are missing or no longer right"
+    )]
+    NoUser,
     /// Too many requests of this source.
     #[error("too many requests of this source")]
     SourceLimit(Duration),
@@ -157,6 +167,7 @@ impl Policy {
             destinations: Destinations::new(config.destinations.clone()),
             per_address,
             registry: Registry::new(list, config.limits.per_source, known),
+            credentials: config.listen.credentials,
             unknown: config.sources.unknown,
             unidentified: config.sources.unidentified,
             unreadable: config.licensing.unreadable,
@@ -164,9 +175,10 @@ impl Policy {
         }
     }
 
-    /// Whether the deployment of this user or address can't trust our root, and is tunnelled instead.
-    pub fn wants_tunnel(&self, user: Option<&str>, address: IpAddr) -> bool {
-        match self.registry.by_circumstance(&[], user, address, true) {
+    /// Whether the deployment of this client can't trust our root, and is tunnelled instead.
+    pub fn wants_tunnel(&self, identity: &Identity) -> bool {
+        let Identity { user, address, .. } = identity;
+        match self.registry.by_circumstance(&[], user.as_deref(), *address, true) {
             Standing::Listed { entry, .. } => entry.source.mode == Some(Mode::Tunnel),
             _ => false,
         }
@@ -177,7 +189,8 @@ impl Policy {
     /// # Errors
     /// It is refused, and why.
     pub fn judge(&self, asker: Asker<'_>) -> Result<Admission, Denial> {
-        let Asker { said, source, licenses, user, address, sourceless, .. } = asker;
+        let Asker { said, source, licenses, identity, sourceless, .. } = asker;
+        let (user, address) = (identity.user.as_deref(), identity.address);
         match said {
             Said::Test => return Ok(Admission::new("test", true, "")),
             Said::Unreadable(why) if self.unreadable == Unread::Deny => {
@@ -195,6 +208,7 @@ impl Policy {
             Asking::Source(id) => registry.by_id(id, user, address),
             Asking::Nobody => registry.by_circumstance(licenses, user, address, sourceless),
         };
+        self.check_credentials(identity, &standing)?;
         let stranger = |stranger, denial| match stranger {
             Stranger::Observe => Ok(Admission::new("none", false, "")),
             Stranger::Deny => Err(denial),

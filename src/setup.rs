@@ -20,6 +20,7 @@ use crate::licensing::vocabulary::Vocabulary;
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::policy::Policy;
+use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
 use crate::tls::authority::Files;
 use crate::tls::faces::Faces;
@@ -188,6 +189,7 @@ impl Setup {
             // Only a first start makes certificates: where they are lost later, new ones that nobody trusts are no help.
             _ => Arc::new(Faces::new(&config, lasting.trust.clone(), before.is_none())?),
         };
+        warn_of_entries(&config, &list, &users);
         let policy = Policy::new(&config, list, before.map(|before| &before.policy));
         let access = AccessLog::new(config.log, lasting.metrics.clone());
         let generation = before.map_or(1, |before| before.generation + 1);
@@ -254,6 +256,17 @@ fn allow_list(config: &Config, before: Option<&Setup>) -> Result<AllowList, Setu
         sources::create_if_missing(file).map_err(at(file))?;
     }
     Ok(sources::load(file)?)
+}
+
+/// What is written and can't work is told at the start and at each reload; `check` tells all of it.
+fn warn_of_entries(config: &Config, list: &AllowList, users: &Users) {
+    let found = cannot_work(config, list, users);
+    for problem in found.iter().take(bounds::WARNINGS) {
+        tracing::warn!("{problem}");
+    }
+    if let Some(more) = found.len().checked_sub(bounds::WARNINGS).filter(|more| *more > 0) {
+        tracing::warn!("{more} more entries can't work as they are written; see: license-relay check");
+    }
 }
 
 fn make_sender(config: &Config, lasting: &Lasting) -> Result<Sender, SetupError> {

@@ -96,6 +96,12 @@ pub enum UpstreamError {
         #[source]
         cause: hyper::Error,
     },
+    /// It switched to another protocol (101), which nothing that is sent asks for.
+    #[error("{host} switched to another protocol, which nobody asked for")]
+    Switched {
+        /// The name.
+        host: String,
+    },
     /// The reply took too long.
     #[error("{host} did not reply within {} s", .after.as_secs())]
     ResponseTimeout {
@@ -116,7 +122,7 @@ impl UpstreamError {
             Self::Connect { .. } => "connect",
             Self::ConnectTimeout { .. } | Self::ResponseTimeout { .. } => "timeout",
             Self::Certificate { .. } | Self::WantsCertificate { .. } | Self::Tls { .. } => "tls",
-            Self::Incomplete { .. } => "reply",
+            Self::Incomplete { .. } | Self::Switched { .. } => "reply",
         }
     }
 }

@@ -121,13 +121,24 @@ fn a_name_is_the_same_in_any_case_and_with_a_final_dot() {
 }
 
 #[test]
-fn a_host_field_that_contradicts_the_authority_of_connect_is_no_request() {
+fn the_authority_of_connect_decides_and_a_host_field_that_is_none_is_no_request() {
     let (stub, relay, _folder) = pair();
-    for host in
-        ["example.com:443", "license.qlikcloud.com:80", "", "user@license.qlikcloud.com:443", "\u{fc}"]
-    {
+    for host in ["", "user@license.qlikcloud.com:443", "\u{fc}", "a b", "http://a", "a:b", "::1", "[::1"] {
         let raw = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {host}\r\n\r\n");
         relay.says_last(raw).refuses(400, "http_request_error");
+    }
+    for fields in ["", "Host: a\r\nHost: a\r\n"] {
+        let raw = format!("CONNECT {HOST}:443 HTTP/1.1\r\n{fields}\r\n");
+        relay.says_last(raw).refuses(400, "http_request_error");
+    }
+    // Another host in Host leads nowhere else, and lets nobody in who is not.
+    for host in ["example.com:443", "license.qlikcloud.com:80", "proxy_1.corp:3128", "[::1]:8888"] {
+        let raw = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let mut stream = relay.connect();
+        assert_eq!(ask(&mut stream, raw).status, 200, "{host}");
+        let raw = format!("CONNECT {host} HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n");
+        let answer = relay.says_last(raw);
+        assert!([400, 403].contains(&answer.status), "{answer:?}");
     }
     untouched(&stub);
 }

@@ -1,8 +1,8 @@
-//! Refusals in the log, folded by client address: a stranger who varies ids must not be able to fill the disk, and
-//! with it stop everybody else.
+//! Refusals in the log, folded by client: a stranger who varies ids, or the addresses of a /64, must not be able to fill
+//! the disk, and with it stop everybody else. Connectivity tests of strangers are counted in the same way.
 //!
-//! In each minute 20 of an address, and 200 in all, stand as records of their own; the rest become one record for
-//! each address with an exact count. None waits for the disk.
+//! In each minute 20 of a client (an IPv4 address, or the /64 of an IPv6 address), and 200 in all, stand as records of
+//! their own; the rest become one record for each client with an exact count. None waits for the disk.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::journal::Journal;
 use crate::bounds;
+use crate::config::names::client;
 use crate::ledger::record::{Action, Outcome, Record, Repeat};
 
 /// The refusals of the current window.
@@ -25,7 +26,7 @@ pub struct Refusals {
 #[derive(Debug, Default)]
 struct Window {
     single: u64,
-    by_address: HashMap<IpAddr, Tally>,
+    by_client: HashMap<IpAddr, Tally>,
     others: Folded,
 }
 
@@ -36,7 +37,16 @@ struct Tally {
 }
 
 /// A count for each kind of refusal: few kinds, so a list.
-type Folded = Vec<(Action, Repeat)>;
+type Folded = Vec<Fold>;
+
+#[derive(Debug)]
+struct Fold {
+    action: Action,
+    repeat: Repeat,
+    /// The first of its addresses, and whether there were others.
+    address: IpAddr,
+    several: bool,
+}
 
 impl Refusals {
     /// Refusals that go to this log.
@@ -47,35 +57,35 @@ impl Refusals {
     /// Records a refusal, or counts it.
     pub fn note(&self, mut record: Record, address: IpAddr) {
         record.client = Some(address);
-        record.outcome = Outcome::Failure;
+        record.outcome = outcome(record.action);
+        let client = client(address);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let known =
-            window.by_address.len() < bounds::REFUSAL_ADDRESSES || window.by_address.contains_key(&address);
+            window.by_client.len() < bounds::REFUSAL_ADDRESSES || window.by_client.contains_key(&client);
         if !known {
-            count(&mut window.others, record.action);
+            count(&mut window.others, record.action, address);
             return;
         }
         let room = window.single < bounds::REFUSALS;
-        let tally = window.by_address.entry(address).or_default();
+        let tally = window.by_client.entry(client).or_default();
         let action = record.action;
         if room && tally.single < bounds::REFUSALS_PER_ADDRESS && self.journal.note(vec![record]) {
             tally.single += 1;
             window.single += 1;
         } else {
-            count(&mut tally.folded, action);
+            count(&mut tally.folded, action, address);
         }
     }
 
     /// Writes the counts of the window and starts the next one. What can't be written now is counted on.
     pub fn flush(&self) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = window.others.iter().map(|folded| (None, folded));
+        let others = window.others.iter().map(|folded| summary(folded, false));
         let records: Vec<Record> = window
-            .by_address
-            .iter()
-            .flat_map(|(address, tally)| tally.folded.iter().map(|folded| (Some(*address), folded)))
+            .by_client
+            .values()
+            .flat_map(|tally| tally.folded.iter().map(|folded| summary(folded, true)))
             .chain(others)
-            .map(summary)
             .collect();
         if records.is_empty() || self.journal.note(records) {
             *window = Window::default();
@@ -83,26 +93,38 @@ impl Refusals {
     }
 }
 
-fn count(folded: &mut Folded, action: Action) {
+fn count(folded: &mut Folded, action: Action, address: IpAddr) {
     let now = Timestamp::now();
-    match folded.iter_mut().find(|(known, _)| *known == action) {
-        Some((_, repeat)) => {
+    match folded.iter_mut().find(|known| known.action == action) {
+        Some(Fold { repeat, address: first, several, .. }) => {
             repeat.count += 1;
             repeat.last = now;
+            *several |= *first != address;
         }
-        None => folded.push((action, Repeat { count: 1, first: now, last: now })),
+        None => {
+            let repeat = Repeat { count: 1, first: now, last: now };
+            folded.push(Fold { action, repeat, address, several: false });
+        }
     }
 }
 
-fn summary((address, (action, repeat)): (Option<IpAddr>, &(Action, Repeat))) -> Record {
+/// One record for all that was counted: of one client, with its address, or its network where it had several.
+fn summary(Fold { action, repeat, address, several }: &Fold, of_one_client: bool) -> Record {
     let mut record = Record::new(*action, Uuid::now_v7());
-    record.outcome = Outcome::Failure;
-    record.reason = match address {
-        Some(_) => "more refusals of this address, counted together",
-        None => "more refusals of other addresses, counted together",
-    }
-    .into();
-    record.client = address;
+    record.outcome = outcome(*action);
+    let what = if *action == Action::AccessTest { "connectivity tests" } else { "refusals" };
+    let whose = match (of_one_client, several) {
+        (true, false) => "this address",
+        (true, true) => "this network, a /64",
+        (false, _) => "other addresses",
+    };
+    record.reason = format!("more {what} of {whose}, counted together");
+    record.client = of_one_client.then(|| if *several { client(*address) } else { *address });
     record.qlik.repeat = Some(repeat.clone());
     record
+}
+
+/// What is refused has failed; how a test ends isn't known yet.
+fn outcome(action: Action) -> Outcome {
+    if action == Action::AccessTest { Outcome::Unknown } else { Outcome::Failure }
 }

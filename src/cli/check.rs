@@ -6,6 +6,7 @@ use super::{Failure, configuration};
 use crate::config::model::{Config, Identity};
 use crate::config::{Problem, Severity, file, sources};
 use crate::licensing::vocabulary::Vocabulary;
+use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
 use crate::setup::AdminToken;
 use crate::tls::authority::{Authority, Files};
@@ -16,11 +17,11 @@ use crate::tls::roots;
 /// Checks the configuration and the files it names, and says that they are fine or what is wrong.
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let (config, mut problems) = file::load(path).map_err(configuration)?;
-    if config.sources.file.exists()
-        && let Err(found) = sources::load(&config.sources.file)
-    {
+    let list = config.sources.file.exists().then(|| sources::load(&config.sources.file));
+    let list = list.transpose().unwrap_or_else(|found| {
         problems.0.extend(found.0);
-    }
+        None
+    });
     if let Err(found) = Vocabulary::load(config.licensing.vocabulary.as_deref()) {
         problems.0.extend(found.0);
     }
@@ -35,12 +36,13 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     {
         problems.0.push(problem(&config, format!("{}: {e}", path.display()), "see admin.token_file"));
     }
-    if let Err(e) = Users::load(&config.listen.users) {
-        problems.0.push(problem(
+    match Users::load(&config.listen.users) {
+        Ok(users) => problems.0.extend(cannot_work(&config, &list.unwrap_or_default(), &users)),
+        Err(e) => problems.0.push(problem(
             &config,
             format!("{}: {e}", config.listen.users.display()),
             "see listen.users",
-        ));
+        )),
     }
     if problems.has_errors() {
         return Err(configuration(problems));

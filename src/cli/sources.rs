@@ -1,12 +1,13 @@
 //! `license-relay sources`: who may ask, who was refused lately, and the one command that lets them in.
 
-use std::io::IsTerminal as _;
+use std::io::{self, BufRead, IsTerminal as _};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure, configuration, load};
@@ -60,7 +61,7 @@ enum Action {
 
 #[derive(Debug, clap::Subcommand)]
 enum UserAction {
-    /// Add a user, or give one a new password; it is read from standard input
+    /// Add a user, or give one a new password; it is read from standard input, and not shown on a terminal
     #[command(after_help = "Example:\n  license-relay sources user add qlik-prod < password.txt")]
     Add {
         /// The user's name
@@ -335,13 +336,8 @@ fn deny(config: &Config, id: &SourcePattern) -> Result<(), Failure> {
 
 fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
     let path = &config.listen.users;
-    if std::io::stdin().is_terminal() {
-        eprint!("password for {name} (it is shown as you type): ");
-    }
-    let mut line = Zeroizing::new(String::new());
-    std::io::stdin()
-        .read_line(&mut line)
-        .map_err(|e| Failure::new(Exit::Usage, format!("no password: {e}")))?;
+    let line =
+        read_password(name).map_err(|e| Failure::new(Exit::Usage, format!("no password was read: {e}")))?;
     let password = line.trim_end_matches(['\r', '\n']);
     if password.is_empty() || password.chars().any(char::is_control) {
         return Err(Failure::new(
@@ -359,6 +355,64 @@ fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// One line of standard input. A terminal doesn't show it, and is asked for it once: the same verb mends what was
+/// mistyped.
+fn read_password(name: &str) -> io::Result<Zeroizing<String>> {
+    let stdin = io::stdin();
+    let mut line = Zeroizing::new(String::new());
+    if !stdin.is_terminal() {
+        stdin.read_line(&mut line)?;
+        return Ok(line);
+    }
+    let hidden = Hidden::new(&stdin)?;
+    eprint!("password for {name} (it is not shown, and asked for once): ");
+    let read = read_typed(&mut stdin.lock(), &mut line);
+    drop(hidden);
+    eprintln!();
+    read?;
+    match line.ends_with(INTERRUPT) {
+        true => Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted; nothing was changed")),
+        false => Ok(line),
+    }
+}
+
+/// What a terminal gives in one piece: a line, or less where it was interrupted.
+fn read_typed(terminal: &mut impl BufRead, line: &mut String) -> io::Result<()> {
+    let typed = terminal.fill_buf()?;
+    let text = std::str::from_utf8(typed).map_err(io::Error::other);
+    let (length, pushed) = (typed.len(), text.map(|text| line.push_str(text)));
+    terminal.consume(length);
+    pushed
+}
+
+/// What Ctrl-C sends.
+const INTERRUPT: char = '\u{3}';
+
+/// A terminal that shows nothing of what is typed, until this is dropped. Its keys raise no signal, which could end the
+/// program before that: Ctrl-C ends the line instead.
+struct Hidden<'a> {
+    terminal: &'a io::Stdin,
+    before: Termios,
+}
+
+impl<'a> Hidden<'a> {
+    fn new(terminal: &'a io::Stdin) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ISIG);
+        hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT as u8;
+        tcsetattr(terminal, OptionalActions::Drain, &hidden)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Hidden<'_> {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing back.
+        let _ = tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
+    }
+}
+
 fn remove_user(config: &Config, name: &str) -> Result<(), Failure> {
     let path = &config.listen.users;
     match users::edit(path, name, None).map_err(|e| unwritable(path, &e))? {
@@ -368,7 +422,7 @@ fn remove_user(config: &Config, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unwritable(path: &Path, e: &std::io::Error) -> Failure {
+fn unwritable(path: &Path, e: &io::Error) -> Failure {
     Failure::new(Exit::Configuration, format!("{} can't be edited: {e}", path.display()))
 }
 

@@ -89,6 +89,14 @@ impl fmt::Display for Host {
     }
 }
 
+/// What is counted as one client: an IPv4 address, or the /64 of an IPv6 address, which one machine may use whole.
+pub fn client(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
+    }
+}
+
 /// `host:port`, with brackets around an IPv6 address (RFC 3986 §3.2.2). The port is required and never 0.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Endpoint {

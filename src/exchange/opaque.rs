@@ -9,6 +9,7 @@ use super::{Exchange, Fault};
 use crate::config::model::Destination;
 use crate::ledger::record::{Action, Direction, Outcome, Record};
 use crate::observe::access::Access;
+use crate::policy::identity::Identity;
 use crate::policy::pending::Told;
 use crate::policy::{Admission, Asker, Asking, Denial, Said};
 use crate::setup::Setup;
@@ -33,16 +34,15 @@ impl Exchange {
         &self,
         setup: &Setup,
         to: &Destination,
-        user: Option<&str>,
+        identity: &Identity,
         access: &mut Access,
     ) -> Result<(Opened, Passage), Fault> {
-        let (id, client) = (access.id, access.client);
+        let (id, client) = (access.id, identity.address);
         let asker = Asker {
             said: Said::Message,
             source: &Asking::Nobody,
             licenses: &[],
-            user,
-            address: client,
+            identity,
             activates: false,
             sourceless: false,
         };

@@ -30,7 +30,7 @@ impl<'a> Scene<'a> {
     fn record(&self, action: Action, direction: Direction, outcome: Outcome) -> Record {
         let mut record = Record::new(action, self.asked.id);
         record.outcome = outcome;
-        record.client = Some(self.asked.client);
+        record.client = Some(self.asked.identity.address);
         record.user_agent = user_agent(self.asked);
         let claims = self.message.claims.as_ref();
         record.qlik = Qlik {

@@ -19,6 +19,7 @@ use crate::exchange::Fault;
 use crate::ledger::record::HIDDEN;
 use crate::observe::access::{Access, shown_host};
 use crate::policy::Denial;
+use crate::policy::identity::{Unproven, Why};
 use crate::upstream::UpstreamError;
 
 /// The longest reason phrase, in bytes.
@@ -76,6 +77,8 @@ pub enum Cause {
     Parent,
     /// The reply was cut short.
     ReplyCut,
+    /// The back end switched to another protocol.
+    Switched,
     /// The reply came too late.
     ReplyLate,
     /// The log can't be written.
@@ -126,6 +129,7 @@ impl Cause {
             Self::Tls => row(502, 502, "tls_protocol_error"),
             Self::Parent => row(502, 502, "proxy_configuration_error"),
             Self::ReplyCut => row(502, 502, "http_response_incomplete"),
+            Self::Switched => row(502, 502, "http_protocol_error"),
             Self::ReplyLate => row(504, 504, "http_response_timeout"),
             Self::Log => again(30, row(503, 503, "proxy_internal_error")),
             Self::Draining => again(10, close(row(503, 503, "proxy_internal_error"))),
@@ -304,9 +308,28 @@ impl From<&UpstreamError> for Refusal {
             UpstreamError::Parent { .. } => Cause::Parent,
             UpstreamError::Tls { .. } => Cause::Tls,
             UpstreamError::Incomplete { .. } => Cause::ReplyCut,
+            UpstreamError::Switched { .. } => Cause::Switched,
             UpstreamError::ResponseTimeout { .. } => Cause::ReplyLate,
         };
         Self::new(cause, &error.to_string())
+    }
+}
+
+impl From<&Unproven> for Refusal {
+    fn from(unproven: &Unproven) -> Self {
+        match &unproven.why {
+            Why::NoneSent => Self::new(Cause::Credentials, "this relay demands a user name and password"),
+            // Which of the two it is stands in the log alone.
+            Why::UnknownUser { .. } | Why::WrongPassword { .. } => {
+                Self::new(Cause::Credentials, "user name or password is wrong")
+            }
+            why @ (Why::Scheme(_) | Why::NotBase64 | Why::NotUtf8 | Why::NoColon | Why::Unfit) => {
+                Self::new(Cause::Credentials, &why.to_string())
+            }
+            why @ Why::Several => Self::new(Cause::Malformed, &why.to_string()),
+            why @ Why::TooMany(wait) => Self::new(Cause::RateLimited, &why.to_string()).after(*wait),
+            why @ Why::Busy => Self::new(Cause::Overloaded, &why.to_string()),
+        }
     }
 }
 

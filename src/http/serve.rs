@@ -2,14 +2,13 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,8 +28,9 @@ use super::target;
 use crate::bounds;
 use crate::config::model::Destination;
 use crate::exchange::{Asked, Exchange};
-use crate::ledger::record::word;
+use crate::ledger::record::{Action, Record, clip, word};
 use crate::observe::access::{Access, shown_path};
+use crate::policy::identity::{Identity, Unproven, WayIn, Why};
 use crate::setup::{InForce, Setup};
 use crate::stream::{First, Rewound, last_word};
 use crate::tls::left;
@@ -53,16 +53,14 @@ pub struct Conversations {
 /// How a client came to this conversation: what every access line of it says.
 #[derive(Clone, Debug)]
 pub struct Way {
-    /// The client's address.
-    pub client: IpAddr,
-    /// `connect`, `tls`, `direct` or `absolute`.
-    pub mode: &'static str,
+    /// Who the client is.
+    pub identity: Identity,
     /// The name in the ClientHello.
     pub sni: Option<String>,
     /// The authority of the `CONNECT`.
     pub authority: Option<String>,
-    /// Its Basic user, where it has proved to be one.
-    pub user: Option<String>,
+    /// Its Host, where that is another one.
+    pub host: Option<String>,
     /// Where its requests go.
     pub to: To,
     /// Its first request has been counted for its address already.
@@ -80,9 +78,10 @@ pub enum To {
 
 impl Way {
     fn access(&self, id: Uuid) -> Access {
-        let mut access = Access::new(id, self.client, self.mode);
+        let mut access = Access::new(id, self.identity.address, self.identity.way.name());
         access.sni.clone_from(&self.sni);
         access.authority.clone_from(&self.authority);
+        access.host.clone_from(&self.host);
         access
     }
 }
@@ -216,14 +215,26 @@ impl Conversations {
             }
         };
         let target: Uri = target::check(&request, &to).map_err(|e| Refusal::from(&e))?;
+        let client = way.identity.address;
         if !way.counted {
-            self.exchange.admit_address(setup, way.client, id).map_err(|fault| Refusal::from(&fault))?;
+            self.exchange.admit_address(setup, client, id).map_err(|fault| Refusal::from(&fault))?;
         }
+        let (credentials, users) = (setup.config.listen.credentials, &setup.users);
+        let identity = match way.identity {
+            // Each request in absolute form is one to the proxy, with credentials of its own.
+            Identity { way: way @ WayIn::Absolute, .. } => {
+                let sent = request.headers().get_all(header::PROXY_AUTHORIZATION);
+                let sent: Vec<&[u8]> = sent.iter().map(HeaderValue::as_bytes).collect();
+                let read = Identity::read(way, client, &sent, credentials, users).await;
+                read.map_err(|unproven| self.refuse_credentials(&unproven, access))?
+            }
+            identity => identity.now(credentials, users),
+        };
         let (parts, body) = request.into_parts();
         let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
             || parts.headers.contains_key(header::TRANSFER_ENCODING);
         let max_body = setup.config.limits.max_body;
-        let body = self.memory.read(body, max_body, way.client).await.map_err(|e| Refusal::from(&e))?;
+        let body = self.memory.read(body, max_body, client).await.map_err(|e| Refusal::from(&e))?;
         access.bytes_in = body.bytes.len() as u64;
 
         let mut headers = end_to_end(&parts.headers);
@@ -241,8 +252,7 @@ impl Conversations {
         }
         let asked = Asked {
             id,
-            client: way.client,
-            user: way.user.filter(|user| setup.users.has(user)),
+            identity,
             to,
             method: parts.method,
             target,
@@ -260,6 +270,23 @@ impl Conversations {
         *response.headers_mut() = headers;
         *response.extensions_mut() = head.extensions;
         Ok(response)
+    }
+
+    /// Writes that credentials prove nobody, with the user name that was tried, and gives what the client is told.
+    pub fn refuse_credentials(&self, unproven: &Unproven, access: &mut Access) -> Refusal {
+        let action = match unproven.why {
+            Why::TooMany(_) => Action::AccessLimited,
+            // Nothing is known of these but that there were too many.
+            Why::Busy => return Refusal::from(unproven),
+            _ => Action::AccessDenied,
+        };
+        let mut record = Record::new(action, access.id);
+        record.reason = format!("credentials: {}", unproven.why);
+        record.qlik.tried_user = unproven.tried.as_deref().map(clip);
+        self.exchange.refusals.note(record, access.client);
+        access.tried_user.clone_from(&unproven.tried);
+        access.cause = Some(unproven.why.to_string());
+        Refusal::from(unproven)
     }
 
     fn note_left(&self, way: &Way, error: Option<&io::Error>) {

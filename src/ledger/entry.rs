@@ -118,6 +118,7 @@ pub struct Said<'a> {
     pub doubled: Vec<Text<'a>>,
     pub previous_stop: Option<Text<'a>>,
     pub repeat: Option<Repeated>,
+    pub tried_user: Option<Text<'a>>,
     pub alias_of: Option<Text<'a>>,
     pub key_id: Option<Text<'a>>,
     pub from_index: Option<u64>,

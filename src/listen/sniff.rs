@@ -10,6 +10,7 @@ use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
 use crate::observe::access::Access;
+use crate::policy::identity::{Identity, WayIn};
 use crate::stream::{AnyStream, First, Rewound, Stream, last_word};
 use crate::tls::handshake::{TLS, handshake};
 use crate::tunnel::connect::Proxy;
@@ -38,7 +39,7 @@ impl Entrance {
             First::Closed(_) => {}
             First::Byte(TLS) => self.tls(stream, client).await,
             First::Byte(b'A'..=b'Z' | b'a'..=b'z') => {
-                self.proxy.serve(AnyStream::new(stream), client, "connect", None).await;
+                self.proxy.serve(AnyStream::new(stream), client, WayIn::Connect, None).await;
             }
             First::Byte(_) => {
                 let refusal =
@@ -68,11 +69,11 @@ impl Entrance {
         match direct {
             Some(to) => {
                 let to = To::Host(to);
-                let way =
-                    Way { client, mode: "direct", sni, authority: None, user: None, to, counted: false };
+                let identity = Identity::direct(client);
+                let way = Way { identity, sni, authority: None, host: None, to, counted: false };
                 self.conversations.clone().serve(stream, way).await;
             }
-            None => self.proxy.serve(AnyStream::new(stream), client, "tls", sni).await,
+            None => self.proxy.serve(AnyStream::new(stream), client, WayIn::TlsConnect, sni).await,
         }
     }
 

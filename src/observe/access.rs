@@ -37,8 +37,12 @@ pub struct Access {
     pub mode: &'static str,
     /// The name in the ClientHello.
     pub sni: Option<String>,
-    /// The authority of the `CONNECT`.
+    /// The authority of the `CONNECT`, or of a target in absolute form with its scheme, as it was sent.
     pub authority: Option<String>,
+    /// The Host of a `CONNECT`, as it was sent, where it is another one.
+    pub host: Option<String>,
+    /// The Basic user name that was tried and refused.
+    pub tried_user: Option<String>,
     /// The method.
     pub method: Option<String>,
     /// The path alone, its plain words: a query may hold anything.
@@ -133,6 +137,8 @@ impl Access {
             mode,
             sni: None,
             authority: None,
+            host: None,
+            tried_user: None,
             method: None,
             path: None,
             exchange: None,
@@ -156,7 +162,7 @@ impl Access {
     }
 
     /// In the order people read them.
-    fn pairs(&self, client: String) -> [(&'static str, Value); 23] {
+    fn pairs(&self, client: String) -> [(&'static str, Value); 25] {
         let text = |value: &Option<String>| value.as_deref().map(clip).into();
         [
             ("id", self.id.to_string().into()),
@@ -164,6 +170,8 @@ impl Access {
             ("mode", self.mode.into()),
             ("sni", text(&self.sni)),
             ("authority", text(&self.authority)),
+            ("host", text(&self.host)),
+            ("tried_user", text(&self.tried_user)),
             ("method", text(&self.method)),
             ("path", text(&self.path)),
             ("exchange", self.exchange.into()),
@@ -194,6 +202,45 @@ pub fn shown_path(target: &Uri) -> String {
         return HIDDEN.into();
     }
     path.split('/').map(word).collect::<Vec<_>>().join("/")
+}
+
+/// A Host or an authority, as far as it may be shown: whole, if it is `uri-host [":" port]` (RFC 9110 §7.2).
+pub fn shown_authority(sent: &str) -> String {
+    if is_authority(sent) { sent.to_owned() } else { HIDDEN.into() }
+}
+
+/// The scheme and authority of a request target as they were sent, on the terms of [`shown_host`].
+pub fn shown_target(target: &str) -> Option<String> {
+    let (scheme, rest) = match target.split_once("://") {
+        Some((scheme, rest)) => (format!("{}://", word(scheme)), rest),
+        None => (String::new(), target),
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority {
+        "" if scheme.is_empty() => None,
+        _ if target.contains('@') => Some(HIDDEN.into()),
+        "" => Some(scheme),
+        authority => Some(format!("{scheme}{}", shown_authority(authority))),
+    }
+}
+
+/// Whether a text is `uri-host [":" port]` (RFC 9110 §7.2), in which no userinfo fits; with the lengths of DNS, so that
+/// no key does either.
+pub fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (text, ""),
+    };
+    if let Some(inner) = host.strip_prefix('[') {
+        let address = inner.strip_suffix(']').map(str::parse::<std::net::Ipv6Addr>);
+        return matches!(address, Some(Ok(_))) && port.bytes().all(|byte| byte.is_ascii_digit());
+    }
+    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+    (1..=253).contains(&host.len())
+        && host.split('.').all(|label| label.len() <= 63)
+        && host.bytes().all(of_name)
+        && port.len() <= 5
+        && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The host of a request target, with its port if it has one. Userinfo may hold `/`, `?` and `#`, and clients don't agree
@@ -260,6 +307,27 @@ mod tests {
         ] {
             assert_eq!(host(secret), "(other)", "{secret}");
         }
+    }
+
+    #[test]
+    fn of_a_target_the_scheme_and_the_authority_are_shown_as_they_were_sent() {
+        let shown = |target| shown_target(target).unwrap_or_default();
+        for whole in
+            ["license.qlikcloud.com:443", "http://License.QlikCloud.com:443", "*.x:1", "127.1", "[::1]:80"]
+        {
+            assert_eq!(shown(whole), whole);
+        }
+        assert_eq!(shown("https://a/b?c=d"), "https://a");
+        assert_eq!(shown("/v1?key=a"), "");
+        assert_eq!(shown("http:///a"), "http://");
+        let label = "a".repeat(64);
+        for hidden in ["u:p@", "p@host:443", "u:p", "a b", "::1", "[::1", label.as_str()] {
+            assert_eq!(shown(hidden), "(other)", "{hidden}");
+        }
+        for secret in ["http://u:p@host:80/a?b@c", "http://qlik:80/tPW2@other.example/", "a:80#b@c"] {
+            assert_eq!(shown(secret), "(other)", "{secret}");
+        }
+        assert_eq!(shown("http://qlik:s3cr/"), "http://(other)");
     }
 
     #[test]

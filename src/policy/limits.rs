@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::bounds;
 use crate::config::model::Rate;
 use crate::config::names::LicenseNumber;
+pub use crate::config::names::client;
 
 /// What counts the requests of one entry.
 #[derive(Debug)]
@@ -88,14 +89,6 @@ impl AddressLimits {
     /// There is none to take; the wait until there is.
     pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
         self.0.check(client(address))
-    }
-}
-
-/// What is counted as one client: an IPv4 address, or the /64 of an IPv6 address, which one machine may use whole.
-pub fn client(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
     }
 }
 

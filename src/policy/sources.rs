@@ -291,7 +291,8 @@ impl Entry {
     /// # Errors
     /// Its limit is reached; the wait until it is not.
     pub fn count(&self, asker: Asker<'_>) -> Result<(), Duration> {
-        let Asker { licenses, user, address, activates, .. } = asker;
+        let Asker { licenses, identity, activates, .. } = asker;
+        let (user, address) = (identity.user.as_deref(), identity.address);
         let license = || licenses.iter().find(|license| self.source.licenses.contains(license));
         let whose = match activates {
             true => Whose::Activation(license(), address),
@@ -309,9 +310,13 @@ impl Entry {
 
     /// Whether user or address prove that a request is the deployment's own.
     fn proves(&self, user: Option<&str>, address: IpAddr) -> bool {
-        let Source { networks, users, .. } = &self.source;
-        networks.iter().any(|network| network.contains(&address))
-            || user.is_some_and(|user| users.iter().any(|listed| listed == user))
+        self.has_network(address)
+            || user.is_some_and(|user| self.source.users.iter().any(|listed| listed == user))
+    }
+
+    /// Whether it lists a network of this address.
+    pub fn has_network(&self, address: IpAddr) -> bool {
+        self.source.networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -536,8 +541,11 @@ mod tests {
             said: crate::policy::Said::Message,
             source: &crate::policy::Asking::Nobody,
             licenses: &[],
-            user: None,
-            address: address("10.20.0.1"),
+            identity: &crate::policy::identity::Identity {
+                way: crate::policy::identity::WayIn::Connect,
+                user: None,
+                address: address("10.20.0.1"),
+            },
             activates: false,
             sourceless: false,
         };

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::identity::{Unproven, User, Why};
 use super::limits::AddressLimits;
 use crate::bounds;
 use crate::config::model::Rate;
@@ -55,19 +56,6 @@ pub struct PasswordHash {
     rounds: NonZeroU32,
     salt: Vec<u8>,
     hash: Vec<u8>,
-}
-
-/// What became of credentials.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Checked {
-    /// They are this user's.
-    User(String),
-    /// They are nobody's.
-    Wrong,
-    /// This address has tried too many; the wait until it may try again.
-    TooMany(Duration),
-    /// Not known: too many others are being checked.
-    Busy,
 }
 
 /// Gives a user a password, or takes the user out (`None`); other lines stay as they are. The file is replaced whole,
@@ -142,30 +130,58 @@ impl Users {
         self.hashes.contains_key(name)
     }
 
+    /// Whether there are none at all.
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    /// Whether what a user has proved still holds: the user is there, and the password is the same.
+    pub fn still(&self, user: &User) -> bool {
+        self.hashes.get(&**user).is_some_and(|stored| user.stored() == Some(stored))
+    }
+
     /// Checks the value of a `Proxy-Authorization` header (RFC 7617).
-    pub async fn check(&self, header: &[u8], address: IpAddr) -> Checked {
-        if self.hashes.is_empty() {
-            return Checked::Wrong;
+    ///
+    /// # Errors
+    /// It proves nobody.
+    pub async fn check(&self, header: &[u8], address: IpAddr) -> Result<User, Unproven> {
+        let pair = Pair::read(header);
+        // Of another scheme nothing is looked at, so nothing is tried.
+        if let Err(unproven @ Unproven { why: Why::Scheme(_), .. }) = pair {
+            return Err(unproven);
         }
-        let pair = basic(header);
         let mut digest = [0; 32];
         digest.copy_from_slice(hmac::sign(&self.key, header).as_ref());
-        if let Some((user, _)) = &pair
+        if let Ok(Pair { user, .. }) = &pair
+            && let Some(stored) = self.hashes.get(user)
             && self.right.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest)
         {
-            return Checked::User(user.clone());
+            return Ok(User::new(user.clone(), stored.clone()));
         }
-        if let Err(wait) = self.attempts.check(address) {
-            return Checked::TooMany(wait);
+        let tried = match &pair {
+            Ok(Pair { user, .. }) => Some(user.clone()),
+            Err(unproven) => unproven.tried.clone(),
+        };
+        let unproven = |why| Err(Unproven { why, tried });
+        if !self.hashes.is_empty()
+            && let Err(wait) = self.attempts.check(address)
+        {
+            return unproven(Why::TooMany(wait));
         }
-        let Some((user, password)) = pair else { return Checked::Wrong };
+        let Pair { user, password } = match pair {
+            Ok(pair) => pair,
+            Err(Unproven { why, .. }) => return unproven(why),
+        };
+        let encoded = looks_encoded(&user) || looks_encoded(&password);
+        if self.hashes.is_empty() {
+            return unproven(Why::UnknownUser { encoded });
+        }
         // A user that isn't there costs as much as one that is: names can't be told apart by the clock.
-        let stored = self.hashes.get(&user).cloned();
-        let known = stored.is_some();
-        let stored = stored.unwrap_or_else(PasswordHash::of_nobody);
-        let Ok(waits) = self.waiting.try_acquire() else { return Checked::Busy };
+        let known = self.hashes.get(&user).cloned();
+        let stored = known.clone().unwrap_or_else(PasswordHash::of_nobody);
+        let Ok(waits) = self.waiting.try_acquire() else { return unproven(Why::Busy) };
         let Ok(Ok(place)) = timeout(bounds::PASSWORD_WAIT, self.at_once.clone().acquire_owned()).await else {
-            return Checked::Busy;
+            return unproven(Why::Busy);
         };
         drop(waits);
         let check = move || {
@@ -174,15 +190,17 @@ impl Users {
             stored.is_of(&password)
         };
         let right = tokio::task::spawn_blocking(check).await.unwrap_or(false);
-        if !(right && known) {
-            return Checked::Wrong;
-        }
+        let stored = match known {
+            Some(stored) if right => stored,
+            Some(_) => return unproven(Why::WrongPassword { encoded }),
+            None => return unproven(Why::UnknownUser { encoded }),
+        };
         let mut remembered = self.right.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= bounds::REMEMBERED_PASSWORDS {
             remembered.clear();
         }
         remembered.insert(digest);
-        Checked::User(user)
+        Ok(User::new(user, stored))
     }
 }
 
@@ -227,17 +245,47 @@ impl fmt::Display for PasswordHash {
     }
 }
 
-/// User and password of a Basic header; the scheme in any case, the rest exact.
-fn basic(header: &[u8]) -> Option<(String, Zeroizing<String>)> {
-    let header = std::str::from_utf8(header).ok()?;
-    let (scheme, pair) = header.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
+/// User and password of a Basic header.
+struct Pair {
+    user: String,
+    password: Zeroizing<String>,
+}
+
+impl Pair {
+    /// Reads a header: the scheme in any case, the rest exact.
+    fn read(header: &[u8]) -> Result<Self, Unproven> {
+        let (scheme, pair) = match header.iter().position(|byte| *byte == b' ') {
+            Some(space) => header.split_at(space),
+            None => (header, &[][..]),
+        };
+        if !scheme.eq_ignore_ascii_case(b"basic") {
+            // A word that is longer may be the secret itself.
+            let plain = std::str::from_utf8(scheme).ok().filter(|scheme| {
+                (1..=bounds::SCHEME).contains(&scheme.len())
+                    && scheme.bytes().all(|byte| byte.is_ascii_alphabetic())
+                    && !pair.is_empty()
+            });
+            return Err(Why::Scheme(plain.map(Into::into)).of_nobody());
+        }
+        let pair = STANDARD.decode(pair.trim_ascii()).map_err(|_| Why::NotBase64.of_nobody())?;
+        let pair = Zeroizing::new(pair);
+        let colon = pair.iter().position(|byte| *byte == b':');
+        let Ok(text) = std::str::from_utf8(&pair) else {
+            let name = colon.and_then(|colon| std::str::from_utf8(&pair[..colon]).ok());
+            return Err(Unproven { why: Why::NotUtf8, tried: name.map(Into::into) });
+        };
+        // Without a colon, what is there may be the password.
+        let (user, password) = text.split_once(':').ok_or_else(|| Why::NoColon.of_nobody())?;
+        if user.is_empty() || user.chars().chain(password.chars()).any(char::is_control) {
+            return Err(Why::Unfit.of(user));
+        }
+        Ok(Self { user: user.to_owned(), password: Zeroizing::new(password.to_owned()) })
     }
-    let pair = Zeroizing::new(STANDARD.decode(pair.trim()).ok()?);
-    let (user, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
-    let plain = !user.is_empty() && !user.chars().chain(password.chars()).any(char::is_control);
-    plain.then(|| (user.to_owned(), Zeroizing::new(password.to_owned())))
+}
+
+/// Whether there is a `%` with two hex digits behind it.
+fn looks_encoded(text: &str) -> bool {
+    text.as_bytes().windows(3).any(|three| three[0] == b'%' && three[1..].iter().all(u8::is_ascii_hexdigit))
 }
 
 #[cfg(test)]
@@ -260,29 +308,61 @@ mod tests {
         let users =
             users(&format!("# people\n\nqlik:{}\n", PasswordHash::new("pass:word").unwrap())).unwrap();
         let from = |last: u8| IpAddr::from([10, 0, 0, last]);
-        let right = Checked::User("qlik".into());
-        assert_eq!(users.check(&header("qlik:pass:word"), from(1)).await, right);
+        assert_eq!(user(&users, &header("qlik:pass:word"), from(1)).await.as_deref(), Some("qlik"));
         let lower = String::from_utf8(header("qlik:pass:word")).unwrap().replace("Basic", "basic");
-        assert_eq!(users.check(lower.as_bytes(), from(1)).await, right);
-        for bad in ["qlik:wrong", "nobody:pass:word", "qlik", ":pass:word", "qlik\0:pass:word", ""] {
-            assert_eq!(users.check(&header(bad), from(2)).await, Checked::Wrong, "{bad}");
+        assert_eq!(user(&users, lower.as_bytes(), from(1)).await.as_deref(), Some("qlik"));
+        for (bad, why) in [
+            ("qlik:wrong", Why::WrongPassword { encoded: false }.of("qlik")),
+            ("qlik:pass%3Aword", Why::WrongPassword { encoded: true }.of("qlik")),
+            ("nobody:pass:word", Why::UnknownUser { encoded: false }.of("nobody")),
+            ("qlik", Why::NoColon.of_nobody()),
+            (":pass:word", Why::Unfit.of("")),
+            ("qlik\0:pass:word", Why::Unfit.of("qlik\0")),
+            ("", Why::NoColon.of_nobody()),
+        ] {
+            assert_eq!(users.check(&header(bad), from(2)).await, Err(why), "{bad}");
         }
-        for bad in [&b"Basic !!!!"[..], b"Bearer abc", b"Basic ", b""] {
-            assert_eq!(users.check(bad, from(3)).await, Checked::Wrong);
+        let not_utf8 = format!("Basic {}", STANDARD.encode(b"qlik:p\xe4ss")).into_bytes();
+        for (bad, why) in [
+            (&b"Basic !!!!"[..], Why::NotBase64.of_nobody()),
+            (b"Bearer abc", Why::Scheme(Some("Bearer".into())).of_nobody()),
+            (b"NTLM TlRMTVNTUAABAAAA", Why::Scheme(Some("NTLM".into())).of_nobody()),
+            (b"cGFzc3dvcmQ=", Why::Scheme(None).of_nobody()),
+            (b"Basic ", Why::NoColon.of_nobody()),
+            (b"", Why::Scheme(None).of_nobody()),
+            (&not_utf8, Why::NotUtf8.of("qlik")),
+        ] {
+            assert_eq!(users.check(bad, from(3)).await, Err(why));
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_user_has_proved_holds_as_long_as_the_password_is_the_same() {
+        let hash = PasswordHash::new("secret").unwrap();
+        let now = users(&format!("qlik:{hash}\n")).unwrap();
+        let proved = user(&now, &header("qlik:secret"), [10, 0, 0, 1].into()).await.unwrap();
+        assert!(now.still(&proved) && users(&format!("a:{hash}\nqlik:{hash}\n")).unwrap().still(&proved));
+        let other = PasswordHash::new("secret").unwrap();
+        assert!(!users(&format!("qlik:{other}\n")).unwrap().still(&proved));
+        assert!(!users(&format!("a:{hash}\n")).unwrap().still(&proved));
+    }
+
+    async fn user(users: &Users, header: &[u8], address: IpAddr) -> Option<User> {
+        users.check(header, address).await.ok()
     }
 
     #[tokio::test]
     async fn wrong_passwords_are_limited_by_address_and_a_known_pair_is_not() {
         let users = users(&format!("qlik:{}\n", PasswordHash::new("right").unwrap())).unwrap();
         let address = IpAddr::from([10, 0, 0, 1]);
-        assert_eq!(users.check(&header("qlik:right"), address).await, Checked::User("qlik".into()));
+        assert!(user(&users, &header("qlik:right"), address).await.is_some());
         let mut limited = false;
         for n in 0..20 {
-            limited |= matches!(users.check(&header(&n.to_string()), address).await, Checked::TooMany(_));
+            let checked = users.check(&header(&n.to_string()), address).await;
+            limited |= matches!(checked, Err(Unproven { why: Why::TooMany(_), .. }));
         }
         assert!(limited);
-        assert_eq!(users.check(&header("qlik:right"), address).await, Checked::User("qlik".into()));
+        assert!(user(&users, &header("qlik:right"), address).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -300,10 +380,11 @@ mod tests {
         while users.waiting.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(users.check(&header("qlik:x"), IpAddr::from([10, 1, 0, 1])).await, Checked::Busy);
+        let busy = Err(Why::Busy.of("qlik"));
+        assert_eq!(users.check(&header("qlik:x"), IpAddr::from([10, 1, 0, 1])).await, busy);
         assert!(begun.elapsed() < bounds::PASSWORD_WAIT, "one too many waits all the same");
         for check in waiting {
-            assert_eq!(check.await.unwrap(), Checked::Busy);
+            assert_eq!(check.await.unwrap(), busy);
         }
         assert!(begun.elapsed() < bounds::PASSWORD_WAIT + Duration::from_secs(1), "{:?}", begun.elapsed());
         drop(taken);
@@ -317,7 +398,7 @@ mod tests {
         let pair = header("a:b");
         for _ in 0..100 {
             let checked = timeout(bounds::PASSWORD_WAIT / 2, users.check(&pair, [10, 0, 0, 1].into())).await;
-            assert_eq!(checked, Ok(Checked::Wrong));
+            assert_eq!(checked, Ok(Err(Why::UnknownUser { encoded: false }.of("a"))));
         }
         drop(taken);
     }

@@ -38,11 +38,14 @@ pub struct Denied {
     pub last: Timestamp,
     /// Product and version, or the whole `User-Agent`.
     pub product: Option<String>,
+    /// The Basic user name that was tried.
+    pub user: Option<String>,
 }
 
 /// The columns of `denied`.
-pub const COLUMNS: &[&str] =
-    &["time", "action", "source", "license", "address", "reason", "count", "first", "last", "product"];
+pub const COLUMNS: &[&str] = &[
+    "time", "action", "source", "license", "address", "reason", "count", "first", "last", "product", "user",
+];
 
 impl Denied {
     /// The refusals of a record, where it is one of any.
@@ -66,6 +69,7 @@ impl Denied {
             first,
             last,
             product: entry.user_agent.as_deref().map(product),
+            user: entry.qlik.tried_user.as_deref().map(Into::into),
         })
     }
 
@@ -82,6 +86,7 @@ impl Denied {
             self.first.into(),
             self.last.into(),
             self.product.clone().into(),
+            self.user.clone().into(),
         ]
     }
 }
@@ -127,8 +132,9 @@ impl Reasons {
     }
 }
 
-fn is_refusal(entry: &Entry<'_>) -> bool {
-    entry.action.starts_with("access.")
+/// A connectivity test that was passed on is none.
+pub(super) fn is_refusal(entry: &Entry<'_>) -> bool {
+    entry.action.starts_with("access.") && &*entry.action != "access.test"
 }
 
 fn counted(entry: &Entry<'_>) -> (u64, Timestamp, Timestamp) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::denied::is_refusal;
 use super::gaps::{Found, Gap, Parts, Unwritten};
 use super::strip::Strip;
 use super::uptime::Uptime;
@@ -106,7 +107,7 @@ impl Rhythm {
                 self.unwritten(log, entry);
                 None
             }
-            action if action.starts_with("access.") => self.tried(entry, Cut::Refused),
+            _ if is_refusal(entry) => self.tried(entry, Cut::Refused),
             action if action.ends_with(".response") && entry.outcome != Ended::Success => {
                 if *entry.reason == *UNREAD_REPLY {
                     self.forget_told(entry);

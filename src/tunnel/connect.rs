@@ -1,6 +1,7 @@
 //! The proxy face: a `CONNECT` judged, answered, and led to its conversation or its tunnel.
 //!
-//! The authority decides; `Host` can only contradict it. In `terminate` nothing is resolved or dialled here.
+//! The authority alone decides. A well-formed `Host` is ignored, as other proxies do: there are clients that send the
+//! proxy's own name in it. In `terminate` nothing is resolved or dialled here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,14 +12,14 @@ use uuid::Uuid;
 
 use super::copy::{Buffers, Copied, copy};
 use crate::bounds;
-use crate::config::model::{Credentials, Destination, Mode};
-use crate::config::names::{Endpoint, Host};
+use crate::config::model::{Destination, Mode};
+use crate::config::names::Endpoint;
 use crate::http::head::{Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
 use crate::ledger::record::{Action, Record, word};
-use crate::observe::access::{Access, shown_host};
-use crate::policy::users::Checked;
+use crate::observe::access::{Access, is_authority, shown_authority, shown_target};
+use crate::policy::identity::{Identity, Unproven, WayIn};
 use crate::setup::Setup;
 use crate::stream::{AnyStream, First, Rewound, last_word};
 use crate::tls::handshake::{TLS, handshake, read_hello};
@@ -36,6 +37,20 @@ pub struct Proxy {
     pub buffers: Buffers,
 }
 
+/// Why a request on the proxy face leads nowhere.
+enum Stopped {
+    /// What is asked for.
+    Refused(Refusal),
+    /// Who asks for it.
+    Unproven(Unproven),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// Where a request on the proxy face leads.
 enum Step {
     /// A `CONNECT` whose TLS ends here.
@@ -48,10 +63,10 @@ enum Step {
 
 impl Proxy {
     /// Serves a client that speaks HTTP to the port.
-    pub async fn serve(&self, stream: AnyStream, client: IpAddr, mode: &'static str, sni: Option<String>) {
+    pub async fn serve(&self, stream: AnyStream, client: IpAddr, way: WayIn, sni: Option<String>) {
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
         for turn in 0..bounds::CHALLENGES {
-            let mut access = Access::new(Uuid::now_v7(), client, mode);
+            let mut access = Access::new(Uuid::now_v7(), client, way.name());
             access.sni.clone_from(&sni);
             let first = tokio::select! {
                 first = Head::read(&mut stream, Instant::now() + bounds::FIRST_BYTE) => first,
@@ -62,7 +77,7 @@ impl Proxy {
             let head = match first {
                 Ok(head) => head,
                 // Whoever has asked before has believed our certificate.
-                Err(e @ (HeadError::Closed | HeadError::Io(_))) if mode == "tls" && turn == 0 => {
+                Err(e @ (HeadError::Closed | HeadError::Io(_))) if way == WayIn::TlsConnect && turn == 0 => {
                     return self.note_left(access, e.io());
                 }
                 Err(HeadError::Closed | HeadError::Cut | HeadError::Io(_)) => return,
@@ -71,19 +86,24 @@ impl Proxy {
             let setup = self.conversations.setup.load_full();
             access.generation = Some(setup.generation);
             access.method = Some(word(&head.method));
-            access.authority = shown_host(&head.target);
+            access.authority = shown_target(&head.target);
+            access.host = other_host(&head);
             // Before anything is done for it: each attempt costs us more than its bytes.
             if let Err(fault) = self.conversations.exchange.admit_address(&setup, client, access.id) {
                 return self.refuse(stream, access, &Refusal::from(&fault)).await;
             }
-            let (step, user) = match self.judge(&setup, &head, client).await {
+            let (step, identity) = match self.judge(&setup, &head, client, way).await {
                 Ok(judged) => judged,
-                // Kept open, so that a client that waits for the challenge can answer it.
-                Err(refusal) if refusal.cause == Cause::Credentials => {
+                Err(Stopped::Unproven(unproven)) => {
+                    let refusal = self.conversations.refuse_credentials(&unproven, &mut access);
+                    if refusal.cause != Cause::Credentials {
+                        return self.refuse(stream, access, &refusal).await;
+                    }
+                    // Kept open, so that a client that waits for the challenge can answer it.
                     stream.put_back(head.bytes.slice(head.end..));
                     if self.challenge(&mut stream, access, &refusal).await { continue } else { return }
                 }
-                Err(refusal) => {
+                Err(Stopped::Refused(refusal)) => {
                     if matches!(refusal.cause, Cause::DestinationNotListed | Cause::PlainHttp) {
                         let mut record = Record::new(Action::AccessDenied, access.id);
                         record.reason = refusal.sentence.clone();
@@ -95,17 +115,17 @@ impl Proxy {
             return match step {
                 Step::Terminate(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
-                    self.terminate(setup, stream, access, to, user).await;
+                    self.terminate(setup, stream, access, to, identity).await;
                 }
                 Step::Tunnel(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
-                    self.tunnel(setup, stream, access, to, user).await;
+                    self.tunnel(setup, stream, access, to, identity).await;
                 }
                 Step::Absolute => {
                     drop(setup);
                     stream.put_back(head.bytes);
-                    let to = To::ByTarget;
-                    let way = Way { client, mode: "absolute", sni, authority: None, user, to, counted: true };
+                    let way =
+                        Way { identity, sni, authority: None, host: None, to: To::ByTarget, counted: true };
                     self.conversations.clone().serve(stream, way).await;
                 }
             };
@@ -118,32 +138,40 @@ impl Proxy {
         setup: &Setup,
         head: &Head,
         client: IpAddr,
-    ) -> Result<(Step, Option<String>), Refusal> {
+        way: WayIn,
+    ) -> Result<(Step, Identity), Stopped> {
         if self.conversations.stop.is_cancelled() {
-            return Err(Refusal::draining());
+            return Err(Refusal::draining().into());
         }
         let step = if head.method == "CONNECT" {
             Self::judge_connect(setup, head)?
         } else {
             Self::judge_absolute(setup, head)?
         };
-        let user = Self::user(setup, head, client).await?;
+        let way = if matches!(step, Step::Absolute) { WayIn::Absolute } else { way };
+        let sent: Vec<&[u8]> = head.values("proxy-authorization").collect();
+        let identity = Identity::read(way, client, &sent, setup.config.listen.credentials, &setup.users);
+        let identity = identity.await.map_err(Stopped::Unproven)?;
         let step = match step {
-            Step::Terminate(to) if setup.policy.wants_tunnel(user.as_deref(), client) => Step::Tunnel(to),
+            Step::Terminate(to) if setup.policy.wants_tunnel(&identity) => Step::Tunnel(to),
             step => step,
         };
-        Ok((step, user))
+        Ok((step, identity))
     }
 
     fn judge_connect(setup: &Setup, head: &Head) -> Result<Step, Refusal> {
+        if head.target.contains("://") {
+            let words = "the target of CONNECT is host:port alone, without a scheme in front";
+            return Err(Refusal::new(Cause::Malformed, words));
+        }
         let authority: Endpoint = head.target.parse().map_err(|e| {
             let words = format!("the authority of CONNECT is not host:port, because it {e}");
             Refusal::new(Cause::Malformed, &words)
         })?;
         if let Some(host) = head.values("host").next()
-            && !agrees(host, &authority)
+            && !std::str::from_utf8(host).is_ok_and(is_authority)
         {
-            return Err(Refusal::new(Cause::Misdirected, "Host and the authority of CONNECT disagree"));
+            return Err(Refusal::new(Cause::Malformed, "the Host of CONNECT is not host or host:port"));
         }
         let has_body = head.values("transfer-encoding").next().is_some()
             || head.values("content-length").any(|length| length.iter().any(|b| *b != b'0'));
@@ -169,33 +197,16 @@ impl Proxy {
             ));
         };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if scheme.eq_ignore_ascii_case("https") {
+            let words = "an https URL is reached through CONNECT host:port, not by sending it to the proxy";
+            return Err(Refusal::new(Cause::PlainHttp, words));
+        }
         let plain = scheme.eq_ignore_ascii_case("http");
         let listed = setup.policy.destinations.plain(authority);
         if plain && listed.is_some() {
             return Ok(Step::Absolute);
         }
         Err(Refusal::not_plain_http(&head.target))
-    }
-
-    /// The Basic user, where credentials are looked at and right.
-    async fn user(setup: &Setup, head: &Head, client: IpAddr) -> Result<Option<String>, Refusal> {
-        let sent: Vec<&[u8]> = head.values("proxy-authorization").collect();
-        match (setup.config.listen.credentials, sent.as_slice()) {
-            (Credentials::Off, _) | (Credentials::Optional, []) => Ok(None),
-            (_, [header]) => match setup.users.check(header, client).await {
-                Checked::User(user) => Ok(Some(user)),
-                Checked::Wrong => Err(Refusal::new(Cause::Credentials, "user name or password is wrong")),
-                Checked::TooMany(wait) => {
-                    let words = "too many wrong credentials of this address";
-                    Err(Refusal::new(Cause::RateLimited, words).after(wait))
-                }
-                Checked::Busy => {
-                    Err(Refusal::new(Cause::Overloaded, "too many passwords are being checked at once"))
-                }
-            },
-            (_, []) => Err(Refusal::new(Cause::Credentials, "this relay demands a user name and password")),
-            (_, _) => Err(Refusal::new(Cause::Malformed, "more than one Proxy-Authorization")),
-        }
     }
 
     /// TLS inside the tunnel, whose name must be the authority's; then its conversation.
@@ -205,7 +216,7 @@ impl Proxy {
         mut stream: Rewound<AnyStream>,
         access: Access,
         to: Destination,
-        user: Option<String>,
+        identity: Identity,
     ) {
         if !establish(&mut stream).await {
             return;
@@ -232,8 +243,8 @@ impl Proxy {
         drop(setup);
         match shaken {
             Ok((stream, sni)) => {
-                let Access { client, mode, authority, .. } = access;
-                let way = Way { client, mode, sni, authority, user, to: To::Host(to), counted: false };
+                let Access { authority, host, .. } = access;
+                let way = Way { identity, sni, authority, host, to: To::Host(to), counted: false };
                 self.conversations.clone().serve(stream, way).await;
             }
             Err(failed) => {
@@ -250,10 +261,10 @@ impl Proxy {
         mut stream: Rewound<AnyStream>,
         mut access: Access,
         to: Destination,
-        user: Option<String>,
+        identity: Identity,
     ) {
         let exchange = &self.conversations.exchange;
-        let (opened, passage) = match exchange.open_tunnel(&setup, &to, user.as_deref(), &mut access).await {
+        let (opened, passage) = match exchange.open_tunnel(&setup, &to, &identity, &mut access).await {
             Ok(opened) => opened,
             Err(fault) => return self.refuse(stream, access, &Refusal::from(&fault)).await,
         };
@@ -325,28 +336,11 @@ fn named(sni: Option<&str>, to: &Destination) -> bool {
     sni.is_none_or(|name| name.parse().is_ok_and(|name| to.host == name))
 }
 
-/// A `Host` may leave the port out; it may not name another host or port.
-fn agrees(host: &[u8], authority: &Endpoint) -> bool {
-    let Ok(host) = std::str::from_utf8(host) else { return false };
-    match host.parse::<Endpoint>() {
-        Ok(endpoint) => endpoint == *authority,
-        Err(_) => host.trim_matches(['[', ']']).parse::<Host>().is_ok_and(|host| host == authority.host),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn host_may_leave_out_the_port_and_nothing_else() {
-        let authority = "license.qlikcloud.com:443".parse().unwrap();
-        for host in ["license.qlikcloud.com:443", "License.QlikCloud.com", "license.qlikcloud.com."] {
-            assert!(agrees(host.as_bytes(), &authority), "{host}");
-        }
-        for host in ["evil.example:443", "license.qlikcloud.com:80", "", "x@license.qlikcloud.com"] {
-            assert!(!agrees(host.as_bytes(), &authority), "{host}");
-        }
-        assert!(agrees(b"[::1]", &"[::1]:443".parse().unwrap()));
-    }
+/// The `Host` of a `CONNECT`, where it is not just its authority.
+fn other_host(head: &Head) -> Option<String> {
+    let host = head.values("host").next().filter(|_| head.method == "CONNECT")?;
+    let host = String::from_utf8_lossy(host);
+    let same = host.eq_ignore_ascii_case(&head.target)
+        || head.target.rsplit_once(':').is_some_and(|(name, _)| host.eq_ignore_ascii_case(name));
+    (!same).then(|| shown_authority(&host))
 }

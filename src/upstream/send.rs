@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
@@ -138,6 +138,10 @@ impl Sender {
         deadline: Instant,
         resent: bool,
     ) -> Result<Reply, SendError> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let error = UpstreamError::Switched { host: to.host.to_string() };
+            return Err(SendError { error, sent: true, address: Some(connection.address) });
+        }
         let (parts, mut incoming) = response.into_parts();
         let head = Response::from_parts(parts, ());
         let address = connection.address;

@@ -14,6 +14,7 @@ use license_relay::ledger::record::{Action, Outcome, Record, Repeat};
 use license_relay::ledger::subject::{Pseudonyms, Subject};
 use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
 use license_relay::licensing::reply::{Entitlement, Total, What};
+use license_relay::policy::identity::Identity;
 use license_relay::policy::{Admission, Asking};
 use license_relay::upstream::UpstreamError;
 use uuid::Uuid;
@@ -117,8 +118,7 @@ impl Exchange {
         };
         let asked = Asked {
             id: Uuid::from_u128(number),
-            client: by.address,
-            user: None,
+            identity: Identity::direct(by.address),
             to,
             method: Method::POST,
             target: Uri::from_static(path),
