@@ -482,8 +482,10 @@ fn who<'a>(
     fingerprint: Option<&'a str>,
     user: Option<&'a str>,
 ) -> Who<'a> {
-    let known = source.map(Who::Source).or(license.map(Who::License));
-    known.or(fingerprint.map(Who::Key)).or(user.map(Who::User)).unwrap_or(Who::Nobody)
+    let license = || license.map(Who::License);
+    let key = || fingerprint.map(Who::Key);
+    let user = || user.map(Who::User);
+    source.map(Who::Source).or_else(license).or_else(key).or_else(user).unwrap_or(Who::Nobody)
 }
 
 fn claim<'a>(source: Option<&'a str>, license: Option<&'a str>, address: IpAddr) -> Claim<'a> {
@@ -628,9 +630,13 @@ mod tests {
     fn whom_the_new_list_lets_in_is_forgotten_and_comes_back_by_no_request_that_was_judged_by_the_old_one() {
         let (_folder, pending) = pending();
         let note = |source| pending.note(named(source), [10, 0, 0, 1].into(), "unknown");
-        (note("a"), note("b"));
+        for id in ["a", "b"] {
+            note(id);
+        }
         pending.forget(|refused| refused.source.as_deref() == Some("a"));
-        (note("a"), note("c"));
+        for id in ["a", "c"] {
+            note(id);
+        }
         let left: Vec<_> = rows(&pending).into_iter().filter_map(|row| row.source).collect();
         assert_eq!(left, ["b", "c"]);
     }
