@@ -185,8 +185,14 @@ pub const REMEMBERED_PASSWORDS: usize = 10_000;
 pub const LEARNED: usize = 64;
 /// How soon that is tried again where the file can't be written.
 pub const LEARNED_RETRY: Duration = Duration::from_secs(30);
-/// How often `pending.json` is written at most.
+/// How often `pending.json` is written at most where only counts have changed.
 pub const PENDING_WRITE: Duration = Duration::from_secs(1);
+/// How often it is written at most where a number is new.
+pub const PENDING_WRITE_NEW: Duration = Duration::from_millis(100);
+/// How long a refusal waits for its number to be on disk.
+pub const PENDING_WAIT: Duration = Duration::from_secs(2);
+/// Client networks that listed deployments were seen in; where there are more, every network counts as shared.
+pub const SEEN_NETWORKS: usize = 10_000;
 
 // --- the log ----------------------------------------------------------------------------------------------------
 

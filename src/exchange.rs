@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::audit::journal::{CommitError, Journal, State};
 use crate::audit::refusals::Refusals;
-use crate::config::model::{Destination, OnFailure};
+use crate::config::model::{Destination, OnFailure, Unread as Understanding};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::ledger::record::{Action, Record, Repeat};
 use crate::ledger::subject::Pseudonyms;
@@ -28,8 +28,8 @@ use crate::licensing::reply::{Told, What};
 use crate::licensing::vocabulary::Vocabulary;
 use crate::observe::access::Access;
 use crate::policy::identity::Identity;
-use crate::policy::pending::{self, Pending};
-use crate::policy::{Asker, Denial};
+use crate::policy::pending::{self, Code, Pending};
+use crate::policy::{Asker, Denial, Said};
 use crate::setup::Setup;
 use crate::upstream::send::{Reply, ReplyBody, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
@@ -86,7 +86,7 @@ pub enum Fault {
         /// Why.
         denial: Denial,
         /// Its number in `sources pending`.
-        pending: Option<u32>,
+        pending: Option<Code>,
     },
     /// The log can't be written.
     #[error("{0}")]
@@ -119,7 +119,7 @@ impl Exchange {
         };
         let admission = match setup.policy.judge(asker) {
             Ok(admission) => admission,
-            Err(denial) => return Err(self.refuse(&asked, &message, denial)),
+            Err(denial) => return Err(self.refuse(setup, &asked, &message, denial).await),
         };
         if admission.identified_by == "test" && !setup.policy.is_proven(&asked.identity) {
             self.strip_test(&mut asked);
@@ -127,6 +127,9 @@ impl Exchange {
         let scene = Scene::new(&asked, &message, admission);
         access.identified_by = Some(scene.admission.identified_by);
         access.verdict = if scene.admission.listed { "allow" } else { "observe" };
+        if scene.admission.listed && message.said() != Said::Test {
+            self.pending.saw_listed(asked.identity.address);
+        }
         if let Some(id) = &scene.admission.learned {
             // It holds as many enrolments as nobody makes at once; one too many is bound until the next restart only.
             if self.learned.try_send(id.clone()).is_err() {
@@ -247,7 +250,7 @@ impl Exchange {
         self.refusals.note(record, asked.identity.address);
     }
 
-    fn refuse(&self, asked: &Asked, message: &Message, denial: Denial) -> Fault {
+    async fn refuse(&self, setup: &Setup, asked: &Asked, message: &Message, denial: Denial) -> Fault {
         let source = message.source.id().map(SourceId::as_str);
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
@@ -267,18 +270,44 @@ impl Exchange {
             | Denial::NoUser => Action::AccessDenied,
         };
         let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
-        let told = pending::Told { source, license, fingerprint, user_agent: user_agent.as_deref() };
-        let note = || self.pending.note(told, asked.identity.address, &denial.to_string());
-        // No entry of the list is what credentials are wanting for.
-        let enrols = !matches!(denial, Denial::DirectTls | Denial::NoUser);
-        let pending = (action == Action::AccessDenied && enrols).then(note);
+        let sourceless = matches!(message.kind, Kind::Activation { .. } | Kind::Definition);
+        let user = asked.identity.user.as_deref();
+        let mut told = pending::Told {
+            source,
+            license,
+            fingerprint,
+            user,
+            user_agent: user_agent.as_deref(),
+            sourceless,
+        };
+        // What is not understood is let in for its network's sake, and not for a license's; nor for an id's, where
+        // nothing of the body is read.
+        match message.said() {
+            Said::Unreadable(_) => (told.source, told.license) = (None, None),
+            Said::Unrecognised => told.license = told.license.filter(|_| told.source.is_some()),
+            Said::Test | Said::Message => {}
+        }
+        let licensing = &setup.config.licensing;
+        let is_about_who = match denial {
+            // Where the site wants them refused, whoever sends them, there is nobody to let in.
+            Denial::Unreadable(_) => licensing.unreadable != Understanding::Deny,
+            Denial::Unrecognised => licensing.unrecognised != Understanding::Deny,
+            // No entry of the list is what credentials are wanting for.
+            Denial::DirectTls | Denial::NoUser => false,
+            _ => action == Action::AccessDenied,
+        };
+        let pending =
+            is_about_who.then(|| self.pending.note(told, asked.identity.address, &denial.to_string()));
         let mut record = Record::new(action, asked.id);
         record.reason = denial.to_string();
         record.qlik.source_id = source.map(Into::into);
         record.qlik.license = license.map(Into::into);
         record.user_agent = user_agent;
         self.refusals.note(record, asked.identity.address);
-        Fault::Denied { denial, pending: pending.flatten() }
+        if let Some(noted) = pending {
+            self.pending.on_disk(noted).await;
+        }
+        Fault::Denied { denial, pending: pending.map(|noted| noted.number) }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::audit::journal::{Journal, Opening, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
 use crate::config::model::{Audit, Config, OnFailure};
-use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::names::SourceId;
 use crate::config::sources;
 use crate::config::watch::{Cause, Watch};
 use crate::exchange::Exchange;
@@ -39,7 +39,7 @@ use crate::listen::sniff::Entrance;
 use crate::observe::admin::{Admin, Insight};
 use crate::observe::log;
 use crate::observe::metrics::Metrics;
-use crate::policy::pending::Pending;
+use crate::policy::pending::{Codes, Pending};
 use crate::setup::{Attempt, InForce, Lasting, Setup, SetupError};
 use crate::tls::trust::Trust;
 use crate::tunnel::connect::Proxy;
@@ -117,6 +117,11 @@ impl Relay {
                 file.display()
             );
         }
+        // The raw form makes no pseudonyms, but numbers of refused deployments need a key all the same.
+        let codes = match pseudonyms.keys() {
+            Some(keys) => keys.for_enrolment(),
+            None => Keys::read_or_make(&audit.subject_key, audit.subject_case)?.for_enrolment(),
+        };
 
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
@@ -125,7 +130,7 @@ impl Relay {
                 pseudonyms,
                 aliases: Aliases::default(),
                 refusals: Refusals::new(journal.clone()),
-                pending: Arc::new(Pending::open(&audit.directory)),
+                pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
                 unread: Arc::new(Unread::open(&audit.directory)),
                 journal,
                 learned,
@@ -477,12 +482,7 @@ async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(
 /// Those who were refused and would be let in now need no number any more.
 fn forget_known(conversations: &Conversations) {
     let setup = conversations.setup.load_full();
-    conversations.exchange.pending.forget(|refused| {
-        let source: Option<SourceId> = refused.source.as_deref().and_then(|id| id.parse().ok());
-        let license: Option<LicenseNumber> =
-            refused.license.as_deref().and_then(|number| number.parse().ok());
-        setup.policy.registry.knows(source.as_ref(), license.as_ref(), refused.address)
-    });
+    conversations.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));
 }
 
 /// What the clock brings: counts of folded refusals, a sign of life where nothing else was written (so that a crash is

@@ -69,7 +69,7 @@ impl Drop for Deployment {
 #[track_caller]
 fn run_what_it_says(relay: &Relay, refused: &Value) -> String {
     let status = refused["status"].as_str().unwrap();
-    let (_, command) = status.rsplit_once("; run: ").unwrap_or_else(|| panic!("no command in {status:?}"));
+    let (_, command) = status.rsplit_once("; run ").unwrap_or_else(|| panic!("no command in {status:?}"));
     let mut words = command.split(' ');
     assert_eq!(words.next(), Some("license-relay"), "{status}");
     let output = run(program().env("LICENSE_RELAY_CONFIG", relay.path("relay.toml")).args(words));
@@ -106,12 +106,13 @@ fn one_command_out_of_the_first_refusal_makes_everything_work() {
     assert_eq!(tested["status"], "404 Not Found", "the connectivity test: {tested}");
 
     let refused = deployment.activates();
+    let number = number_in(refused["status"].as_str().unwrap());
     let sentence =
-        format!("license-relay: license {LICENSE} is not allowed; run: license-relay sources allow 1");
+        format!("license-relay: license {LICENSE} is not allowed; run license-relay sources allow {number}");
     assert_eq!(refused["status"], format!("503 {sentence}"));
     assert!(sentence.len() <= 120);
     assert_eq!(stub.counters()["requests"], 2, "the two tests and nothing else");
-    eventually("it is pending", || (pending(&relay)[0]["product"] == "QSEfW").then_some(()));
+    assert_eq!(pending(&relay)[0]["product"], "QSEfW", "it is pending once it is told");
 
     let said = run_what_it_says(&relay, &refused);
     for words in ["sources.toml: added", LICENSE, "from 127.0.0.1 until", "is taken as its id"] {
@@ -142,8 +143,8 @@ fn one_command_out_of_the_first_refusal_makes_everything_work() {
     works(&deployment.syncs(SYNC));
     let stranger = deployment.syncs(&IDLE.replace(SOURCE, "somebody else"));
     assert!(stranger["status"].as_str().unwrap().starts_with("503 license-relay: source somebody else"));
-    eventually("number 1 is pending no more", || {
-        pending(&relay).as_array().unwrap().iter().all(|row| row["number"] != 1).then_some(())
+    eventually("its first number is pending no more", || {
+        pending(&relay).as_array().unwrap().iter().all(|row| row["number"] != number.as_str()).then_some(())
     });
     assert!(relay.is_running());
     eventually("it is recorded", || {
@@ -159,11 +160,14 @@ fn one_command_out_of_the_first_refusal_makes_everything_work() {
 fn so_does_the_command_out_of_the_refusal_of_its_sync() {
     let (_stub, relay, _folder) = fresh();
     let mut deployment = Deployment::of(&relay);
-    deployment.activates();
+    let activation = number_in(deployment.activates()["status"].as_str().unwrap());
     let refused = deployment.syncs(IDLE);
-    let sentence = format!("source {SOURCE} is not allowed; run: license-relay sources allow 2");
+    let number = number_in(refused["status"].as_str().unwrap());
+    let sentence = format!("source {SOURCE} is not allowed; run license-relay sources allow {number}");
     assert_eq!(refused["status"], format!("503 license-relay: {sentence}"));
-    eventually("both are pending", || (pending(&relay)[1]["same_deployment_as"] == 1).then_some(()));
+    eventually("both are pending", || {
+        (pending(&relay)[1]["same_deployment_as"] == activation.as_str()).then_some(())
+    });
     run_what_it_says(&relay, &refused);
     eventually("the sync works", || (deployment.syncs(IDLE)["status"] == "200 OK").then_some(()));
     for answer in [

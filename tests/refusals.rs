@@ -44,13 +44,13 @@ const NOBODY: &str = "# nobody\n";
 #[test]
 fn an_unknown_source_is_told_its_id_and_the_command_that_lets_it_in() {
     let body = SYNC.replace(SOURCE, STRANGER);
-    let words = [STRANGER, "license-relay sources allow 1"];
+    let words = [STRANGER, "; run license-relay sources allow "];
     refused_and_kept(NOBODY, as_it_is, &body, &words);
 }
 
 #[test]
 fn a_message_that_names_no_source_and_no_known_license_is_refused() {
-    refused_and_kept(NOBODY, as_it_is, ACTIVATION, &[LICENSE, "license-relay sources allow 1"]);
+    refused_and_kept(NOBODY, as_it_is, ACTIVATION, &[LICENSE, "; run license-relay sources allow "]);
     refused_and_kept(NOBODY, as_it_is, "{\"cause\":\"Initial\"}", &["no source or license"]);
 }
 

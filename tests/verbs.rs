@@ -278,7 +278,8 @@ fn whoever_was_refused_is_listed_with_a_number_and_let_in_by_it() {
         let json: Value = serde_json::from_str(&json).unwrap();
         (json[1]["count"] == 2).then_some(json)
     });
-    assert_eq!((&pending[0]["number"], &pending[1]["number"]), (&1.into(), &2.into()));
+    let second = pending[1]["number"].as_str().unwrap();
+    assert!(second.len() == 13 && pending[0]["number"] != second, "{pending}");
     assert_eq!(pending[1]["source"], "second");
     assert_eq!(pending[1]["license"], LICENSE);
     assert_eq!(pending[1]["address"], "127.0.0.1");
@@ -286,9 +287,12 @@ fn whoever_was_refused_is_listed_with_a_number_and_let_in_by_it() {
     let (_, text, _) = parts(&relay.verb(&["sources", "pending"]));
     assert!(text.contains("2 times") && text.contains("sources allow NUMBER"), "{text}");
 
-    let (code, _, complaint) = parts(&relay.verb(&["sources", "allow", "3"]));
-    assert!(code == 64 && complaint.contains("sources pending"), "{complaint}");
-    assert_eq!(parts(&relay.verb(&["sources", "allow", "2", "--name", "Second"])).0, 0);
+    for (nobodys, words) in [("3", "they have 13 digits now"), ("0000000000000", "write it as sha256:")] {
+        let (code, _, complaint) = parts(&relay.verb(&["sources", "allow", nobodys]));
+        assert!(code == 64 && complaint.contains("sources pending"), "{complaint}");
+        assert!(complaint.contains(words), "{complaint}");
+    }
+    assert_eq!(parts(&relay.verb(&["sources", "allow", second, "--name", "Second"])).0, 0);
     eventually("the second is let in", || (sync("second") == 200).then_some(()));
     assert_eq!(sync("first"), 503);
     eventually("the first alone is pending", || {
@@ -331,19 +335,29 @@ fn a_deployment_refused_by_its_license_and_by_its_id_is_two_rows_that_say_so() {
         (&sync["source"], &sync["license"], &sync["count"]),
         (&SOURCE.into(), &LICENSE.into(), &3.into())
     );
-    assert_eq!((&sync["same_deployment_as"], &other["same_deployment_as"]), (&1.into(), &Value::Null));
+    let number = |row: &Value| row["number"].as_str().unwrap().to_owned();
+    let (one, two, three) = (number(activation), number(sync), number(other));
+    assert_eq!(
+        (&sync["same_deployment_as"], &other["same_deployment_as"]),
+        (&one.as_str().into(), &Value::Null)
+    );
     assert_eq!((&other["product"], &other["user_agent"]), (&Value::Null, &"curl/8 \"\\n\u{fc}".into()));
 
     let (_, text, _) = parts(&relay.verb(&["sources", "pending"]));
-    assert!(text.contains(&format!("   1  key {}  license {LICENSE}  from 127.0.0.1", &key[..16])), "{text}");
+    assert!(
+        text.contains(&format!("{one}  key {}  license {LICENSE}  from 127.0.0.1", &key[..16])),
+        "{text}"
+    );
     assert!(text.contains(r#"curl/8 \"\\n"#), "{text}");
-    assert!(text.contains(&format!("   2  source {SOURCE}  license {LICENSE}")), "{text}");
+    assert!(text.contains(&format!("{two}  source {SOURCE}  license {LICENSE}")), "{text}");
     assert_eq!(text.matches("QSEfW 1.6.4").count(), 2, "{text}");
-    let same = "the same license and address as number 1: one deployment, it seems; allow 2 lets in both";
-    assert_eq!(text.matches(same).count(), 1, "{text}");
+    let same = format!(
+        "the same license and address as number {one}: one deployment, it seems; allow {two} lets in both"
+    );
+    assert_eq!(text.matches(&same).count(), 1, "{text}");
 
     // What it says is so.
-    let (code, said, complaint) = parts(&relay.verb(&["sources", "allow", "2"]));
+    let (code, said, complaint) = parts(&relay.verb(&["sources", "allow", &two]));
     assert_eq!(code, 0, "{complaint}");
     assert!(said.contains(SOURCE) && said.contains(LICENSE), "{said}");
     eventually("both are let in", || {
@@ -351,7 +365,7 @@ fn a_deployment_refused_by_its_license_and_by_its_id_is_two_rows_that_say_so() {
     });
     eventually("both rows are gone", || {
         let (_, text, _) = parts(&relay.verb(&["sources", "pending"]));
-        (!text.contains("QSEfW") && text.contains("   3  ")).then_some(())
+        (!text.contains("QSEfW") && text.contains(&three)).then_some(())
     });
 }
 

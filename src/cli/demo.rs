@@ -129,8 +129,8 @@ async fn converse(
     expect(stub.counters().requests == 1, "the back end has seen the connectivity test and nothing else")?;
 
     step("one command lets it in");
-    run_command(file, &["sources", "allow", "--license", LICENSE, "--learn", "24h", "--name", "Demo"])
-        .await?;
+    let number = said.reason.rsplit(' ').next().unwrap_or_default();
+    run_command(file, &["sources", "allow", number, "--name", "Demo"]).await?;
     let said = until(200, || deployment.post("/v1/activation", &activation, None)).await?;
     shown(&said.line());
 

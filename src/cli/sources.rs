@@ -1,19 +1,17 @@
 //! `license-relay sources`: who may ask, who was refused lately, and the one command that lets them in.
 
-use std::io::{self, BufRead, IsTerminal as _};
-use std::net::IpAddr;
-use std::path::Path;
-use std::time::Duration;
+mod allow;
+mod deny;
 
-use ipnet::IpNet;
-use jiff::Timestamp;
+use std::io::{self, BufRead, IsTerminal as _};
+use std::path::Path;
+
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure, configuration, load};
-use crate::config::model::{AllowList, Config, Credentials, Learn, Source, SourcePattern};
-use crate::config::names::{LicenseNumber, SourceId};
-use crate::config::sources::{self, Enrolment, NewSource};
+use crate::config::model::{AllowList, Config, Credentials, Source};
+use crate::config::sources;
 use crate::policy::pending::{Pending, Refused};
 use crate::policy::users::{self, PasswordHash};
 
@@ -33,7 +31,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Show who was refused lately, numbered for `allow`
+    /// Show who was refused lately, each with its number for `allow`
     #[command(after_help = "Example:\n  license-relay sources pending")]
     Pending {
         /// For programs
@@ -41,17 +39,16 @@ enum Action {
         json: bool,
     },
     /// Let a deployment in; a running relay notices by itself
-    #[command(after_help = "Examples:\n  license-relay sources allow 3\n  \
+    #[command(after_help = "Examples:\n  license-relay sources allow 0123456789012\n  \
         license-relay sources allow --license 9999000000001253 --learn 24h\n  \
         license-relay sources allow fbe89d02-6d24-4595-915e-c52ce76f2195 --name Production")]
-    Allow(Allow),
+    Allow(allow::Allow),
     /// Take a deployment out of the allow-list; a running relay notices by itself
-    #[command(after_help = "Example:\n  license-relay sources deny fbe89d02-6d24-4595-915e-c52ce76f2195")]
-    Deny {
-        /// The id, in clear or as sha256:<64 hex>
-        #[arg(value_name = "ID")]
-        id: SourcePattern,
-    },
+    #[command(
+        after_help = "Examples:\n  license-relay sources deny fbe89d02-6d24-4595-915e-c52ce76f2195\n  \
+        license-relay sources deny Production\n  license-relay sources deny --network 10.20.0.7/32"
+    )]
+    Deny(deny::Deny),
     /// Basic users, for deployments that send a user name and password; a running relay notices by itself
     User {
         #[command(subcommand)]
@@ -77,39 +74,22 @@ enum UserAction {
     },
 }
 
-#[derive(Debug, clap::Args)]
-struct Allow {
-    /// An id (in clear or as sha256:<64 hex>), or a number of `sources pending`
-    #[arg(value_name = "ID|NUMBER", required_unless_present_any = ["license", "user", "network"])]
-    who: Option<String>,
-    /// A license that vouches for messages without an id; may repeat
-    #[arg(long, value_name = "NUMBER")]
-    license: Vec<LicenseNumber>,
-    /// Take the first id that comes with the license within this time (default with --license alone: 24h)
-    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "license")]
-    learn: Option<Duration>,
-    /// What to call it
-    #[arg(long, default_value = "")]
-    name: String,
-    /// A network it must come from; may repeat
-    #[arg(long, value_name = "NETWORK")]
-    network: Vec<IpNet>,
-    /// A Basic user it must be; may repeat
-    #[arg(long, value_name = "NAME")]
-    user: Vec<String>,
-}
-
 /// Runs a `sources` verb.
 pub(super) fn run(args: Sources, path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     match args.action {
         Action::List { json } => list(&config, json),
         Action::Pending { json } => pending(&config, json),
-        Action::Allow(args) => allow(&config, args),
-        Action::Deny { id } => deny(&config, &id),
+        Action::Allow(args) => say(allow::run(&config, args)),
+        Action::Deny(args) => say(deny::run(&config, &args)),
         Action::User { action: UserAction::Add { name } } => add_user(&config, &name),
         Action::User { action: UserAction::Remove { name } } => remove_user(&config, &name),
     }
+}
+
+fn say(said: Result<String, Failure>) -> Result<(), Failure> {
+    println!("{}", said?);
+    Ok(())
 }
 
 fn list(config: &Config, json: bool) -> Result<(), Failure> {
@@ -175,12 +155,18 @@ fn pending(config: &Config, json: bool) -> Result<(), Failure> {
             };
             let agent = row.product().map(|(product, version)| format!("{product} {version}"));
             let agent = agent.or_else(|| row.user_agent.clone());
-            println!("{number:>4}  {who}  license {}  from {address}", shown(row.license.as_deref()));
-            println!("      {}; {}", shown(agent.as_deref()), reason.escape_default());
-            println!("      {count} times, first {first:.0}, last {last:.0}");
-            if let Some(Refused { number: other, .. }) = activation(row) {
+            let number = number.map_or_else(|| "(no number)".into(), |number| number.to_string());
+            println!("{number:>13}  {who}  license {}  from {address}", shown(row.license.as_deref()));
+            println!("               {}; {}", shown(agent.as_deref()), reason.escape_default());
+            println!("               {count} times, first {first:.0}, last {last:.0}");
+            if row.number.is_none() {
                 println!(
-                    "      the same license and address as number {other}: one deployment, it seems; \
+                    "               an earlier version wrote this; a relay that starts gives it its number"
+                );
+            }
+            if let Some(Refused { number: Some(other), .. }) = activation(row) {
+                println!(
+                    "               the same license and address as number {other}: one deployment, it seems; \
                      allow {number} lets in both"
                 );
             }
@@ -191,8 +177,8 @@ fn pending(config: &Config, json: bool) -> Result<(), Failure> {
 }
 
 fn pending_row(row: &Refused, activation: Option<&Refused>) -> serde_json::Value {
-    let Refused { number, source, license, fingerprint, address, user_agent, reason, first, last, count } =
-        row;
+    let Refused { number, source, license, fingerprint, user, address, user_agent, .. } = row;
+    let Refused { shared, reason, first, last, count, .. } = row;
     let product = row.product();
     serde_json::json!({
         "number": number,
@@ -202,136 +188,15 @@ fn pending_row(row: &Refused, activation: Option<&Refused>) -> serde_json::Value
         "product": product.map(|(product, _)| product),
         "version": product.map(|(_, version)| version),
         "user_agent": user_agent,
+        "user": user,
         "address": address,
+        "shared": shared,
         "reason": reason,
         "first": first,
         "last": last,
         "count": count,
-        "same_deployment_as": activation.map(|other| other.number),
+        "same_deployment_as": activation.and_then(|other| other.number),
     })
-}
-
-fn allow(config: &Config, args: Allow) -> Result<(), Failure> {
-    let usage = |words: String| Failure::new(Exit::Usage, words);
-    let mut new = NewSource {
-        name: args.name,
-        licenses: args.license,
-        users: args.user,
-        networks: args.network,
-        ..NewSource::default()
-    };
-    // Nothing but who it is: what else is said belongs into an entry of its own.
-    let plain =
-        new.name.is_empty() && new.licenses.is_empty() && new.users.is_empty() && new.networks.is_empty();
-    let mut learn_for = args.learn;
-    let mut from = None;
-    if let Some(who) = args.who {
-        let refused =
-            who.parse::<u32>().ok().map(|number| find_pending(config, number)).transpose()?.flatten();
-        match refused {
-            Some(refused) => match (&refused.source, &refused.license) {
-                (Some(source), license) => {
-                    let id: SourceId = source.parse().map_err(|e| usage(format!("the id of {who} {e}")))?;
-                    new.licenses.extend(license.iter().filter_map(|number| number.parse().ok()));
-                    new.licenses.dedup();
-                    if plain && end_enrolment(config, &new.licenses, refused.address, &id)? {
-                        return Ok(());
-                    }
-                    new.id = Some(SourcePattern::Clear(id));
-                }
-                (None, Some(license)) => {
-                    new.licenses.extend(license.parse());
-                    learn_for = learn_for.or(Some(LEARN));
-                    from = Some(refused.address);
-                }
-                (None, None) => new.networks.push(IpNet::from(refused.address)),
-            },
-            // Ids are opaque, but none is as short as a number.
-            None if who.len() < 6 && who.bytes().all(|b| b.is_ascii_digit()) => {
-                return Err(usage(format!(
-                    "nobody has the number {who}; see: license-relay sources pending"
-                )));
-            }
-            None => new.id = Some(who.parse().map_err(|e| usage(format!("{who}: {e}")))?),
-        }
-    } else if !new.licenses.is_empty() {
-        learn_for = learn_for.or(Some(LEARN));
-        from = known_address(config, &new.licenses);
-    }
-    if new.id.is_none()
-        && let Some(wait) = learn_for
-    {
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-        let until = now.checked_add(wait).map_err(|e| usage(format!("--learn: {e}")))?;
-        new.learn = Some(Learn { until, from });
-    }
-    sources::append(&config.sources.file, &new).map_err(|e| Failure::new(Exit::Configuration, e))?;
-    println!("{}: added\n\n{}", config.sources.file.display(), new.to_string().trim_end());
-    if let Some(Learn { until, from }) = new.learn {
-        let from = from.map(|address| format!(" from {address}")).unwrap_or_default();
-        println!("\nthe first id that comes with this license{from} until {until:.0} is taken as its id");
-    }
-    Ok(())
-}
-
-/// Gives an id to the entry that waits for it, where there is one: a second entry would leave that one waiting, for
-/// whoever comes next.
-fn end_enrolment(
-    config: &Config,
-    licenses: &[LicenseNumber],
-    address: IpAddr,
-    id: &SourceId,
-) -> Result<bool, Failure> {
-    let file = &config.sources.file;
-    if !file.exists() {
-        return Ok(false);
-    }
-    let AllowList { sources } = sources::load(file).map_err(configuration)?;
-    let now = Timestamp::now();
-    let anywhere = |source: &&Source| source.networks.is_empty() && source.users.is_empty();
-    let waiting = sources.iter().filter(anywhere).find_map(|source| {
-        let waits = |learn: &Learn| learn.until > now && learn.from.is_none_or(|from| from == address);
-        let license = source.licenses.iter().find(|license| licenses.contains(license))?;
-        Some((license, Enrolment::of(source).filter(|enrolment| waits(&enrolment.learn))?))
-    });
-    let Some((license, enrolment)) = waiting else { return Ok(false) };
-    let bound = sources::bind(file, &enrolment, id);
-    let bound = bound.map_err(|e| Failure::new(Exit::Configuration, e))?;
-    if bound {
-        println!("{}: the entry that waited for the id of license {license} has it: {id}", file.display());
-    }
-    Ok(bound)
-}
-
-/// How long an enrolment waits where nobody says.
-const LEARN: Duration = Duration::from_secs(24 * 3600);
-
-/// The one address that was refused with one of these licenses; none where there are several.
-fn known_address(config: &Config, licenses: &[LicenseNumber]) -> Option<IpAddr> {
-    let refused = read_pending(config).ok()?;
-    let mut addresses: Vec<IpAddr> = refused
-        .iter()
-        .filter(|refused| {
-            let license = refused.license.as_deref().and_then(|number| number.parse().ok());
-            license.is_some_and(|license| licenses.contains(&license))
-        })
-        .map(|refused| refused.address)
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    match addresses.as_slice() {
-        [address] => Some(*address),
-        _ => None,
-    }
-}
-
-fn deny(config: &Config, id: &SourcePattern) -> Result<(), Failure> {
-    let file = config.sources.file.display();
-    match sources::remove_id(&config.sources.file, id).map_err(|e| Failure::new(Exit::Configuration, e))? {
-        true => println!("{file}: {id} is no longer allowed"),
-        false => return Err(Failure::new(Exit::Usage, format!("{file} has no entry with the id {id}"))),
-    }
-    Ok(())
 }
 
 fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
@@ -439,14 +304,4 @@ fn user_name(text: &str) -> Result<String, String> {
 fn read_pending(config: &Config) -> Result<Vec<Refused>, Failure> {
     let path = Pending::path(&config.audit.directory);
     Pending::read(&path).map_err(|e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display())))
-}
-
-fn find_pending(config: &Config, number: u32) -> Result<Option<Refused>, Failure> {
-    Ok(read_pending(config)?.into_iter().find(|refused| refused.number == number))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| "not a duration such as 24h or 30m".to_owned())?;
-    Duration::try_from(span).map_err(|_| "a duration can't be negative".into())
 }

@@ -23,8 +23,8 @@ use super::{MAX_SOURCES, Problem, Problems, Severity};
 pub const TEMPLATE: &str = "\
 # sources.toml: who may reach the license back end through this relay. It is read again as it changes.
 #
-#   license-relay sources pending      numbers who was refused
-#   license-relay sources allow 1      adds the first of them here, and keeps what you wrote
+#   license-relay sources pending        shows who was refused, each with its number
+#   license-relay sources allow NUMBER   adds it here, and keeps what you wrote; a refusal tells the number too
 #
 # An entry allows whom any of its id, licenses, users or networks fits. Where it lists users or networks, a
 # request that names the id must come from one of them too, as must one that names a license and no id: neither proves
@@ -39,7 +39,7 @@ pub const TEMPLATE: &str = "\
 # users = [\"qlik-prod\"]                 # or this Basic user
 # networks = [\"10.20.0.0/24\"]           # or these addresses
 # limit = { requests = 120, per = \"1m\", burst = 60 }   # instead of limits.per_source
-# mode = \"terminate\"                    # or \"tunnel\", for a deployment that can't trust the CA
+# mode = \"terminate\"                    # or \"tunnel\", for one that can't trust the CA or can't be read
 ";
 
 /// Reads `path`: the allow-list, or every problem of the file.
@@ -233,6 +233,9 @@ pub enum EditError {
     /// It has problems, or would have them after the edit.
     #[error("{0}")]
     Invalid(Problems),
+    /// Which entry is meant can't be told.
+    #[error("{0}")]
+    Unclear(String),
     /// Its entries are not written as `[[source]]`.
     #[error("{path} is written in a form that only people can edit; write each entry under [[source]]")]
     Form {
@@ -322,15 +325,13 @@ pub fn bind(path: &Path, enrolment: &Enrolment, id: &SourceId) -> Result<bool, E
     })
 }
 
-/// Removes the entry with `id`, in clear or hashed, with the comments right above it. False, and nothing is
-/// written, where there is none.
-pub fn remove_id(path: &Path, id: &SourcePattern) -> Result<bool, EditError> {
-    edit(path, |text, list| {
-        let digest = id.digest();
-        let is_it = |source: &Source| source.id.as_ref().is_some_and(|id| id.digest() == digest);
-        let Some(index) = list.sources.iter().position(is_it) else {
-            return Ok(None);
-        };
+/// Removes the entry that is chosen by its place in the list, with the comments right above it.
+pub fn remove(
+    path: &Path,
+    choose: impl FnOnce(&AllowList) -> Result<usize, String>,
+) -> Result<(), EditError> {
+    let removed = edit(path, |text, list| {
+        let index = choose(list).map_err(EditError::Unclear)?;
         let mut document = document(text, path)?;
         let entries = document
             .get_mut("source")
@@ -354,7 +355,8 @@ pub fn remove_id(path: &Path, id: &SourcePattern) -> Result<bool, EditError> {
         let text = document.to_string();
         // The last entry of a file without comments: an empty file would be taken for a half-written one.
         Ok(Some(if text.is_empty() { TEMPLATE.to_owned() } else { text }))
-    })
+    });
+    removed.map(drop)
 }
 
 impl fmt::Display for NewSource {
@@ -467,6 +469,13 @@ mod tests {
     use super::*;
 
     const UUID: &str = "fbe89d02-6d24-4595-915e-c52ce76f2195";
+
+    fn remove_id(path: &Path, id: &SourcePattern) -> Result<(), EditError> {
+        remove(path, |list| {
+            let is_it = |source: &Source| source.id.as_ref().is_some_and(|own| own.digest() == id.digest());
+            list.sources.iter().position(is_it).ok_or_else(|| "nobody".to_owned())
+        })
+    }
 
     fn read(text: &str) -> Result<AllowList, Problems> {
         parse(text, Path::new("sources.toml"))
@@ -594,12 +603,12 @@ mod tests {
         assert!(bound.ends_with("networks = [\"10.0.0.0/8\"]\n# waits\nid = \"two\" # so\n"), "{bound}");
 
         let hash = SourcePattern::Sha256(SourcePattern::Clear("one".parse().unwrap()).digest());
-        assert!(remove_id(&path, &hash).unwrap());
-        assert!(!remove_id(&path, &hash).unwrap());
+        remove_id(&path, &hash).unwrap();
+        assert!(matches!(remove_id(&path, &hash), Err(EditError::Unclear(_))));
         let left = fs::read_to_string(&path).unwrap();
         assert!(left.starts_with(TEMPLATE) && left.contains("# the end"), "{left}");
         assert!(!left.contains("# our first") && !left.contains("\"one\""), "{left}");
-        assert!(remove_id(&path, &SourcePattern::Clear(id)).unwrap());
+        remove_id(&path, &SourcePattern::Clear(id)).unwrap();
         assert_eq!(load(&path).unwrap(), AllowList::default());
         assert!(fs::read_to_string(&path).unwrap().starts_with(TEMPLATE));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
@@ -621,7 +630,7 @@ mod tests {
         fs::write(&path, "[[source]]\nid = \"two\"\n").unwrap();
         let twice = append(&path, &two).unwrap_err().to_string();
         assert!(twice.contains("is the same as on line 2"), "{twice}");
-        assert!(remove_id(&path, &"two".parse().unwrap()).unwrap());
+        remove_id(&path, &"two".parse().unwrap()).unwrap();
         assert_eq!(load(&path).unwrap(), AllowList::default());
     }
 

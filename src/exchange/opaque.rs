@@ -46,10 +46,16 @@ impl Exchange {
             activates: false,
             sourceless: false,
         };
-        let admission = setup.policy.judge(asker).map_err(|denial| self.refuse_tunnel(access, denial))?;
+        let admission = match setup.policy.judge(asker) {
+            Ok(admission) => admission,
+            Err(denial) => return Err(self.refuse_tunnel(access, identity.user.as_deref(), denial).await),
+        };
         access.exchange = Some("tunnel");
         access.identified_by = Some(admission.identified_by);
         access.verdict = if admission.listed { "allow" } else { "observe" };
+        if admission.listed {
+            self.pending.saw_listed(client);
+        }
         let mut passage = Passage { id, client, admission, logged: true };
         passage.logged =
             self.write_intent(setup, vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
@@ -80,15 +86,18 @@ impl Exchange {
         self.write_outcome(vec![record], passage.logged).await;
     }
 
-    fn refuse_tunnel(&self, access: &Access, denial: Denial) -> Fault {
+    async fn refuse_tunnel(&self, access: &Access, user: Option<&str>, denial: Denial) -> Fault {
         let limited = matches!(denial, Denial::SourceLimit(_));
         let mut record =
             Record::new(if limited { Action::AccessLimited } else { Action::AccessDenied }, access.id);
         record.reason = denial.to_string();
         self.refusals.note(record, access.client);
-        let number = || self.pending.note(Told::default(), access.client, &denial.to_string());
-        let pending = if limited { None } else { number() };
-        Fault::Denied { denial, pending }
+        if limited || matches!(denial, Denial::DirectTls | Denial::NoUser) {
+            return Fault::Denied { denial, pending: None };
+        }
+        let noted = self.pending.note(Told { user, ..Told::default() }, access.client, &denial.to_string());
+        self.pending.on_disk(noted).await;
+        Fault::Denied { denial, pending: Some(noted.number) }
     }
 }
 

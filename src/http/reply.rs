@@ -20,6 +20,7 @@ use crate::ledger::record::HIDDEN;
 use crate::observe::access::{Access, shown_host};
 use crate::policy::Denial;
 use crate::policy::identity::{Unproven, Why};
+use crate::policy::pending::Code;
 use crate::upstream::UpstreamError;
 
 /// The longest reason phrase, in bytes.
@@ -274,11 +275,19 @@ impl From<&Fault> for Refusal {
     }
 }
 
-fn denied(denial: &Denial, pending: Option<u32>) -> Refusal {
+fn denied(denial: &Denial, pending: Option<Code>) -> Refusal {
+    // No colon before the command: with one, a whole UUID would not fit beside its number.
     let command = match (denial, pending) {
         // It has an entry, and needs no second one: which place it may come from is for people to write.
-        (Denial::WrongPlace(_) | Denial::LicenseElsewhere(_), _) | (_, None) => String::new(),
-        (_, Some(number)) => format!("; run: license-relay sources allow {number}"),
+        (Denial::WrongPlace(_) | Denial::LicenseElsewhere(_), _) => String::new(),
+        // Why it can't be read is in the log.
+        (Denial::Unreadable(_), number) => {
+            let allow = number.map(|number| format!("run license-relay sources allow {number}, or "));
+            let words = format!("the body can't be read; {}set mode = \"tunnel\"", allow.unwrap_or_default());
+            return Refusal::new(Cause::Refused, &words);
+        }
+        (_, None) => String::new(),
+        (_, Some(number)) => format!("; run license-relay sources allow {number}"),
     };
     let refusal = |cause, denial: &Denial| Refusal::new(cause, &format!("{denial}{command}"));
     let fits = |denial: &Denial| PREFIX.len() + denial.to_string().len() + command.len() <= REASON;
@@ -376,34 +385,52 @@ mod tests {
         assert!(refusal.sentence.bytes().all(|b| (0x20..0x7f).contains(&b)), "{}", refusal.sentence);
     }
 
+    const NUMBER: &str = "0123456789012";
+
+    fn refused(denial: Denial) -> String {
+        denied(&denial, Some(NUMBER.parse().unwrap())).sentence
+    }
+
     #[test]
     fn the_command_survives_a_long_source_id() {
-        let id = "x".repeat(128);
-        let refusal = denied(&Denial::UnknownSource(id), Some(1000));
-        assert!(refusal.sentence.ends_with("is not allowed; run: license-relay sources allow 1000"));
+        let sentence = refused(Denial::UnknownSource("x".repeat(128)));
+        assert!(sentence.ends_with(&format!("is not allowed; run license-relay sources allow {NUMBER}")));
+        assert!(sentence.len() <= REASON, "{sentence}");
     }
 
     #[test]
     fn a_uuid_and_its_command_fit_whole() {
         let id = "fbe89d02-6d24-4595-915e-c52ce76f2195";
-        let refusal = denied(&Denial::UnknownSource(id.into()), Some(3));
-        assert_eq!(
-            refusal.sentence,
-            format!("license-relay: source {id} is not allowed; run: license-relay sources allow 3")
-        );
+        let refusal = denied(&Denial::UnknownSource(id.into()), Some(NUMBER.parse().unwrap()));
+        let sentence =
+            format!("license-relay: source {id} is not allowed; run license-relay sources allow {NUMBER}");
+        assert_eq!(refusal.sentence, sentence);
+        assert_eq!(sentence.len(), REASON);
         assert_eq!((refusal.on_connect(), refusal.inside()), (403, 503));
     }
 
     #[test]
     fn a_license_and_the_command_fit_whole_however_long_they_are() {
         let license = "9".repeat(32);
-        let refusal = denied(&Denial::Unidentified(Some(license.clone())), Some(u32::MAX));
         let sentence = format!(
-            "license-relay: license {license} is not allowed; run: license-relay sources allow 4294967295"
+            "license-relay: license {license} is not allowed; run license-relay sources allow {NUMBER}"
         );
-        assert_eq!(refusal.sentence, sentence);
-        let refusal = denied(&Denial::Unidentified(None), Some(u32::MAX));
-        assert!(refusal.sentence.ends_with("; run: license-relay sources allow 4294967295"), "{refusal:?}");
+        assert_eq!(refused(Denial::Unidentified(Some(license))), sentence);
+        let nobody = refused(Denial::Unidentified(None));
+        assert!(nobody.ends_with(&format!("; run license-relay sources allow {NUMBER}")), "{nobody}");
+    }
+
+    #[test]
+    fn a_body_that_can_not_be_read_is_told_both_ways_out_however_long_the_reason_is() {
+        let why = "why ".repeat(50);
+        let sentence = refused(Denial::Unreadable(why.clone()));
+        assert!(
+            sentence.ends_with(&format!("sources allow {NUMBER}, or set mode = \"tunnel\"")),
+            "{sentence}"
+        );
+        assert!(sentence.len() <= REASON);
+        let denied = denied(&Denial::Unreadable(why), None).sentence;
+        assert_eq!(denied, "license-relay: the body can't be read; set mode = \"tunnel\"");
     }
 
     #[test]
@@ -416,15 +443,15 @@ mod tests {
 
     #[test]
     fn a_license_in_the_wrong_place_is_told_whole() {
-        let refusal = denied(&Denial::LicenseElsewhere("9".repeat(32)), Some(3));
-        assert!(refusal.sentence.ends_with(" is not allowed from this address or user"), "{refusal:?}");
+        let sentence = refused(Denial::LicenseElsewhere("9".repeat(32)));
+        assert!(sentence.ends_with(" is not allowed from this address or user"), "{sentence}");
     }
 
     #[test]
     fn a_source_in_the_wrong_place_is_told_so_whatever_its_length() {
         for id in ["fbe89d02-6d24-4595-915e-c52ce76f2195".to_owned(), "x".repeat(128)] {
-            let refusal = denied(&Denial::WrongPlace(id), Some(3));
-            assert!(refusal.sentence.ends_with(" is not allowed from this address or user"), "{refusal:?}");
+            let sentence = refused(Denial::WrongPlace(id));
+            assert!(sentence.ends_with(" is not allowed from this address or user"), "{sentence}");
         }
     }
 

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::Asker;
 use super::limits::{EntryLimits, Whose};
+use super::pending::Refused;
 use crate::config::model::{AllowList, Learn, Rate, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::sources::Enrolment;
@@ -272,16 +273,19 @@ impl Registry {
         learned.by_id.get(id).and_then(|enrolment| self.enrolments.get(enrolment)).copied()
     }
 
-    /// Whether a refused deployment needs no number any more: its id is listed, or its license or address vouches
-    /// for it.
-    pub fn knows(&self, source: Option<&SourceId>, license: Option<&LicenseNumber>, address: IpAddr) -> bool {
-        match source {
-            Some(id) => self.by_id.contains_key(&sha256(id.as_str())),
+    /// Whether a deployment that was refused would be let in now, so that it needs no number any more.
+    pub fn lets_in(&self, refused: &Refused) -> bool {
+        let Refused { source, license, user, address, sourceless, .. } = refused;
+        let user = user.as_deref();
+        let standing = match source.as_deref().and_then(|id| id.parse().ok()) {
+            Some(id) => return matches!(self.by_id(&id, user, *address), Standing::Listed { .. }),
             None => {
-                let licenses = license.map(std::slice::from_ref).unwrap_or_default();
-                !matches!(self.by_circumstance(licenses, None, address, false), Standing::Nobody)
+                let license: Option<LicenseNumber> =
+                    license.as_deref().and_then(|number| number.parse().ok());
+                self.by_circumstance(license.as_slice(), user, *address, *sourceless)
             }
-        }
+        };
+        matches!(standing, Standing::Listed { .. })
     }
 }
 

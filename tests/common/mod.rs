@@ -531,6 +531,16 @@ impl Curl {
     }
 }
 
+/// The number that a refusal tells.
+#[track_caller]
+pub fn number_in(said: &str) -> String {
+    let (_, rest) =
+        said.split_once("license-relay sources allow ").unwrap_or_else(|| panic!("no command in {said:?}"));
+    let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    assert_eq!(number.len(), 13, "{said}");
+    number
+}
+
 /// All that a command has said.
 pub fn all_said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()

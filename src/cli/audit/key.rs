@@ -71,7 +71,8 @@ pub(super) async fn run(args: Key, config: Option<PathBuf>) -> Result<(), Failur
     }
 }
 
-const NO_KEYS: &str = "audit.subject is \"raw\": people stand in the log by name, and there are no keys";
+const NO_KEYS: &str =
+    "audit.subject is \"raw\": people stand in the log by name, and there are no keys of pseudonyms";
 
 fn list(audit: &Audit, raw: bool, json: bool) -> Result<(), Failure> {
     let path = &audit.subject_key;

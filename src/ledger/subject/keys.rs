@@ -121,6 +121,13 @@ impl Keys {
         self.retired.iter().map(|key| key.of(subject, self.case)).collect()
     }
 
+    /// A key for the numbers of refused deployments: derived from the newest, so that relays that share it tell the same
+    /// numbers.
+    pub fn for_enrolment(&self) -> hmac::Key {
+        let derived = hmac::sign(&self.newest.hmac, b"license-relay-enrolment-v1\0");
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+    }
+
     /// All of them, the newest first.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.newest).chain(&self.retired)
