@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Uri};
 use license_relay::config::file;
 use license_relay::config::sources;
 use license_relay::licensing::message::Message;
-use license_relay::licensing::vocabulary::Vocabulary;
+use license_relay::licensing::vocabulary::Words;
 use license_relay::policy::identity::Identity;
 use license_relay::policy::{Asker, Policy};
 
@@ -64,7 +64,7 @@ fn policy(entries: usize) -> Policy {
     Policy::new(&config, list, None)
 }
 
-fn read(body: &[u8], words: &Vocabulary) -> Message {
+fn read(body: &[u8], words: &Words) -> Message {
     Message::read(&Method::POST, &Uri::from_static("/v1/any"), &HeaderMap::new(), body, words)
 }
 
@@ -77,14 +77,14 @@ fn judge(policy: &Policy, message: &Message) -> bool {
         activates: false,
         sourceless: false,
     };
-    policy.judge(asker).is_ok()
+    policy.judge(asker, None).is_ok()
 }
 
 /// 5 patches are about 1 KB, 105 are 20 KB, 5,000 are 1 MB.
 #[divan::bench(args = [5, 105, 5_000])]
 fn recognise_and_check(bencher: Bencher<'_, '_>, patches: usize) {
     let (body, policy) = (sync(patches), policy(10));
-    let words = Vocabulary::built_in().expect("a vocabulary");
+    let words = Words::load(None).expect("a vocabulary");
     assert!(judge(&policy, &read(&body, &words)));
     bencher.counter(BytesCount::new(body.len())).bench(|| {
         let message = read(black_box(&body), &words);
@@ -94,7 +94,7 @@ fn recognise_and_check(bencher: Bencher<'_, '_>, patches: usize) {
 
 #[divan::bench(args = [10, 10_000])]
 fn decide_by_id(bencher: Bencher<'_, '_>, entries: usize) {
-    let (policy, words) = (policy(entries), Vocabulary::built_in().expect("a vocabulary"));
+    let (policy, words) = (policy(entries), Words::load(None).expect("a vocabulary"));
     let message = read(&sync(0), &words);
     assert!(judge(&policy, &message));
     bencher.bench(|| judge(&policy, black_box(&message)));
@@ -102,7 +102,7 @@ fn decide_by_id(bencher: Bencher<'_, '_>, entries: usize) {
 
 #[divan::bench(args = [10, 10_000])]
 fn refuse_a_stranger(bencher: Bencher<'_, '_>, entries: usize) {
-    let (policy, words) = (policy(entries), Vocabulary::built_in().expect("a vocabulary"));
+    let (policy, words) = (policy(entries), Words::load(None).expect("a vocabulary"));
     let body = String::from_utf8(sync(0)).expect("text").replace(&id(3), "nobody-knows-me");
     let message = read(body.as_bytes(), &words);
     assert!(!judge(&policy, &message));

@@ -25,7 +25,7 @@ use crate::ledger::record::{Action, Record, Repeat};
 use crate::ledger::subject::Pseudonyms;
 use crate::licensing::message::{Kind, Message};
 use crate::licensing::reply::{Told, What};
-use crate::licensing::vocabulary::Vocabulary;
+use crate::licensing::vocabulary::Words;
 use crate::observe::access::Access;
 use crate::policy::identity::Identity;
 use crate::policy::pending::{self, Code, Pending};
@@ -109,15 +109,8 @@ impl Exchange {
             self.note_unread(&message, asked.identity.address);
         }
 
-        let asker = Asker {
-            said: message.said(),
-            source: &message.source,
-            licenses: &message.licenses,
-            identity: &asked.identity,
-            activates: matches!(message.kind, Kind::Activation { .. }),
-            sourceless: matches!(message.kind, Kind::Activation { .. } | Kind::Definition),
-        };
-        let admission = match setup.policy.judge(asker) {
+        let other = message.other.as_deref().map(|other| asker(other, &asked.identity));
+        let admission = match setup.policy.judge(asker(&message, &asked.identity), other) {
             Ok(admission) => admission,
             Err(denial) => return Err(self.refuse(setup, &asked, &message, denial).await),
         };
@@ -261,16 +254,17 @@ impl Exchange {
             | Denial::TwoSources
             | Denial::TwoKeys
             | Denial::TwoLicenses
-            | Denial::UnfitSource(_) => Action::AccessInvalid,
+            | Denial::UnfitSource(_)
+            | Denial::Contradiction(_) => Action::AccessInvalid,
             Denial::UnknownSource(_)
             | Denial::WrongPlace(_)
-            | Denial::LicenseElsewhere(_)
+            | Denial::LicenseAlone(_)
             | Denial::Unidentified(_)
             | Denial::DirectTls
             | Denial::NoUser => Action::AccessDenied,
         };
         let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
-        let sourceless = matches!(message.kind, Kind::Activation { .. } | Kind::Definition);
+        let sourceless = message.is_sourceless();
         let user = asked.identity.user.as_deref();
         let mut told = pending::Told {
             source,
@@ -280,12 +274,12 @@ impl Exchange {
             user_agent: user_agent.as_deref(),
             sourceless,
         };
-        // What is not understood is let in for its network's sake, and not for a license's; nor for an id's, where
-        // nothing of the body is read.
-        match message.said() {
-            Said::Unreadable(_) => (told.source, told.license) = (None, None),
-            Said::Unrecognised => told.license = told.license.filter(|_| told.source.is_some()),
-            Said::Test | Said::Message => {}
+        // A license would not let it in, unless it is an activation or a definition; nor would an id, where nothing of the
+        // body is read. Such a client is let in for its network's sake.
+        if matches!(message.said(), Said::Unreadable(_)) {
+            (told.source, told.license) = (None, None);
+        } else if !sourceless {
+            told.license = told.license.filter(|_| told.source.is_some());
         }
         let licensing = &setup.config.licensing;
         let is_about_who = match denial {
@@ -308,6 +302,17 @@ impl Exchange {
             self.pending.on_disk(noted).await;
         }
         Fault::Denied { denial, pending: pending.map(|noted| noted.number) }
+    }
+}
+
+fn asker<'a>(message: &'a Message, identity: &'a Identity) -> Asker<'a> {
+    Asker {
+        said: message.said(),
+        source: &message.source,
+        licenses: &message.licenses,
+        identity,
+        activates: matches!(message.kind, Kind::Activation { .. }),
+        sourceless: message.is_sourceless(),
     }
 }
 
@@ -336,10 +341,11 @@ fn request(asked: &Asked) -> Request<Full<Bytes>> {
     request
 }
 
-fn read_reply(message: &Message, reply: &Reply, words: &Vocabulary) -> Told {
+fn read_reply(message: &Message, reply: &Reply, words: &Words) -> Told {
     match &reply.body {
-        _ if !reply.head.status().is_success() => Told::nothing(),
         ReplyBody::Streamed(..) => Told::unread("the reply is too large to be read"),
-        ReplyBody::Whole(body) => Told::read(&message.kind, reply.head.headers(), body, words),
+        ReplyBody::Whole(body) => {
+            Told::read(&message.kind, reply.head.status(), reply.head.headers(), body, words)
+        }
     }
 }

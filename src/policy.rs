@@ -15,7 +15,7 @@ use crate::config::names::{LicenseNumber, SourceId};
 use destination::Destinations;
 use identity::Identity;
 use limits::AddressLimits;
-use sources::{Registry, Standing};
+use sources::{Entry, Registry, Standing};
 
 /// All that is allowed.
 #[derive(Debug)]
@@ -72,12 +72,14 @@ pub enum Asking {
     Source(SourceId),
     /// Two different ids stand at one place.
     Conflict,
-    /// Two different license keys stand at one place.
+    /// Two different license keys stand at one place, or keys of two licenses.
     TwoKeys,
-    /// Two different license numbers stand under one name in one object.
+    /// Two different license numbers stand at one place, or in a message that is about one license.
     TwoLicenses,
     /// What stands there can't be an id.
     Unfit(String),
+    /// The bytes have two readings, and why.
+    Contradiction(&'static str),
 }
 
 impl Asking {
@@ -87,6 +89,11 @@ impl Asking {
             Self::Source(id) => Some(id),
             _ => None,
         }
+    }
+
+    /// Whether what is said contradicts itself.
+    pub fn is_contradiction(&self) -> bool {
+        matches!(self, Self::Conflict | Self::TwoKeys | Self::TwoLicenses | Self::Contradiction(_))
     }
 }
 
@@ -112,9 +119,9 @@ pub enum Denial {
     /// The source is in the allow-list, for other addresses or users.
     #[error("source {0} is not allowed from this address or user")]
     WrongPlace(String),
-    /// Its license is in the allow-list, for other addresses or users.
-    #[error("license {0} is not allowed from this address or user")]
-    LicenseElsewhere(String),
+    /// Its license is in the allow-list, and it is neither an activation nor a definition.
+    #[error("license {0} lets in activations alone, and no source is named")]
+    LicenseAlone(String),
     /// Nothing in it is known.
     #[error("{}", match .0 { Some(n) => format!("license {n} is not allowed"), None => "no source or license to allow it by".into() })]
     Unidentified(Option<String>),
@@ -124,16 +131,19 @@ pub enum Denial {
     /// Two license keys at one place of a message.
     #[error("the message names two different license keys")]
     TwoKeys,
-    /// Two license numbers under one name.
-    #[error("the message names two different licenses in one object")]
+    /// Two license numbers at one place, or in a message that is about one license.
+    #[error("the message names two different licenses")]
     TwoLicenses,
     /// The id can't be one.
     #[error("the source id {0}")]
     UnfitSource(String),
-    /// `licensing.unreadable = "deny"`.
+    /// The bytes have two readings.
+    #[error("{0}")]
+    Contradiction(&'static str),
+    /// Nothing of the body can be read, and neither a user nor a network proves the client.
     #[error("the body can't be read ({0})")]
     Unreadable(String),
-    /// `licensing.unrecognised = "deny"`.
+    /// No vocabulary entry matches the message, and neither a user, a network nor a listed id lets it in.
     #[error("the message is not recognised")]
     Unrecognised,
     /// `listen.credentials = "required"`, and direct TLS, in which nothing proves the client by its network.
@@ -184,59 +194,111 @@ impl Policy {
         }
     }
 
-    /// Judges a request.
+    /// Judges a request. Where the built-in vocabulary reads it in another way than the site's own does (`other`), both
+    /// readings must be let in.
     ///
     /// # Errors
     /// It is refused, and why.
-    pub fn judge(&self, asker: Asker<'_>) -> Result<Admission, Denial> {
-        let Asker { said, source, licenses, identity, sourceless, .. } = asker;
-        let (user, address) = (identity.user.as_deref(), identity.address);
-        match said {
-            Said::Test => return Ok(Admission::new("test", true, "")),
-            Said::Unreadable(why) if self.unreadable == Unread::Deny => {
-                return Err(Denial::Unreadable(why.to_owned()));
-            }
-            Said::Unrecognised if self.unrecognised == Unread::Deny => return Err(Denial::Unrecognised),
-            _ => {}
+    pub fn judge(&self, asker: Asker<'_>, other: Option<Asker<'_>>) -> Result<Admission, Denial> {
+        if let Some(other) = other
+            && let Decision::Unlisted(id) = self.decide(other)?
+            && other.source != asker.source
+            && self.stranger(other.said, self.unknown) == Stranger::Deny
+        {
+            return Err(Denial::UnknownSource(id.to_string()));
         }
-        let registry = &self.registry;
-        let standing = match source {
-            Asking::Conflict => return Err(Denial::TwoSources),
-            Asking::TwoKeys => return Err(Denial::TwoKeys),
-            Asking::TwoLicenses => return Err(Denial::TwoLicenses),
-            Asking::Unfit(why) => return Err(Denial::UnfitSource(why.clone())),
-            Asking::Source(id) => registry.by_id(id, user, address),
-            Asking::Nobody => registry.by_circumstance(licenses, user, address, sourceless),
-        };
-        self.check_credentials(identity, &standing)?;
-        let stranger = |stranger, denial| match stranger {
-            Stranger::Observe => Ok(Admission::new("none", false, "")),
-            Stranger::Deny => Err(denial),
-        };
-        match standing {
-            Standing::Listed { entry, by } => {
+        match self.decide(asker)? {
+            Decision::Test => Ok(Admission::new("test", true, "")),
+            Decision::Observe => Ok(Admission::new("none", false, "")),
+            Decision::Listed { entry, by } => {
                 entry.count(asker).map_err(Denial::SourceLimit)?;
                 Ok(Admission::new(by, true, &entry.source.name))
             }
-            Standing::WrongPlace(id) => Err(Denial::WrongPlace(id.to_string())),
-            Standing::LicenseElsewhere(license) => Err(Denial::LicenseElsewhere(license.to_string())),
-            Standing::UnknownSource(id) => match registry.learn(&id, licenses, user, address) {
-                Some((entry, first)) => {
-                    // What was just learned must reach the file, so this one is not turned away.
-                    if !first {
-                        entry.count(asker).map_err(Denial::SourceLimit)?;
+            Decision::Unlisted(id) => {
+                let Identity { user, address, .. } = asker.identity;
+                let learns = asker.said == Said::Message;
+                let learned = || self.registry.learn(id, asker.licenses, user.as_deref(), *address);
+                match learns.then(learned).flatten() {
+                    Some((entry, first)) => {
+                        // What was just learned must reach the file, so this one is not turned away.
+                        if !first {
+                            entry.count(asker).map_err(Denial::SourceLimit)?;
+                        }
+                        let admission = Admission::new("license", true, &entry.source.name);
+                        Ok(Admission { learned: first.then(|| id.clone()), ..admission })
                     }
-                    let admission = Admission::new("license", true, &entry.source.name);
-                    Ok(Admission { learned: first.then_some(id), ..admission })
+                    None => match self.stranger(asker.said, self.unknown) {
+                        Stranger::Observe => Ok(Admission::new("none", false, "")),
+                        Stranger::Deny => Err(Denial::UnknownSource(id.to_string())),
+                    },
                 }
-                None => stranger(self.unknown, Denial::UnknownSource(id.to_string())),
-            },
-            Standing::Nobody => {
-                let license = licenses.first().map(ToString::to_string);
-                stranger(self.unidentified, Denial::Unidentified(license))
             }
         }
     }
+
+    /// Who asks, and may it; counts nothing and learns nothing.
+    ///
+    /// # Errors
+    /// It is refused whatever else holds.
+    fn decide<'a>(&'a self, asker: Asker<'a>) -> Result<Decision<'a>, Denial> {
+        let Asker { said, source, licenses, identity, sourceless, .. } = asker;
+        let (user, address) = (identity.user.as_deref(), identity.address);
+        match (source, said) {
+            (Asking::Conflict, _) => return Err(Denial::TwoSources),
+            (Asking::TwoKeys, _) => return Err(Denial::TwoKeys),
+            (Asking::TwoLicenses, _) => return Err(Denial::TwoLicenses),
+            (Asking::Contradiction(why), _) => return Err(Denial::Contradiction(why)),
+            (Asking::Unfit(why), _) => return Err(Denial::UnfitSource(why.clone())),
+            (_, Said::Test) => return Ok(Decision::Test),
+            (_, Said::Unreadable(why)) if self.unreadable == Unread::Deny => {
+                return Err(Denial::Unreadable(why.to_owned()));
+            }
+            (_, Said::Unrecognised) if self.unrecognised == Unread::Deny => return Err(Denial::Unrecognised),
+            (Asking::Nobody | Asking::Source(_), _) => {}
+        }
+        let standing = match source {
+            Asking::Source(id) => self.registry.by_id(id, user, address),
+            // What is not exactly an activation or a definition is nobody's by its license alone.
+            _ => self.registry.by_circumstance(licenses, user, address, sourceless),
+        };
+        self.check_credentials(identity, &standing)?;
+        let not_understood = |why: &str| Denial::Unreadable(why.to_owned());
+        match (standing, said) {
+            (Standing::Listed { entry, .. }, Said::Unreadable(why)) if !entry.proves(user, address) => {
+                Err(not_understood(why))
+            }
+            (Standing::Listed { entry, by }, _) => Ok(Decision::Listed { entry, by }),
+            (Standing::WrongPlace(id), _) => Err(Denial::WrongPlace(id.to_string())),
+            (_, Said::Unreadable(why)) => Err(not_understood(why)),
+            (Standing::UnknownSource(_), _) => match source.id() {
+                Some(id) => Ok(Decision::Unlisted(id)),
+                None => Err(Denial::Unidentified(None)),
+            },
+            (_, Said::Unrecognised) => Err(Denial::Unrecognised),
+            (Standing::LicenseAlone(_) | Standing::Nobody, _) if self.unidentified == Stranger::Observe => {
+                Ok(Decision::Observe)
+            }
+            (Standing::LicenseAlone(license), _) => Err(Denial::LicenseAlone(license.to_string())),
+            (Standing::Nobody, _) => Err(Denial::Unidentified(licenses.first().map(ToString::to_string))),
+        }
+    }
+
+    /// What becomes of a stranger: `observe` holds for what is understood.
+    fn stranger(&self, said: Said<'_>, configured: Stranger) -> Stranger {
+        if said == Said::Message { configured } else { Stranger::Deny }
+    }
+}
+
+/// What is decided about a request before anything is counted.
+enum Decision<'a> {
+    /// The connectivity test, which is nobody's.
+    Test,
+    /// An entry lets it in.
+    Listed { entry: &'a Entry, by: &'static str },
+    /// Its id is not listed; an enrolment may be waiting for it.
+    Unlisted(&'a SourceId),
+    /// It names nobody, and the site lets such requests in.
+    Observe,
 }
 
 impl Admission {

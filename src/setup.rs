@@ -16,7 +16,7 @@ use crate::bounds;
 use crate::config::model::{AllowList, Config, Identity, Stranger};
 use crate::config::watch::Contents;
 use crate::config::{Problems, file, private, sources};
-use crate::licensing::vocabulary::Vocabulary;
+use crate::licensing::vocabulary::Words;
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::policy::Policy;
@@ -46,7 +46,7 @@ pub struct Setup {
     /// What may be reached, by whom, how often.
     pub policy: Policy,
     /// What messages call things.
-    pub words: Vocabulary,
+    pub words: Words,
     /// The certificates.
     pub faces: Arc<Faces>,
     /// Who credentials may be of.
@@ -172,7 +172,7 @@ impl Setup {
             refuse_fixed(&before.config, &config)?;
         }
         let list = allow_list(&config, before)?;
-        let words = Vocabulary::load(config.licensing.vocabulary.as_deref())?;
+        let words = Words::load(config.licensing.vocabulary.as_deref())?;
         let same = |files: &[PathBuf]| before.filter(|before| contents.agree_on(&before.contents, files));
         let users = match same(std::slice::from_ref(&config.listen.users)) {
             Some(before) => before.users.clone(),

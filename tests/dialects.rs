@@ -6,13 +6,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use license_relay::ledger::subject::Subject;
 use license_relay::licensing::message::{Change, Kind, Message, Patch};
 use license_relay::licensing::reply::{Told, What};
 use license_relay::licensing::shape::Shape;
 use license_relay::licensing::suggest::{Met, suggest};
-use license_relay::licensing::vocabulary::Vocabulary;
+use license_relay::licensing::vocabulary::{Vocabulary, Words};
 use license_relay::policy::Asking;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const KEY: &str = include_str!("samples/signed-license-key.jwt");
 
 struct Dialect {
     folder: PathBuf,
-    words: Vocabulary,
+    words: Words,
     headers: HeaderMap,
     expected: Value,
 }
@@ -32,7 +32,7 @@ impl Dialect {
 
     fn open(number: u8) -> Self {
         let folder = PathBuf::from(format!("{}/tests/dialects/{number}", env!("CARGO_MANIFEST_DIR")));
-        let words = Vocabulary::load(Some(&folder.join("vocabulary.toml"))).unwrap_or_else(|e| panic!("{e}"));
+        let words = Words::load(Some(&folder.join("vocabulary.toml"))).unwrap_or_else(|e| panic!("{e}"));
         let json = |name: &str| -> Value {
             serde_json::from_str(&fs::read_to_string(folder.join(name)).unwrap()).unwrap()
         };
@@ -50,20 +50,21 @@ impl Dialect {
     }
 
     fn ask(&self, name: &str) -> Message {
-        self.ask_in(name, &self.words)
+        self.ask_in(name, self.words.clone())
     }
 
-    fn ask_in(&self, name: &str, words: &Vocabulary) -> Message {
+    fn ask_in(&self, name: &str, words: impl TryInto<Words, Error: std::fmt::Debug>) -> Message {
+        let words = words.try_into().unwrap();
         let mut headers = self.headers.clone();
         if name == "activation.json" {
             headers.remove("X-Deployment-Source");
         }
         let body = self.body(name);
-        Message::read(&Method::POST, &Uri::from_static("/x"), &headers, body.as_bytes(), words)
+        Message::read(&Method::POST, &Uri::from_static("/x"), &headers, body.as_bytes(), &words)
     }
 
     fn told(&self, asked: &Kind, name: &str) -> Told {
-        Told::read(asked, &HeaderMap::new(), self.body(name).as_bytes(), &self.words)
+        Told::read(asked, StatusCode::OK, &HeaderMap::new(), self.body(name).as_bytes(), &self.words)
     }
 
     /// What is expected under a name, in lower case: dialect 3 writes allotments in capitals.
@@ -237,7 +238,7 @@ fn without_its_vocabulary_no_dialect_is_misread() {
     let built_in = Vocabulary::built_in().unwrap();
     for dialect in Dialect::all() {
         for name in ["sync.json", "capacity.json", "activation.json"] {
-            let message = dialect.ask_in(name, &built_in);
+            let message = dialect.ask_in(name, built_in.clone());
             // Understood as with it, or said not to be.
             let same = format!("{:?}", message.kind) == format!("{:?}", dialect.ask(name).kind);
             assert!(same || message.changes_something(), "{} {name}: {message:?}", dialect.folder.display());
@@ -274,13 +275,13 @@ fn what_is_suggested_for_a_dialect_is_a_vocabulary_that_recognises_more_of_it() 
         let recognised = |words: &Vocabulary| {
             ["sync.json", "capacity.json", "activation.json"]
                 .into_iter()
-                .filter(|name| !matches!(dialect.ask_in(name, words).kind, Kind::Unrecognised { .. }))
+                .filter(|name| !matches!(dialect.ask_in(name, words.clone()).kind, Kind::Unrecognised { .. }))
                 .count()
         };
         // A key in a header of its own, as in dialect 3, is nothing that a shape shows.
         assert!(recognised(&suggested) >= 2 && recognised(&suggested) >= recognised(&built_in), "{text}");
         // What is a delete must not become an add by a guess.
-        if let Kind::Sync(sync) = dialect.ask_in("sync.json", &suggested).kind {
+        if let Kind::Sync(sync) = dialect.ask_in("sync.json", suggested.clone()).kind {
             let carol = sync.patches.iter().find(|patch| patch.subject == Some(Subject::new("ACME\\carol")));
             assert!(carol.is_none_or(|patch| patch.change != Change::Add), "{text}");
         }

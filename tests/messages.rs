@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use license_relay::bounds;
 use license_relay::licensing::message::{Change, Kind, Message, Sync};
 use license_relay::licensing::reply::{Told, What};
-use license_relay::licensing::vocabulary::Vocabulary;
+use license_relay::licensing::vocabulary::{Vocabulary, Words};
 use license_relay::policy::Asking;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -24,12 +24,12 @@ const ACTIVATION_REPLY: &str = include_str!("samples/activation-reply.json");
 const SOURCE: &str = "fbe89d02-6d24-4595-915e-c52ce76f2195";
 
 fn read(body: &str) -> Message {
-    let words = Vocabulary::built_in().unwrap();
+    let words = Words::load(None).unwrap();
     Message::read(&Method::POST, &Uri::from_static("/x"), &HeaderMap::new(), body.as_bytes(), &words)
 }
 
 fn told(asked: &Kind, body: &str) -> Told {
-    Told::read(asked, &HeaderMap::new(), body.as_bytes(), &Vocabulary::built_in().unwrap())
+    Told::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &Words::load(None).unwrap())
 }
 
 /// Kind, who asks, a letter a change or the number reported, and whether something was left unread.
@@ -357,7 +357,8 @@ fn whatever_moves_is_found_again_with_the_place_it_moved_to() {
         holder.insert("in".into(), json!({ name: value }));
         let body = body.to_string();
         let read = |words: &Vocabulary| {
-            Message::read(&Method::POST, &Uri::from_static("/x"), &HeaderMap::new(), body.as_bytes(), words)
+            let words = words.clone().try_into().unwrap();
+            Message::read(&Method::POST, &Uri::from_static("/x"), &HeaderMap::new(), body.as_bytes(), &words)
         };
         let found = read(&words(own));
         assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{pointer}");
@@ -395,14 +396,14 @@ fn a_body_of_very_many_values_is_read_in_a_moment_whatever_it_holds() {
         format!(r#"{{{}}}"#, each(r#""metadata":{"source":"a","bases":[]}"#, 100_000)),
     ];
     let own = "[sync]\nwithin = [\"/*\", \"/patches/*\"]\n[capacity]\nelement = [\"/\", \"/patches/*\"]\n";
-    let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap();
+    let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap().try_into().unwrap();
     for body in bodies {
         assert!(body.len() < bounds::DECODED);
         let started = tokio::time::Instant::now();
         let headers = HeaderMap::new();
         let message =
             Message::read(&Method::POST, &Uri::from_static("/x"), &headers, body.as_bytes(), &words);
-        Told::read(&Kind::Sync(Sync::default()), &headers, body.as_bytes(), &words);
+        Told::read(&Kind::Sync(Sync::default()), StatusCode::OK, &headers, body.as_bytes(), &words);
         // Seconds, without optimisation, on a busy machine; what is not linear takes hours.
         let took = started.elapsed();
         assert!(took < Duration::from_secs(60), "{took:?} for {:.60}: {}", body, message.kind.name());

@@ -46,7 +46,7 @@ impl Exchange {
             activates: false,
             sourceless: false,
         };
-        let admission = match setup.policy.judge(asker) {
+        let admission = match setup.policy.judge(asker, None) {
             Ok(admission) => admission,
             Err(denial) => return Err(self.refuse_tunnel(access, identity.user.as_deref(), denial).await),
         };

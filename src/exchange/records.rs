@@ -5,7 +5,9 @@ use http::{Response, header};
 use super::Asked;
 use crate::bounds;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::{Action, Base, Direction, Outcome, Qlik, Record, UNREAD_REPLY, clip};
+use crate::ledger::record::{
+    Action, Base, Direction, OtherReading, Outcome, Qlik, Record, UNREAD_REPLY, clip,
+};
 use crate::ledger::subject::{Pseudonyms, without_subject};
 use crate::licensing::message::{Change, Kind, Message, Patch, Sync};
 use crate::licensing::reply::{Told, What};
@@ -42,8 +44,42 @@ impl<'a> Scene<'a> {
             license: self.message.license().map(ToString::to_string),
             license_jti: claims.and_then(|claims| claims.jti.clone()),
             doubled: self.message.doubled.clone(),
+            lenient: self.message.lenient.clone(),
             ..Qlik::default()
         };
+        record
+    }
+
+    /// What the built-in vocabulary reads where the site's own one reads something else.
+    fn other_reading(&self) -> OtherReading {
+        let mut reading = OtherReading { vocabulary: "built-in", ..OtherReading::default() };
+        let Some(other) = &self.message.other else { return reading };
+        if other.kind.name() != self.message.kind.name() {
+            reading.exchange = Some(other.kind.name());
+        }
+        if other.source != self.message.source {
+            reading.source_id = other.source.id().map(ToString::to_string);
+        }
+        if other.license() != self.message.license() {
+            reading.license = other.license().map(ToString::to_string);
+        }
+        reading
+    }
+
+    /// A change as the built-in vocabulary reads it. Of one that both read, but one as an add and the other as a delete,
+    /// nobody here knows what it is.
+    fn other_patch(&self, patch: &Patch, own: &[Patch], direction: Direction, names: &Pseudonyms) -> Record {
+        let mut record = self.patch_record(patch, direction, names);
+        let mut reading = self.other_reading();
+        if own.iter().any(|own| Patch { change: patch.change, ..own.clone() } == *patch) {
+            record.action = Action::AssignmentUnknown;
+            reading.change = Some(match patch.change {
+                Change::Add => "add",
+                Change::Delete => "delete",
+                Change::Unknown => "unknown",
+            });
+        }
+        record.qlik.other_reading = Some(reading);
         record
     }
 
@@ -120,11 +156,43 @@ fn bases(
 
 /// What is written before the request is sent: nothing for what changes nothing.
 pub fn intent(scene: &Scene<'_>, names: &Pseudonyms) -> Vec<Record> {
-    let out = |action| scene.record(action, Direction::Out, Outcome::Unknown);
-    if !scene.message.changes_something() {
+    let Scene { message, .. } = scene;
+    if !message.changes_something() {
         return vec![];
     }
-    let mut records = match &scene.message.kind {
+    let mut records = asked(scene, &message.kind, names);
+    if let (Some(record), Some(shape)) = (records.first_mut(), &message.unread) {
+        record.qlik.shape = Some(shape.clone());
+    }
+    if let Some(other) = &message.other {
+        let reading = scene.other_reading();
+        if let Some(record) = records.first_mut() {
+            record.qlik.other_reading = Some(reading.clone());
+        }
+        let extra = match (&message.kind, &other.kind) {
+            (Kind::Sync(own), Kind::Sync(sync)) => {
+                let extra = sync.patches.iter().filter(|patch| !own.patches.contains(patch));
+                extra.map(|patch| scene.other_patch(patch, &own.patches, Direction::Out, names)).collect()
+            }
+            (Kind::Capacity(own), Kind::Capacity(report)) => {
+                let extra = report.iter().filter(|element| !own.contains(element)).cloned().collect();
+                asked(scene, &Kind::Capacity(extra), names)
+            }
+            (own, other) if own.name() != other.name() => asked(scene, other, names),
+            _ => vec![],
+        };
+        records.extend(extra.into_iter().map(|mut record| {
+            record.qlik.other_reading.get_or_insert_with(|| reading.clone());
+            record
+        }));
+    }
+    records
+}
+
+/// What a request of this kind asks for.
+fn asked(scene: &Scene<'_>, kind: &Kind, names: &Pseudonyms) -> Vec<Record> {
+    let out = |action| scene.record(action, Direction::Out, Outcome::Unknown);
+    match kind {
         Kind::ConnectivityTest | Kind::Definition | Kind::Bare => vec![],
         Kind::Sync(sync) => {
             let head = scene.sync_record(Action::SyncRequest, Direction::Out, Outcome::Unknown, sync);
@@ -152,11 +220,7 @@ pub fn intent(scene: &Scene<'_>, names: &Pseudonyms) -> Vec<Record> {
             record.qlik.bytes = Some(scene.asked.body.len() as u64);
             vec![record]
         }
-    };
-    if let (Some(record), Some(shape)) = (records.first_mut(), &scene.message.unread) {
-        record.qlik.shape = Some(shape.clone());
     }
-    records
 }
 
 /// What is written once the back end has replied.
@@ -164,30 +228,41 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
     let success = head.status().is_success();
     let outcome = if success { Outcome::Success } else { Outcome::Failure };
     let told_in = |action| scene.record(action, Direction::In, outcome);
-    let mut records = match (&scene.message.kind, &told.what) {
-        (Kind::Sync(_), What::Sync(sync)) => {
+    let answer = response_action(&scene.message.kind);
+    let mut records: Vec<Record> = answer.map(told_in).into_iter().collect();
+    match &told.what {
+        What::Sync(sync) => {
             let head = scene.sync_record(Action::SyncResponse, Direction::In, outcome, sync);
-            let patches = sync.patches.iter().map(|patch| scene.patch_record(patch, Direction::In, names));
-            std::iter::once(head).chain(patches).collect()
+            // A sync is answered by a sync; told by any other reply, it is one more thing that the reply says.
+            if answer == Some(Action::SyncResponse) {
+                records = vec![head];
+            } else {
+                records.push(head);
+            }
+            records.extend(sync.patches.iter().map(|patch| told_patch(scene, patch, success, names)));
         }
         // Without a total it is an answer all the same.
-        (Kind::Capacity(_), What::Totals(totals)) if !totals.is_empty() => totals
-            .iter()
-            .map(|total| {
+        What::Totals(totals) if !totals.is_empty() => {
+            if answer == Some(Action::ConsumptionResponse) {
+                records.clear();
+            }
+            records.extend(totals.iter().map(|total| {
                 let mut record = told_in(Action::ConsumptionResponse);
                 record.qlik.allotment = Some(total.allotment.clone());
                 record.qlik.month = Some(total.month.clone());
                 record.qlik.total.clone_from(&total.total);
                 record
-            })
-            .collect(),
-        // A definition asked for changes nothing; but a reply that says something unknown must not pass unseen.
-        (Kind::Definition, What::Unread { .. }) => vec![told_in(Action::UnrecognisedResponse)],
-        (Kind::Definition, What::Entitlements(all)) if all.is_empty() && told.unread.is_some() => {
-            vec![told_in(Action::UnrecognisedResponse)]
+            }));
         }
-        _ => response_action(&scene.message.kind).map(told_in).into_iter().collect(),
-    };
+        // What was asked changes nothing; but a reply that says something unknown must not pass unseen.
+        What::Unread { .. } if records.is_empty() => records.push(told_in(Action::UnrecognisedResponse)),
+        What::Entitlements(all) if records.is_empty() && all.is_empty() && told.unread.is_some() => {
+            records.push(told_in(Action::UnrecognisedResponse));
+        }
+        _ => {}
+    }
+    let own = if let What::Sync(sync) = &told.what { sync.patches.as_slice() } else { &[] };
+    records.extend(told.other.iter().map(|patch| scene.other_patch(patch, own, Direction::In, names)));
     if let What::Unread { why } = &told.what {
         for record in &mut records {
             record.outcome = Outcome::Unknown;
@@ -224,6 +299,16 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
         record.qlik.server_date.clone_from(&server_date);
     }
     records
+}
+
+/// A change that a reply tells of. With a status that is no success, nobody here knows whether it holds.
+fn told_patch(scene: &Scene<'_>, patch: &Patch, success: bool, names: &Pseudonyms) -> Record {
+    let mut record = scene.patch_record(patch, Direction::In, names);
+    if !success {
+        record.outcome = Outcome::Unknown;
+        record.reason = "told in a reply whose status is no success".into();
+    }
+    record
 }
 
 /// What is written when there is no reply. Once bytes may have reached the back end, the outcome is unknown.

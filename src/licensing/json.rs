@@ -127,6 +127,12 @@ impl<'a> Json<'a> {
         self.members().iter().filter(move |(member, _)| same_name(member, name)).map(|(_, value)| value)
     }
 
+    /// The same, with its name as it is written.
+    pub(super) fn member(&self, name: &str) -> Option<(&str, &Self)> {
+        let found = self.members().iter().find(|(member, _)| same_name(member, name));
+        found.map(|(member, value)| (&**member, value))
+    }
+
     /// The members of an object, in order; none of anything else.
     pub fn members(&self) -> &[(Cow<'a, str>, Self)] {
         match self {

@@ -5,13 +5,14 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, Method, Uri, header};
+use percent_encoding::percent_decode_str;
 
-use super::coding;
-use super::json::Json;
+use super::coding::{self, CodingError, Plain};
+use super::json::{self, Json};
 use super::key::{Claims, Token};
 use super::read::{Body, Found};
 use super::shape::Shape;
-use super::vocabulary::{Place, Vocabulary, Vote};
+use super::vocabulary::{Place, Vocabulary, Vote, Words};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::{HIDDEN, date, number, word};
@@ -35,6 +36,10 @@ pub struct Message {
     pub doubled: Vec<String>,
     /// The shape of a message that is recognised, but holds an array or an object of which nothing was read.
     pub unread: Option<String>,
+    /// What a strict reader would not have taken, or would have taken for something else.
+    pub lenient: Vec<&'static str>,
+    /// What the built-in vocabulary reads, where the site's own one makes something else of the message.
+    pub other: Option<Box<Self>>,
 }
 
 /// The kind of a message.
@@ -68,7 +73,7 @@ pub enum Kind {
 }
 
 /// One element of a capacity report.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Consumption {
     /// What its reply may be told by.
     pub id: Option<String>,
@@ -92,7 +97,7 @@ pub struct Sync {
 }
 
 /// One change of an assignment.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Patch {
     /// Added, deleted, or not told.
     pub change: Change,
@@ -124,39 +129,146 @@ pub enum Change {
 }
 
 impl Message {
-    /// Reads a request. Never fails: what can't be understood is a kind of its own.
-    pub fn read(method: &Method, target: &Uri, headers: &HeaderMap, body: &[u8], words: &Vocabulary) -> Self {
-        let mut message = Self {
-            kind: Kind::Bare,
+    /// Reads a request. Never fails: what can't be understood is a kind of its own, and what contradicts itself is asked
+    /// by nobody.
+    pub fn read(method: &Method, target: &Uri, headers: &HeaderMap, body: &[u8], words: &Words) -> Self {
+        let head = Head { method, target, headers };
+        if body.is_empty() {
+            return Self::of_both(words, |words| Self::without_body(&head, words));
+        }
+        let mut lenient = Vec::new();
+        let plain = match coding::plain(headers, body) {
+            Ok(plain) => plain,
+            Err(CodingError::Contradiction(why)) => return Self::contradiction(&head, why, words),
+            Err(CodingError::Unreadable(why)) => return Self::unreadable(&head, why.to_owned(), words),
+        };
+        let read = match json::read(plain.bytes()) {
+            Ok(read) => read,
+            Err(e) if e.is_contradiction() => return Self::contradiction(&head, BEHIND, words),
+            Err(_) if matches!(plain, Plain::Unregistered(_)) => {
+                let why = "the body has a content coding that is not registered, and is not JSON";
+                return Self::unreadable(&head, why.to_owned(), words);
+            }
+            Err(e) => return Self::unreadable(&head, e.to_string(), words),
+        };
+        if matches!(plain, Plain::Unregistered(_)) {
+            lenient.push("unregistered content coding");
+        }
+        lenient.extend(read.odd.words());
+        Self::of_both(words, |words| Self::with_body(&head, &read.json, lenient.clone(), words))
+    }
+
+    /// Reads with the names in force. A site's own file may add to what the built-in names read, and can't hide it: where
+    /// the built-in ones find something else, both readings are kept, and both are judged.
+    fn of_both(words: &Words, read: impl Fn(&Vocabulary) -> Self) -> Self {
+        let mut message = read(&words.in_force);
+        if let Some(built_in) = &words.built_in {
+            let other = read(built_in);
+            if message.is_contradicted_by(&other) {
+                message.other = Some(Box::new(other));
+            }
+        }
+        message
+    }
+
+    /// Whether the built-in names find something that this reading has not. What they don't find is what a site's file is
+    /// for.
+    fn is_contradicted_by(&self, built_in: &Self) -> bool {
+        let source = match (&built_in.source, &self.source) {
+            (Asking::Nobody, _) | (Asking::Unfit(_), Asking::Source(_)) => false,
+            (built_in, own) => built_in != own,
+        };
+        let license = built_in.license().is_some() && built_in.license() != self.license();
+        let kind = match &built_in.kind {
+            Kind::Activation { .. } => !matches!(self.kind, Kind::Activation { .. }),
+            Kind::Capacity(report) => {
+                let own = if let Kind::Capacity(own) = &self.kind { own.as_slice() } else { &[] };
+                own.is_empty() || report.iter().any(|element| !own.contains(element))
+            }
+            Kind::Sync(sync) => {
+                let own = if let Kind::Sync(own) = &self.kind { Some(own) } else { None };
+                own.is_none_or(|own| sync.patches.iter().any(|patch| !own.patches.contains(patch)))
+            }
+            _ => false,
+        };
+        source || license || kind
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
             source: Asking::Nobody,
             other_sources: vec![],
             licenses: vec![],
             claims: None,
             doubled: vec![],
             unread: None,
-        };
-        if body.is_empty() {
-            let has_key = message.note_who(&Wire { target, headers, body: None }, words);
-            message.kind = bare_kind(method, target, headers, has_key);
-            return message;
+            lenient: vec![],
+            other: None,
         }
-        let plain = coding::plain(headers, body).map_err(str::to_owned);
-        let json = plain.as_ref().map_err(Clone::clone);
-        let json = json.and_then(|plain| Json::parse(plain.bytes()).map_err(|e| e.to_string()));
-        let json = match json {
-            Ok(json) => json,
-            Err(why) => {
-                message.note_who(&Wire { target, headers, body: None }, words);
-                message.kind = Kind::Unreadable { why };
-                return message;
+    }
+
+    fn without_body(head: &Head<'_>, words: &Vocabulary) -> Self {
+        let mut message = Self::new(Kind::Bare);
+        let has_key = message.note_who(&Wire { head, body: None }, words);
+        message.kind = bare_kind(head, has_key);
+        message
+    }
+
+    fn unreadable(head: &Head<'_>, why: String, words: &Words) -> Self {
+        Self::of_both(words, |words| {
+            let mut message = Self::new(Kind::Unreadable { why: why.clone() });
+            message.note_who(&Wire { head, body: None }, words);
+            message
+        })
+    }
+
+    fn contradiction(head: &Head<'_>, why: &'static str, words: &Words) -> Self {
+        let mut message = Self::unreadable(head, why.to_owned(), words);
+        message.source = Asking::Contradiction(why);
+        message
+    }
+
+    fn with_body(head: &Head<'_>, json: &Json<'_>, lenient: Vec<&'static str>, words: &Vocabulary) -> Self {
+        let mut message = Self { lenient, doubled: json.doubled(), ..Self::new(Kind::Bare) };
+        let body = Body::new(json);
+        let has_key = message.note_who(&Wire { head, body: Some(&body) }, words);
+        message.kind = kind_of(&body, words, has_key);
+        if let Kind::Sync(sync) = &message.kind {
+            let bases = sync.bases.iter().filter_map(|(license, _)| license.clone());
+            let patches = sync.patches.iter().filter_map(|patch| patch.license.clone());
+            let licenses: Vec<_> = bases.chain(patches).collect();
+            message.note_licenses(licenses);
+        }
+        let shape = || Shape::of(json).to_string();
+        let is_activation_too = matches!(message.kind, Kind::Sync(_)) && is_activation(&body, words, has_key);
+        let recognised = !matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. });
+        if recognised && (body.has_unread(&words.harmless) || is_activation_too) {
+            message.unread = Some(shape());
+        }
+        if matches!(message.kind, Kind::Activation { .. }) {
+            let exact = *head.method == Method::POST && message.unread.is_none() && !is_change(&body, words);
+            if !exact {
+                (message.kind, message.unread) = (Kind::Unrecognised { shape: shape() }, None);
+            } else if message.licenses.len() > 1 {
+                message.refuse(Asking::TwoLicenses);
             }
-        };
-        let body = Body::new(&json);
-        let has_key = message.note_who(&Wire { target, headers, body: Some(&body) }, words);
-        message.note_kind(&body, words, has_key);
-        if message.unread.is_none() && !message.changes_something() && *method != Method::POST {
+        }
+        if recognised && head.has_method_override() {
+            (message.kind, message.unread) = (Kind::Unrecognised { shape: shape() }, None);
+        }
+        if message.unread.is_none() && !message.changes_something() && *head.method != Method::POST {
             // The same words may do more under another method.
-            message.unread = Some(Shape::of(&json).to_string());
+            message.unread = Some(shape());
+        }
+        if recognised && message.unread.is_none() && !words.harmless.is_empty() && body.has_unread(&[]) {
+            message.lenient.push("a part that the vocabulary calls harmless");
+        }
+        if body.is_folded() {
+            message.lenient.push("a member's name in another case");
+        }
+        if body.contradicts() {
+            message.refuse(Asking::Contradiction(TWICE));
         }
         message
     }
@@ -164,14 +276,20 @@ impl Message {
     /// Whether it changes assignments or reports consumption, so that it must be on disk before it is forwarded.
     /// What is not understood may do either.
     pub fn changes_something(&self) -> bool {
-        match &self.kind {
+        let by_kind = match &self.kind {
             Kind::ConnectivityTest | Kind::Definition | Kind::Bare => false,
             Kind::Sync(sync) => !sync.patches.is_empty() || self.unread.is_some(),
             Kind::Activation { .. }
             | Kind::Capacity(_)
             | Kind::Unrecognised { .. }
             | Kind::Unreadable { .. } => true,
-        }
+        };
+        by_kind || self.other.as_ref().is_some_and(|other| other.changes_something())
+    }
+
+    /// Whether it is exactly an activation or a definition, which name no source by nature.
+    pub fn is_sourceless(&self) -> bool {
+        matches!(self.kind, Kind::Activation { .. } | Kind::Definition)
     }
 
     /// How much of it is understood, for policy.
@@ -209,9 +327,10 @@ impl Message {
         has_key
     }
 
-    /// Of several keys the first that names a license is the one; two at one place can't both be.
+    /// Two different keys at one place, and keys of two licenses anywhere, can't both be the one that the back end takes.
+    /// A token that names no license, such as one that a gateway wants, is in nobody's way.
     fn note_key(&mut self, wire: &Wire<'_, '_, '_>, words: &Vocabulary) -> bool {
-        let bearer = wire.headers.get_all(header::AUTHORIZATION).iter();
+        let bearer = wire.head.headers.get_all(header::AUTHORIZATION).iter();
         let bearer = bearer.filter_map(|line| Token::bearer(line.to_str().ok()?)).collect();
         self.note_tokens(bearer);
         for place in &words.key {
@@ -228,11 +347,15 @@ impl Message {
         if !tokens.iter().all(|token| token.is(first)) {
             self.refuse(Asking::TwoKeys);
         }
-        if self.claims.as_ref().is_none_or(|claims| claims.license.is_none()) {
-            let claims = first.claims();
-            if self.claims.is_none() || claims.license.is_some() {
-                self.claims = Some(claims);
+        let claims = first.claims();
+        match &self.claims {
+            Some(known) if known.license.is_some() => {
+                if claims.license.is_some() && claims.license != known.license {
+                    self.refuse(Asking::TwoKeys);
+                }
             }
+            Some(_) if claims.license.is_none() => {}
+            _ => self.claims = Some(claims),
         }
     }
 
@@ -267,47 +390,68 @@ impl Message {
         }
     }
 
-    fn note_kind(&mut self, body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) {
-        self.doubled = body.json.doubled();
-        self.kind = kind_of(body, words, has_key);
-        if let Kind::Sync(sync) = &self.kind {
-            let bases = sync.bases.iter().filter_map(|(license, _)| license.clone());
-            let patches = sync.patches.iter().filter_map(|patch| patch.license.clone());
-            let licenses: Vec<_> = bases.chain(patches).collect();
-            self.note_licenses(licenses);
-        }
-        if body.has_two_licenses() {
-            self.refuse(Asking::TwoLicenses);
-        }
-        if body.contradicts() {
-            self.refuse(Asking::Conflict);
-        }
-        let two_things = matches!(self.kind, Kind::Sync(_)) && has_key && cause_of(body, words).is_some();
-        if !matches!(self.kind, Kind::Unrecognised { .. }) && (body.has_unread(&words.harmless) || two_things)
-        {
-            self.unread = Some(Shape::of(body.json).to_string());
-        }
-    }
-
     /// What contradicts itself decides, the first of it.
     fn refuse(&mut self, why: Asking) {
-        if !matches!(self.source, Asking::Conflict | Asking::TwoKeys | Asking::TwoLicenses) {
+        if !self.source.is_contradiction() {
             self.source = why;
         }
     }
 }
 
-/// Where places may lead to: the target of a request, its headers, and its body where it can be read.
-struct Wire<'w, 'j, 'a> {
+/// Why a body of two values is refused: a decoder that reads one value takes the first, one that reads all fails.
+const BEHIND: &str = "the body has data behind its JSON value";
+/// Why a doubled member is refused.
+const TWICE: &str = "the message has a member twice, with different values";
+
+/// The head of a request.
+struct Head<'w> {
+    method: &'w Method,
     target: &'w Uri,
     headers: &'w HeaderMap,
+}
+
+impl Head<'_> {
+    /// Whether it asks the back end to take it for a request of another method, as many frameworks do when they find one
+    /// of these.
+    fn has_method_override(&self) -> bool {
+        ["x-http-method-override", "x-http-method", "x-method-override"]
+            .iter()
+            .any(|name| self.headers.contains_key(*name))
+            || parameters(self.target).any(|(name, _)| name.is_some_and(|name| name == "_method"))
+    }
+}
+
+/// The parameters of a target's query, each decoded; `None` for what can't be decoded to text.
+fn parameters(target: &Uri) -> impl Iterator<Item = (Option<Cow<'_, str>>, Option<Cow<'_, str>>)> {
+    let pairs = target.query().unwrap_or_default().split('&');
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(n, v)| (decoded(n), decoded(v)))
+}
+
+/// As `application/x-www-form-urlencoded`: `%61` is an `a`, and `+` a space. A semicolon separates for some decoders and
+/// not for others, and a percent sign without two digits is kept by some and refused by others: neither is decoded.
+fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    let whole =
+        |at: usize| text.as_bytes().get(at + 1..at + 3).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit));
+    if text.contains(';') || text.match_indices('%').any(|(at, _)| !whole(at)) {
+        return None;
+    }
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Some(percent_decode_str(&spaced).decode_utf8().ok()?.into_owned().into());
+    }
+    percent_decode_str(text).decode_utf8().ok()
+}
+
+/// Where places may lead to: the target of a request, its headers, and its body where it can be read.
+struct Wire<'w, 'j, 'a> {
+    head: &'w Head<'w>,
     body: Option<&'w Body<'j, 'a>>,
 }
 
 impl<'w, 'j: 'w> Wire<'w, 'j, '_> {
     /// The texts at a place, trimmed; what is neither text nor a whole number is `None`.
     fn at(&self, place: &Place) -> Vec<Option<Cow<'w, str>>> {
-        let mut texts: Vec<_> = self.outside(place).into_iter().map(|text| text.map(Cow::Borrowed)).collect();
+        let mut texts = self.outside(place);
         if let (Some(body), Some(_)) = (self.body, place.steps()) {
             texts.extend(body.values(place).into_iter().map(|value| match value.to_text()? {
                 Cow::Borrowed(text) => Some(Cow::Borrowed(text.trim())),
@@ -317,19 +461,17 @@ impl<'w, 'j: 'w> Wire<'w, 'j, '_> {
         texts
     }
 
-    /// The same, of what stands in a header or in the target, as it stands there.
-    fn outside(&self, place: &Place) -> Vec<Option<&'w str>> {
+    /// The same, of what stands in a header or in the target.
+    fn outside(&self, place: &Place) -> Vec<Option<Cow<'w, str>>> {
         if let Some(name) = place.header() {
-            let lines = self.headers.get_all(name).iter();
-            return lines.map(|line| line.to_str().ok().map(str::trim)).collect();
+            let lines = self.head.headers.get_all(name).iter();
+            return lines.map(|line| line.to_str().ok().map(|text| text.trim().into())).collect();
         }
-        let Some(name) = place.query() else { return vec![] };
-        let parameters = self.target.query().unwrap_or_default().split('&');
-        parameters
-            .filter_map(|pair| pair.split_once('='))
-            .filter(|(key, _)| *key == name)
-            .map(|(_, v)| Some(v))
-            .collect()
+        let Some(wanted) = place.query() else { return vec![] };
+        // A name that can't be decoded may be this one to somebody.
+        let is_it = |name: &Option<Cow<'_, str>>| name.as_ref().is_none_or(|name| name == wanted);
+        let found = parameters(self.head.target).filter(|(name, _)| is_it(name));
+        found.map(|(name, value)| name.and(value).map(|value| value.trim().to_owned().into())).collect()
     }
 }
 
@@ -365,7 +507,7 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
         }
         let by_license = by_license.unwrap_or_default().into_iter();
         let listed = listed.unwrap_or_default().into_iter().map(|base| {
-            let version = exact(body.value(&names.version, base)).and_then(Json::as_u64);
+            let version = body.value(&names.version, base).value.and_then(Json::as_u64);
             (license_of(body, base, &names.license), version)
         });
         let bases: Vec<_> =
@@ -373,7 +515,7 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
 
         // What a change lacks, it has from what holds it.
         let license = license_of(body, holder, &names.license);
-        let allotment = exact(body.value(&names.allotment, holder)).and_then(Json::to_text);
+        let allotment = body.value(&names.allotment, holder).value.and_then(Json::to_text);
         let mut patches = None;
         for (places, vote) in changes {
             let Some(list) = body.list(places, holder) else { continue };
@@ -411,12 +553,7 @@ fn patch_of<'j, 'a>(
     words: &Vocabulary,
 ) -> Patch {
     let names = &words.sync;
-    let mut doubled = body.value(&names.license, json).doubled;
-    let mut value = |places: &[Place]| {
-        let found = body.value(places, json);
-        doubled |= found.doubled;
-        found.value
-    };
+    let value = |places: &[Place]| body.value(places, json).value;
     let text = |value: Option<&'j Json<'a>>| value.and_then(Json::to_text);
     let allotment = text(value(&names.allotment)).or_else(|| allotment.map(Cow::Borrowed));
     let subject = text(value(&names.subject)).filter(|subject| subject.len() <= bounds::SUBJECT);
@@ -428,11 +565,10 @@ fn patch_of<'j, 'a>(
     let mut votes: Vec<Vote> = list.into_iter().collect();
     for marker in &names.marker {
         let found = body.presence(&marker.member, json);
-        doubled |= found.doubled;
         votes.extend(marker.judge(found.value));
     }
     let all = |vote| votes.iter().all(|other| *other == vote);
-    let change = if doubled || subject.is_none() {
+    let change = if subject.is_none() {
         Change::Unknown
     } else if !votes.is_empty() && all(Vote::Delete) {
         Change::Delete
@@ -467,21 +603,19 @@ fn license_of<'j, 'a>(body: &Body<'j, 'a>, json: &'j Json<'a>, places: &[Place])
     body.licenses(places, json).into_iter().next()
 }
 
-/// The value, unless it is doubled: of two, none can be known to be the one.
-pub(super) fn exact<'j, 'a>(found: Found<'j, 'a>) -> Option<&'j Json<'a>> {
-    found.value.filter(|_| !found.doubled)
-}
-
-fn bare_kind(method: &Method, target: &Uri, headers: &HeaderMap, has_key: bool) -> Kind {
+fn bare_kind(head: &Head<'_>, has_key: bool) -> Kind {
     let carries = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+    let Head { method, target, headers } = head;
     let plain =
         target.path() == "/" && target.query().is_none() && !carries.iter().any(|h| headers.contains_key(h));
-    match *method {
+    match **method {
+        // Only what is safe (RFC 9110 §9.2.1) can be known to change nothing.
+        _ if !method.is_safe() || head.has_method_override() => {
+            Kind::Unrecognised { shape: "no body".into() }
+        }
         Method::GET if has_key => Kind::Definition,
         Method::GET | Method::HEAD if plain => Kind::ConnectivityTest,
-        // Only what is safe (RFC 9110 §9.2.1) can be known to change nothing.
-        _ if method.is_safe() => Kind::Bare,
-        _ => Kind::Unrecognised { shape: "no body".into() },
+        _ => Kind::Bare,
     }
 }
 
@@ -496,6 +630,19 @@ fn kind_of(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> Kind {
         return Kind::Activation { cause: word(cause) };
     }
     Kind::Unrecognised { shape: Shape::of(body.json).to_string() }
+}
+
+fn is_activation(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> bool {
+    has_key && cause_of(body, words).is_some()
+}
+
+/// Whether a body has a part of a change or of a report among its own members. Beside a cause, such a message is more than
+/// an activation.
+fn is_change(body: &Body<'_, '_>, words: &Vocabulary) -> bool {
+    let Vocabulary { sync, capacity, .. } = words;
+    [&sync.subject, &sync.allotment, &sync.instance, &capacity.consumption, &capacity.month]
+        .into_iter()
+        .any(|places| body.value(places, body.json).present)
 }
 
 /// One message is one unit of the log, which must stay small enough to be written while others wait.
@@ -532,7 +679,7 @@ pub(super) fn report_of<'q>(
     (!all.is_empty()).then_some(all)
 }
 
-/// A number that is doubled, or no number, is not known.
+/// What is no number is not known.
 fn element_of<'j, 'a, 'q>(
     body: &Body<'j, 'a>,
     json: &'j Json<'a>,
@@ -543,10 +690,8 @@ fn element_of<'j, 'a, 'q>(
     let names = &words.capacity;
     let [id, allotment, month, amount] =
         [&names.id, &names.allotment, &names.month, amount].map(|places| body.value(places, json));
-    let doubled = allotment.doubled || month.doubled || amount.doubled;
     let text = |found: Found<'j, 'a>| found.value.and_then(Json::to_text);
-    let id = text(Found { value: exact(id), ..id });
-    let id = id.filter(|id| id.len() <= bounds::ELEMENT_ID).map(Cow::into_owned);
+    let id = text(id).filter(|id| id.len() <= bounds::ELEMENT_ID).map(Cow::into_owned);
     let before = id.as_deref().and_then(asked);
     if !amount.present {
         return None;
@@ -554,7 +699,7 @@ fn element_of<'j, 'a, 'q>(
     Some(Consumption {
         allotment: text(allotment).map(|text| word(&text)).or_else(|| Some(before?.allotment.clone()))?,
         month: text(month).map(|text| date(&text)).or_else(|| Some(before?.month.clone()))?,
-        delta: amount.value.filter(|_| !doubled).and_then(Json::to_number),
+        delta: amount.value.and_then(Json::to_number),
         id,
     })
 }
@@ -569,7 +714,7 @@ mod tests {
 
     /// With headers, and a site's own vocabulary.
     fn post_as(body: &[u8], headers: &[(&'static str, &str)], own: &str) -> Message {
-        let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap();
+        let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap().try_into().unwrap();
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -668,7 +813,8 @@ mod tests {
         assert_eq!(post(body.as_bytes()).source, Asking::Conflict);
         assert_eq!(post_as(b"", &[("x-key", &key), ("x-key", &other)], own).source, Asking::TwoKeys);
         assert_eq!(post(format!(r#"{{"key":"{key}","KEY":"{key}"}}"#).as_bytes()).source, Asking::Nobody);
-        let words = Vocabulary::parse("key = [\"query:slk\"]", "v.toml".as_ref()).unwrap();
+        let words: Words =
+            Vocabulary::parse("key = [\"query:slk\"]", "v.toml".as_ref()).unwrap().try_into().unwrap();
         let get = |query: String| {
             let target = query.parse().unwrap();
             Message::read(&Method::GET, &target, &HeaderMap::new(), b"", &words)
@@ -878,7 +1024,7 @@ mod tests {
 
     #[test]
     fn the_connectivity_test_is_exactly_the_bare_root() {
-        let words = Vocabulary::built_in().unwrap();
+        let words = Words::load(None).unwrap();
         let get = |target: &'static str, headers: &HeaderMap| {
             Message::read(&Method::GET, &Uri::from_static(target), headers, b"", &words).kind.name()
         };
@@ -892,7 +1038,7 @@ mod tests {
 
     #[test]
     fn what_is_not_safe_may_change_something_though_it_has_no_body() {
-        let words = Vocabulary::built_in().unwrap();
+        let words = Words::load(None).unwrap();
         let target = Uri::from_static("/v1/assignments/7");
         let read = |method| Message::read(&method, &target, &HeaderMap::new(), b"", &words);
         for method in [Method::DELETE, Method::POST, Method::PUT] {
@@ -915,7 +1061,7 @@ mod tests {
         let key = include_str!("../../tests/samples/signed-license-key.jwt").trim();
         let both = format!(r#"{{{idle},"cause":"Initial","signedLicenseKey":"{key}"}}"#);
         assert!(post(both.as_bytes()).changes_something(), "an activation as well");
-        let words = Vocabulary::built_in().unwrap();
+        let words = Words::load(None).unwrap();
         for method in [Method::PUT, Method::DELETE, Method::PATCH] {
             let target = Uri::from_static("/v1/assignments/7");
             let read = Message::read(&method, &target, &HeaderMap::new(), body.as_bytes(), &words);

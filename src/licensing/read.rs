@@ -1,7 +1,8 @@
 //! One body, read with a vocabulary: what stands at its places, and what nothing was read of.
 //!
-//! Every look-up walks the body once, so reading takes time in proportion to its size, whatever it holds. Nothing that
-//! a place leads to is passed over: doubled members and lists of several names are all read.
+//! Every look-up walks the body once, so reading takes time in proportion to its size, whatever it holds. Lists of
+//! several names are all read. A member that came twice with different values on the way to something that is read is
+//! noted: of such a body there is more than one reading.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -22,10 +23,10 @@ pub(super) struct Body<'j, 'a> {
     taken: RefCell<HashSet<*const Json<'a>>>,
     /// The same, in order.
     taken_in_order: RefCell<Vec<*const Json<'a>>>,
-    /// One object gave two different license numbers under one name.
-    two_licenses: Cell<bool>,
-    /// A member on the way to something that was looked for came twice with different values.
+    /// A member on the way to something that was read came twice with different values.
     contradicts: Cell<bool>,
+    /// A member was read whose name is written in another case than the place has it.
+    folded: Cell<bool>,
 }
 
 /// What stands at the places of one value.
@@ -35,8 +36,6 @@ pub(super) struct Found<'j, 'a> {
     pub(super) value: Option<&'j Json<'a>>,
     /// Something stands there, if only `null`.
     pub(super) present: bool,
-    /// A member on the way to any of them is doubled.
-    pub(super) doubled: bool,
 }
 
 /// What a value that was come by is to the reader.
@@ -58,8 +57,8 @@ impl<'j, 'a> Body<'j, 'a> {
             read: RefCell::default(),
             taken: RefCell::default(),
             taken_in_order: RefCell::default(),
-            two_licenses: Cell::new(false),
             contradicts: Cell::new(false),
+            folded: Cell::new(false),
         }
     }
 
@@ -67,8 +66,7 @@ impl<'j, 'a> Body<'j, 'a> {
     pub(super) fn value(&self, places: &[Place], at: &'j Json<'a>) -> Found<'j, 'a> {
         let mut found = Found::default();
         for steps in places.iter().filter_map(Place::steps) {
-            let mut branches = Branches::default();
-            self.visit(steps, at, &mut branches, &mut |value, _| {
+            self.visit(steps, at, Passing::No, &mut |value| {
                 // A thing that holds values is none itself.
                 if steps.is_empty() && value.is_filled() {
                     return Use::None;
@@ -79,7 +77,6 @@ impl<'j, 'a> Body<'j, 'a> {
                 }
                 as_value(value)
             });
-            found.doubled |= branches.doubled;
         }
         found
     }
@@ -89,7 +86,7 @@ impl<'j, 'a> Body<'j, 'a> {
         let mut all = Vec::new();
         for steps in places.iter().filter_map(Place::steps) {
             let mut texts = Vec::new();
-            self.visit(steps, at, &mut Branches::default(), &mut |value, _| {
+            self.visit(steps, at, Passing::No, &mut |value| {
                 texts.extend(value.to_text());
                 as_value(value)
             });
@@ -103,8 +100,7 @@ impl<'j, 'a> Body<'j, 'a> {
     /// As [`value`](Self::value), for a place of which only what stands there counts, whatever is in it.
     pub(super) fn presence(&self, place: &Place, at: &'j Json<'a>) -> Found<'j, 'a> {
         let mut found = self.value(std::slice::from_ref(place), at);
-        let mut branches = Branches::default();
-        self.visit(place.steps().unwrap_or_default(), at, &mut branches, &mut |_, _| Use::Thing);
+        self.visit(place.steps().unwrap_or_default(), at, Passing::No, &mut |_| Use::Thing);
         if found.present && found.value.is_none() {
             found.value = Some(&Json::Null);
         }
@@ -120,13 +116,16 @@ impl<'j, 'a> Body<'j, 'a> {
     ) -> Option<Vec<(Option<LicenseNumber>, &'j Json<'a>)>> {
         let mut all = None;
         for steps in places.iter().filter_map(Place::steps) {
-            self.visit(steps, at, &mut Branches::default(), &mut |value, _| {
+            self.visit(steps, at, Passing::No, &mut |value| {
                 if !matches!(value, Json::Object(_) | Json::Null) {
                     return Use::None;
                 }
                 let all = all.get_or_insert_with(Vec::new);
                 if self.taken.borrow_mut().insert(value) {
                     self.taken_in_order.borrow_mut().push(value);
+                    if value.members().iter().any(|(name, _)| value.conflict(name)) {
+                        self.contradicts.set(true);
+                    }
                     all.extend(value.members().iter().map(|(name, value)| (name.parse().ok(), value)));
                 }
                 Use::Thing
@@ -138,17 +137,12 @@ impl<'j, 'a> Body<'j, 'a> {
     /// Everything at one place of the body, `null` passed over.
     pub(super) fn values(&self, place: &Place) -> Vec<&'j Json<'a>> {
         let mut values = Vec::new();
-        self.visit(
-            place.steps().unwrap_or_default(),
-            self.json,
-            &mut Branches::default(),
-            &mut |value, _| {
-                if !matches!(value, Json::Null) {
-                    values.push(value);
-                }
-                as_value(value)
-            },
-        );
+        self.visit(place.steps().unwrap_or_default(), self.json, Passing::No, &mut |value| {
+            if !matches!(value, Json::Null) {
+                values.push(value);
+            }
+            as_value(value)
+        });
         values
     }
 
@@ -157,7 +151,7 @@ impl<'j, 'a> Body<'j, 'a> {
     pub(super) fn list(&self, places: &[Place], at: &'j Json<'a>) -> Option<Vec<&'j Json<'a>>> {
         let mut all = None;
         for steps in places.iter().filter_map(Place::steps) {
-            self.visit(steps, at, &mut Branches::default(), &mut |value, _| {
+            self.visit(steps, at, Passing::No, &mut |value| {
                 let one = std::slice::from_ref(value);
                 let elements = match value {
                     Json::Array(elements) => elements.as_slice(),
@@ -186,9 +180,7 @@ impl<'j, 'a> Body<'j, 'a> {
     ) -> Vec<T> {
         let mut made = Vec::new();
         for steps in places.iter().filter_map(Place::steps) {
-            self.visit(steps, self.json, &mut Branches::default(), &mut |thing, _| match self
-                .attempt(|| take(thing))
-            {
+            self.visit(steps, self.json, Passing::No, &mut |thing| match self.attempt(|| take(thing)) {
                 Some(thing) => {
                     made.push(thing);
                     Use::Thing
@@ -212,23 +204,17 @@ impl<'j, 'a> Body<'j, 'a> {
         made
     }
 
-    /// The license numbers at these places of `at`. Two different ones that stand under one name in one object are
-    /// noted.
+    /// The license numbers at these places of `at`.
     pub(super) fn licenses(&self, places: &[Place], at: &'j Json<'a>) -> Vec<LicenseNumber> {
         let mut numbers: Vec<LicenseNumber> = Vec::new();
+        let passing = if std::ptr::eq(at, self.json) { Passing::Elements } else { Passing::No };
         for steps in places.iter().filter_map(Place::steps) {
-            let mut before: Option<(u64, LicenseNumber)> = None;
-            let whole = std::ptr::eq(at, self.json);
-            let mut branches = if whole { Branches::in_passing() } else { Branches::default() };
-            self.visit(steps, at, &mut branches, &mut |value, branch| {
-                if let Some(number) = license_number(value) {
-                    if before.as_ref().is_some_and(|(same, other)| *same == branch && *other != number) {
-                        self.two_licenses.set(true);
-                    }
-                    before = Some((branch, number.clone()));
-                    if numbers.len() < bounds::LICENSES && !numbers.contains(&number) {
-                        numbers.push(number);
-                    }
+            self.visit(steps, at, passing, &mut |value| {
+                if let Some(number) = license_number(value)
+                    && numbers.len() < bounds::LICENSES
+                    && !numbers.contains(&number)
+                {
+                    numbers.push(number);
                 }
                 as_value(value)
             });
@@ -236,14 +222,15 @@ impl<'j, 'a> Body<'j, 'a> {
         numbers
     }
 
-    /// Whether an object gave two different license numbers under one name.
-    pub(super) fn has_two_licenses(&self) -> bool {
-        self.two_licenses.get()
-    }
-
-    /// Whether a member on the way to something that was looked for came twice with different values.
+    /// Whether a member on the way to something that was read came twice with different values. `encoding/json` takes
+    /// the last of them, or merges them; other decoders take the first.
     pub(super) fn contradicts(&self) -> bool {
         self.contradicts.get()
+    }
+
+    /// Whether a member was read whose name is written in another case than the vocabulary has it.
+    pub(super) fn is_folded(&self) -> bool {
+        self.folded.get()
     }
 
     /// Whether it holds an array or an object, and not an empty one, that nothing was read of. What stands at the
@@ -251,7 +238,7 @@ impl<'j, 'a> Body<'j, 'a> {
     pub(super) fn has_unread(&self, harmless: &[Place]) -> bool {
         let mut passed = HashSet::new();
         for steps in harmless.iter().filter_map(Place::steps) {
-            self.visit(steps, self.json, &mut Branches::default(), &mut |value, _| {
+            self.visit(steps, self.json, Passing::No, &mut |value| {
                 passed.insert(std::ptr::from_ref(value));
                 Use::Value
             });
@@ -270,27 +257,25 @@ impl<'j, 'a> Body<'j, 'a> {
         false
     }
 
-    /// Walks to everything that the steps lead to. The number that `take` gets is another one for each element of an
-    /// array on the way: values with the same number are there because a member is doubled.
+    /// Walks to everything that the steps lead to; whether anything of it was of use.
     fn visit(
         &self,
         steps: &[Step],
         at: &'j Json<'a>,
-        branches: &mut Branches,
-        take: &mut dyn FnMut(&'j Json<'a>, u64) -> Use,
+        passing: Passing,
+        take: &mut dyn FnMut(&'j Json<'a>) -> Use,
     ) -> bool {
         let mut used = false;
         match steps.split_first() {
-            None => match take(at, branches.number) {
+            None => match take(at) {
                 Use::None => return false,
                 Use::Value => return true,
                 Use::Thing => used = true,
             },
             Some((Step::Each, rest)) => {
                 for element in at.elements() {
-                    branches.number += 1;
-                    let used_here = self.visit(rest, element, branches, take);
-                    if !branches.in_passing {
+                    let used_here = self.visit(rest, element, passing, take);
+                    if passing == Passing::No {
                         used |= used_here;
                     } else if used_here && self.read.borrow().last() == Some(&std::ptr::from_ref(element)) {
                         self.read.borrow_mut().pop();
@@ -299,15 +284,17 @@ impl<'j, 'a> Body<'j, 'a> {
             }
             Some((Step::Member(name), rest)) if matches!(at, Json::Array(_)) => {
                 let element = name.parse().ok().and_then(|at_number: usize| at.elements().get(at_number));
-                used = element.is_some_and(|element| self.visit(rest, element, branches, take));
+                used = element.is_some_and(|element| self.visit(rest, element, passing, take));
             }
             Some((Step::Member(name), rest)) => {
-                if at.conflict(name) {
-                    branches.doubled = true;
-                    self.contradicts.set(true);
-                }
-                for value in at.named(name) {
-                    used |= self.visit(rest, value, branches, take);
+                if let Some((written, value)) = at.member(name) {
+                    if at.conflict(name) {
+                        self.contradicts.set(true);
+                    }
+                    used = self.visit(rest, value, passing, take);
+                    if used && written != name {
+                        self.folded.set(true);
+                    }
                 }
             }
         }
@@ -326,20 +313,14 @@ impl<'j, 'a> Body<'j, 'a> {
     }
 }
 
-/// The state of one walk.
-#[derive(Default)]
-struct Branches {
-    number: u64,
-    doubled: bool,
+/// What a walk makes of the elements of lists on its way.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Passing {
+    /// They are read, and so is the list.
+    No,
     /// Who a message is from may stand in the elements of any list. That makes neither the list nor its elements read,
     /// only what is on the way inside of an element.
-    in_passing: bool,
-}
-
-impl Branches {
-    fn in_passing() -> Self {
-        Self { in_passing: true, ..Self::default() }
-    }
+    Elements,
 }
 
 /// A list or an object where a value was looked for is not read.

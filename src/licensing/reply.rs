@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 
 use super::coding;
-use super::json::Json;
-use super::message::{Consumption, Kind, Sync, exact, report_of, sync_of};
+use super::json::{self, Json};
+use super::message::{Consumption, Kind, Patch, Sync, report_of, sync_of};
 use super::read::Body;
 use super::shape::Shape;
-use super::vocabulary::{Place, Vocabulary};
+use super::vocabulary::{Place, Vocabulary, Words};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::record::{date, word};
@@ -32,6 +32,8 @@ pub struct Told {
     pub doubled: Vec<String>,
     /// The shape of a reply that is understood, but holds an array or an object of which nothing was read.
     pub unread: Option<String>,
+    /// Changes that the built-in vocabulary reads and the site's own one does not.
+    pub other: Vec<Patch>,
 }
 
 /// What a reply tells.
@@ -45,7 +47,7 @@ pub enum What {
     Totals(Vec<Total>),
     /// Assignments, those of other deployments among them.
     Sync(Sync),
-    /// A reply that does not fit the question.
+    /// A reply that can't be read, or of which nothing is known.
     Unread {
         /// Why, or its shape.
         why: String,
@@ -93,44 +95,78 @@ impl Told {
         What::Unread { why: why.into() }.into()
     }
 
-    /// Reads the body of a successful reply.
-    pub fn read(asked: &Kind, headers: &HeaderMap, body: &[u8], words: &Vocabulary) -> Self {
-        if matches!(asked, Kind::ConnectivityTest | Kind::Bare | Kind::Unreadable { .. }) {
+    /// Reads the body of a reply, whatever was asked and whatever its status: what it tells is recorded.
+    pub fn read(asked: &Kind, status: StatusCode, headers: &HeaderMap, body: &[u8], words: &Words) -> Self {
+        let success = status.is_success();
+        let expected =
+            success && !matches!(asked, Kind::ConnectivityTest | Kind::Bare | Kind::Unreadable { .. });
+        if body.is_empty() && !expected {
             return Self::nothing();
+        }
+        if status == StatusCode::PARTIAL_CONTENT {
+            return Self::unread("the reply is a part of another one");
         }
         let plain = match coding::plain(headers, body) {
             Ok(plain) => plain,
-            Err(why) => return Self::unread(why),
+            Err(why) => return Self::unread(why.to_string()),
         };
-        let json = match Json::parse(plain.bytes()) {
-            Ok(json) => json,
-            Err(e) => return Self::unread(e.to_string()),
+        let read = match json::read(plain.bytes()) {
+            Ok(read) => read,
+            Err(e) if expected || claims_json(headers) => return Self::unread(e.to_string()),
+            Err(_) => return Self::nothing(),
         };
-        let body = Body::new(&json);
+        let mut told = Self::under(asked, &read.json, &words.in_force);
+        if let Some(built_in) = &words.built_in {
+            let other = Self::under(asked, &read.json, built_in);
+            let own = if let What::Sync(own) = &told.what { own.patches.as_slice() } else { &[] };
+            if let What::Sync(sync) = other.what {
+                told.other = sync.patches.into_iter().filter(|patch| !own.contains(patch)).collect();
+            }
+        }
+        // An error in words of its own is an error, and a page about nothing is one.
+        if matches!(told.what, What::Unread { .. }) && !success {
+            told.what = What::Nothing;
+        }
+        told
+    }
+
+    fn under(asked: &Kind, json: &Json<'_>, words: &Vocabulary) -> Self {
+        let body = Body::new(json);
         let mut hidden = None;
+        let sync = || sync_of(&body, words).filter(|sync| !sync.too_many).map(What::Sync);
         let what = match asked {
             Kind::Activation { .. } | Kind::Definition => {
                 entitlements(&body, words, None, 0, &mut hidden).map(What::Entitlements)
             }
             Kind::Capacity(report) => totals(&body, words, report).map(What::Totals),
-            Kind::Sync(_) => sync_of(&body, words).filter(|sync| !sync.too_many).map(What::Sync),
             _ => None,
         };
+        let nothing_asked = || totals(&body, words, &[]).filter(|all| !all.is_empty()).map(What::Totals);
+        let what = what.or_else(sync).or_else(nothing_asked).or_else(|| {
+            let all = entitlements(&body, words, None, 0, &mut hidden)?;
+            Some(What::Entitlements(all))
+        });
         let doubled = json.doubled();
-        let shape = || Shape::of(&json).to_string();
+        let shape = || Shape::of(json).to_string();
         match what {
-            Some(what) => {
+            Some(what) if !body.contradicts() => {
                 let unread = hidden.or_else(|| body.has_unread(&words.harmless).then(shape));
-                Self { what, doubled, unread }
+                Self { what, doubled, unread, other: vec![] }
             }
-            None => Self { what: What::Unread { why: shape() }, doubled, unread: None },
+            _ => Self { doubled, ..What::Unread { why: shape() }.into() },
         }
     }
 }
 
+/// Whether a reply is said to be JSON.
+fn claims_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
+}
+
 impl From<What> for Told {
     fn from(what: What) -> Self {
-        Self { what, doubled: vec![], unread: None }
+        Self { what, doubled: vec![], unread: None, other: vec![] }
     }
 }
 
@@ -237,7 +273,7 @@ fn units<'j, 'a>(
             name: word(&name),
             class: class.clone(),
             access_type: access_type.clone(),
-            count: exact(body.value(&names.count, unit)).and_then(Json::to_number),
+            count: body.value(&names.count, unit).value.and_then(Json::to_number),
             valid: (
                 apart(&names.valid_from).unwrap_or_else(|| end(from)),
                 apart(&names.valid_to).unwrap_or_else(|| end(to)),
@@ -284,7 +320,7 @@ mod tests {
     use super::*;
 
     fn told(asked: &Kind, body: &[u8]) -> What {
-        Told::read(asked, &HeaderMap::new(), body, &Vocabulary::built_in().unwrap()).what
+        Told::read(asked, StatusCode::OK, &HeaderMap::new(), body, &Words::load(None).unwrap()).what
     }
 
     #[test]
@@ -324,9 +360,10 @@ mod tests {
         let body = br#"{"bases":[],"patches":[],"Bases":[],"rejected":[{"user":"a"}]}"#;
         let reply = Told::read(
             &Kind::Sync(Sync::default()),
+            StatusCode::OK,
             &HeaderMap::new(),
             body,
-            &Vocabulary::built_in().unwrap(),
+            &Words::load(None).unwrap(),
         );
         assert!(matches!(reply.what, What::Sync(_)));
         assert_eq!(reply.unread.unwrap(), "{Bases:[],patches:[],rejected:[{user:text}]}");
@@ -365,7 +402,13 @@ mod tests {
         let own = "[definition]\nallotments = [\"/*\"]\nunits = [\"/\"]\nvalid_from = [\"from\"]\nvalid_to = [\"to\"]";
         let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap();
         let body = br#"[{"name":"analyzer","count":"5","from":"2018-06-01","to":null,"overage":-1},null]"#;
-        let told = Told::read(&Kind::Definition, &HeaderMap::new(), body, &words);
+        let told = Told::read(
+            &Kind::Definition,
+            StatusCode::OK,
+            &HeaderMap::new(),
+            body,
+            &words.try_into().unwrap(),
+        );
         let What::Entitlements(all) = &told.what else { panic!("{told:?}") };
         assert_eq!(all[0].valid, ("2018-06-01".into(), String::new()));
         assert_eq!((all[0].count.clone(), all[0].overage.as_deref()), (Some(5.into()), Some("unlimited")));

@@ -506,12 +506,13 @@ fn leads_to(places: &[Place], path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method, Uri};
+    use http::{HeaderMap, Method, StatusCode, Uri};
 
     use super::super::json::Json;
     use super::super::message::{Change, Kind, Message};
     use super::super::reply::{Told, What};
     use super::*;
+    use crate::licensing::vocabulary::Words;
     use crate::policy::Asking;
 
     /// A dialect that the built-in names know nothing of.
@@ -539,11 +540,15 @@ mod tests {
     }
 
     fn read(body: &str, words: &Vocabulary) -> Message {
-        Message::read(&Method::POST, &Uri::from_static("/x"), &HeaderMap::new(), body.as_bytes(), words)
+        Message::read(&Method::POST, &Uri::from_static("/x"), &HeaderMap::new(), body.as_bytes(), &of(words))
+    }
+
+    fn of(words: &Vocabulary) -> Words {
+        words.clone().try_into().unwrap()
     }
 
     fn told(asked: &Kind, body: &str, words: &Vocabulary) -> What {
-        Told::read(asked, &HeaderMap::new(), body.as_bytes(), words).what
+        Told::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &of(words)).what
     }
 
     #[test]

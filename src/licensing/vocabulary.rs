@@ -30,6 +30,38 @@ pub struct Vocabulary {
     pub sync: Sync,
 }
 
+/// What requests and replies are read with.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// The names in force: a site's own and, unless its file leaves them out, the built-in ones behind them.
+    pub in_force: Vocabulary,
+    /// The built-in names alone, where a site's file has changed anything: they are always read as well.
+    pub built_in: Option<Vocabulary>,
+}
+
+impl Words {
+    /// The built-in names, and those of a site's file where there is one.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::load`].
+    pub fn load(file: Option<&Path>) -> Result<Self, Problems> {
+        Ok(Self::new(Vocabulary::load(file)?, Vocabulary::built_in()?))
+    }
+
+    fn new(in_force: Vocabulary, built_in: Vocabulary) -> Self {
+        let built_in = (built_in != in_force).then_some(built_in);
+        Self { in_force, built_in }
+    }
+}
+
+impl TryFrom<Vocabulary> for Words {
+    type Error = Problems;
+
+    fn try_from(in_force: Vocabulary) -> Result<Self, Problems> {
+        Ok(Self::new(in_force, Vocabulary::built_in()?))
+    }
+}
+
 /// `[activation]`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[allow(missing_docs)]

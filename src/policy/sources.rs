@@ -63,8 +63,8 @@ pub enum Standing<'a> {
     },
     /// Its source is listed, for other networks or users.
     WrongPlace(SourceId),
-    /// It names no source, and a license of entries that all list other networks or users.
-    LicenseElsewhere(LicenseNumber),
+    /// It names no source, a license of some entry, and is not of the kind that a license vouches for.
+    LicenseAlone(LicenseNumber),
     /// Its source is not listed.
     UnknownSource(SourceId),
     /// It names no source, and nothing else of it is listed.
@@ -192,9 +192,8 @@ impl Registry {
         }
     }
 
-    /// The standing of a request that names no source. Where entries that claim a license of it list networks or users,
-    /// the license vouches from anywhere only for what is `sourceless` by nature: leaving the id out of a message is no
-    /// way around its place.
+    /// The standing of a request that names no source. A license vouches, from anywhere, only for what is `sourceless` by
+    /// nature: leaving the id out of a message is no way around its place.
     pub fn by_circumstance(
         &self,
         licenses: &[LicenseNumber],
@@ -202,18 +201,13 @@ impl Registry {
         address: IpAddr,
         sourceless: bool,
     ) -> Standing<'_> {
-        let mut by_license = None;
-        for license in licenses {
-            let Some(claims) = self.by_license.get(license) else { continue };
+        let listed = licenses.iter().find_map(|license| Some((license, self.by_license.get(license)?)));
+        if let Some((_, claims)) = listed.filter(|_| sourceless) {
             let mut entries = claims.iter().filter_map(|at| self.entries.get(*at));
-            let entry = match entries.clone().find(|entry| entry.is_placed(user, address)) {
-                None if !sourceless => return Standing::LicenseElsewhere(license.clone()),
-                placed => placed.or_else(|| entries.next()),
-            };
-            by_license = by_license.or(entry);
-        }
-        if let Some(entry) = by_license {
-            return Standing::Listed { entry, by: "license" };
+            let placed = entries.clone().find(|entry| entry.is_placed(user, address));
+            if let Some(entry) = placed.or_else(|| entries.next()) {
+                return Standing::Listed { entry, by: "license" };
+            }
         }
         let user = || user.and_then(|user| self.by_user.get(user));
         let network = || {
@@ -225,7 +219,7 @@ impl Registry {
         let found = user().map(|at| (at, "user")).or_else(|| network().map(|at| (at, "network")));
         match found.and_then(|(at, by)| Some((self.entries.get(*at)?, by))) {
             Some((entry, by)) => Standing::Listed { entry, by },
-            None => Standing::Nobody,
+            None => listed.map_or(Standing::Nobody, |(license, _)| Standing::LicenseAlone(license.clone())),
         }
     }
 
@@ -313,7 +307,7 @@ impl Entry {
     }
 
     /// Whether user or address prove that a request is the deployment's own.
-    fn proves(&self, user: Option<&str>, address: IpAddr) -> bool {
+    pub(super) fn proves(&self, user: Option<&str>, address: IpAddr) -> bool {
         self.has_network(address)
             || user.is_some_and(|user| self.source.users.iter().any(|listed| listed == user))
     }
@@ -409,7 +403,7 @@ mod tests {
                 licenses.iter().map(|number| number.parse().unwrap()).collect();
             match list.by_circumstance(&licenses, user, address(from), sourceless) {
                 Standing::Listed { entry, by } => format!("{by} of {}", entry.source.line),
-                Standing::LicenseElsewhere(license) => license.to_string(),
+                Standing::LicenseAlone(license) => license.to_string(),
                 other => format!("{other:?}"),
             }
         };

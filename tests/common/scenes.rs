@@ -134,6 +134,8 @@ impl Exchange {
             claims: None,
             doubled: vec![],
             unread: None,
+            lenient: vec![],
+            other: None,
         };
         Self { asked, message, license: by.license.clone() }
     }
