@@ -258,6 +258,7 @@ impl Exchange {
             | Denial::Contradiction(_) => Action::AccessInvalid,
             Denial::UnknownSource(_)
             | Denial::WrongPlace(_)
+            | Denial::LicenseElsewhere(_)
             | Denial::LicenseAlone(_)
             | Denial::Unidentified(_)
             | Denial::DirectTls

@@ -119,6 +119,9 @@ pub enum Denial {
     /// The source is in the allow-list, for other addresses or users.
     #[error("source {0} is not allowed from this address or user")]
     WrongPlace(String),
+    /// Its license is in the allow-list, for other addresses or users.
+    #[error("license {0} is not allowed from this address or user")]
+    LicenseElsewhere(String),
     /// Its license is in the allow-list, and it is neither an activation nor a definition.
     #[error("license {0} lets in activations alone, and no source is named")]
     LicenseAlone(String),
@@ -274,6 +277,8 @@ impl Policy {
                 Some(id) => Ok(Decision::Unlisted(id)),
                 None => Err(Denial::Unidentified(None)),
             },
+            (Standing::LicenseElsewhere(license), _) => Err(Denial::LicenseElsewhere(license.to_string())),
+            (_, Said::Unrecognised) if licenses.is_empty() => Err(Denial::Unidentified(None)),
             (_, Said::Unrecognised) => Err(Denial::Unrecognised),
             (Standing::LicenseAlone(_) | Standing::Nobody, _) if self.unidentified == Stranger::Observe => {
                 Ok(Decision::Observe)

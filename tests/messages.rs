@@ -38,6 +38,7 @@ fn summary(message: &Message) -> String {
         Asking::Nobody => "nobody",
         Asking::Source(id) if id.as_str() == SOURCE => "id",
         Asking::Source(id) => id.as_str(),
+        Asking::Contradiction(_) => "two readings",
         Asking::Conflict => "two-sources",
         Asking::TwoKeys => "two-keys",
         Asking::TwoLicenses => "two-licenses",
@@ -168,7 +169,7 @@ fn every_member_of_a_request_may_be_missing_renamed_null_doubled_or_of_another_t
                 "unrecognised id ",
                 "unrecognised id ",
                 "sync-idle id ",
-                "sync id AAAA",
+                "sync id AA",
                 "unrecognised id ",
                 "unrecognised id ",
                 "unrecognised id ",
@@ -268,7 +269,14 @@ fn every_member_of_a_request_may_be_missing_renamed_null_doubled_or_of_another_t
         for (deed, expected) in DEEDS.into_iter().zip(expected) {
             let body = changed(sample, pointer, deed);
             let found = summary(&read(&body));
-            if found != expected {
+            // What is read of a doubled member with two values has two readings, whatever else it says; a list that is
+            // doubled as it is has one.
+            let has_two = deed == "doubled" && !["/patches", "/bases"].contains(&pointer);
+            if has_two {
+                if !found.contains("two readings") {
+                    wrong.push(format!("{pointer} doubled: {found:?}"));
+                }
+            } else if found != expected {
                 wrong.push(format!("{pointer} {deed}: {found:?} instead of {expected:?}"));
             }
         }

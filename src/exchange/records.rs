@@ -71,7 +71,7 @@ impl<'a> Scene<'a> {
     fn other_patch(&self, patch: &Patch, own: &[Patch], direction: Direction, names: &Pseudonyms) -> Record {
         let mut record = self.patch_record(patch, direction, names);
         let mut reading = self.other_reading();
-        if own.iter().any(|own| Patch { change: patch.change, ..own.clone() } == *patch) {
+        if own.iter().any(|own| own.is_of(patch)) {
             record.action = Action::AssignmentUnknown;
             reading.change = Some(match patch.change {
                 Change::Add => "add",
@@ -171,11 +171,15 @@ pub fn intent(scene: &Scene<'_>, names: &Pseudonyms) -> Vec<Record> {
         }
         let extra = match (&message.kind, &other.kind) {
             (Kind::Sync(own), Kind::Sync(sync)) => {
-                let extra = sync.patches.iter().filter(|patch| !own.patches.contains(patch));
+                let extra = sync.patches.iter().filter(|patch| !patch.is_among(&own.patches));
                 extra.map(|patch| scene.other_patch(patch, &own.patches, Direction::Out, names)).collect()
             }
             (Kind::Capacity(own), Kind::Capacity(report)) => {
-                let extra = report.iter().filter(|element| !own.contains(element)).cloned().collect();
+                let extra = report
+                    .iter()
+                    .filter(|element| !own.iter().any(|own| own.says(element)))
+                    .cloned()
+                    .collect();
                 asked(scene, &Kind::Capacity(extra), names)
             }
             (own, other) if own.name() != other.name() => asked(scene, other, names),

@@ -279,7 +279,7 @@ fn denied(denial: &Denial, pending: Option<Code>) -> Refusal {
     // No colon before the command: with one, a whole UUID would not fit beside its number.
     let command = match (denial, pending) {
         // It has an entry, and needs no second one: which place it may come from is for people to write.
-        (Denial::WrongPlace(_) | Denial::LicenseAlone(_), _) => String::new(),
+        (Denial::WrongPlace(_) | Denial::LicenseElsewhere(_), _) => String::new(),
         // Why it can't be read is in the log.
         (Denial::Unreadable(_), number) => {
             let allow = number.map(|number| format!("run license-relay sources allow {number}, or "));
@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_license_in_the_wrong_place_is_told_whole() {
-        let sentence = refused(Denial::LicenseAlone("9".repeat(32)));
+        let sentence = refused(Denial::LicenseElsewhere("9".repeat(32)));
         assert!(sentence.ends_with(" is not allowed from this address or user"), "{sentence}");
     }
 

@@ -120,7 +120,7 @@ impl Told {
             let other = Self::under(asked, &read.json, built_in);
             let own = if let What::Sync(own) = &told.what { own.patches.as_slice() } else { &[] };
             if let What::Sync(sync) = other.what {
-                told.other = sync.patches.into_iter().filter(|patch| !own.contains(patch)).collect();
+                told.other = sync.patches.into_iter().filter(|patch| !patch.is_among(own)).collect();
             }
         }
         // An error in words of its own is an error, and a page about nothing is one.

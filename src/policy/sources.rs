@@ -63,6 +63,8 @@ pub enum Standing<'a> {
     },
     /// Its source is listed, for other networks or users.
     WrongPlace(SourceId),
+    /// It names no source, and a license of entries that all list other networks or users.
+    LicenseElsewhere(LicenseNumber),
     /// It names no source, a license of some entry, and is not of the kind that a license vouches for.
     LicenseAlone(LicenseNumber),
     /// Its source is not listed.
@@ -201,13 +203,20 @@ impl Registry {
         address: IpAddr,
         sourceless: bool,
     ) -> Standing<'_> {
-        let listed = licenses.iter().find_map(|license| Some((license, self.by_license.get(license)?)));
-        if let Some((_, claims)) = listed.filter(|_| sourceless) {
+        let (mut by_license, mut alone) = (None, None);
+        for license in licenses {
+            let Some(claims) = self.by_license.get(license) else { continue };
             let mut entries = claims.iter().filter_map(|at| self.entries.get(*at));
-            let placed = entries.clone().find(|entry| entry.is_placed(user, address));
-            if let Some(entry) = placed.or_else(|| entries.next()) {
-                return Standing::Listed { entry, by: "license" };
-            }
+            let entry = match entries.clone().find(|entry| entry.is_placed(user, address)) {
+                None if !sourceless => return Standing::LicenseElsewhere(license.clone()),
+                placed if sourceless => placed.or_else(|| entries.next()),
+                _ => entries.find(|entry| entry.proves(user, address)),
+            };
+            by_license = by_license.or(entry);
+            alone = alone.or(Some(license));
+        }
+        if let Some(entry) = by_license {
+            return Standing::Listed { entry, by: "license" };
         }
         let user = || user.and_then(|user| self.by_user.get(user));
         let network = || {
@@ -219,7 +228,7 @@ impl Registry {
         let found = user().map(|at| (at, "user")).or_else(|| network().map(|at| (at, "network")));
         match found.and_then(|(at, by)| Some((self.entries.get(*at)?, by))) {
             Some((entry, by)) => Standing::Listed { entry, by },
-            None => listed.map_or(Standing::Nobody, |(license, _)| Standing::LicenseAlone(license.clone())),
+            None => alone.map_or(Standing::Nobody, |license| Standing::LicenseAlone(license.clone())),
         }
     }
 
@@ -403,7 +412,8 @@ mod tests {
                 licenses.iter().map(|number| number.parse().unwrap()).collect();
             match list.by_circumstance(&licenses, user, address(from), sourceless) {
                 Standing::Listed { entry, by } => format!("{by} of {}", entry.source.line),
-                Standing::LicenseAlone(license) => license.to_string(),
+                Standing::LicenseElsewhere(license) => license.to_string(),
+                Standing::LicenseAlone(license) => format!("{license} alone"),
                 other => format!("{other:?}"),
             }
         };
@@ -420,13 +430,15 @@ mod tests {
             "1111",
             "another entry's network is not its place"
         );
-        assert_eq!(by(&["3333"], None, "10.5.0.7", false), "license of 7");
+        assert_eq!(by(&["3333"], None, "10.5.0.7", false), "3333 alone");
+        assert_eq!(by(&["3333"], None, "10.5.0.7", true), "license of 7");
+        assert_eq!(by(&["3333"], None, "10.9.0.7", false), "network of 9");
         assert_eq!(
             by(&["3333", "2222"], None, "10.5.0.7", false),
             "2222",
             "a license of one's own hides no other"
         );
-        assert_eq!(by(&["9999", "3333"], None, "10.5.0.7", false), "license of 7");
+        assert_eq!(by(&["9999", "3333"], None, "10.5.0.7", true), "license of 7");
     }
 
     #[test]
