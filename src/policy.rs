@@ -206,7 +206,7 @@ impl Policy {
         if let Some(other) = other
             && let Decision::Unlisted(id) = self.decide(other)?
             && other.source != asker.source
-            && self.stranger(other.said, self.unknown) == Stranger::Deny
+            && self.unknown == Stranger::Deny
         {
             return Err(Denial::UnknownSource(id.to_string()));
         }
@@ -230,7 +230,7 @@ impl Policy {
                         let admission = Admission::new("license", true, &entry.source.name);
                         Ok(Admission { learned: first.then(|| id.clone()), ..admission })
                     }
-                    None => match self.stranger(asker.said, self.unknown) {
+                    None => match self.unknown {
                         Stranger::Observe => Ok(Admission::new("none", false, "")),
                         Stranger::Deny => Err(Denial::UnknownSource(id.to_string())),
                     },
@@ -272,25 +272,20 @@ impl Policy {
             }
             (Standing::Listed { entry, by }, _) => Ok(Decision::Listed { entry, by }),
             (Standing::WrongPlace(id), _) => Err(Denial::WrongPlace(id.to_string())),
-            (_, Said::Unreadable(why)) => Err(not_understood(why)),
             (Standing::UnknownSource(_), _) => match source.id() {
                 Some(id) => Ok(Decision::Unlisted(id)),
                 None => Err(Denial::Unidentified(None)),
             },
             (Standing::LicenseElsewhere(license), _) => Err(Denial::LicenseElsewhere(license.to_string())),
-            (_, Said::Unrecognised) if licenses.is_empty() => Err(Denial::Unidentified(None)),
-            (_, Said::Unrecognised) => Err(Denial::Unrecognised),
             (Standing::LicenseAlone(_) | Standing::Nobody, _) if self.unidentified == Stranger::Observe => {
                 Ok(Decision::Observe)
             }
+            (_, Said::Unreadable(why)) => Err(not_understood(why)),
+            (_, Said::Unrecognised) if licenses.is_empty() => Err(Denial::Unidentified(None)),
+            (_, Said::Unrecognised) => Err(Denial::Unrecognised),
             (Standing::LicenseAlone(license), _) => Err(Denial::LicenseAlone(license.to_string())),
             (Standing::Nobody, _) => Err(Denial::Unidentified(licenses.first().map(ToString::to_string))),
         }
-    }
-
-    /// What becomes of a stranger: `observe` holds for what is understood.
-    fn stranger(&self, said: Said<'_>, configured: Stranger) -> Stranger {
-        if said == Said::Message { configured } else { Stranger::Deny }
     }
 }
 

@@ -217,10 +217,7 @@ fn strangers_are_observed_where_the_site_says_so_and_recorded_as_unlisted() {
         ),
         (
             "unidentified",
-            [
-                ("an unknown id", sync(STRANGER), Out(STRANGER)),
-                ("a nameless one", get("GET /x", ""), In("none")),
-            ],
+            [("an unknown id", sync(STRANGER), Out(STRANGER)), ("a nameless one", nameless, In("none"))],
         ),
     ];
     for (key, rows) in tables {
@@ -229,16 +226,13 @@ fn strangers_are_observed_where_the_site_says_so_and_recorded_as_unlisted() {
             holds(&stub, &relay, &format!("{key}: {shows}"), ("127.0.0.3", ""), request, then);
         }
         let unlisted = |record: &&Value| record["qlik"]["listed"] == false;
-        // A request that changes nothing and names nobody leaves no record.
-        if key == "unknown" {
-            eventually("what passed is recorded as unlisted", || {
-                relay
-                    .log()
-                    .iter()
-                    .find(unlisted)
-                    .map(|record| assert_eq!(record["qlik"]["identified_by"], "none"))
-            });
-        }
+        eventually("what passed is recorded as unlisted", || {
+            relay
+                .log()
+                .iter()
+                .find(unlisted)
+                .map(|record| assert_eq!(record["qlik"]["identified_by"], "none"))
+        });
         let line =
             relay.stderr().lines().find(|line| line.contains("identified_by=none")).unwrap().to_owned();
         assert!(line.contains("verdict=observe"), "{line}");

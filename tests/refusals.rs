@@ -63,7 +63,7 @@ fn two_different_sources_at_one_place_are_refused() {
     let allowed = format!("[[source]]\nid = \"{SOURCE}\"\n[[source]]\nid = \"{STRANGER}\"\n");
     refused_and_kept(&allowed, as_it_is, &two, &["two different sources"]);
     let doubled = SYNC.replacen('{', &format!("{{\"source\": \"{STRANGER}\","), 1);
-    refused_and_kept(&allowed, as_it_is, &doubled, &["two different sources"]);
+    refused_and_kept(&allowed, as_it_is, &doubled, &["a member twice"]);
 }
 
 #[test]
@@ -71,9 +71,9 @@ fn two_license_keys_or_two_licenses_under_one_name_are_refused() {
     let allowed = format!("[[source]]\nid = \"{SOURCE}\"\nlicenses = [\"{LICENSE}\"]\n");
     let doubled = |member: &str| ACTIVATION.replacen('{', &format!("{{{member},"), 1);
     let key = "\"SignedLicenseKey\": \"e30.e30.c2ln\"";
-    refused_and_kept(&allowed, as_it_is, &doubled(key), &["two different license keys"]);
+    refused_and_kept(&allowed, as_it_is, &doubled(key), &["a member twice"]);
     let licenses = format!("\"license\": \"{LICENSE}\", \"license\": \"8888000000000000\"");
-    refused_and_kept(&allowed, as_it_is, &doubled(&licenses), &["two different licenses"]);
+    refused_and_kept(&allowed, as_it_is, &doubled(&licenses), &["a member twice"]);
 }
 
 #[test]

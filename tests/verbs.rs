@@ -448,7 +448,7 @@ fn an_idle_sync_that_hides_a_list_is_recorded_and_becomes_a_suggestion() {
     assert!(relay.records("license.sync.request").is_empty());
     let hiding =
         IDLE.replacen('{', "{\"revoked\": [{\"subject\": \"acme\\\\bob\", \"allotment\": \"analyzer\"}],", 1);
-    let doubled = hiding.replacen('{', "{\"Patches\": null,", 1);
+    let doubled = hiding.replacen('{', "{\"Patches\": [],", 1);
     for body in [&hiding, &doubled] {
         assert_eq!(relay.post("/v1/sync", body).status, 200);
     }
