@@ -73,7 +73,7 @@ fn two_license_keys_or_two_licenses_under_one_name_are_refused() {
     let key = "\"SignedLicenseKey\": \"e30.e30.c2ln\"";
     refused_and_kept(&allowed, as_it_is, &doubled(key), &["a member twice"]);
     let licenses = format!("\"license\": \"{LICENSE}\", \"license\": \"8888000000000000\"");
-    refused_and_kept(&allowed, as_it_is, &doubled(&licenses), &["a member twice"]);
+    refused_and_kept(&allowed, as_it_is, &doubled(&licenses), &["two different licenses"]);
 }
 
 #[test]
