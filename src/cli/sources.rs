@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::out::{self, outln};
 use super::{Exit, Failure, configuration, load};
 use crate::config::model::{AllowList, Config, Credentials, Learn, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
@@ -117,18 +118,18 @@ fn list(config: &Config, json: bool) -> Result<(), Failure> {
         if file.exists() { sources::load(file).map_err(configuration)? } else { AllowList::default() };
     if json {
         let rows: Vec<_> = sources.iter().map(row).collect();
-        println!("{}", serde_json::Value::from(rows));
+        outln!("{}", serde_json::Value::from(rows));
     } else if sources.is_empty() {
-        println!("nobody is allowed yet; see who was refused with: license-relay sources pending");
+        outln!("nobody is allowed yet; see who was refused with: license-relay sources pending");
     } else {
         for source in &sources {
             let id = source.id.as_ref().map_or_else(|| "(no id)".into(), ToString::to_string);
-            println!("{id}  {}", source.name);
+            outln!("{id}  {}", source.name);
             detail("licenses", &source.licenses);
             detail("users", &source.users);
             detail("networks", &source.networks);
             if let Some(learn) = source.learn {
-                println!("    waits for its id until {:.0}", learn.until);
+                outln!("    waits for its id until {:.0}", learn.until);
             }
         }
     }
@@ -151,7 +152,7 @@ fn row(source: &Source) -> serde_json::Value {
 fn detail(what: &str, values: &[impl ToString]) {
     if !values.is_empty() {
         let values: Vec<String> = values.iter().map(ToString::to_string).collect();
-        println!("    {what}: {}", values.join(", "));
+        outln!("    {what}: {}", values.join(", "));
     }
 }
 
@@ -161,9 +162,9 @@ fn pending(config: &Config, json: bool) -> Result<(), Failure> {
     let activation = |row: &Refused| refused.iter().find(|other| row.has_activated_as(other));
     if json {
         let rows: Vec<_> = refused.iter().map(|row| pending_row(row, activation(row))).collect();
-        println!("{}", serde_json::Value::from(rows));
+        outln!("{}", serde_json::Value::from(rows));
     } else if refused.is_empty() {
-        println!("nobody was refused lately");
+        outln!("nobody was refused lately");
     } else {
         for row in &refused {
             let Refused { number, address, reason, first, last, count, .. } = row;
@@ -174,17 +175,17 @@ fn pending(config: &Config, json: bool) -> Result<(), Failure> {
             };
             let agent = row.product().map(|(product, version)| format!("{product} {version}"));
             let agent = agent.or_else(|| row.user_agent.clone());
-            println!("{number:>4}  {who}  license {}  from {address}", shown(row.license.as_deref()));
-            println!("      {}; {}", shown(agent.as_deref()), reason.escape_default());
-            println!("      {count} times, first {first:.0}, last {last:.0}");
+            outln!("{number:>4}  {who}  license {}  from {address}", shown(row.license.as_deref()));
+            outln!("      {}; {}", shown(agent.as_deref()), reason.escape_default());
+            outln!("      {count} times, first {first:.0}, last {last:.0}");
             if let Some(Refused { number: other, .. }) = activation(row) {
-                println!(
+                outln!(
                     "      the same license and address as number {other}: one deployment, it seems; \
                      allow {number} lets in both"
                 );
             }
         }
-        println!("let one in with: license-relay sources allow NUMBER");
+        outln!("let one in with: license-relay sources allow NUMBER");
     }
     Ok(())
 }
@@ -265,10 +266,10 @@ fn allow(config: &Config, args: Allow) -> Result<(), Failure> {
         new.learn = Some(Learn { until, from });
     }
     sources::append(&config.sources.file, &new).map_err(|e| Failure::new(Exit::Configuration, e))?;
-    println!("{}: added\n\n{}", config.sources.file.display(), new.to_string().trim_end());
+    outln!("{}: added\n\n{}", config.sources.file.display(), new.to_string().trim_end());
     if let Some(Learn { until, from }) = new.learn {
         let from = from.map(|address| format!(" from {address}")).unwrap_or_default();
-        println!("\nthe first id that comes with this license{from} until {until:.0} is taken as its id");
+        outln!("\nthe first id that comes with this license{from} until {until:.0} is taken as its id");
     }
     Ok(())
 }
@@ -297,7 +298,7 @@ fn end_enrolment(
     let bound = sources::bind(file, &enrolment, id);
     let bound = bound.map_err(|e| Failure::new(Exit::Configuration, e))?;
     if bound {
-        println!("{}: the entry that waited for the id of license {license} has it: {id}", file.display());
+        outln!("{}: the entry that waited for the id of license {license} has it: {id}", file.display());
     }
     Ok(bound)
 }
@@ -327,7 +328,7 @@ fn known_address(config: &Config, licenses: &[LicenseNumber]) -> Option<IpAddr> 
 fn deny(config: &Config, id: &SourcePattern) -> Result<(), Failure> {
     let file = config.sources.file.display();
     match sources::remove_id(&config.sources.file, id).map_err(|e| Failure::new(Exit::Configuration, e))? {
-        true => println!("{file}: {id} is no longer allowed"),
+        true => outln!("{file}: {id} is no longer allowed"),
         false => return Err(Failure::new(Exit::Usage, format!("{file} has no entry with the id {id}"))),
     }
     Ok(())
@@ -336,7 +337,7 @@ fn deny(config: &Config, id: &SourcePattern) -> Result<(), Failure> {
 fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
     let path = &config.listen.users;
     if std::io::stdin().is_terminal() {
-        eprint!("password for {name} (it is shown as you type): ");
+        out::ask(&format!("password for {name} (it is shown as you type): "));
     }
     let mut line = Zeroizing::new(String::new());
     std::io::stdin()
@@ -352,9 +353,9 @@ fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
     let hash = PasswordHash::new(password)
         .ok_or_else(|| Failure::new(Exit::Internal, "the system gives no random numbers"))?;
     users::edit(path, name, Some(&hash)).map_err(|e| unwritable(path, &e))?;
-    println!("{}: {name} may now use this relay with this password", path.display());
+    outln!("{}: {name} may now use this relay with this password", path.display());
     if config.listen.credentials == Credentials::Off {
-        println!("listen.credentials is \"off\": nobody's user name is looked at until that is changed");
+        outln!("listen.credentials is \"off\": nobody's user name is looked at until that is changed");
     }
     Ok(())
 }
@@ -362,7 +363,7 @@ fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
 fn remove_user(config: &Config, name: &str) -> Result<(), Failure> {
     let path = &config.listen.users;
     match users::edit(path, name, None).map_err(|e| unwritable(path, &e))? {
-        true => println!("{}: {name} is taken out", path.display()),
+        true => outln!("{}: {name} is taken out", path.display()),
         false => return Err(Failure::new(Exit::Usage, format!("{} has no user {name}", path.display()))),
     }
     Ok(())
