@@ -53,6 +53,7 @@ enum Action {
         id: SourcePattern,
     },
     /// Basic users, for deployments that send a user name and password; a running relay notices by itself
+    #[command(after_help = "Example:\n  license-relay sources user add qlik-prod < password.txt")]
     User {
         #[command(subcommand)]
         action: UserAction,
