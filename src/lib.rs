@@ -49,3 +49,7 @@ pub mod config;
 
 pub mod bounds;
 pub mod stream;
+
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;
