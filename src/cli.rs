@@ -4,6 +4,8 @@ mod audit;
 mod ca;
 mod check;
 mod demo;
+mod exit;
+mod out;
 mod serve;
 mod sources;
 mod stub;
@@ -14,44 +16,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
-use crate::observe::lines;
 use crate::relay::StartError;
-use crate::report::table::printable;
-
-/// How the program ends (sysexits.h, and two of our own).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Exit {
-    /// A step of the demo, or a hop, failed.
-    Failed = 1,
-    /// The command line is wrong.
-    Usage = 64,
-    /// A mistake of ours, or of the system's.
-    Internal = 70,
-    /// The log can't be written.
-    LogLost = 74,
-    /// Another one runs, or the port is taken.
-    Running = 75,
-    /// The log is behind one of its checkpoints, or differs from it.
-    WentBack = 76,
-    /// The configuration, or a file it names, is wrong.
-    Configuration = 78,
-}
-
-/// Why a verb failed: what is told, and the exit code.
-#[derive(Debug)]
-struct Failure {
-    exit: Exit,
-    words: String,
-}
-
-impl Failure {
-    fn new(exit: Exit, words: impl ToString) -> Self {
-        Self { exit, words: words.to_string() }
-    }
-}
+use exit::{Exit, Failure};
+use out::{note, out};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -100,53 +69,38 @@ enum Verb {
 
 /// Parses the arguments, runs the verb, and gives its exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(e) => {
-            // Help and version are no errors; clap itself would end with 2 for all that are.
-            let exit = if e.use_stderr() { Exit::Usage as u8 } else { 0 };
-            let _ = e.print();
-            return ExitCode::from(exit);
-        }
+    let done = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(e) => explain(&e),
     };
-    let done = match cli.verb {
-        Verb::Check => check::run(&config::locate(cli.config)),
-        Verb::Ca(args) => ca::run(args, &config::locate(cli.config)),
-        Verb::Sources(args) => sources::run(args, &config::locate(cli.config)),
-        Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)),
-        Verb::Serve => on_runtime(serve::run(config::locate(cli.config))),
-        Verb::Demo(args) => on_runtime(demo::run(args)),
-        Verb::Audit(args) => {
-            let mut exit = 0;
-            let done = on_runtime(async {
-                exit = audit::run(args, cli.config).await?;
-                Ok(())
-            });
-            if done.is_ok() && exit != 0 {
-                return ExitCode::from(exit);
-            }
-            done
-        }
-        Verb::Stub(args) => {
-            on_runtime(async { stub::run(args).await.map_err(|e| Failure::new(Exit::Internal, e)) })
-        }
-    };
-    let code = match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { exit, words }) => {
-            // Behind all that the log has said.
-            if !words.is_empty() {
-                lines::write(format!("license-relay: {}\n", printable(&words)).into_bytes());
-            }
-            ExitCode::from(exit as u8)
-        }
-    };
-    // A reader that has stopped reading holds up no exit.
-    lines::flush(bounds::LOG_FLUSH);
-    code
+    ExitCode::from(out::finish(done) as u8)
 }
 
-fn on_runtime(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+/// Help and version are no errors; clap itself would end with 2 for all that are.
+fn explain(e: &clap::Error) -> Result<Exit, Failure> {
+    if e.use_stderr() {
+        out::say(e.render().to_string().trim_end());
+        return Ok(Exit::Usage);
+    }
+    out!("{}", e.render());
+    Ok(Exit::Fine)
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let fine = |()| Exit::Fine;
+    match cli.verb {
+        Verb::Check => check::run(&config::locate(cli.config)).map(fine),
+        Verb::Ca(args) => ca::run(args, &config::locate(cli.config)).map(fine),
+        Verb::Sources(args) => sources::run(args, &config::locate(cli.config)).map(fine),
+        Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)).map(fine),
+        Verb::Serve => on_runtime(serve::run(config::locate(cli.config))).map(fine),
+        Verb::Demo(args) => on_runtime(demo::run(args)).map(fine),
+        Verb::Audit(args) => on_runtime(audit::run(args, cli.config)),
+        Verb::Stub(args) => on_runtime(stub::run(args)).map(fine),
+    }
+}
+
+fn on_runtime<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime
         .map_err(|e| Failure::new(Exit::Internal, format!("no threads can be started: {e}")))?
@@ -157,7 +111,7 @@ fn on_runtime(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Fai
 fn load(path: &std::path::Path) -> Result<Config, Failure> {
     let (config, warnings) = config::file::load(path).map_err(configuration)?;
     for warning in &warnings.0 {
-        eprintln!("license-relay: warning: {warning}");
+        note!("license-relay: warning: {warning}");
     }
     Ok(config)
 }
@@ -182,7 +136,7 @@ impl From<StartError> for Failure {
             StartError::Log(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
             StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })
-            | StartError::FirstRecord(_) => Exit::LogLost,
+            | StartError::FirstRecord(_) => Exit::Io,
         };
         Self::new(exit, e)
     }

@@ -16,6 +16,7 @@
 //! [`ledger`], [`observe`], [`config`], [`stream`] and [`bounds`] are the ground that all may stand on.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Tests may; what serves clients may not.
+#![deny(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads; `cli` has a module that prints.
 
 pub mod cli;
 pub mod stub;

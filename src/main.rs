@@ -1,6 +1,7 @@
 //! Arguments to verb, verb to exit code.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@ mod report;
 
 use std::path::PathBuf;
 
+use super::out::outln;
 use super::{Exit, Failure, load};
 use crate::audit::fork::{self, ForkError, Forked};
 use crate::audit::recover::OpenError;
@@ -117,7 +118,7 @@ struct Verify {
 }
 
 /// Runs the verb; a log that is not fine is no failure of ours, but an exit code.
-pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<Exit, Failure> {
     match args.action {
         Action::Verify(args) => run_verify(args, config),
         Action::State(args) => questions::state(args, config),
@@ -145,29 +146,29 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<u8, Fail
                 predecessor.root,
                 kept.display()
             );
-            println!("{}", printable(&words));
-            Ok(0)
+            outln!("{}", printable(&words));
+            Ok(Exit::Fine)
         }
-        Action::Key(args) => key::run(args, config).await.map(|()| 0),
+        Action::Key(args) => key::run(args, config).await.map(|()| Exit::Fine),
     }
 }
 
 /// Prints one line, which may hold what a log says, or what a file is called.
 fn say(line: impl AsRef<str>) {
-    println!("{}", printable_line(line.as_ref()));
+    outln!("{}", printable_line(line.as_ref()));
 }
 
-fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<u8, Failure> {
+fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let (logs, anchors, _) = args.logs.find(config)?;
     let verified = reading::read(&logs, &anchors, progress(), |_, _| true)?;
     for log in &verified {
         if args.json {
-            println!("{:#}", member(log));
+            outln!("{:#}", member(log));
         } else {
             text(log).iter().for_each(say);
         }
     }
-    Ok(worst(verified.iter().map(Verified::verdict)) as u8)
+    Ok(worst(verified.iter().map(Verified::verdict)).into())
 }
 
 impl From<ForkError> for Failure {
@@ -175,7 +176,7 @@ impl From<ForkError> for Failure {
         let exit = match &e {
             ForkError::Open(OpenError::Locked { .. }) => Exit::Running,
             ForkError::Key(_) | ForkError::NoLog(_) => Exit::Configuration,
-            _ => Exit::LogLost,
+            _ => Exit::Io,
         };
         Self::new(exit, e)
     }

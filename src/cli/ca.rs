@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::out::{Out, outln};
 use super::{Exit, Failure, load};
 use crate::config::model::{Config, Identity};
 use crate::tls::authority::{Authority, Files};
@@ -89,15 +90,15 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
             show(root)?;
             show(issuer)?;
             let names: Vec<String> = faces::names(&config).iter().map(ToString::to_string).collect();
-            println!("certificates are made for: {}", names.join(", "));
+            outln!("certificates are made for: {}", names.join(", "));
             Ok(())
         }
         Action::Status { json } => status(&config, files, json),
         Action::Export { der } => {
             let bytes = if der { read(root)?.to_vec() } else { read_file(root)? };
-            std::io::stdout()
-                .write_all(&bytes)
-                .map_err(|e| Failure::new(Exit::Internal, format!("the root can't be printed: {e}")))
+            // A failure is kept, and told at the end.
+            let _ = Out.write_all(&bytes);
+            Ok(())
         }
         Action::Rotate { finish: true, despite, .. } => finish(&config, files, &despite),
         Action::Rotate { abort: true, .. } => abort(files),
@@ -110,7 +111,7 @@ fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<()
     let Some(key) = root_key else {
         let (_, made) = Authority::open_or_make(files, &faces::names(config)).map_err(unfit)?;
         let what = if made { "made" } else { "there already, nothing changed" };
-        println!("{}: {what}\n{}: {what}", files.root.display(), files.issuer.display());
+        outln!("{}: {what}\n{}: {what}", files.root.display(), files.issuer.display());
         return Ok(());
     };
     if present {
@@ -122,8 +123,8 @@ fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<()
         return Err(Failure::new(Exit::Configuration, words));
     }
     Authority::make(files, &faces::names(config), Some(key)).map_err(unfit)?;
-    println!("{}: made\n{}: made", files.root.display(), files.issuer.display());
-    println!("{}: the root's key; take it off this machine now", key.display());
+    outln!("{}: made\n{}: made", files.root.display(), files.issuer.display());
+    outln!("{}: the root's key; take it off this machine now", key.display());
     Ok(())
 }
 
@@ -138,8 +139,8 @@ fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(),
         rotation::abort(&next).map_err(|e| unwritable(&next.root, &e))?;
         Authority::make(next.files(), &faces::names(config), None).map_err(unfit)?;
         rotation = Rotation { under_way: true, networks: vec![], ..rotation };
-        println!("{}: the new root; install it on every client beside the old one", next.root.display());
-        println!("then: license-relay ca rotate --try NETWORK");
+        outln!("{}: the new root; install it on every client beside the old one", next.root.display());
+        outln!("then: license-relay ca rotate --try NETWORK");
     } else {
         if !rotation.under_way {
             return Err(Failure::new(
@@ -153,8 +154,8 @@ fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(),
             }
         }
         let shown: Vec<String> = rotation.networks.iter().map(ToString::to_string).collect();
-        println!("clients in {} are served leaves below the new root", shown.join(", "));
-        println!("who trusts it: license-relay ca status");
+        outln!("clients in {} are served leaves below the new root", shown.join(", "));
+        outln!("who trusts it: license-relay ca status");
     }
     rotation.write(files).map_err(|e| unwritable(files.root, &e))
 }
@@ -190,12 +191,12 @@ fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<(), Fa
     rotation = Rotation { under_way: false, networks: vec![], ..rotation };
     rotation.write(files).map_err(|e| unwritable(files.root, &e))?;
     if !left_behind.is_empty() {
-        println!(
+        outln!(
             "these do not trust it, as far as they have said, and are left behind: {}",
             list(&left_behind)
         );
     }
-    println!(
+    outln!(
         "{}: the new root is in force for everybody; the old one may be taken off the clients",
         files.root.display()
     );
@@ -220,7 +221,7 @@ fn abort(files: Files<'_>) -> Result<(), Failure> {
     over.write(files).map_err(|e| unwritable(files.root, &e))?;
     let next = NextFiles::beside(files);
     rotation::abort(&next).map_err(|e| unwritable(&next.root, &e))?;
-    println!("the new root and issuer are taken away; everybody is served leaves below the old root");
+    outln!("the new root and issuer are taken away; everybody is served leaves below the old root");
     Ok(())
 }
 
@@ -246,24 +247,24 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> 
         let networks: Vec<String> = rotation.networks.iter().map(ToString::to_string).collect();
         let status =
             serde_json::json!({ "rotation": rotation.under_way, "networks": networks, "clients": clients });
-        println!("{status}");
+        outln!("{status}");
         return Ok(());
     }
     match &next {
-        Some(_) => println!("a rotation is under way; the new root is {}", next_path.display()),
-        None => println!("no rotation is under way"),
+        Some(_) => outln!("a rotation is under way; the new root is {}", next_path.display()),
+        None => outln!("no rotation is under way"),
     }
     for network in &rotation.networks {
-        println!("  {network} is served leaves below the new root");
+        outln!("  {network} is served leaves below the new root");
     }
     if seen.is_empty() {
-        println!("no client has been seen yet");
+        outln!("no client has been seen yet");
     }
     let time =
         |time: &Option<jiff::Timestamp>| time.map_or_else(|| "never".into(), |time| format!("{time:.0}"));
     for client in &seen {
         let verdict = if client.refuses() { "does not trust" } else { "trusts" };
-        println!(
+        outln!(
             "{:<40} {verdict} the {} root (good {}, refused {})",
             client.address.to_string(),
             which(client),
@@ -302,7 +303,7 @@ fn show(path: &Path) -> Result<(), Failure> {
         .map(|byte| format!("{byte:02X}"))
         .collect::<Vec<_>>()
         .join(":");
-    println!(
+    outln!(
         "{}\n  {}\n  valid {} to {}\n  SHA-256 {fingerprint}",
         path.display(),
         certificate.subject(),

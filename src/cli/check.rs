@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::out::outln;
 use super::{Failure, configuration};
 use crate::config::model::{Config, Identity};
 use crate::config::{Problem, Severity, file, sources};
@@ -48,9 +49,9 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         return Err(configuration(problems));
     }
     for warning in &problems.0 {
-        println!("warning: {warning}");
+        outln!("warning: {warning}");
     }
-    println!("{}: fine", path.display());
+    outln!("{}: fine", path.display());
     Ok(())
 }
 

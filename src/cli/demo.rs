@@ -9,6 +9,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::out::outln;
 use super::{Exit, Failure};
 use crate::config;
 use crate::observe::log;
@@ -35,12 +36,12 @@ pub(super) async fn run(args: Demo) -> Result<(), Failure> {
     let folder = std::env::temp_dir().join(format!("license-relay-demo-{}", std::process::id()));
     let played = play(&folder).await;
     if args.keep {
-        println!("\nkept: {}", folder.display());
+        outln!("\nkept: {}", folder.display());
     } else if let Err(e) = fs::remove_dir_all(&folder) {
-        println!("\n{} can't be removed: {e}", folder.display());
+        outln!("\n{} can't be removed: {e}", folder.display());
     }
     played.map_err(|step| Failure::new(Exit::Failed, format!("a step did not hold: {step}")))?;
-    println!("\nevery step held");
+    outln!("\nevery step held");
     Ok(())
 }
 
@@ -199,14 +200,14 @@ fn write_configuration(folder: &Path, stub: &Stub) -> Result<PathBuf, String> {
 
 /// Runs this very program, as an administrator would.
 async fn run_command(file: &Path, arguments: &[&str]) -> Result<(), String> {
-    println!("    $ license-relay {}", arguments.join(" "));
+    outln!("    $ license-relay {}", arguments.join(" "));
     let program = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
     let mut command = std::process::Command::new(program);
     command.arg("--config").arg(file).args(arguments);
     let run = tokio::task::spawn_blocking(move || command.output()).await.map_err(|e| e.to_string())?;
     let output = run.map_err(|e| format!("the command: {e}"))?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        println!("    {line}");
+        outln!("    {line}");
     }
     if output.status.success() {
         return Ok(());
@@ -246,7 +247,7 @@ fn show_log(path: &Path) -> Result<(), String> {
             .filter(|value| !value.is_empty() && value != "null")
             .collect();
         let hash = text(&line["user"]["target"]["hash"]);
-        println!(
+        outln!(
             "    {:>3} {:<30} {:<3} {:<8} {} {}",
             event["sequence"],
             action,
@@ -268,11 +269,11 @@ fn show_log(path: &Path) -> Result<(), String> {
 }
 
 fn step(what: &str) {
-    println!("\n* {what}");
+    outln!("\n* {what}");
 }
 
 fn shown(what: &str) {
-    println!("    {what}");
+    outln!("    {what}");
 }
 
 fn expect(held: bool, what: &str) -> Result<(), String> {

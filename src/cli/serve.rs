@@ -1,10 +1,10 @@
 //! `license-relay serve`: the relay, until it is told to stop.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::out;
 use super::{Exit, Failure, load};
 use crate::config::model::{Config, Identity};
 use crate::observe::log;
@@ -20,8 +20,7 @@ pub(super) async fn run(path: PathBuf) -> Result<(), Failure> {
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut hang_up = signals(SignalKind::hangup())?;
     let relay = Relay::start(config.clone()).await?;
-    // A pipe that nobody reads is no reason not to serve.
-    let _ = std::io::stdout().lock().write_all(greeting(&config, &relay).as_bytes());
+    out::greet(&greeting(&config, &relay));
 
     let reload = relay.reloader();
     let told_to_stop = async {
@@ -39,7 +38,7 @@ pub(super) async fn run(path: PathBuf) -> Result<(), Failure> {
             Err(Failure::new(Exit::Internal, "stopped, and cut off requests that took too long"))
         }
         Ended::LogLost(why) => Err(Failure::new(
-            Exit::LogLost,
+            Exit::Io,
             format!("the audit log is given up ({why}); make its disk and folder sound, then start again"),
         )),
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
+use super::out::{self, outln};
 use super::{Exit, Failure, configuration, load};
 use crate::config::model::{AllowList, Config, Credentials, Source};
 use crate::config::sources;
@@ -88,7 +89,7 @@ pub(super) fn run(args: Sources, path: &Path) -> Result<(), Failure> {
 }
 
 fn say(said: Result<String, Failure>) -> Result<(), Failure> {
-    println!("{}", said?);
+    outln!("{}", said?);
     Ok(())
 }
 
@@ -98,18 +99,18 @@ fn list(config: &Config, json: bool) -> Result<(), Failure> {
         if file.exists() { sources::load(file).map_err(configuration)? } else { AllowList::default() };
     if json {
         let rows: Vec<_> = sources.iter().map(row).collect();
-        println!("{}", serde_json::Value::from(rows));
+        outln!("{}", serde_json::Value::from(rows));
     } else if sources.is_empty() {
-        println!("nobody is allowed yet; see who was refused with: license-relay sources pending");
+        outln!("nobody is allowed yet; see who was refused with: license-relay sources pending");
     } else {
         for source in &sources {
             let id = source.id.as_ref().map_or_else(|| "(no id)".into(), ToString::to_string);
-            println!("{id}  {}", source.name);
+            outln!("{id}  {}", source.name);
             detail("licenses", &source.licenses);
             detail("users", &source.users);
             detail("networks", &source.networks);
             if let Some(learn) = source.learn {
-                println!("    waits for its id until {:.0}", learn.until);
+                outln!("    waits for its id until {:.0}", learn.until);
             }
         }
     }
@@ -132,7 +133,7 @@ fn row(source: &Source) -> serde_json::Value {
 fn detail(what: &str, values: &[impl ToString]) {
     if !values.is_empty() {
         let values: Vec<String> = values.iter().map(ToString::to_string).collect();
-        println!("    {what}: {}", values.join(", "));
+        outln!("    {what}: {}", values.join(", "));
     }
 }
 
@@ -142,9 +143,9 @@ fn pending(config: &Config, json: bool) -> Result<(), Failure> {
     let activation = |row: &Refused| refused.iter().find(|other| row.has_activated_as(other));
     if json {
         let rows: Vec<_> = refused.iter().map(|row| pending_row(row, activation(row))).collect();
-        println!("{}", serde_json::Value::from(rows));
+        outln!("{}", serde_json::Value::from(rows));
     } else if refused.is_empty() {
-        println!("nobody was refused lately");
+        outln!("nobody was refused lately");
     } else {
         for row in &refused {
             let Refused { number, address, reason, first, last, count, .. } = row;
@@ -156,22 +157,22 @@ fn pending(config: &Config, json: bool) -> Result<(), Failure> {
             let agent = row.product().map(|(product, version)| format!("{product} {version}"));
             let agent = agent.or_else(|| row.user_agent.clone());
             let number = number.map_or_else(|| "(no number)".into(), |number| number.to_string());
-            println!("{number:>13}  {who}  license {}  from {address}", shown(row.license.as_deref()));
-            println!("               {}; {}", shown(agent.as_deref()), reason.escape_default());
-            println!("               {count} times, first {first:.0}, last {last:.0}");
+            outln!("{number:>13}  {who}  license {}  from {address}", shown(row.license.as_deref()));
+            outln!("               {}; {}", shown(agent.as_deref()), reason.escape_default());
+            outln!("               {count} times, first {first:.0}, last {last:.0}");
             if row.number.is_none() {
-                println!(
+                outln!(
                     "               an earlier version wrote this; a relay that starts gives it its number"
                 );
             }
             if let Some(Refused { number: Some(other), .. }) = activation(row) {
-                println!(
+                outln!(
                     "               the same license and address as number {other}: one deployment, it seems; \
                      allow {number} lets in both"
                 );
             }
         }
-        println!("let one in with: license-relay sources allow NUMBER");
+        outln!("let one in with: license-relay sources allow NUMBER");
     }
     Ok(())
 }
@@ -213,9 +214,9 @@ fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
     let hash = PasswordHash::new(password)
         .ok_or_else(|| Failure::new(Exit::Internal, "the system gives no random numbers"))?;
     users::edit(path, name, Some(&hash)).map_err(|e| unwritable(path, &e))?;
-    println!("{}: {name} may now use this relay with this password", path.display());
+    outln!("{}: {name} may now use this relay with this password", path.display());
     if config.listen.credentials == Credentials::Off {
-        println!("listen.credentials is \"off\": nobody's user name is looked at until that is changed");
+        outln!("listen.credentials is \"off\": nobody's user name is looked at until that is changed");
     }
     Ok(())
 }
@@ -230,10 +231,10 @@ fn read_password(name: &str) -> io::Result<Zeroizing<String>> {
         return Ok(line);
     }
     let hidden = Hidden::new(&stdin)?;
-    eprint!("password for {name} (it is not shown, and asked for once): ");
+    out::ask(&format!("password for {name} (it is not shown, and asked for once): "));
     let read = read_typed(&mut stdin.lock(), &mut line);
     drop(hidden);
-    eprintln!();
+    out::ask("\n");
     read?;
     match line.ends_with(INTERRUPT) {
         true => Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted; nothing was changed")),
@@ -281,7 +282,7 @@ impl Drop for Hidden<'_> {
 fn remove_user(config: &Config, name: &str) -> Result<(), Failure> {
     let path = &config.listen.users;
     match users::edit(path, name, None).map_err(|e| unwritable(path, &e))? {
-        true => println!("{}: {name} is taken out", path.display()),
+        true => outln!("{}: {name} is taken out", path.display()),
         false => return Err(Failure::new(Exit::Usage, format!("{} has no user {name}", path.display()))),
     }
     Ok(())

@@ -1,19 +1,21 @@
 //! `license-relay stub`: the stand-in for the license back end, alone, until it is told to stop.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::out::{self, out};
+use super::{Exit, Failure};
 use crate::stub::{Identity, Options, Trouble, duration};
 
 /// A stand-in for license.qlikcloud.com, to try the relay with.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  license-relay stub --listen 127.0.0.1:9443 --control 127.0.0.1:9444 \
-    --ca-out stub-ca.pem --trouble 'close-before*2'")]
+    --out stub-ca.pem --trouble 'close-before*2'")]
 pub(super) struct Stub {
     /// Where it listens; port 0 for a free one.
     #[arg(long, value_name = "ADDRESS")]
@@ -22,8 +24,8 @@ pub(super) struct Stub {
     #[arg(long, value_name = "ADDRESS")]
     control: Option<SocketAddr>,
     /// Where the root of its own throw-away CA is written, for the relay's `upstream.extra_ca`.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["cert", "no_tls"])]
-    ca_out: Option<PathBuf>,
+    #[arg(long, alias = "ca-out", value_name = "FILE", conflicts_with_all = ["cert", "no_tls"])]
+    out: Option<PathBuf>,
     /// A certificate with its chain, in PEM, instead of its own CA.
     #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "no_tls")]
     cert: Option<PathBuf>,
@@ -48,8 +50,10 @@ pub(super) struct Stub {
 ///
 /// # Errors
 /// An address can't be had, a file can't be read or written, or the certificate is not usable.
-pub(super) async fn run(args: Stub) -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+pub(super) async fn run(args: Stub) -> Result<(), Failure> {
+    let signals = |kind| signal(kind).map_err(|e| Failure::new(Exit::Internal, format!("no signals: {e}")));
+    let (mut terminate, mut interrupt) =
+        (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
     let scheme = if args.no_tls { "http" } else { "https" };
     let identity = match (args.cert, args.key) {
         _ if args.no_tls => Identity::Plain,
@@ -63,23 +67,37 @@ pub(super) async fn run(args: Stub) -> io::Result<()> {
         keep_alive: args.keep_alive,
         trouble: args.trouble,
     })
-    .await?;
-    if let (Some(path), Some(root)) = (args.ca_out, stub.root()) {
-        fs::write(&path, root).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+    .await
+    .map_err(unfit)?;
+    if let (Some(path), Some(root)) = (args.out, stub.root()) {
+        let unwritten = |e| Failure::new(Exit::Io, format!("{} can't be written: {e}", path.display()));
+        fs::write(&path, root).map_err(unwritten)?;
     }
     let mut lines = format!("stub listens on {scheme}://{}\n", stub.address());
     if let Some(address) = stub.control() {
         lines.push_str(&format!("control on http://{address}\n"));
     }
-    let mut out = io::stdout();
-    out.write_all(lines.as_bytes())?;
-    out.flush()?;
+    out!("{lines}");
+    // Whoever can't read where it listens can't use it.
+    out::is_written()?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     stub.stop().await;
     Ok(())
+}
+
+fn unfit(e: io::Error) -> Failure {
+    let exit = match e.kind() {
+        io::ErrorKind::AddrInUse => Exit::Running,
+        io::ErrorKind::AddrNotAvailable
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::InvalidData
+        | io::ErrorKind::NotFound => Exit::Usage,
+        _ => Exit::Io,
+    };
+    Failure::new(exit, e)
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::out::{out, outln};
 use super::{Exit, Failure, configuration, load};
 use crate::bounds;
 use crate::ledger::segment::{self, Lines};
@@ -64,9 +65,9 @@ fn show(words: &Vocabulary, json: bool) -> Result<(), Failure> {
     let text = words.to_toml();
     if json {
         let value: toml::Table = text.parse().map_err(|e| Failure::new(Exit::Internal, e))?;
-        println!("{}", serde_json::to_string(&value).map_err(|e| Failure::new(Exit::Internal, e))?);
+        outln!("{}", serde_json::to_string(&value).map_err(|e| Failure::new(Exit::Internal, e))?);
     } else {
-        print!("{text}");
+        out!("{text}");
     }
     Ok(())
 }
@@ -88,22 +89,20 @@ fn propose(logs: &[PathBuf], words: &Vocabulary, json: bool) -> Result<(), Failu
     let toml = suggestion.to_toml();
     if json {
         let shapes: Vec<_> = all.seen.iter().map(row).collect();
-        println!("{}", serde_json::json!({ "shapes": shapes, "vocabulary": toml }));
+        outln!("{}", serde_json::json!({ "shapes": shapes, "vocabulary": toml }));
         return Ok(());
     }
-    print!("{}", all.comment());
+    out!("{}", all.comment());
     if all.seen.is_empty() {
-        println!("# Every message in the log was understood; there is nothing to suggest.");
+        outln!("# Every message in the log was understood; there is nothing to suggest.");
     } else if suggestion.is_empty() {
-        println!(
-            "# Nothing in them looks like what a vocabulary has names for; there is nothing to suggest."
-        );
+        outln!("# Nothing in them looks like what a vocabulary has names for; there is nothing to suggest.");
     } else {
-        println!(
+        outln!(
             "#\n# These are guesses, made by names that mean about the same and by what stands beside what. Read each, put\n\
              # them into the file that licensing.vocabulary names, and run: license-relay check\n"
         );
-        print!("{toml}");
+        out!("{toml}");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::super::out::{Out, note};
 use super::super::{Exit, Failure, load};
 use super::hand_over::{hand_over, refuse};
 use crate::config;
@@ -201,7 +202,7 @@ impl Asking {
     }
 
     /// Puts one question to the logs. Gives the exit code.
-    pub(super) fn ask(&self, sources: Sources, question: &mut dyn Question) -> Result<u8, Failure> {
+    pub(super) fn ask(&self, sources: Sources, question: &mut dyn Question) -> Result<Exit, Failure> {
         self.ask_into(None, sources, question, self.output.form())
     }
 
@@ -212,7 +213,7 @@ impl Asking {
         sources: Sources,
         question: &mut dyn Question,
         form: Form,
-    ) -> Result<u8, Failure> {
+    ) -> Result<Exit, Failure> {
         let names = names_of(&self.who, &sources)?;
         let Sources { logs, anchors, .. } = sources;
         if let Some(file) = file {
@@ -223,9 +224,9 @@ impl Asking {
         let mut put = |out: &mut dyn Write| answer(question, &mut asked, out, progress());
         let verdict = match file {
             Some(file) => hand_over(file, |to| put(&mut BufWriter::new(to)))?,
-            None => put(&mut BufWriter::new(io::stdout().lock()))?,
+            None => put(&mut BufWriter::new(Out))?,
         };
-        Ok(verdict as u8)
+        Ok(verdict.into())
     }
 }
 
@@ -266,7 +267,7 @@ pub(super) fn progress() -> impl FnMut(u64) + Send {
     let shown = io::stderr().is_terminal();
     move |records| {
         if shown {
-            eprintln!("{records} records …");
+            note!("{records} records …");
         }
     }
 }

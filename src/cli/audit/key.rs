@@ -1,13 +1,13 @@
 //! `license-relay audit key`: which keys pseudonyms are made under, a new one, and destroying an old one.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::super::out::{self, outln};
 use super::super::{Exit, Failure, load};
 use super::say;
 use crate::audit::recover::OpenError;
@@ -81,9 +81,9 @@ fn list(audit: &Audit, raw: bool, json: bool) -> Result<(), Failure> {
     let rows: Vec<Row> = keys.iter().flat_map(rows).collect();
     if json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
-        println!("{:#}", json!(rows));
+        outln!("{:#}", json!(rows));
     } else if raw {
-        println!("{NO_KEYS}");
+        outln!("{NO_KEYS}");
     } else if none {
         say(format!("{} is not there yet; the relay makes the first key when it starts", path.display()));
     } else {
@@ -141,7 +141,7 @@ async fn new(audit: &Audit) -> Result<(), Failure> {
         audit.subject_key.display(),
         retired.display()
     );
-    println!("{}", printable(&words));
+    outln!("{}", printable(&words));
     Ok(())
 }
 
@@ -153,7 +153,7 @@ async fn roll_over(audit: &Audit, visit: &Visit) -> Result<(String, String, Path
         let words = format!(
             "the log says that {new} was made, but it could not be put in place: {e}; run this again"
         );
-        Failure::new(Exit::LogLost, words)
+        Failure::new(Exit::Io, words)
     })?;
     Ok((old, new, retired))
 }
@@ -178,7 +178,7 @@ async fn destroy_recorded(audit: &Audit, id: &str, visit: &Visit) -> Result<(), 
     visit.write(vec![record(id, "destroyed")]).await?;
     rollover::destroy(&file).map_err(|e| {
         let words = format!("the log says that {id} is destroyed, but it could not be: {e}; run this again");
-        Failure::new(Exit::LogLost, words)
+        Failure::new(Exit::Io, words)
     })
 }
 
@@ -209,8 +209,7 @@ fn ask(id: &str, file: &Path) -> Result<(), Failure> {
          {id} to destroy it: ",
         file.display()
     );
-    eprint!("{}", printable(&words));
-    let _ = std::io::stderr().flush();
+    out::ask(&printable(&words));
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     if read.is_ok() && answer.trim_end_matches(['\r', '\n']) == id {
@@ -245,7 +244,7 @@ impl From<VisitError> for Failure {
             VisitError::NoLog(_) | VisitError::Key(_) | VisitError::Open(OpenError::Foreign { .. }) => {
                 Exit::Configuration
             }
-            VisitError::Open(_) | VisitError::Commit(_) => Exit::LogLost,
+            VisitError::Open(_) | VisitError::Commit(_) => Exit::Io,
         };
         Self::new(exit, e)
     }

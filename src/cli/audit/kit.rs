@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::super::out::outln;
 use super::super::{Exit, Failure};
 use super::asking::{Logs, command_line, progress};
 use super::hand_over::{hand_over, refuse};
@@ -40,17 +41,17 @@ pub(super) struct Kit {
 }
 
 /// Runs the verb.
-pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let Kit { to, logs, force, json } = args;
     let (logs, anchors, _) = logs.find(config)?;
     refuse(&to, &logs, force)?;
     let contents = Contents::look(&logs, &anchors)?;
     let (page, verified) = page(&logs, &anchors, contents.sizes())?;
     let packed = hand_over(&to, |file| contents.pack(file, &page, verified, Timestamp::now()))?;
-    let worst = worst(packed.iter().map(|log| log.verified.verdict())) as u8;
+    let worst = worst(packed.iter().map(|log| log.verified.verdict())).into();
     if json {
         let logs: Vec<_> = packed.iter().map(json_of).collect();
-        println!("{:#}", serde_json::json!({ "kit": to, "logs": logs }));
+        outln!("{:#}", serde_json::json!({ "kit": to, "logs": logs }));
         return Ok(worst);
     }
     say(format!("{}: begin with README.txt in it", to.display()));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::super::out::outln;
 use super::super::{Exit, Failure};
 use super::asking::{Logs, progress, quoted};
 use super::hand_over::{hand_over, refuse};
@@ -71,7 +72,7 @@ struct Shown<'p> {
 }
 
 /// Runs the verb.
-pub(super) fn run(args: Prove, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn run(args: Prove, config: Option<PathBuf>) -> Result<Exit, Failure> {
     match (&args.check, args.seq) {
         (Some(proof), _) => check(&args, proof),
         (None, Some(sequence)) => make(&args, sequence, config),
@@ -79,7 +80,7 @@ pub(super) fn run(args: Prove, config: Option<PathBuf>) -> Result<u8, Failure> {
     }
 }
 
-fn make(args: &Prove, sequence: u64, config: Option<PathBuf>) -> Result<u8, Failure> {
+fn make(args: &Prove, sequence: u64, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let logs = Logs { log: args.log.clone().into_iter().collect(), anchor: Vec::new() };
     let (logs, ..) = logs.find(config)?;
     let Some(log) = logs.first() else { return Err(Failure::new(Exit::Usage, "no log is named")) };
@@ -137,10 +138,10 @@ fn make(args: &Prove, sequence: u64, config: Option<PathBuf>) -> Result<u8, Fail
         let (proof_file, key) = (quoted(&proof_file.to_string_lossy()), quoted(&key));
         say(format!("to check it: license-relay audit prove --check {proof_file} --key {key}"));
     }
-    Ok(0)
+    Ok(Exit::Fine)
 }
 
-fn check(args: &Prove, file: &Path) -> Result<u8, Failure> {
+fn check(args: &Prove, file: &Path) -> Result<Exit, Failure> {
     let key = args.key.as_deref().map(str::parse::<Verifier>).transpose();
     let key = key.map_err(|e| Failure::new(Exit::Usage, format!("--key {e}")))?;
     let text = read(file, MAX_PROOF)?;
@@ -167,7 +168,7 @@ fn check(args: &Prove, file: &Path) -> Result<u8, Failure> {
             proof: None,
             record: Some(String::from_utf8_lossy(&record).into_owned()),
         });
-        return Ok(0);
+        return Ok(Exit::Fine);
     }
     say(format!("it holds: this is record {} of {origin}", proof.index));
     let time = time.map(|time| format!(", signed {time:.0} (UTC)")).unwrap_or_default();
@@ -179,7 +180,7 @@ fn check(args: &Prove, file: &Path) -> Result<u8, Failure> {
             "               from the proof itself: compare it with the one that you were given, or give that with --key",
         );
     }
-    Ok(0)
+    Ok(Exit::Fine)
 }
 
 /// The record of a proof.
@@ -208,7 +209,7 @@ fn write(to: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn print_json(shown: &Shown<'_>) {
-    println!("{:#}", serde_json::to_value(shown).unwrap_or_default());
+    outln!("{:#}", serde_json::to_value(shown).unwrap_or_default());
 }
 
 impl From<ProveError> for Failure {

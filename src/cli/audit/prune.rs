@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::super::out::{self, Out, out, outln};
 use super::super::{Exit, Failure, load};
 use crate::audit::prune::{Plan, PruneError, prune};
 use crate::audit::recover::OpenError;
@@ -44,18 +45,20 @@ fn past(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-pub(super) async fn run(args: Prune, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) async fn run(args: Prune, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let audit = load(&config::locate(config))?.audit;
     let Prune { before, dry_run, yes } = args;
     if dry_run {
-        print!("{}", printable(&text(&Plan::of(&audit, before)?, before)));
-        return Ok(0);
+        out!("{}", printable(&text(&Plan::of(&audit, before)?, before)));
+        return Ok(Exit::Fine);
     }
     let mut answered = true;
     let agree = |plan: &Plan| {
-        print!("{}", printable(&text(plan, before)));
-        if yes {
-            return true;
+        out!("{}", printable(&text(plan, before)));
+        // What can't be shown is not removed.
+        let shown = out::is_written().is_ok();
+        if yes || !shown {
+            return shown;
         }
         let answer = ask();
         answered = answer.is_some();
@@ -63,23 +66,23 @@ pub(super) async fn run(args: Prune, config: Option<PathBuf>) -> Result<u8, Fail
     };
     let pruned = prune(&audit, before, agree).await?;
     match pruned {
-        Some(plan) if plan.going.is_empty() => print!("{}", printable(&text(&plan, before))),
+        Some(plan) if plan.going.is_empty() => out!("{}", printable(&text(&plan, before))),
         Some(plan) => {
-            println!("removed; the log says so in its record of records 0 to {}", plan.end.saturating_sub(1))
+            outln!("removed; the log says so in its record of records 0 to {}", plan.end.saturating_sub(1))
         }
-        None if answered => println!("nothing was removed"),
+        None if answered => outln!("nothing was removed"),
         None => {
             let words = "nothing was removed: nobody has answered; where nobody can, say --yes";
             return Err(Failure::new(Exit::Usage, words));
         }
     }
-    Ok(0)
+    Ok(Exit::Fine)
 }
 
 /// What was answered; `None` where nobody is there.
 fn ask() -> Option<String> {
-    print!("Remove this for good? Say {YES}: ");
-    let _ = std::io::stdout().flush();
+    out!("Remove this for good? Say {YES}: ");
+    let _ = Out.flush();
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.is_ok_and(|bytes| bytes > 0).then(|| answer.trim().to_owned())
@@ -136,7 +139,7 @@ impl From<PruneError> for Failure {
             | PruneError::Key(_)
             | PruneError::Read(VerifyError::NotALog(_)) => Exit::Configuration,
             PruneError::Damaged { .. } => Exit::Failed,
-            _ => Exit::LogLost,
+            _ => Exit::Io,
         };
         Self::new(exit, e)
     }

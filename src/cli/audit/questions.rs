@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::super::out::{note, outln};
 use super::super::{Exit, Failure, configuration};
 use super::asking::{Asking, During, Sources, Until, opened_with, progress};
 use crate::config;
@@ -167,7 +168,7 @@ impl From<Hashed> for QlikForm {
     }
 }
 
-pub(super) fn state(args: StateArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn state(args: StateArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let at = args.at.as_deref().map(|text| time(text, Edge::End)).transpose()?;
     args.holders.ask(config, |license, opening| State::new(at, license, opening))
 }
@@ -177,24 +178,24 @@ impl Holders {
         self,
         config: Option<PathBuf>,
         question: impl FnOnce(Option<String>, &[Held]) -> Q,
-    ) -> Result<u8, Failure> {
+    ) -> Result<Exit, Failure> {
         let sources = self.asking.find(config, self.opening.is_some())?;
         let opening = opened_with(self.opening.as_deref(), &sources)?;
         self.asking.ask(sources, &mut question(license(self.license)?, &opening))
     }
 }
 
-pub(super) fn changes(args: PeriodArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn changes(args: PeriodArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let period = args.period.period()?;
     args.asking.ask(args.asking.find(config, false)?, &mut Changes::new(period, license(args.license)?))
 }
 
-pub(super) fn reconcile(args: ReconcileArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn reconcile(args: ReconcileArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let period = args.period.period()?;
     args.holders.ask(config, |license, opening| Reconcile::new(period, license, opening))
 }
 
-pub(super) fn churn(args: ChurnArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn churn(args: ChurnArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let within = length(&args.within).ok_or_else(|| {
         let words = format!("--within \"{}\" is no length of time; write 90m, 36h or 7d", args.within);
         Failure::new(Exit::Usage, words)
@@ -202,11 +203,11 @@ pub(super) fn churn(args: ChurnArgs, config: Option<PathBuf>) -> Result<u8, Fail
     args.asking.ask(args.asking.find(config, false)?, &mut Churn::new(within))
 }
 
-pub(super) fn gaps(args: GapsArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn gaps(args: GapsArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     args.asking.ask(args.asking.find(config, false)?, &mut Gaps::default())
 }
 
-pub(super) fn consumption(args: ConsumptionArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn consumption(args: ConsumptionArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let wrong =
         |month: &String| format!("{month}-01").parse::<jiff::civil::Date>().is_err() || month.len() != 7;
     if let Some(month) = args.month.as_ref().filter(|month| wrong(month)) {
@@ -215,7 +216,7 @@ pub(super) fn consumption(args: ConsumptionArgs, config: Option<PathBuf>) -> Res
     args.asking.ask(args.asking.find(config, false)?, &mut Consumed::new(args.month))
 }
 
-pub(super) fn deployments(args: DeploymentsArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn deployments(args: DeploymentsArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let sources = args.asking.find(config, false)?;
     let called = called(args.sources.as_ref().or(sources.allow_list.as_ref()))?;
     args.asking.ask(sources, &mut Users::new(called))
@@ -227,13 +228,13 @@ pub(super) fn called(allow_list: Option<&PathBuf>) -> Result<Called, Failure> {
     Ok(list.map(|list| Called::new(&list)).unwrap_or_default())
 }
 
-pub(super) fn denied(args: DeniedArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn denied(args: DeniedArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let period = args.period.period()?;
     args.asking.ask(args.asking.find(config, false)?, &mut Refused::new(period))
 }
 
 /// Two readings: an alias stands behind the records that it joins.
-pub(super) fn history(args: HistoryArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn history(args: HistoryArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let sources = args.asking.find(config, args.subject.is_some())?;
     let mut search = args.hash.as_deref().map(Search::new);
     let named = args.subject.as_deref().map(|name| hidden(name, &sources)).transpose()?;
@@ -276,10 +277,10 @@ fn found(aliases: &Aliases, all: BTreeSet<String>) -> Result<BTreeSet<String>, F
     }
 }
 
-pub(super) fn subject(args: SubjectArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn subject(args: SubjectArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     if let Some(form) = args.qlik_form {
-        println!("{}", qlik_form(&Subject::new(&args.name), form.into()));
-        return Ok(0);
+        outln!("{}", qlik_form(&Subject::new(&args.name), form.into()));
+        return Ok(Exit::Fine);
     }
     let sources = args.asking.find(config, true)?;
     let keys = hidden(&args.name, &sources)?;
@@ -298,13 +299,13 @@ fn hidden(name: &str, sources: &Sources) -> Result<Vec<(String, String)>, Failur
         return Err(Failure::new(Exit::Usage, words));
     };
     if !name.contains(['\\', '/']) {
-        eprintln!("license-relay: warning: \"{name}\" has no domain; most people have one: 'DOMAIN\\{name}'");
+        note!("license-relay: warning: \"{name}\" has no domain; most people have one: 'DOMAIN\\{name}'");
     }
     let raw = pseudonyms(name, None, sources.case).into_iter().map(|one| ("(in clear)".to_owned(), one));
     Ok(keys.of_all(&Subject::new(name)).into_iter().chain(raw).collect())
 }
 
-pub(super) fn export(args: ExportArgs, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn export(args: ExportArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let period = args.period.period()?;
     let output = &args.asking.output;
     if args.format == ExportForm::Qlik {

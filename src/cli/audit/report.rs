@@ -1,8 +1,9 @@
 //! `license-relay audit report`: the page that answers what auditors ask, all of it in one reading.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
+use super::super::out::Out;
 use super::super::{Exit, Failure};
 use super::asking::{
     Logs, Until, WhoIsWho, command_line, find_sources, is_no_time, names_of, opened_with, progress, quoted,
@@ -43,7 +44,7 @@ pub(super) struct Report {
 }
 
 /// Runs the verb.
-pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<u8, Failure> {
+pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let period = args.period.period()?;
     let churn = args.churn.map(|text| match length(&text) {
         Some(within) => Ok((within, text)),
@@ -75,8 +76,8 @@ pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<u8, Failure> 
     let html = render(&page);
     let written = match &args.to {
         Some(file) => hand_over(file, |mut to| to.write_all(html.as_bytes())),
-        None => io::stdout().lock().write_all(html.as_bytes()),
+        None => Out.write_all(html.as_bytes()),
     };
     written.map_err(|e| Failure::new(Exit::Failed, format!("the report can't be written: {e}")))?;
-    Ok(worst(verified.iter().map(Verified::verdict)) as u8)
+    Ok(worst(verified.iter().map(Verified::verdict)).into())
 }

@@ -1,0 +1,78 @@
+//! How the program ends: every exit code, with what it means. Verdicts are 0 to 4, errors 64 and above (sysexits.h, and
+//! two of our own).
+
+use crate::report::verify::Verdict;
+
+/// An exit code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Exit {
+    /// Done, or a log that is fine.
+    Fine = 0,
+    /// A verdict: what was examined does not hold.
+    Failed = 1,
+    /// A verdict: the log is behind an anchor.
+    RolledBack = 2,
+    /// A verdict: the log's end is not signed.
+    Unsigned = 3,
+    /// A verdict: something is not in the log.
+    Gaps = 4,
+    /// The command line is wrong.
+    Usage = 64,
+    /// A mistake of ours, or of the system's.
+    Internal = 70,
+    /// Something can't be read or written.
+    Io = 74,
+    /// Another one runs, or the port is taken.
+    Running = 75,
+    /// The log is behind one of its checkpoints, or differs from it.
+    WentBack = 76,
+    /// The configuration, or a file it names, is wrong.
+    Configuration = 78,
+}
+
+impl Exit {
+    /// All of them, as `--help` and the documentation list them.
+    pub(super) const ALL: [(Self, &str); 11] = [
+        (Self::Fine, "done; of a log: it is fine"),
+        (Self::Failed, "the log is damaged, a proof does not hold, or a step of the demo failed"),
+        (Self::RolledBack, "the log was rolled back against an anchor"),
+        (Self::Unsigned, "the end of the log is not signed, and too old for that"),
+        (Self::Gaps, "the log is whole, with gaps that it tells of itself"),
+        (Self::Usage, "the command line is wrong, or names what is not there"),
+        (Self::Internal, "a mistake of the program or of the system"),
+        (Self::Io, "input or output failed: a file or folder can't be read or written, or a disk is full"),
+        (Self::Running, "another one is running, or a port is taken"),
+        (Self::WentBack, "the log went back, or is not what was signed: nothing is added to it"),
+        (Self::Configuration, "the configuration, or a file that it names, is wrong"),
+    ];
+
+    /// The table of exit codes, a line each, behind this much space.
+    pub(super) fn table(indent: &str) -> String {
+        Self::ALL.iter().map(|(exit, words)| format!("{indent}{:>2}  {words}\n", *exit as u8)).collect()
+    }
+}
+
+impl From<Verdict> for Exit {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Fine => Self::Fine,
+            Verdict::Damaged => Self::Failed,
+            Verdict::RolledBack => Self::RolledBack,
+            Verdict::StaleTail => Self::Unsigned,
+            Verdict::Gaps => Self::Gaps,
+        }
+    }
+}
+
+/// Why a verb failed: what is told, and the exit code.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    pub(super) words: String,
+}
+
+impl Failure {
+    pub(super) fn new(exit: Exit, words: impl ToString) -> Self {
+        Self { exit, words: words.to_string() }
+    }
+}

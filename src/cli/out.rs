@@ -1,0 +1,112 @@
+//! All that the program prints goes through here; clippy denies the standard macros everywhere else.
+//!
+//! A write that fails does not stop a verb halfway: what it changes is more than what it tells. The first failure is kept,
+//! nothing is written after it, and [`finish`] makes it the end of the program. A reader that closed its end, as `head`
+//! does, has seen enough: that is no failure, and the verb goes on to its verdict.
+
+#![expect(clippy::disallowed_methods, reason = "this is the one place that has standard output")]
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+
+use super::exit::{Exit, Failure};
+use crate::bounds;
+use crate::observe::lines;
+use crate::report::table::printable;
+
+/// Why standard output takes no more.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a line to standard output.
+macro_rules! outln {
+    ($($words:tt)*) => { $crate::cli::out::print(format_args!($($words)*), "\n") };
+}
+
+/// Prints to standard output, without ending the line.
+macro_rules! out {
+    ($($words:tt)*) => { $crate::cli::out::print(format_args!($($words)*), "") };
+}
+
+/// Says a line on standard error.
+macro_rules! note {
+    ($($words:tt)*) => { $crate::cli::out::say(&format!($($words)*)) };
+}
+
+pub(super) use {note, out, outln};
+
+/// Standard output, for what is written in pieces.
+#[derive(Debug)]
+pub(super) struct Out;
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        keep(LOST.get().is_none().then(|| io::stdout().lock().write_all(bytes)))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        keep(LOST.get().is_none().then(|| io::stdout().lock().flush()))
+    }
+}
+
+/// Keeps the first failure. What comes after it fails like it, and goes nowhere.
+fn keep(done: Option<io::Result<()>>) -> io::Result<()> {
+    if let Some(Err(e)) = done {
+        let _ = LOST.set(e);
+    }
+    match LOST.get() {
+        Some(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(io::Error::new(e.kind(), e.to_string())),
+        _ => Ok(()),
+    }
+}
+
+/// What [`out!`] and [`outln!`] stand for.
+pub(super) fn print(words: fmt::Arguments<'_>, end: &str) {
+    // A failure is kept, and told by `finish`.
+    let _ = write!(Out, "{words}{end}");
+}
+
+/// What [`note!`] stands for: it waits behind what the program's own log has said.
+pub(super) fn say(words: &str) {
+    lines::write(format!("{words}\n").into_bytes());
+}
+
+/// Prints what is good to know and no answer: where that fails, the program goes on.
+pub(super) fn greet(words: &str) {
+    let done = io::stdout().lock().write_all(words.as_bytes());
+    if let Err(e) = done
+        && e.kind() != io::ErrorKind::BrokenPipe
+    {
+        note!("license-relay: warning: standard output can't be written ({e}); the relay goes on without it");
+    }
+}
+
+/// Puts a question to a person, on standard error, and waits until it is there to be read.
+pub(super) fn ask(question: &str) {
+    lines::write(question.as_bytes().to_vec());
+    lines::flush(bounds::LOG_FLUSH);
+}
+
+/// Whether all that was printed could be; a reader that closed its end counts as one that has it.
+pub(super) fn is_written() -> Result<(), Failure> {
+    Out.flush().map_err(|e| Failure::new(Exit::Io, format!("standard output can't be written: {e}")))
+}
+
+/// Ends the program: says why it failed, where it did, and gives its exit code.
+pub(super) fn finish(done: Result<Exit, Failure>) -> Exit {
+    // A failure of the verb itself is told first; output that is lost as well changes nothing about it.
+    let exit = match done.and_then(|exit| is_written().map(|()| exit)) {
+        Ok(exit) => exit,
+        Err(Failure { exit, words }) => {
+            say(&format!("license-relay: {}", printable(&words)));
+            exit
+        }
+    };
+    // A reader that has stopped reading holds up no exit.
+    lines::flush(bounds::LOG_FLUSH);
+    exit
+}
