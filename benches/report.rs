@@ -98,7 +98,7 @@ fn measure(records: u64) -> Vec<Taken> {
         ("state, a quarter in", &["state", "--csv", "--at", &early]),
         ("state, in the middle", &["state", "--csv", "--at", &middle]),
         ("state, at the end", &["state", "--csv", "--at", &late]),
-        ("report", &["report", "--to", &page]),
+        ("report", &["report", "--out", &page]),
     ];
     answers
         .into_iter()

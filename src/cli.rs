@@ -6,12 +6,13 @@ mod check;
 mod demo;
 mod exit;
 mod out;
+mod renamed;
 mod serve;
 mod sources;
 mod stub;
 mod vocabulary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -28,7 +29,7 @@ use out::{note, out};
     version,
     about,
     max_term_width = 100,
-    after_help = "Example:\n  license-relay demo"
+    after_help = format!("Exit codes:\n{}\nExample:\n  license-relay demo", Exit::table("  "))
 )]
 struct Cli {
     /// The configuration [default: $LICENSE_RELAY_CONFIG, else config/relay.toml, else
@@ -59,6 +60,7 @@ enum Verb {
     #[command(after_help = "Example:\n  license-relay sources pending")]
     Sources(sources::Sources),
     /// The assignment log: who held what, is it whole, and keeping it
+    #[command(after_help = "Example:\n  license-relay audit verify")]
     Audit(audit::Audit),
     /// What messages call things: the names in force, and proposals for messages that were not understood
     #[command(after_help = "Example:\n  license-relay vocabulary suggest")]
@@ -78,6 +80,9 @@ pub fn main() -> ExitCode {
 
 /// Help and version are no errors; clap itself would end with 2 for all that are.
 fn explain(e: &clap::Error) -> Result<Exit, Failure> {
+    if let Some(words) = renamed::named_anew(e) {
+        return Err(Failure::new(Exit::Usage, words));
+    }
     if e.use_stderr() {
         out::say(e.render().to_string().trim_end());
         return Ok(Exit::Usage);
@@ -94,9 +99,15 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)).map(fine),
         Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)).map(fine),
         Verb::Serve => on_runtime(serve::run(config::locate(cli.config))).map(fine),
-        Verb::Demo(args) => on_runtime(demo::run(args)).map(fine),
+        Verb::Demo(args) => {
+            reads_none(cli.config.as_deref(), "demo")?;
+            on_runtime(demo::run(args)).map(fine)
+        }
         Verb::Audit(args) => on_runtime(audit::run(args, cli.config)),
-        Verb::Stub(args) => on_runtime(stub::run(args)).map(fine),
+        Verb::Stub(args) => {
+            reads_none(cli.config.as_deref(), "stub")?;
+            on_runtime(stub::run(args)).map(fine)
+        }
     }
 }
 
@@ -107,8 +118,14 @@ fn on_runtime<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
         .block_on(verb)
 }
 
+/// Refuses a configuration where none is read.
+fn reads_none(config: Option<&Path>, what: &str) -> Result<(), Failure> {
+    let refused = |_| Failure::new(Exit::Usage, format!("{what} reads no configuration; leave --config out"));
+    config.map_or(Ok(()), |file| Err(refused(file)))
+}
+
 /// Reads the configuration; its warnings go to standard error, its errors end the verb.
-fn load(path: &std::path::Path) -> Result<Config, Failure> {
+fn load(path: &Path) -> Result<Config, Failure> {
     let (config, warnings) = config::file::load(path).map_err(configuration)?;
     for warning in &warnings.0 {
         note!("license-relay: warning: {warning}");

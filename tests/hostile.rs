@@ -97,10 +97,10 @@ fn nothing_in_a_folder_holds_a_reader_up_or_has_no_end_for_it() {
             let verified = ask("verify", &log, &[]);
             ended(&verified, 1, words);
             let zip = folder.path().join("kit.zip");
-            ended(&ask("kit", &log, &["--to", zip.to_str().unwrap()]), 1, "");
+            ended(&ask("kit", &log, &["--out", zip.to_str().unwrap()]), 1, "");
             assert!(!zip.exists(), "{file}");
             let proof = folder.path().join("p.tlog-proof");
-            let proved = ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]);
+            let proved = ask("prove", &log, &["--seq", "5", "--out", proof.to_str().unwrap()]);
             assert!(proved.status.code().is_some(), "{file}: {proved:?}");
             assert!(ask("gaps", &log, &[]).status.code().is_some(), "{file}");
         }
@@ -116,7 +116,7 @@ fn hashes_that_are_no_files_are_made_anew_from_the_lines() {
         replace(&tile);
         ended(&ask("verify", &log, &[]), 0, ": fine");
         let proof = folder.path().join("p.tlog-proof");
-        ended(&ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]), 0, "is in the log");
+        ended(&ask("prove", &log, &["--seq", "5", "--out", proof.to_str().unwrap()]), 0, "is in the log");
     }
 }
 
@@ -124,7 +124,7 @@ fn hashes_that_are_no_files_are_made_anew_from_the_lines() {
 fn an_anchor_a_list_or_a_proof_that_has_no_end_is_refused() {
     let (folder, log) = log();
     let proof = folder.path().join("p.tlog-proof");
-    let made = ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]);
+    let made = ask("prove", &log, &["--seq", "5", "--out", proof.to_str().unwrap()]);
     ended(&made, 0, "is in the log");
     for (n, (words, replace)) in REPLACED.into_iter().enumerate() {
         let folder = folder.path().join(n.to_string());
@@ -138,7 +138,7 @@ fn an_anchor_a_list_or_a_proof_that_has_no_end_is_refused() {
             ended(&ask("prove", &log, &["--seq", "1", "--json", "--anchor", name]), 1, words);
             let zip = folder.join("kit.zip");
             assert_eq!(
-                ask("kit", &log, &["--to", zip.to_str().unwrap(), "--anchor", name]).status.code(),
+                ask("kit", &log, &["--out", zip.to_str().unwrap(), "--anchor", name]).status.code(),
                 Some(1)
             );
         }
@@ -164,7 +164,7 @@ fn a_small_file_that_is_large_is_told_and_not_read_whole() {
         sparse.set_len(1 << 40).unwrap();
         ended(&ask("verify", &log, &[]), 1, words);
         let zip = folder.path().join("kit.zip");
-        assert_eq!(ask("kit", &log, &["--to", zip.to_str().unwrap()]).status.code(), Some(1), "{file}");
+        assert_eq!(ask("kit", &log, &["--out", zip.to_str().unwrap()]).status.code(), Some(1), "{file}");
     }
 }
 
@@ -197,11 +197,11 @@ fn what_a_log_says_is_shown_and_does_nothing_to_the_terminal() {
     ended(&output, 1, "damaged: the checkpoint");
     shows_only(&output);
     let zip = folder.path().join("kit\u{1b}[2J.zip");
-    let output = ask("kit", &log, &["--to", zip.to_str().unwrap()]);
+    let output = ask("kit", &log, &["--out", zip.to_str().unwrap()]);
     ended(&output, 1, "begin with README.txt");
     shows_only(&output);
     let proof = folder.path().join("p\u{1b}[2J'; false '.tlog-proof");
-    let output = ask("prove", &log, &["--seq", "5", "--to", proof.to_str().unwrap()]);
+    let output = ask("prove", &log, &["--seq", "5", "--out", proof.to_str().unwrap()]);
     ended(&output, 0, "'\\''; false '\\''.tlog-proof' --key ");
     shows_only(&output);
     let output = ask("verify", &folder.path().join("no\u{1b}[2J"), &[]);
@@ -257,12 +257,12 @@ fn counts_and_clocks_that_are_absurd_turn_nothing_over() {
     fs::copy(segment::path(&log, 360), segment::path(&log, u64::MAX)).unwrap();
     ended(&ask("verify", &log, &[]), 1, "has the last number there is");
     let zip = folder.path().join("kit.zip");
-    ended(&ask("kit", &log, &["--to", zip.to_str().unwrap()]), 1, "begin with README.txt");
+    ended(&ask("kit", &log, &["--out", zip.to_str().unwrap()]), 1, "begin with README.txt");
     // A signed size that no log has.
     let signer = Signer::open_or_make(&log.with_extension("key"), "license-relay/hostile").unwrap();
     let (origin, root) = ("license-relay/hostile".into(), [0; 32]);
     let checkpoint = Checkpoint { origin, size: u64::MAX, root, time: Some(start()) };
     fs::write(log.join(CHECKPOINT), signer.sign(&checkpoint)).unwrap();
     ended(&ask("verify", &log, &[]), 1, "can't be checked: records are missing");
-    ended(&ask("kit", &log, &["--force", "--to", zip.to_str().unwrap()]), 1, "begin with README.txt");
+    ended(&ask("kit", &log, &["--force", "--out", zip.to_str().unwrap()]), 1, "begin with README.txt");
 }

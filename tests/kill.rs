@@ -1,7 +1,13 @@
 //! Promise 3 under `kill -9`: whatever was acknowledged is in the log, whenever the process was killed, and the log goes on
 //! without a gap. And while a process is only stopped, nobody else writes.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests"
+)]
 
 mod common;
 

@@ -72,7 +72,7 @@ fn write_many(folder: &Path, origin: &str, enough: impl Fn(u128) -> bool) -> Pat
 
 fn kit(to: &Path, logs: &[&Path], anchors: &[&Path]) -> Output {
     let mut command = program();
-    command.args(["audit", "kit", "--to"]).arg(to);
+    command.args(["audit", "kit", "--out"]).arg(to);
     for log in logs {
         command.arg("--log").arg(log);
     }
@@ -154,7 +154,7 @@ fn several_logs_with_compressed_segments_have_a_folder_each() {
     }
     let to = folder.path().join("kit.zip");
     let mut command = program();
-    command.args(["audit", "kit", "--json", "--to"]).arg(&to).arg("--log").arg(&one).arg("--log").arg(&two);
+    command.args(["audit", "kit", "--json", "--out"]).arg(&to).arg("--log").arg(&one).arg("--log").arg(&two);
     let output = run(&mut command);
     ended(&output, 0, "");
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -281,7 +281,7 @@ fn a_kit_is_not_written_over_anything_nor_into_a_log_and_leaves_nothing_when_it_
     ended(&kit(&to, &[&log], &[]), 64, "is there already");
     assert_eq!((fs::read_to_string(&to).unwrap().as_str(), listed()), ("mine", 1));
     let mut again = program();
-    again.args(["audit", "kit", "--force", "--to"]).arg(&to).arg("--log").arg(&log);
+    again.args(["audit", "kit", "--force", "--out"]).arg(&to).arg("--log").arg(&log);
     ended(&run(&mut again), 0, "begin");
     assert_eq!(type_readme(&unpack(&to)), Vec::<String>::new());
     // What lies in the log itself is no anchor.
@@ -291,7 +291,7 @@ fn a_kit_is_not_written_over_anything_nor_into_a_log_and_leaves_nothing_when_it_
     assert!(readme.contains("anchors       none in this kit"), "{readme}");
     // With the configuration's own log and anchors.
     let to = place.path().join("own.zip");
-    let output = relay.verb(&["audit", "kit", "--to", to.to_str().unwrap()]);
+    let output = relay.verb(&["audit", "kit", "--out", to.to_str().unwrap()]);
     ended(&output, 0, "begin");
     let readme = fs::read_to_string(unpack(&to).join("README.txt")).unwrap();
     assert!(readme.contains("anchors/1.note"), "{readme}");
@@ -329,7 +329,7 @@ fn a_kit_says_what_it_leaves_out_and_its_report_is_made_of_what_it_holds() {
     let left = format!("the last {} are not signed and are NOT in here", records - size);
     ended(&kit(&to, &[&log], &[]), 0, &format!("{size} of {records} records of "));
     let mut again = program();
-    again.args(["audit", "kit", "--force", "--to"]).arg(&to).arg("--log").arg(&log);
+    again.args(["audit", "kit", "--force", "--out"]).arg(&to).arg("--log").arg(&log);
     ended(&run(&mut again), 0, &left);
 
     let unpacked = unpack(&to);
@@ -351,7 +351,7 @@ fn readers_leave_no_trace_and_work_where_nothing_can_be_written() {
     let (to, proof) = (folder.path().join("kit.zip"), folder.path().join("1.tlog-proof"));
     // On a mount that is read-only for them alone, where the system lets us make one.
     let script = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && ! touch \"$1/x\" 2>/dev/null || exit 99\n\
-                  \"$2\" audit kit --log \"$1\" --to \"$3\" && \"$2\" audit prove --log \"$1\" --seq 1 --to \"$4\"";
+                  \"$2\" audit kit --log \"$1\" --out \"$3\" && \"$2\" audit prove --log \"$1\" --seq 1 --out \"$4\"";
     let read_only = |script: &str| {
         let mut command = tool("unshare", "util-linux");
         command.args(["-m", "sh", "-c", script, "sh"]).arg(&log).arg(program().get_program());

@@ -32,7 +32,7 @@ fn lived() -> (Stub, Relay, TempDir) {
 fn prove(log: &Path, sequence: u64, to: &Path) -> Output {
     let mut command = program();
     command.args(["audit", "prove", "--seq", &sequence.to_string(), "--log"]).arg(log);
-    run(command.arg("--to").arg(to))
+    run(command.arg("--out").arg(to))
 }
 
 fn check(proof: &Path, record: Option<&Path>, key: Option<&str>) -> Output {
@@ -161,7 +161,7 @@ fn what_can_t_be_proven_is_said_with_what_to_do_and_nothing_is_written_over_or_i
     ended(&prove(&log, 0, &to), 0, "is in the log");
     ended(&prove(&log, 1, &to), 64, "is there already");
     let mut again = program();
-    again.args(["audit", "prove", "--force", "--seq", "1", "--log"]).arg(&log).arg("--to").arg(&to);
+    again.args(["audit", "prove", "--force", "--seq", "1", "--log"]).arg(&log).arg("--out").arg(&to);
     ended(&run(&mut again), 0, "record 1 of");
     ended(&run(program().args(["audit", "prove"])), 64, "--seq");
 
@@ -209,7 +209,7 @@ fn a_record_whose_segment_is_gone_is_proven_by_its_hash_to_whoever_has_its_line(
     let with = |record: &Path| {
         let mut command = program();
         command.args(["audit", "prove", "--force", "--seq", "4", "--log"]).arg(&log);
-        run(command.arg("--to").arg(&proof).arg("--record").arg(record))
+        run(command.arg("--out").arg(&proof).arg("--record").arg(record))
     };
     ended(&with(&record), 0, "is in the log");
     assert_eq!(fs::read_to_string(proof.with_extension("json")).unwrap(), format!("{}\n", lines[4]));

@@ -400,12 +400,12 @@ fn what_is_written_to_a_file_is_its_owners_alone_and_nothing_is_overwritten_half
     let page = folder.path().join("report.html");
     let export = folder.path().join("export.csv");
     for (verb, file) in [("report", &page), ("export", &export)] {
-        let (code, words) = said(&[&log], &[verb, "--to", &file.display().to_string()]);
+        let (code, words) = said(&[&log], &[verb, "--out", &file.display().to_string()]);
         assert_eq!(code, 0, "{verb}: {words}");
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{verb}");
         assert!(fs::read_to_string(file).unwrap().contains("license-relay/log"), "{verb}");
         let nowhere = folder.path().join("not-there/file").display().to_string();
-        let (code, words) = said(&[&log], &[verb, "--to", &nowhere]);
+        let (code, words) = said(&[&log], &[verb, "--out", &nowhere]);
         assert!(code != 0 && words.contains("not-there"), "{verb}: {code} {words}");
     }
 }

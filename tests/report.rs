@@ -305,7 +305,7 @@ fn a_report_over_a_log_says_what_was_asked_what_is_known_and_why_a_quota_is_noth
         (["2026-04-01", "2026-04-30"], "the log begins <time"),
         (["2026-06-01", "2026-06-30"], "the log ends <time"),
     ] {
-        let html = report(&["--from", period[0], "--until", period[1]]);
+        let html = report(&["--from", period[0], "--to", period[1]]);
         for question in OF_THE_PERIOD {
             let (sign, words) = answer(&html, question);
             assert!(sign == "open" && words.contains(why), "{question} {words}");
@@ -356,7 +356,7 @@ fn the_report_that_the_program_makes_holds_up_in_a_browser() {
         key,
         "--churn",
         "7d",
-        "--to",
+        "--out",
         to,
     ];
     let made = run(program().args(asked));

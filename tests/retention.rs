@@ -390,7 +390,7 @@ fn a_kit_of_a_pruned_log_says_so_and_all_that_its_readme_promises_holds() {
     let (_stub, relay, folder) = made();
     prune(&relay, &["--before", "2024-01-03", "--yes"], 0);
     let to = folder.path().join("kit.zip");
-    let packed = relay.verb(&["audit", "kit", "--to", to.to_str().unwrap()]);
+    let packed = relay.verb(&["audit", "kit", "--out", to.to_str().unwrap()]);
     assert_eq!(packed.status.code(), Some(0), "{}", all_said(&packed));
     let unpacked = kit::unpack(&to);
     assert_eq!(kit::type_readme(&unpacked), Vec::<String>::new());

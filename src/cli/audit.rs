@@ -34,7 +34,7 @@ enum Action {
     /// Check every line, checkpoint and anchor; reads only, works on a copy and while a relay writes
     #[command(
         after_help = "Exit codes: 0 fine, 1 damaged, 2 rolled back against an anchor, 3 the end is not signed and too old \
-                      for that, 4 whole, with gaps that the log itself tells of\n\n\
+                      for that, 4 whole, with gaps that the log itself tells of; errors are 64 and above\n\n\
                       Examples:\n  license-relay audit verify\n  \
                       license-relay audit verify --log /mnt/copy/audit --anchor /mnt/anchor --anchor syslog.txt"
     )]
@@ -81,7 +81,7 @@ enum Action {
     #[command(after_help = report::HELP)]
     Report(report::Report),
     /// Every record as a flat table; or the fields of Qlik's own Offline User Assignment Log, to compare
-    #[command(after_help = "Examples:\n  license-relay audit export --format jsonl --to records.jsonl\n  \
+    #[command(after_help = "Examples:\n  license-relay audit export --format jsonl --out records.jsonl\n  \
                             license-relay audit export --format qlik --qlik-form md5 --names staff.csv --subject-key subject.key")]
     Export(questions::ExportArgs),
     /// Show that one record is in the log, without showing any other; or check such a proof
@@ -175,8 +175,11 @@ impl From<ForkError> for Failure {
     fn from(e: ForkError) -> Self {
         let exit = match &e {
             ForkError::Open(OpenError::Locked { .. }) => Exit::Running,
-            ForkError::Key(_) | ForkError::NoLog(_) => Exit::Configuration,
-            _ => Exit::Io,
+            ForkError::Key(_) | ForkError::NoLog(_) | ForkError::Open(OpenError::Foreign { .. }) => {
+                Exit::Configuration
+            }
+            ForkError::Open(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
+            ForkError::Open(_) | ForkError::Io { .. } | ForkError::FirstRecord(_) => Exit::Io,
         };
         Self::new(exit, e)
     }

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::out::{Out, outln};
 use super::{Exit, Failure, load};
 use crate::config::model::{Config, Identity};
-use crate::tls::authority::{Authority, Files};
+use crate::tls::authority::{Authority, AuthorityError, Files};
 use crate::tls::faces::{self, fingerprint};
 use crate::tls::rotation::{self, NextFiles, Rotation};
 use crate::tls::trust::{Seen, Trust};
@@ -285,12 +285,18 @@ fn read_rotation(files: Files<'_>) -> Result<Rotation, Failure> {
     Rotation::read(files).map_err(|e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display())))
 }
 
-fn unfit(e: impl ToString) -> Failure {
-    Failure::new(Exit::Configuration, e)
+/// What is there and no good, or not there, is the configuration's; what the system refuses is not.
+fn unfit(e: AuthorityError) -> Failure {
+    let exit = match &e {
+        AuthorityError::Io { cause, .. } if Exit::of_named(cause) == Exit::Io => Exit::Io,
+        AuthorityError::Mint(_) => Exit::Internal,
+        _ => Exit::Configuration,
+    };
+    Failure::new(exit, e)
 }
 
 fn unwritable(path: &Path, e: &std::io::Error) -> Failure {
-    Failure::new(Exit::Configuration, format!("the files beside {} can't be changed: {e}", path.display()))
+    Failure::new(Exit::Io, format!("the files beside {} can't be changed: {e}", path.display()))
 }
 
 fn show(path: &Path) -> Result<(), Failure> {

@@ -86,7 +86,7 @@ async fn play(folder: &Path) -> Result<(), String> {
 
     step("all answers as one page");
     let page = folder.join("report.html");
-    run_command(&file, &["audit", "report", "--to", &page.to_string_lossy()]).await?;
+    run_command(&file, &["audit", "report", "--out", &page.to_string_lossy()]).await?;
     let html = fs::read_to_string(&page).map_err(|e| failed("the report")(&e))?;
     let words =
         format!("{} has {} bytes, and nothing of it is loaded from elsewhere", page.display(), html.len());

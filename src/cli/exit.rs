@@ -1,6 +1,10 @@
 //! How the program ends: every exit code, with what it means. Verdicts are 0 to 4, errors 64 and above (sysexits.h, and
 //! two of our own).
 
+use std::io;
+
+use rustix::io::Errno;
+
 use crate::report::verify::Verdict;
 
 /// An exit code.
@@ -45,6 +49,26 @@ impl Exit {
         (Self::WentBack, "the log went back, or is not what was signed: nothing is added to it"),
         (Self::Configuration, "the configuration, or a file that it names, is wrong"),
     ];
+
+    /// For a file that the command line names and that can't be read.
+    pub(super) fn of_named(e: &io::Error) -> Self {
+        use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, NotADirectory, NotFound};
+        match e.kind() {
+            InvalidData | InvalidInput | IsADirectory | NotADirectory | NotFound => Self::Usage,
+            _ => Self::Io,
+        }
+    }
+
+    /// For a part of a log that can't be read: where it is gone, or something else lies in its place (a link, a folder), the
+    /// log was changed.
+    pub(super) fn of_log(e: &io::Error) -> Self {
+        use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
+        match e.kind() {
+            InvalidData | IsADirectory | NotADirectory | NotFound => Self::Failed,
+            _ if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Self::Failed,
+            _ => Self::Io,
+        }
+    }
 
     /// The table of exit codes, a line each, behind this much space.
     pub(super) fn table(indent: &str) -> String {

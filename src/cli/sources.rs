@@ -51,6 +51,7 @@ enum Action {
     )]
     Deny(deny::Deny),
     /// Basic users, for deployments that send a user name and password; a running relay notices by itself
+    #[command(after_help = "Example:\n  license-relay sources user add qlik-prod < password.txt")]
     User {
         #[command(subcommand)]
         action: UserAction,

@@ -33,7 +33,7 @@ pub(super) struct Stub {
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
     /// A name or address in the certificate; may repeat.
-    #[arg(long, value_name = "HOST", default_value = "license.qlikcloud.com")]
+    #[arg(long, value_name = "HOST", default_value = "license.qlikcloud.com", conflicts_with_all = ["cert", "no_tls"])]
     name: Vec<String>,
     /// How it misbehaves, such as `delay=2s` or `close-before*2`; may repeat.
     #[arg(long, value_name = "SPEC")]

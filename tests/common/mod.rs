@@ -89,7 +89,7 @@ impl Stub {
     pub fn start(folder: &Path, more: &[&str]) -> Self {
         let ca = folder.join("stub-ca.pem");
         let out = ca.display().to_string();
-        let mut stub = Self::with(&[&["--listen", "127.0.0.1:0", "--ca-out", &out], more].concat());
+        let mut stub = Self::with(&[&["--listen", "127.0.0.1:0", "--out", &out], more].concat());
         stub.ca = ca;
         stub
     }

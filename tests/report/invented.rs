@@ -278,7 +278,7 @@ pub(crate) fn year() -> Page {
         made: Made {
             by: "license-relay 0.1.0".into(),
             at: at(date(2026, 12, 1), 9, 30),
-            command: "license-relay audit report --log /media/copy/audit --anchor /media/anchor --names people.csv --subject-key subject.key --to report.html".into(),
+            command: "license-relay audit report --log /media/copy/audit --anchor /media/anchor --names people.csv --subject-key subject.key --out report.html".into(),
             logs: "--log /media/copy/audit".into(),
         },
         period: Period::of(Asked::default(), Some((from, to)), to),

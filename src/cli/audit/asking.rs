@@ -41,9 +41,9 @@ pub(super) struct WhoIsWho {
     /// The key that names were hidden with; retired ones lie beside it as FILE.<id>
     #[arg(long, value_name = "FILE")]
     pub(super) subject_key: Option<PathBuf>,
-    /// As in the relay's configuration (audit.subject_case)
-    #[arg(long, value_enum, default_value = "fold")]
-    pub(super) subject_case: Case,
+    /// As in the relay's configuration (audit.subject_case) [default: that of --config, else fold]
+    #[arg(long, value_enum)]
+    pub(super) subject_case: Option<Case>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -100,19 +100,8 @@ pub(super) struct During {
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
     /// To this day, its end included, or this time
-    #[arg(long, alias = "until", value_name = "TIME")]
+    #[arg(long, value_name = "TIME")]
     to: Option<String>,
-}
-
-/// The same, for what is written to a file by `--to`.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct Until {
-    /// From this day or time on (2026-06-01, or with a time and Z; UTC)
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
-    /// To this day, its end included, or this time
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
 }
 
 /// Logs and keys as they were found.
@@ -131,7 +120,8 @@ pub(super) struct Sources {
 type Found = (Vec<PathBuf>, Vec<PathBuf>, Option<Config>);
 
 impl Logs {
-    /// The logs that are named; without any, the configured one with its anchors, as far as they are in reach.
+    /// The logs that are named, with the configuration where that is named as well: it lends its keys. Without any log, the
+    /// configured one with its anchors, as far as they are in reach.
     pub(super) fn find(&self, config: Option<PathBuf>) -> Result<Found, Failure> {
         if let Some(missing) = self.anchor.iter().find(|anchor| anchor.symlink_metadata().is_err()) {
             return Err(Failure::new(
@@ -141,7 +131,9 @@ impl Logs {
         }
         let mut anchors = self.anchor.clone();
         if !self.log.is_empty() {
-            return Ok((self.log.clone(), anchors, None));
+            self.log.iter().try_for_each(|log| is_folder(log))?;
+            let config = config.map(|file| load(&file)).transpose()?;
+            return Ok((self.log.clone(), anchors, config));
         }
         let config = load(&config::locate(config)).map_err(|Failure { exit, words }| {
             Failure::new(
@@ -156,6 +148,21 @@ impl Logs {
     }
 }
 
+/// A wrong path is a mistake on the command line; a folder that can't be looked at is not.
+fn is_folder(log: &Path) -> Result<(), Failure> {
+    let wrong = |exit, why: &dyn std::fmt::Display| {
+        Err(Failure::new(
+            exit,
+            format!("{} is not a log: {why}; name the folder that has segments/ in it", log.display()),
+        ))
+    };
+    match log.metadata() {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => wrong(Exit::Usage, &"it is not a folder"),
+        Err(e) => wrong(Exit::of_named(&e), &e),
+    }
+}
+
 /// Finds logs and keys. Keys are looked at only where somebody is to be named.
 pub(super) fn find_sources(
     logs: &Logs,
@@ -163,12 +170,22 @@ pub(super) fn find_sources(
     config: Option<PathBuf>,
     wants_keys: bool,
 ) -> Result<Sources, Failure> {
+    let wants_keys = wants_keys || who.names.is_some();
+    if !wants_keys && (who.subject_key.is_some() || who.subject_case.is_some()) {
+        let words = "--subject-key and --subject-case do nothing here: nobody is looked for by name; add --names, or leave them \
+                     out";
+        return Err(Failure::new(Exit::Usage, words));
+    }
     let (logs, anchors, config) = logs.find(config)?;
     let configured = config.as_ref().map(|config| (&config.audit.subject_key, config.audit.subject_case));
     let key = who.subject_key.as_ref().or_else(|| configured.map(|(key, _)| key));
-    let case = configured.map_or_else(|| who.subject_case.into(), |(_, case)| case);
+    let case = who
+        .subject_case
+        .map(Into::into)
+        .or_else(|| configured.map(|(_, case)| case))
+        .unwrap_or(SubjectCase::Fold);
     let mut notes = Vec::new();
-    let keys = match key.filter(|_| wants_keys || who.names.is_some()) {
+    let keys = match key.filter(|_| wants_keys) {
         Some(key) => {
             Keys::read(key, case).map_err(|e| notes.push(format!("{e}; people are shown as pseudonyms"))).ok()
         }
@@ -238,12 +255,11 @@ pub(super) fn opened_with(file: Option<&Path>, sources: &Sources) -> Result<Vec<
     })
 }
 
-/// Elsewhere `--to` is a time.
+/// A time after `--out` was meant for `--to`.
 pub(super) fn is_no_time(file: &Path) -> Result<(), Failure> {
     match file.to_str().filter(|text| time(text, Edge::End).is_ok()) {
         Some(text) => {
-            let words =
-                format!("--to is the file that is written here; for the end of the time say: --until {text}");
+            let words = format!("--out is the file to write; for the end of the period, use --to {text}");
             Err(Failure::new(Exit::Usage, words))
         }
         None => Ok(()),
@@ -254,11 +270,19 @@ impl During {
     pub(super) fn period(&self) -> Result<Period, Failure> {
         Ok(Period::parse(self.from.as_deref(), self.to.as_deref(), Timestamp::now())?)
     }
-}
 
-impl Until {
-    pub(super) fn period(&self) -> Result<Period, Failure> {
-        Ok(Period::parse(self.from.as_deref(), self.until.as_deref(), Timestamp::now())?)
+    /// The same, where `--to` was once the file to write.
+    pub(super) fn period_beside_out(&self) -> Result<Period, Failure> {
+        self.period().map_err(|failure| match &self.to {
+            Some(to) if time(to, Edge::End).is_err() => Failure::new(
+                failure.exit,
+                format!(
+                    "--to is a time, and \"{to}\" is none; for the file to write, use --out {}",
+                    quoted(to)
+                ),
+            ),
+            _ => failure,
+        })
     }
 }
 
@@ -292,9 +316,7 @@ impl From<AnswerError> for Failure {
     fn from(e: AnswerError) -> Self {
         match e {
             AnswerError::Read(e) => e.into(),
-            // As when `head` has seen enough: nobody is there to be told.
-            AnswerError::Write(e) if e.kind() == io::ErrorKind::BrokenPipe => Self::new(Exit::Failed, ""),
-            AnswerError::Write(e) => Self::new(Exit::Failed, format!("the answer can't be written: {e}")),
+            AnswerError::Write(e) => Self::new(Exit::Io, format!("the answer can't be written: {e}")),
         }
     }
 }
@@ -311,8 +333,12 @@ impl From<ReadError> for Failure {
 
 impl From<VerifyError> for Failure {
     fn from(e: VerifyError) -> Self {
-        let wrong = matches!(e, VerifyError::NotALog(_) | VerifyError::NoAnchor(_));
-        let exit = if wrong { Exit::Usage } else { Exit::Failed };
+        let exit = match &e {
+            VerifyError::NotALog(_) | VerifyError::NoAnchor(_) => Exit::Usage,
+            VerifyError::Io { cause, .. } => Exit::of_log(cause),
+            VerifyError::Key { .. } => Exit::Failed,
+            VerifyError::Stopped => Exit::Io,
+        };
         Self::new(exit, e)
     }
 }
@@ -325,6 +351,10 @@ impl From<NoTime> for Failure {
 
 impl From<ListError> for Failure {
     fn from(e: ListError) -> Self {
-        Self::new(Exit::Usage, e)
+        let exit = match &e {
+            ListError::Io(_, cause) => Exit::of_named(cause),
+            _ => Exit::Usage,
+        };
+        Self::new(exit, e)
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn refuse(to: &Path, logs: &[PathBuf], force: bool) -> Result<(), Fai
     let folder =
         to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let folder = fs::canonicalize(folder)
-        .map_err(|e| Failure::new(Exit::Usage, format!("{}: {e}", folder.display())))?;
+        .map_err(|e| Failure::new(Exit::of_named(&e), format!("{}: {e}", folder.display())))?;
     if logs.iter().filter_map(|log| fs::canonicalize(log).ok()).any(|log| folder.starts_with(log)) {
         let words = format!(
             "{} is in the log's own folder, where readers write nothing; name another place",

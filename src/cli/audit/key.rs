@@ -215,7 +215,7 @@ fn ask(id: &str, file: &Path) -> Result<(), Failure> {
     if read.is_ok() && answer.trim_end_matches(['\r', '\n']) == id {
         return Ok(());
     }
-    Err(Failure::new(Exit::Failed, format!("{id} was not typed; nothing was destroyed")))
+    Err(Failure::new(Exit::Usage, format!("{id} was not typed; nothing was destroyed")))
 }
 
 fn read(audit: &Audit) -> Result<Keys, KeyError> {
@@ -240,7 +240,7 @@ impl From<VisitError> for Failure {
     fn from(e: VisitError) -> Self {
         let exit = match &e {
             VisitError::Open(OpenError::Locked { .. }) => Exit::Running,
-            VisitError::Open(OpenError::WentBack { .. }) => Exit::WentBack,
+            VisitError::Open(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             VisitError::NoLog(_) | VisitError::Key(_) | VisitError::Open(OpenError::Foreign { .. }) => {
                 Exit::Configuration
             }

@@ -21,15 +21,15 @@ use crate::report::whole::{Wanted, report};
 
 pub(super) const HELP: &str = "Takes segments, checkpoints, hashes and the public key, up to the newest checkpoint, and \
     never a private key. Exit codes as of audit verify: a log that is not fine is packed as it is\n\n\
-    Examples:\n  license-relay audit kit --to kit.zip\n  \
-    license-relay audit kit --to kit.zip --log /mnt/a/audit --log /mnt/b/audit --anchor /mnt/anchor";
+    Examples:\n  license-relay audit kit --out kit.zip\n  \
+    license-relay audit kit --out kit.zip --log /mnt/a/audit --log /mnt/b/audit --anchor /mnt/anchor";
 
 /// What to pack.
 #[derive(Debug, clap::Args)]
 pub(super) struct Kit {
     /// The zip to write; for its owner alone
     #[arg(long, value_name = "FILE")]
-    to: PathBuf,
+    out: PathBuf,
     #[command(flatten)]
     logs: Logs,
     /// Take the place of a file that is there
@@ -42,19 +42,19 @@ pub(super) struct Kit {
 
 /// Runs the verb.
 pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<Exit, Failure> {
-    let Kit { to, logs, force, json } = args;
+    let Kit { out, logs, force, json } = args;
     let (logs, anchors, _) = logs.find(config)?;
-    refuse(&to, &logs, force)?;
+    refuse(&out, &logs, force)?;
     let contents = Contents::look(&logs, &anchors)?;
     let (page, verified) = page(&logs, &anchors, contents.sizes())?;
-    let packed = hand_over(&to, |file| contents.pack(file, &page, verified, Timestamp::now()))?;
+    let packed = hand_over(&out, |file| contents.pack(file, &page, verified, Timestamp::now()))?;
     let worst = worst(packed.iter().map(|log| log.verified.verdict())).into();
     if json {
         let logs: Vec<_> = packed.iter().map(json_of).collect();
-        outln!("{:#}", serde_json::json!({ "kit": to, "logs": logs }));
+        outln!("{:#}", serde_json::json!({ "kit": out, "logs": logs }));
         return Ok(worst);
     }
-    say(format!("{}: begin with README.txt in it", to.display()));
+    say(format!("{}: begin with README.txt in it", out.display()));
     for Packed { folder, key, size, verified, .. } in &packed {
         let (name, verdict) = (&key.name, word(verified.verdict()));
         say(match left_out(verified, *size) {
@@ -108,7 +108,8 @@ impl From<KitError> for Failure {
         match e {
             KitError::Log(e) => e.into(),
             KitError::Anchor(_) => Self::new(Exit::Usage, e),
-            _ => Self::new(Exit::Failed, e),
+            KitError::Read { ref cause, .. } => Self::new(Exit::of_log(cause), e),
+            KitError::Write(_) => Self::new(Exit::Io, e),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::out::outln;
-use super::super::{Exit, Failure};
+use super::super::{Exit, Failure, reads_none};
 use super::asking::{Logs, progress, quoted};
 use super::hand_over::{hand_over, refuse};
 use super::say;
@@ -35,7 +35,7 @@ pub(super) struct Prove {
     anchor: Option<PathBuf>,
     /// Where the proof goes; the record goes beside it, with .json in place of its last ending
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
-    to: Option<PathBuf>,
+    out: Option<PathBuf>,
     /// Take the place of files that are there
     #[arg(long, conflicts_with = "check")]
     force: bool,
@@ -48,7 +48,7 @@ pub(super) struct Prove {
     /// The log's key as you were given it (name+id+key); without it, the one that the proof names
     #[arg(long, value_name = "VKEY", requires = "check")]
     key: Option<String>,
-    /// For programs: all in one object on standard output, and no files unless --to is there
+    /// For programs: all in one object on standard output, and no files unless --out is there
     #[arg(long)]
     json: bool,
 }
@@ -74,7 +74,10 @@ struct Shown<'p> {
 /// Runs the verb.
 pub(super) fn run(args: Prove, config: Option<PathBuf>) -> Result<Exit, Failure> {
     match (&args.check, args.seq) {
-        (Some(proof), _) => check(&args, proof),
+        (Some(proof), _) => {
+            reads_none(config.as_deref(), "--check")?;
+            check(&args, proof)
+        }
         (None, Some(sequence)) => make(&args, sequence, config),
         (None, None) => Err(Failure::new(Exit::Usage, "--seq or --check is needed")),
     }
@@ -84,10 +87,14 @@ fn make(args: &Prove, sequence: u64, config: Option<PathBuf>) -> Result<Exit, Fa
     let logs = Logs { log: args.log.clone().into_iter().collect(), anchor: Vec::new() };
     let (logs, ..) = logs.find(config)?;
     let Some(log) = logs.first() else { return Err(Failure::new(Exit::Usage, "no log is named")) };
-    let files = match &args.to {
+    let files = match &args.out {
+        None if args.json && args.force => {
+            let words = "--force is for files, and --json alone writes none; add --out, or leave --force out";
+            return Err(Failure::new(Exit::Usage, words));
+        }
         None if args.json => None,
         None => Some(PathBuf::from(format!("record-{sequence}.tlog-proof"))),
-        Some(to) => Some(to.clone()),
+        Some(out) => Some(out.clone()),
     };
     let files = files.map(|proof| (beside(&proof), proof));
     if let Some((record, proof)) = &files {
@@ -199,13 +206,13 @@ fn read_record(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn read(file: &Path, most: usize) -> Result<Vec<u8>, Failure> {
-    let fault = |e| Failure::new(Exit::Usage, format!("{}: {e}", file.display()));
+    let fault = |e| Failure::new(Exit::of_named(&e), format!("{}: {e}", file.display()));
     plain::read(file, most as u64).map_err(fault)
 }
 
 fn write(to: &Path, bytes: &[u8]) -> Result<(), Failure> {
     hand_over(to, |mut file| file.write_all(bytes))
-        .map_err(|e| Failure::new(Exit::Failed, format!("{} can't be written: {e}", to.display())))
+        .map_err(|e| Failure::new(Exit::Io, format!("{} can't be written: {e}", to.display())))
 }
 
 fn print_json(shown: &Shown<'_>) {
@@ -219,7 +226,8 @@ impl From<ProveError> for Failure {
             | ProveError::Beyond { .. }
             | ProveError::Anchor(..)
             | ProveError::OtherRecord(_) => Exit::Usage,
-            _ => Exit::Failed,
+            ProveError::Io { cause, .. } => Exit::of_log(cause),
+            ProveError::Key(_) | ProveError::NoCheckpoint(_) | ProveError::Differs { .. } => Exit::Failed,
         };
         Self::new(exit, e)
     }

@@ -138,7 +138,8 @@ impl From<PruneError> for Failure {
             PruneError::Open(OpenError::Foreign { .. })
             | PruneError::Key(_)
             | PruneError::Read(VerifyError::NotALog(_)) => Exit::Configuration,
-            PruneError::Damaged { .. } => Exit::Failed,
+            PruneError::Damaged { .. } | PruneError::Read(VerifyError::Key { .. }) => Exit::Failed,
+            PruneError::Read(VerifyError::Io { cause, .. }) => Exit::of_log(cause),
             _ => Exit::Io,
         };
         Self::new(exit, e)

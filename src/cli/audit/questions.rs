@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::super::out::{note, outln};
-use super::super::{Exit, Failure, configuration};
-use super::asking::{Asking, During, Sources, Until, opened_with, progress};
+use super::super::{Exit, Failure, configuration, reads_none};
+use super::asking::{Asking, During, Output, Sources, opened_with, progress};
 use crate::config;
 use crate::config::names::LicenseNumber;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};
@@ -122,7 +122,8 @@ pub(super) struct SubjectArgs {
     #[arg(value_name = "NAME")]
     name: String,
     /// Print the bare form that Qlik's own log has, instead: neither form has a key, so keep none of them
-    #[arg(long, value_enum, value_name = "FORM")]
+    #[arg(long, value_enum, value_name = "FORM",
+        conflicts_with_all = ["log", "anchor", "names", "subject_key", "subject_case", "json", "csv"])]
     qlik_form: Option<Hashed>,
     #[command(flatten)]
     asking: Asking,
@@ -131,16 +132,17 @@ pub(super) struct SubjectArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
     #[command(flatten)]
-    period: Until,
+    period: During,
     /// csv, jsonl or html: every record, flat; qlik: the fields of Qlik's Offline User Assignment Log, to compare
-    #[arg(long, value_enum, default_value = "csv")]
-    format: ExportForm,
+    /// [default: csv]
+    #[arg(long, value_enum)]
+    format: Option<ExportForm>,
     /// Into this file, for its owner alone, instead of to the terminal
     #[arg(long, value_name = "FILE")]
-    to: Option<PathBuf>,
-    /// How `--format qlik` hides people
-    #[arg(long, value_enum, value_name = "FORM", default_value = "md5")]
-    qlik_form: Hashed,
+    out: Option<PathBuf>,
+    /// How `--format qlik` hides people [default: md5]
+    #[arg(long, value_enum, value_name = "FORM")]
+    qlik_form: Option<Hashed>,
     #[command(flatten)]
     asking: Asking,
 }
@@ -279,6 +281,7 @@ fn found(aliases: &Aliases, all: BTreeSet<String>) -> Result<BTreeSet<String>, F
 
 pub(super) fn subject(args: SubjectArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
     if let Some(form) = args.qlik_form {
+        reads_none(config.as_deref(), "--qlik-form")?;
         outln!("{}", qlik_form(&Subject::new(&args.name), form.into()));
         return Ok(Exit::Fine);
     }
@@ -306,28 +309,50 @@ fn hidden(name: &str, sources: &Sources) -> Result<Vec<(String, String)>, Failur
 }
 
 pub(super) fn export(args: ExportArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
-    let period = args.period.period()?;
-    let output = &args.asking.output;
-    if args.format == ExportForm::Qlik {
-        let sources = args.asking.find(config, true)?;
-        if args.asking.who.names.is_none() || sources.keys.is_none() {
-            let why = sources.notes.first().cloned().unwrap_or_default();
-            let words = format!(
-                "--format qlik needs --names and --subject-key: it hides people in another way {why}"
-            );
-            return Err(Failure::new(Exit::Usage, words.trim_end()));
-        }
-        let form = if output.json { Form::Json } else { Form::Csv };
-        let mut question = AsQlik::new(period, args.qlik_form.into());
-        return args.asking.ask_into(args.to.as_deref(), sources, &mut question, form);
+    let period = args.period.period_beside_out()?;
+    let form = args.form()?;
+    let out = args.out.as_deref();
+    if args.format != Some(ExportForm::Qlik) {
+        return args.asking.ask_into(out, args.asking.find(config, false)?, &mut Flat::new(period), form);
     }
-    let form = match args.format {
-        ExportForm::Jsonl => Form::JsonLines,
-        ExportForm::Html => Form::Html,
-        _ if output.json => Form::Json,
-        _ => Form::Csv,
-    };
-    args.asking.ask_into(args.to.as_deref(), args.asking.find(config, false)?, &mut Flat::new(period), form)
+    let sources = args.asking.find(config, true)?;
+    if args.asking.who.names.is_none() || sources.keys.is_none() {
+        let why = sources.notes.first().cloned().unwrap_or_default();
+        let words =
+            format!("--format qlik needs --names and --subject-key: it hides people in another way {why}");
+        return Err(Failure::new(Exit::Usage, words.trim_end()));
+    }
+    let mut question = AsQlik::new(period, args.qlik_form.unwrap_or(Hashed::Md5).into());
+    args.asking.ask_into(out, sources, &mut question, form)
+}
+
+impl ExportArgs {
+    /// The form that `--format`, `--json` and `--csv` ask for together.
+    fn form(&self) -> Result<Form, Failure> {
+        let refused = |words| Err(Failure::new(Exit::Usage, words));
+        if self.qlik_form.is_some() && self.format != Some(ExportForm::Qlik) {
+            return refused("--qlik-form is for --format qlik alone; add that, or leave --qlik-form out");
+        }
+        let Output { json, csv } = self.asking.output;
+        match self.format {
+            Some(ExportForm::Csv) if json => {
+                refused("--json contradicts --format csv; leave one of them out")
+            }
+            Some(ExportForm::Jsonl) if json => {
+                refused("--json contradicts --format jsonl; leave one of them out")
+            }
+            Some(ExportForm::Jsonl) if csv => {
+                refused("--csv contradicts --format jsonl; leave one of them out")
+            }
+            Some(ExportForm::Html) if json || csv => {
+                refused("--format html is neither JSON nor CSV; leave --json and --csv out")
+            }
+            Some(ExportForm::Jsonl) => Ok(Form::JsonLines),
+            Some(ExportForm::Html) => Ok(Form::Html),
+            _ if json => Ok(Form::Json),
+            _ => Ok(Form::Csv),
+        }
+    }
 }
 
 fn license(text: Option<String>) -> Result<Option<String>, Failure> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::super::out::Out;
 use super::super::{Exit, Failure};
 use super::asking::{
-    Logs, Until, WhoIsWho, command_line, find_sources, is_no_time, names_of, opened_with, progress, quoted,
+    During, Logs, WhoIsWho, command_line, find_sources, is_no_time, names_of, opened_with, progress, quoted,
 };
 use super::hand_over::{hand_over, refuse};
 use super::questions::called;
@@ -17,17 +17,17 @@ use crate::report::verify::Verified;
 use crate::report::whole::{Wanted, report};
 
 pub(super) const HELP: &str = "The page stands alone: no script, no other file; print it, or send it. Exit codes as of audit \
-    verify\n\nExamples:\n  license-relay audit report --to report.html\n  \
-    license-relay audit report --log COPY --anchor ANCHOR --names staff.csv --subject-key subject.key --to report.html";
+    verify\n\nExamples:\n  license-relay audit report --out report.html\n  \
+    license-relay audit report --log COPY --anchor ANCHOR --names staff.csv --subject-key subject.key --out report.html";
 
 /// What to report.
 #[derive(Debug, clap::Args)]
 pub(super) struct Report {
     /// The page, for its owner alone; without it, standard output
     #[arg(long, value_name = "FILE")]
-    to: Option<PathBuf>,
+    out: Option<PathBuf>,
     #[command(flatten)]
-    period: Until,
+    period: During,
     /// Who held what before the log began: CSV with the columns license, allotment and subject, from the product's console
     #[arg(long, value_name = "FILE")]
     opening: Option<PathBuf>,
@@ -45,14 +45,14 @@ pub(super) struct Report {
 
 /// Runs the verb.
 pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<Exit, Failure> {
-    let period = args.period.period()?;
+    let period = args.period.period_beside_out()?;
     let churn = args.churn.map(|text| match length(&text) {
         Some(within) => Ok((within, text)),
         None => Err(Failure::new(Exit::Usage, format!("--churn \"{text}\" is no length of time; write 7d"))),
     });
     let churn = churn.transpose()?;
     let sources = find_sources(&args.logs, &args.who, config, args.opening.is_some())?;
-    if let Some(file) = &args.to {
+    if let Some(file) = &args.out {
         is_no_time(file)?;
         refuse(file, &sources.logs, true)?;
     }
@@ -74,10 +74,10 @@ pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<Exit, Failure
     };
     let (page, verified) = report(wanted, progress())?;
     let html = render(&page);
-    let written = match &args.to {
+    let written = match &args.out {
         Some(file) => hand_over(file, |mut to| to.write_all(html.as_bytes())),
         None => Out.write_all(html.as_bytes()),
     };
-    written.map_err(|e| Failure::new(Exit::Failed, format!("the report can't be written: {e}")))?;
+    written.map_err(|e| Failure::new(Exit::Io, format!("the report can't be written: {e}")))?;
     Ok(worst(verified.iter().map(Verified::verdict)).into())
 }
