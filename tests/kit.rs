@@ -123,8 +123,7 @@ fn the_readme_of_a_kit_is_followed_word_for_word_and_gives_the_promised_answers(
     }
     // The folder's checkpoint, and the first and the last one of the relay's own log.
     assert!(readme.contains("anchors/3.note, over") && !readme.contains("without an anchor"), "{readme}");
-    let lines = readme.lines().filter(|line| line.chars().count() > 130 && !line.starts_with("    "));
-    assert_eq!(lines.collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(too_wide(&readme), Vec::<&str>::new());
     // What the page says of the program is true as well.
     let packed = unpacked.join(about.origin.replace('/', "_"));
     let verified = run(program().args(["audit", "verify", "--log"]).arg(packed.join("log")));
@@ -137,6 +136,32 @@ fn the_readme_of_a_kit_is_followed_word_for_word_and_gives_the_promised_answers(
     assert_eq!(type_readme(&bare), Vec::<String>::new());
     let readme = fs::read_to_string(bare.join("README.txt")).unwrap();
     assert!(readme.contains("without an anchor nothing here is protected against"), "{readme}");
+}
+
+/// The lines that are too wide to read. Names and paths, of whatever length, have lines of their own, which are indented.
+fn too_wide(readme: &str) -> Vec<&str> {
+    readme.lines().filter(|line| line.chars().count() > 130 && !line.starts_with("    ")).collect()
+}
+
+/// The name of a log holds the relay's host name, and an anchor lies where the site wants it: neither widens the page.
+#[test]
+fn the_readme_is_as_wide_on_a_machine_with_a_long_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = format!("license-relay/{}", "dmz-relay-of-the-second-site-".repeat(6));
+    let log = write_many(folder.path(), &origin, |n| n == 2);
+    let anchor = folder.path().join("a".repeat(120)).join("b".repeat(120));
+    fs::create_dir_all(anchor.parent().unwrap()).unwrap();
+    fs::copy(log.join("checkpoint"), &anchor).unwrap();
+    for (name, anchors) in [("with.zip", &[&*anchor][..]), ("without.zip", &[])] {
+        let to = folder.path().join(name);
+        ended(&kit(&to, &[&log], anchors), 0, "fingerprint");
+        let unpacked = unpack(&to);
+        assert_eq!(type_readme(&unpacked), Vec::<String>::new());
+        let readme = fs::read_to_string(unpacked.join("README.txt")).unwrap();
+        assert!(readme.contains(&origin), "{readme}");
+        assert_eq!(readme.contains(&*anchor.to_string_lossy()), !anchors.is_empty(), "{readme}");
+        assert_eq!(too_wide(&readme), Vec::<&str>::new());
+    }
 }
 
 #[test]

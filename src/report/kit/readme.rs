@@ -1,6 +1,9 @@
 //! The page that a kit begins with, written for the very logs in it: what is here, which commands to type, what each of
 //! them says if all is well, and what none of them can show. Tests type the commands: `$ ` stands before one, and the lines
 //! below it, up to the next empty one or command, are in its answer.
+//!
+//! Names of logs, which hold the relay's host name, and paths have lines of their own, indented by four spaces or more: all
+//! other lines have the same width on every machine.
 
 use std::fmt::Write as _;
 
@@ -133,8 +136,8 @@ fn about(out: &mut String, log: &Packed) -> std::fmt::Result {
     };
     writeln!(
         out,
-        "\n\nTHE LOG {}\n\n  folder        {folder}/\n  records       {records}\n  \
-         root          {}\n  signed        {time}\n  key           {key}\n  fingerprint   {}",
+        "\n\nTHE LOG\n    {}\n\n  in the folder\n    {folder}/\n  records       {records}\n  \
+         root          {}\n  signed        {time}\n  fingerprint   {}\n  key\n    {key}",
         key.name,
         hex(&log.root),
         key.fingerprint()
@@ -147,7 +150,8 @@ fn about(out: &mut String, log: &Packed) -> std::fmt::Result {
         )?;
     }
     if let Some(old) = &verified.predecessor {
-        writeln!(out, "  goes on from  {}, given up at {} records, root {}", old.origin, old.size, old.root)?;
+        let (origin, size, root) = (&old.origin, old.size, &old.root);
+        writeln!(out, "  goes on from a log given up at {size} records, root {root}\n    {origin}")?;
     }
     let whole = match verified.verdict() {
         Verdict::Fine => "fine",
@@ -177,7 +181,7 @@ fn about(out: &mut String, log: &Packed) -> std::fmt::Result {
                 format!("over {} records{time}", checkpoint.size)
             },
         );
-        writeln!(out, "  anchor        {}, {over}, from {}", anchor(place), kept.from.display())?;
+        writeln!(out, "  anchor        {}, {over}, from\n    {}", anchor(place), kept.from.display())?;
     }
     if log.anchors.is_empty() {
         writeln!(out, "  anchors       none in this kit")?;
@@ -194,15 +198,17 @@ fn limits<'p>(out: &mut String, logs: impl Iterator<Item = &'p Packed> + Clone) 
         match held.max_by_key(|checkpoint| checkpoint.size) {
             Some(newest) => writeln!(
                 out,
-                "- {name}: what is newer than the anchor over {} records rests on the relay's key alone: whoever has that key\n  \
-                 can have rewritten it. And an anchor is worth as much as the way on which it came: one that the maker of this\n  \
-                 kit has put in shows little to you unless you compare it with one that you got by yourself.",
+                "- In the log\n      {name}\n  \
+                 what is newer than the anchor over {} records rests on the relay's key alone: whoever has that key can have\n  \
+                 rewritten it. And an anchor is worth as much as the way on which it came: one that the maker of this kit has\n  \
+                 put in shows little to you unless you compare it with one that you got by yourself.",
                 newest.size
             )?,
             None => writeln!(
                 out,
-                "- {name}: without an anchor nothing here is protected against the relay's own administrator. Whoever has the\n  \
-                 relay's key can have rewritten all of it, or have put back an old copy, and signed that anew. Ask for a\n  \
+                "- In the log\n      {name}\n  \
+                 without an anchor nothing here is protected against the relay's own administrator. Whoever has the relay's key\n  \
+                 can have rewritten all of it, or have put back an old copy, and signed that anew. Ask for a\n  \
                  checkpoint that was kept where the administrator can't reach it, or for the line \"audit checkpoint\" in what\n  \
                  collects the relay's own log. Of such a line, in a file relay.log say, this makes a note:\n      \
                  {TO_NOTE}\n  \
