@@ -50,3 +50,7 @@ pub mod config;
 
 pub mod bounds;
 pub mod stream;
+
+#[cfg(test)]
+#[path = "../tests/common/skip.rs"]
+mod skip;

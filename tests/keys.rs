@@ -129,13 +129,12 @@ impl Doomed {
         run(command.arg("--config").arg(self.0.join("relay.toml")).arg("audit").args(arguments))
     }
 
-    /// Counts calls of one kind in the main thread, which does all that is done to keys.
-    fn killed_at(&self, (call, at): (&str, u32), arguments: &[&str]) -> Output {
-        let mut strace = tool("strace", "strace");
-        strace.args(["-qq", "-e", &format!("trace={call}"), "-e"]);
+    /// Counts calls of one kind in the main thread, which does all that is done to keys. `None` where nothing can be traced.
+    fn killed_at(&self, (call, at): (&str, u32), arguments: &[&str]) -> Option<Output> {
+        let mut strace = strace(&["-qq", "-e", &format!("trace={call}"), "-e"])?;
         strace.arg(format!("inject={call}:signal=KILL:when={at}")).arg("-o").arg(self.0.join("strace"));
         strace.arg(env!("CARGO_BIN_EXE_license-relay"));
-        self.verb(strace, arguments)
+        Some(self.verb(strace, arguments))
     }
 
     fn people(&self) -> Vec<(String, String)> {
@@ -355,7 +354,8 @@ fn kill_everywhere(
     for call in CALLS {
         for at in 1.. {
             let site = Doomed::copy(relay, &copies.join(format!("{}{call}{at}", arguments[1])));
-            let whole = site.killed_at((call, at), arguments).status.success();
+            let Some(output) = site.killed_at((call, at), arguments) else { return };
+            let whole = output.status.success();
             look(&site, whole, &format!("{call} {at}"));
             site.verifies();
             if whole {

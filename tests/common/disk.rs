@@ -1,4 +1,5 @@
-//! Small file systems of a test's own, gone with it. They need root.
+//! Small file systems of a test's own, gone with it. Where the system lets us mount none, as it does for any user but root,
+//! there is `None`, and the test is noted as skipped.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,6 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::skip::skipped;
 use super::{run, tool};
 
 /// What a file system hands out at a time.
@@ -20,17 +22,15 @@ pub struct Disk {
 
 impl Disk {
     /// In memory, of this size as `mount` has it.
-    pub fn in_memory(size: &str) -> Self {
+    pub fn in_memory(size: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = tool("mount", "mount");
         let options = format!("size={size},mode=0700");
-        let done = run(mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()));
-        assert!(done.status.success(), "a small tmpfs can't be mounted, run this test as root: {done:?}");
-        Self { folder, _image: None }
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]);
+        Self::mounted(mount, folder, None)
     }
 
-    /// ext4 of 8 MiB in a file, read-only after the first error. `None`, said where it can't be overlooked, on a machine
-    /// without loop devices.
+    /// ext4 of 8 MiB in a file, read-only after the first error. It needs a loop device as well.
     pub fn ext4() -> Option<Self> {
         let (folder, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let file = image.path().join("image");
@@ -38,15 +38,17 @@ impl Disk {
         let made = run(tool("mkfs.ext4", "e2fsprogs").args(["-q", "-m", "0"]).arg(&file));
         assert!(made.status.success(), "{made:?}");
         let mut mount = tool("mount", "mount");
-        let done = run(mount.args(["-o", "loop,errors=remount-ro"]).arg(&file).arg(folder.path()));
+        mount.args(["-o", "loop,errors=remount-ro"]).arg(&file);
+        Self::mounted(mount, folder, Some(image))
+    }
+
+    fn mounted(mut mount: Command, folder: TempDir, image: Option<TempDir>) -> Option<Self> {
+        let done = run(mount.arg(folder.path()));
         if !done.status.success() {
-            // Past the test harness, which would keep it for itself.
-            let why = String::from_utf8_lossy(&done.stderr).into_owned();
-            let skipped = format!("\nSKIPPED, 1 test: no ext4 on a loop device here: {why}\n");
-            std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+            skipped(&format!("no mounts here: {}", String::from_utf8_lossy(&done.stderr)));
             return None;
         }
-        Some(Self { folder, _image: Some(image) })
+        Some(Self { folder, _image: image })
     }
 
     pub fn path(&self) -> &Path {
@@ -76,11 +78,12 @@ impl Disk {
         assert!(done.status.success(), "{done:?}");
     }
 
-    /// Makes the kernel believe that the file system is damaged: it is read-only from here on.
+    /// Makes ext4 do what it does when it finds itself damaged: it is read-only from here on. (Its switch in /sys would
+    /// do the same, and can't be written in many a container.)
     pub fn fail(&self) {
-        let source = run(tool("findmnt", "util-linux").args(["-no", "SOURCE"]).arg(self.path()));
-        let device = String::from_utf8(source.stdout).unwrap().trim().replace("/dev/", "");
-        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").unwrap();
+        let mut mount = tool("mount", "mount");
+        let done = run(mount.args(["-o", "remount,abort"]).arg(self.path()));
+        assert!(done.status.success(), "{done:?}");
     }
 
     fn filler(&self) -> PathBuf {

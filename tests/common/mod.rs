@@ -19,6 +19,7 @@ pub mod kit;
 pub mod made;
 pub mod scenes;
 pub mod secrets;
+pub mod skip;
 pub mod story;
 pub mod tls;
 pub mod wire;
@@ -54,9 +55,13 @@ pub fn program() -> Command {
 
 /// A tool that must be there; where it isn't, the test says what to install.
 pub fn tool(name: &str, package: &str) -> Command {
-    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().unwrap();
+    // Debian has some where only root looks.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let mut find = Command::new("sh");
+    let found = find.args(["-c", &format!("command -v {name}")]).env("PATH", &path).output().unwrap();
     assert!(found.status.success(), "{name} is not installed; run: apt-get install {package}");
     let mut command = Command::new(name);
+    command.env("PATH", path);
     for variable in [
         "http_proxy",
         "https_proxy",
@@ -74,6 +79,23 @@ pub fn tool(name: &str, package: &str) -> Command {
         command.env_remove(variable);
     }
     command
+}
+
+/// Whether this command, which tries what the test needs, succeeds; where it does not, the test is noted as skipped.
+pub fn can(what: &str, command: &mut Command) -> bool {
+    let output = run(command);
+    if !output.status.success() {
+        skip::skipped(&format!("{what}: {}", all_said(&output)));
+    }
+    output.status.success()
+}
+
+/// strace with these arguments. `None`, and noted, where the system lets nobody be traced.
+pub fn strace(arguments: &[&str]) -> Option<Command> {
+    let try_it = ["-qq", "-o", "/dev/null", "true"];
+    let mut strace = tool("strace", "strace");
+    strace.args(arguments);
+    can("no process can be traced here", tool("strace", "strace").args(try_it)).then_some(strace)
 }
 
 /// The stand-in for the license back end, as its own process.

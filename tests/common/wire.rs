@@ -230,14 +230,17 @@ pub fn ends(stream: &mut TcpStream) {
     }
 }
 
-/// A command in whose eyes `/etc/hosts` says this, for a relay that resolves names.
-pub fn with_hosts(plan: &Plan, hosts: &str) -> Command {
+/// A command in whose eyes `/etc/hosts` says this, for a relay that resolves names. `None`, and noted, where the system
+/// gives us no mounts of our own.
+pub fn with_hosts(plan: &Plan, hosts: &str) -> Option<Command> {
     let file = plan.path("hosts");
     std::fs::write(&file, format!("127.0.0.1 localhost\n{hosts}")).unwrap();
     let mut command = tool("unshare", "util-linux");
     command.args(["--map-root-user", "--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
     command.arg(file);
-    command
+    let mut probe = Command::new(command.get_program());
+    probe.args(command.get_args()).arg("true");
+    super::can("no mounts of our own here", &mut probe).then_some(command)
 }
 
 /// A port that nobody listens on just now.
