@@ -338,15 +338,20 @@ fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end_and_what_it_los
     assert!(begun.elapsed().unwrap() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
-/// How many descriptors the relay has open.
-fn descriptors(relay: &Relay) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap().count()
+/// How many descriptors the relay has open. It leaves no core dump, and so only root may look.
+fn descriptors(relay: &Relay) -> std::io::Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{}/fd", relay.pid()))?.count())
 }
 
 #[test]
 fn connections_to_the_admin_address_are_few_and_short() {
     let (_stub, relay, _folder) = pair();
     let before = descriptors(&relay);
+    if let Err(e) = &before {
+        skip::skipped(&format!("the descriptors of the relay can't be counted, the rest is tested: {e}"));
+    }
+    // How many more than before; none where they can't be counted.
+    let more = || before.as_ref().map_or(0, |before| descriptors(&relay).unwrap().saturating_sub(*before));
     let begun = SystemTime::now();
     let mut half: Vec<TcpStream> = (0..300)
         .map(|_| {
@@ -357,14 +362,14 @@ fn connections_to_the_admin_address_are_few_and_short() {
         })
         .collect();
     serves(&relay);
-    let most = before + 64 + 8;
-    assert!(descriptors(&relay) <= most, "{} of at most {most}", descriptors(&relay));
+    let most = 64 + 8;
+    assert!(more() <= most, "{} of at most {most}", more());
     // The first of them were served first, and their time is over.
     let _ = half[0].read_to_end(&mut Vec::new());
     assert!(begun.elapsed().unwrap() < Duration::from_secs(15), "{:?}", begun.elapsed());
     drop(half);
     assert_eq!(relay.admin("/readyz").0, 200, "and others get their turn");
-    eventually("descriptors are given back", || (descriptors(&relay) <= before + 4).then_some(()));
+    eventually("descriptors are given back", || (more() <= 4).then_some(()));
 
     // One request a connection, and nothing is changed here.
     let mut stream = TcpStream::connect(relay.admin).unwrap();
