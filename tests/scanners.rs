@@ -42,9 +42,13 @@ fn passes(mut command: std::process::Command) {
 fn the_newest_go_works_through_every_way_in() {
     let folder = tempfile::tempdir().unwrap();
     let origin = Origin::start(folder.path());
-    let relay = demanding(&origin, "");
     let go = newest_go("goclient");
-    for way in [&["-scheme", "both", "-auth", CREDENTIALS][..], &["-direct"]] {
+    // Direct TLS has no place for a user name and password: it works where none are demanded.
+    let demands = demanding(&origin, "");
+    let demands_none = origin.open_relay().start();
+    for (relay, way) in
+        [(&demands, &["-scheme", "both", "-auth", CREDENTIALS][..]), (&demands_none, &["-direct"])]
+    {
         let mut command = std::process::Command::new(&go);
         command.args([
             "127.0.0.1",

@@ -154,9 +154,21 @@ impl SourceId {
     /// The longest id that is accepted, in bytes.
     pub const MAX: usize = 128;
 
-    /// The id as sent, trimmed.
+    /// The id, without white space around it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// An id as a message names it. White space around it is not taken off, as it is where people write ids: who takes it
+    /// off may have another deployment in mind than who does not.
+    ///
+    /// # Errors
+    /// The text can't be an id.
+    pub fn exact(text: &str) -> Result<Self, NameError> {
+        if text.trim() != text {
+            return Err(NameError("begins or ends with white space"));
+        }
+        text.parse()
     }
 }
 

@@ -243,7 +243,8 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
             } else {
                 records.push(head);
             }
-            records.extend(sync.patches.iter().map(|patch| told_patch(scene, patch, success, names)));
+            let patch = |patch| as_told(scene.patch_record(patch, Direction::In, names), success);
+            records.extend(sync.patches.iter().map(patch));
         }
         // Without a total it is an answer all the same.
         What::Totals(totals) if !totals.is_empty() => {
@@ -265,8 +266,6 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
         }
         _ => {}
     }
-    let own = if let What::Sync(sync) = &told.what { sync.patches.as_slice() } else { &[] };
-    records.extend(told.other.iter().map(|patch| scene.other_patch(patch, own, Direction::In, names)));
     if let What::Unread { why } = &told.what {
         for record in &mut records {
             record.outcome = Outcome::Unknown;
@@ -274,6 +273,11 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
             record.qlik.shape = Some(why.clone());
         }
     }
+    let own = if let What::Sync(sync) = &told.what { sync.patches.as_slice() } else { &[] };
+    records.extend(told.other.iter().map(|patch| {
+        let record = scene.other_patch(patch, own, Direction::In, names);
+        as_told(record, success)
+    }));
     if let What::Entitlements(all) = &told.what {
         records.extend(all.iter().map(|unit| {
             let mut record = scene.record(Action::Entitlement, Direction::In, Outcome::Success);
@@ -306,8 +310,7 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
 }
 
 /// A change that a reply tells of. With a status that is no success, nobody here knows whether it holds.
-fn told_patch(scene: &Scene<'_>, patch: &Patch, success: bool, names: &Pseudonyms) -> Record {
-    let mut record = scene.patch_record(patch, Direction::In, names);
+fn as_told(mut record: Record, success: bool) -> Record {
     if !success {
         record.outcome = Outcome::Unknown;
         record.reason = "told in a reply whose status is no success".into();

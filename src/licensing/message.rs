@@ -14,7 +14,7 @@ use super::read::{Body, Found};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Vote, Words};
 use crate::bounds;
-use crate::config::names::LicenseNumber;
+use crate::config::names::{LicenseNumber, SourceId};
 use crate::ledger::record::{HIDDEN, date, number, word};
 use crate::ledger::subject::Subject;
 use crate::policy::{Asking, Said};
@@ -278,7 +278,7 @@ impl Message {
                 message.refuse(Asking::TwoLicenses);
             }
         }
-        if recognised && head.has_method_override() {
+        if recognised && (head.has_override() || json.get(METHOD_PARAMETER).is_some()) {
             (message.kind, message.unread) = (Kind::Unrecognised { shape: shape() }, None);
         }
         if message.unread.is_none() && !message.changes_something() && *head.method != Method::POST {
@@ -359,8 +359,10 @@ impl Message {
         self.note_tokens(bearer);
         for place in &words.key {
             let texts = wire.at(place);
-            let tokens =
-                texts.iter().flatten().filter_map(|text| Token::bearer(text).or_else(|| Token::new(text)));
+            let tokens = texts
+                .iter()
+                .flatten()
+                .filter_map(|text| Token::bearer(text).or_else(|| Token::new(text.trim())));
             self.note_tokens(tokens.collect());
         }
         self.claims.is_some()
@@ -405,7 +407,7 @@ impl Message {
             } else if values.iter().any(|value| value != first) {
                 self.source = Asking::Conflict;
             } else {
-                self.source = match first.as_ref().map(|text| text.parse()) {
+                self.source = match first.as_ref().map(|text| SourceId::exact(text)) {
                     Some(Ok(id)) => Asking::Source(id),
                     Some(Err(e)) => Asking::Unfit(format!("{e}")),
                     None => Asking::Unfit("is neither text nor a whole number".into()),
@@ -427,6 +429,9 @@ const BEHIND: &str = "the body has data behind its JSON value";
 /// Why a doubled member is refused.
 const TWICE: &str = "the message has a member twice, with different values";
 
+/// The parameter, or member, by which a request asks to be taken for one of another method.
+const METHOD_PARAMETER: &str = "_method";
+
 /// The head of a request.
 struct Head<'w> {
     method: &'w Method,
@@ -435,13 +440,14 @@ struct Head<'w> {
 }
 
 impl Head<'_> {
-    /// Whether it asks the back end to take it for a request of another method, as many frameworks do when they find one
-    /// of these.
-    fn has_method_override(&self) -> bool {
-        ["x-http-method-override", "x-http-method", "x-method-override"]
+    /// Whether it asks the back end to take it for a request of another method or target, as many frameworks do when they
+    /// find one of these. A name that can't be decoded may be the parameter to somebody.
+    fn has_override(&self) -> bool {
+        ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"]
             .iter()
             .any(|name| self.headers.contains_key(*name))
-            || parameters(self.target).any(|(name, _)| name.is_some_and(|name| name == "_method"))
+            || parameters(self.target)
+                .any(|(name, _)| name.is_none_or(|name| name.eq_ignore_ascii_case(METHOD_PARAMETER)))
     }
 }
 
@@ -473,14 +479,11 @@ struct Wire<'w, 'j, 'a> {
 }
 
 impl<'w, 'j: 'w> Wire<'w, 'j, '_> {
-    /// The texts at a place, trimmed; what is neither text nor a whole number is `None`.
+    /// The texts at a place, as they stand there; what is neither text nor a whole number is `None`.
     fn at(&self, place: &Place) -> Vec<Option<Cow<'w, str>>> {
         let mut texts = self.outside(place);
         if let (Some(body), Some(_)) = (self.body, place.steps()) {
-            texts.extend(body.values(place).into_iter().map(|value| match value.to_text()? {
-                Cow::Borrowed(text) => Some(Cow::Borrowed(text.trim())),
-                Cow::Owned(text) => Some(Cow::Owned(text)),
-            }));
+            texts.extend(body.values(place).into_iter().map(Json::to_text));
         }
         texts
     }
@@ -495,7 +498,7 @@ impl<'w, 'j: 'w> Wire<'w, 'j, '_> {
         // A name that can't be decoded may be this one to somebody.
         let is_it = |name: &Option<Cow<'_, str>>| name.as_ref().is_none_or(|name| name == wanted);
         let found = parameters(self.head.target).filter(|(name, _)| is_it(name));
-        found.map(|(name, value)| name.and(value).map(|value| value.trim().to_owned().into())).collect()
+        found.map(|(name, value)| name.and(value).map(|value| value.into_owned().into())).collect()
     }
 }
 
@@ -634,9 +637,7 @@ fn bare_kind(head: &Head<'_>, has_key: bool) -> Kind {
         target.path() == "/" && target.query().is_none() && !carries.iter().any(|h| headers.contains_key(h));
     match **method {
         // Only what is safe (RFC 9110 §9.2.1) can be known to change nothing.
-        _ if !method.is_safe() || head.has_method_override() => {
-            Kind::Unrecognised { shape: "no body".into() }
-        }
+        _ if !method.is_safe() || head.has_override() => Kind::Unrecognised { shape: "no body".into() },
         Method::GET if has_key => Kind::Definition,
         Method::GET | Method::HEAD if plain => Kind::ConnectivityTest,
         _ => Kind::Bare,

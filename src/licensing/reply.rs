@@ -112,12 +112,20 @@ impl Told {
         };
         let read = match json::read(plain.bytes()) {
             Ok(read) => read,
-            Err(e) if expected || claims_json(headers) => return Self::unread(e.to_string()),
+            Err(e) if expected || claims_json(headers) || e.is_contradiction() => {
+                return Self::unread(e.to_string());
+            }
             Err(_) => return Self::nothing(),
         };
-        let mut told = Self::under(asked, &read.json, &words.in_force);
+        let mut told = match Self::under(asked, &read.json, &words.in_force) {
+            Reading::One(told) => told,
+            Reading::Two(told) => return told,
+        };
         if let Some(built_in) = &words.built_in {
-            let other = Self::under(asked, &read.json, built_in);
+            let other = match Self::under(asked, &read.json, built_in) {
+                Reading::One(other) => other,
+                Reading::Two(other) => return other,
+            };
             let own = if let What::Sync(own) = &told.what { own.patches.as_slice() } else { &[] };
             if let What::Sync(sync) = other.what {
                 told.other = sync.patches.into_iter().filter(|patch| !patch.is_among(own)).collect();
@@ -130,7 +138,7 @@ impl Told {
         told
     }
 
-    fn under(asked: &Kind, json: &Json<'_>, words: &Vocabulary) -> Self {
+    fn under(asked: &Kind, json: &Json<'_>, words: &Vocabulary) -> Reading {
         let body = Body::new(json);
         let mut hidden = None;
         let sync = || sync_of(&body, words).filter(|sync| !sync.too_many).map(What::Sync);
@@ -148,14 +156,24 @@ impl Told {
         });
         let doubled = json.doubled();
         let shape = || Shape::of(json).to_string();
-        match what {
-            Some(what) if !body.contradicts() => {
+        if body.contradicts() {
+            return Reading::Two(Self { doubled, ..What::Unread { why: shape() }.into() });
+        }
+        Reading::One(match what {
+            Some(what) => {
                 let unread = hidden.or_else(|| body.has_unread(&words.harmless).then(shape));
                 Self { what, doubled, unread, other: vec![] }
             }
-            _ => Self { doubled, ..What::Unread { why: shape() }.into() },
-        }
+            None => Self { doubled, ..What::Unread { why: shape() }.into() },
+        })
     }
+}
+
+/// How many readings a reply has under one vocabulary. One that has two tells nothing that can be recorded, whatever its
+/// status.
+enum Reading {
+    One(Told),
+    Two(Told),
 }
 
 /// Whether a reply is said to be JSON.

@@ -51,19 +51,18 @@ impl Backend {
 fn serve(config: Arc<ServerConfig>, tcp: TcpStream, answer: fn(&str) -> Vec<u8>) {
     let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
     let (mut request, mut buffer) = (Vec::new(), [0; 16 * 1024]);
-    let text = loop {
+    let mut whole = None;
+    while whole.is_none_or(|whole| request.len() < whole) {
         let Ok(read @ 1..) = stream.read(&mut buffer) else { return };
         request.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&request).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head
-            .lines()
-            .find_map(|line| line.to_lowercase().strip_prefix("content-length:").map(str::to_owned));
-        if body.len() >= length.map_or(0, |length| length.trim().parse().unwrap()) {
-            break text;
-        }
-    };
-    let _ = stream.write_all(&answer(&text));
+        whole = whole.or_else(|| {
+            let head = request.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+            let text = String::from_utf8_lossy(&request[..head]).to_lowercase();
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
+            Some(head + length.map_or(0, |length| length.trim().parse().unwrap()))
+        });
+    }
+    let _ = stream.write_all(&answer(&String::from_utf8_lossy(&request)));
     stream.conn.send_close_notify();
     let _ = stream.flush();
 }
