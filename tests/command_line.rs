@@ -369,3 +369,20 @@ fn what_can_not_be_read_is_an_error_and_what_was_changed_is_a_verdict() {
     fs::set_permissions(path("audit/segments"), Permissions::from_mode(0o755)).unwrap();
     ended(&output, 74, "Permission denied");
 }
+
+#[test]
+fn a_list_that_the_system_will_not_let_be_written_is_no_mistake_of_the_configuration() {
+    let (_stub, relay, _folder) = stopped();
+    // Nobody can make a file in /proc.
+    let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
+    let config = config + "\n[sources]\nfile = \"/proc/sources.toml\"\n";
+    let config = config.replace("[listen]", "[listen]\nusers = \"/proc/users\"");
+    fs::write(relay.path("relay.toml"), config).unwrap();
+    ended(&relay.verb(&["sources", "allow", "somebody"]), 74, "/proc/sources.toml can't be edited");
+    let mut add = program();
+    add.arg("--config").arg(relay.path("relay.toml")).args(["sources", "user", "add", "ann"]);
+    let secret = relay.path("secret");
+    fs::write(&secret, "secret\n").unwrap();
+    let output = add.stdin(File::open(secret).unwrap()).output().unwrap();
+    ended(&output, 74, "/proc/users can't be edited");
+}

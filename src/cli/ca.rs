@@ -277,12 +277,16 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> 
 
 fn seen(config: &Config) -> Result<Vec<Seen>, Failure> {
     let path = Trust::path(&config.audit.directory);
-    Trust::read(&path).map_err(|e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display())))
+    Trust::read(&path).map_err(|e| unread(&path, &e))
+}
+
+fn unread(path: &Path, e: &std::io::Error) -> Failure {
+    Failure::new(Exit::of_configured(e), format!("{} can't be read: {e}", path.display()))
 }
 
 fn read_rotation(files: Files<'_>) -> Result<Rotation, Failure> {
     let path = Rotation::path(files);
-    Rotation::read(files).map_err(|e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display())))
+    Rotation::read(files).map_err(|e| unread(&path, &e))
 }
 
 /// What is there and no good, or not there, is the configuration's; what the system refuses is not.

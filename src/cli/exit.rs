@@ -70,6 +70,17 @@ impl Exit {
         }
     }
 
+    /// For a file that the configuration names or that a relay keeps: what the system refuses is no mistake of whoever
+    /// wrote it.
+    pub(super) fn of_configured(e: &io::Error) -> Self {
+        use io::ErrorKind::{IsADirectory, NotADirectory};
+        match e.kind() {
+            IsADirectory | NotADirectory => Self::Configuration,
+            _ if e.raw_os_error().is_some() => Self::Io,
+            _ => Self::Configuration,
+        }
+    }
+
     /// The table of exit codes, a line each, behind this much space.
     pub(super) fn table(indent: &str) -> String {
         Self::ALL.iter().map(|(exit, words)| format!("{indent}{:>2}  {words}\n", *exit as u8)).collect()

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::out::{self, outln};
 use super::{Exit, Failure, configuration, load};
 use crate::config::model::{AllowList, Config, Credentials, Source};
-use crate::config::sources;
+use crate::config::sources::{self, EditError};
 use crate::policy::pending::{Pending, Refused};
 use crate::policy::users::{self, PasswordHash};
 
@@ -290,7 +290,7 @@ fn remove_user(config: &Config, name: &str) -> Result<(), Failure> {
 }
 
 fn unwritable(path: &Path, e: &io::Error) -> Failure {
-    Failure::new(Exit::Configuration, format!("{} can't be edited: {e}", path.display()))
+    Failure::new(Exit::of_configured(e), format!("{} can't be edited: {e}", path.display()))
 }
 
 /// A colon would end the name in a Basic header (RFC 7617 §2), and starts the hash in the file.
@@ -305,5 +305,17 @@ fn user_name(text: &str) -> Result<String, String> {
 
 fn read_pending(config: &Config) -> Result<Vec<Refused>, Failure> {
     let path = Pending::path(&config.audit.directory);
-    Pending::read(&path).map_err(|e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display())))
+    Pending::read(&path)
+        .map_err(|e| Failure::new(Exit::of_configured(&e), format!("{} can't be read: {e}", path.display())))
+}
+
+impl From<EditError> for Failure {
+    fn from(e: EditError) -> Self {
+        let exit = match &e {
+            EditError::Io { source, .. } => Exit::of_configured(source),
+            EditError::Unclear(_) => Exit::Usage,
+            EditError::Invalid(_) | EditError::Form { .. } => Exit::Configuration,
+        };
+        Self::new(exit, e)
+    }
 }

@@ -53,7 +53,9 @@ impl Question for Gaps {
             notes.push(format!("{beyond} of them are not listed: there are too many to be kept"));
         }
         if unwatched > 0 {
-            notes.push(format!("{unwatched} syncs are of sources that are too many to be watched"));
+            notes.push(format!(
+                "{unwatched} syncs are not watched: their deployments named neither an id nor a license, or are too many"
+            ));
         }
         for gap in &unwritten {
             notes.push(format!(

@@ -178,7 +178,7 @@ pub struct Found {
     pub beyond: u64,
     /// Sources by their number in the strip, each with its last license.
     pub sources: Vec<(Arc<str>, Arc<str>)>,
-    /// Answered syncs of sources that were too many to be watched.
+    /// Answered syncs that are not watched: of sources that were too many, or that named neither an id nor a license.
     pub unwatched: u64,
     /// How often each source has synced.
     pub strip: Strip,

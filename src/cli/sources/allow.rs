@@ -122,7 +122,7 @@ pub(super) fn run(config: &Config, args: Allow) -> Result<String, Failure> {
         sources::parse(&entry, file).map_err(configuration)?;
         return Ok(entry.trim_end().to_owned());
     }
-    sources::append(file, &new).map_err(|e| Failure::new(Exit::Configuration, e))?;
+    sources::append(file, &new)?;
     let mut said = format!("{}: added\n\n{}", file.display(), entry.trim_end());
     if let Some(Learn { until, from }) = new.learn {
         let from = from.map(|address| format!(" from {address}")).unwrap_or_default();
@@ -261,8 +261,7 @@ impl<'a> Deployment<'a> {
                 toml_edit::Value::from(id.as_str())
             )));
         }
-        let bound = sources::bind(file, &enrolment, &id);
-        let bound = bound.map_err(|e| Failure::new(Exit::Configuration, e))?;
+        let bound = sources::bind(file, &enrolment, &id)?;
         let said = || {
             format!("{}: the entry that waited for the id of license {license} has it: {id}", file.display())
         };

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::{Exit, Failure};
 use crate::config::model::{AllowList, Config, Source, SourcePattern};
 use crate::config::names::LicenseNumber;
-use crate::config::sources::{self, EditError};
+use crate::config::sources;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Deny {
@@ -52,8 +52,7 @@ pub(super) fn run(config: &Config, args: &Deny) -> Result<String, Failure> {
     });
     match removed {
         Ok(()) => Ok(said),
-        Err(EditError::Unclear(why)) => Err(Failure::new(Exit::Usage, why)),
-        Err(e) => Err(Failure::new(Exit::Configuration, e)),
+        Err(e) => Err(e.into()),
     }
 }
 
