@@ -210,3 +210,22 @@ fn two_entries_of_one_name_are_not_guessed_between() {
     ended(&relay.verb(&["sources", "deny", "Same"]), 64, "license-relay sources deny b");
     assert_eq!(list(&relay), two);
 }
+
+#[test]
+fn who_is_let_in_as_a_user_is_pending_no_more() {
+    let (stub, _folder) = stub();
+    let plan = Plan::new(&stub).with("[listen]", "[listen]\ncredentials = \"optional\"");
+    let relay = plan.sources("# nobody\n").start();
+    relay.add_user("site", "right");
+    // site:right
+    let fields = "Proxy-Authorization: Basic c2l0ZTpyaWdodA==\r\n";
+    let connect = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n");
+    eventually("the user is known", || (ask(&mut relay.connect(), &connect).status == 200).then_some(()));
+    let asked = || ask(&mut relay.inside_from("127.0.0.7", fields), post("/v1/x", NAMELESS));
+    asked().refuses(503, "http_request_denied");
+    let rows = eventually("it is pending", || Some(pending(&relay)).filter(|rows| !rows.is_empty()));
+    assert_eq!(rows[0]["user"], "site", "{rows:?}");
+    ended(&relay.verb(&["sources", "allow", "--user", "site"]), 0, "added");
+    eventually("it is pending no more", || pending(&relay).is_empty().then_some(()));
+    assert_ne!(asked().status, 503);
+}

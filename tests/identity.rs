@@ -282,7 +282,7 @@ fn each_request_in_absolute_form_proves_its_own_user() {
     assert_eq!(ask(&mut stream, asked(&right)).status, 502);
     assert_eq!(ask(&mut stream, asked("")).status, 503, "the next one proves nothing by the one before");
     assert_eq!(ask(&mut stream, asked(&right)).status, 502);
-    assert_eq!(ask(&mut stream, asked(&basic("site:wrong"))).status, 503);
+    ask(&mut stream, asked(&basic("site:wrong"))).refuses(407, "http_request_denied");
 }
 
 // === what is wrong with credentials ===

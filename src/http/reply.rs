@@ -115,7 +115,7 @@ impl Cause {
             Self::DestinationNotListed => row(403, 503, "http_request_denied"),
             Self::AddressForbidden => row(403, 503, "destination_ip_prohibited"),
             Self::Refused => again(60, row(403, 503, "http_request_denied")),
-            Self::Credentials => row(407, 503, "http_request_denied"),
+            Self::Credentials => row(407, 407, "http_request_denied"),
             Self::RateLimited => again(1, row(429, 429, "connection_limit_reached")),
             Self::Connections => again(5, row(429, 429, "connection_limit_reached")),
             Self::BodyTooLarge => close(row(503, 503, "http_request_error")),
