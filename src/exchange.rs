@@ -132,7 +132,7 @@ impl Exchange {
 
         let keys = self.pseudonyms.keys();
         let records = records::intent(&scene, &self.pseudonyms);
-        let Joined { records, people } = self.aliases.join(records, aliases::asked(&message.kind), keys);
+        let Joined { records, people } = self.aliases.join(records, aliases::asked(&message), keys);
         let logged = self.write_intent(setup, records).await?;
         if logged {
             self.aliases.remember(people);
@@ -145,10 +145,11 @@ impl Exchange {
                 note_reply(access, &reply);
                 let told = read_reply(&message, &reply, words);
                 if matches!(told.what, What::Unread { .. }) {
+                    access.reply_unread = true;
                     self.note_unread(&message, asked.identity.address);
                 }
                 let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
-                let Joined { records, people } = self.aliases.join(records, aliases::told(&told.what), keys);
+                let Joined { records, people } = self.aliases.join(records, aliases::told(&told), keys);
                 if self.write_outcome(records, logged).await {
                     self.aliases.remember(people);
                 }

@@ -481,6 +481,8 @@ fn what_any_reply_tells_is_recorded_and_what_can_not_be_read_is_told() {
                 .map(|_| ())
         });
     }
+    let (_, metrics) = relay.admin("/metrics");
+    assert!(metrics.contains("license_relay_replies_unread_total 9\n"), "{metrics}");
     // Whoever reads the log later is told of them.
     let gaps = all_said(&relay.verb(&["audit", "gaps"]));
     assert!(gaps.contains("NOT UNDERSTOOD: 9 exchanges"), "{gaps}");

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::bounds;
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::ledger::subject::keys::Keys;
-use crate::licensing::message::{Kind, Patch};
-use crate::licensing::reply::What;
+use crate::licensing::message::{Kind, Message, Patch};
+use crate::licensing::reply::{Told, What};
 
 /// The people that are linked already, by their newest pseudonyms.
 #[derive(Debug, Default)]
@@ -26,25 +26,35 @@ pub struct Joined {
 }
 
 /// The changes that a message asks for.
-pub fn asked(kind: &Kind) -> &[Patch] {
-    if let Kind::Sync(sync) = kind { &sync.patches } else { &[] }
+pub fn asked(message: &Message) -> impl Iterator<Item = &Patch> {
+    let other = message.other.as_deref().map(|other| &other.kind);
+    std::iter::once(&message.kind).chain(other).flat_map(|kind| match kind {
+        Kind::Sync(sync) => sync.patches.as_slice(),
+        _ => &[],
+    })
 }
 
 /// The changes that a reply tells of.
-pub fn told(what: &What) -> &[Patch] {
-    if let What::Sync(sync) = what { &sync.patches } else { &[] }
+pub fn told(told: &Told) -> impl Iterator<Item = &Patch> {
+    let own = if let What::Sync(sync) = &told.what { sync.patches.as_slice() } else { &[] };
+    own.iter().chain(&told.other)
 }
 
 impl Aliases {
     /// Puts an alias for each retired key before the first record that names a person of these changes, where none of
     /// this run is written yet. Two exchanges that name a person at the same moment may both do it: what counts is that
     /// no record stands without.
-    pub fn join(&self, records: Vec<Record>, patches: &[Patch], keys: Option<&Keys>) -> Joined {
+    pub fn join<'p>(
+        &self,
+        records: Vec<Record>,
+        patches: impl IntoIterator<Item = &'p Patch>,
+        keys: Option<&Keys>,
+    ) -> Joined {
         let Some(keys) = keys.filter(|keys| !keys.retired().is_empty()) else {
             return Joined { records, people: Vec::new() };
         };
         let mut new = HashMap::new();
-        for subject in patches.iter().filter_map(|patch| patch.subject.as_ref()) {
+        for subject in patches.into_iter().filter_map(|patch| patch.subject.as_ref()) {
             let newest = keys.of(subject);
             if !self.knows(&newest) && !new.contains_key(&newest) {
                 new.insert(newest, keys.older(subject));
@@ -96,6 +106,7 @@ mod tests {
     use crate::config::private::write_private;
     use crate::ledger::subject::Subject;
     use crate::licensing::message::Change;
+    use crate::licensing::vocabulary::Vocabulary;
 
     fn keys(retired: &[&str]) -> (tempfile::TempDir, Keys) {
         let folder = tempfile::tempdir().unwrap();
@@ -133,6 +144,19 @@ mod tests {
 
     fn actions(joined: &Joined) -> Vec<Action> {
         joined.records.iter().map(|record| record.action).collect()
+    }
+
+    #[test]
+    fn a_person_that_only_the_built_in_vocabulary_finds_is_one_to_be_linked() {
+        let own = Vocabulary::parse("[sync]\nsubject = [\"created\"]\n", "v.toml".as_ref()).unwrap();
+        let words = own.try_into().unwrap();
+        let body = br#"{"bases":[],"patches":[{"subject":"a","created":"b","allotment":"x"}]}"#;
+        let target = "/x".parse().unwrap();
+        let message = Message::read(&http::Method::POST, &target, &http::HeaderMap::new(), body, &words);
+        let people: Vec<_> = asked(&message).map(|patch| patch.subject.clone().unwrap()).collect();
+        assert_eq!(people, [Subject::new("b"), Subject::new("a")]);
+        let told = Told::read(&message.kind, http::StatusCode::OK, &http::HeaderMap::new(), body, &words);
+        assert_eq!(super::told(&told).count(), 2);
     }
 
     #[test]

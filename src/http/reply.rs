@@ -484,10 +484,11 @@ mod tests {
             Internal,
         ] {
             let inside = cause.row().inside;
-            let expected: &[u16] = if matches!(cause, Malformed | Misdirected | PlainHttp) {
-                &[400]
-            } else {
-                &[429, 502, 503, 504]
+            let expected: &[u16] = match cause {
+                Malformed | Misdirected | PlainHttp => &[400],
+                // Only a proxy says this (RFC 9110 §15.5.8), to a request in absolute form.
+                Credentials => &[407],
+                _ => &[429, 502, 503, 504],
             };
             assert!(expected.contains(&inside), "{cause:?} is {inside}");
         }

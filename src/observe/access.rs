@@ -75,6 +75,8 @@ pub struct Access {
     pub generation: Option<u64>,
     /// It was sent a second time, because a kept connection handed it back unsent.
     pub resent: bool,
+    /// The back end's reply could not be read, so the audit log does not hold what it tells.
+    pub reply_unread: bool,
     /// Bytes of the request's body.
     pub bytes_in: u64,
     /// Bytes of the reply's body, as far as it was read here.
@@ -155,6 +157,7 @@ impl Access {
             cause: None,
             generation: None,
             resent: false,
+            reply_unread: false,
             bytes_in: 0,
             bytes_out: 0,
             begun: Instant::now(),
@@ -162,7 +165,7 @@ impl Access {
     }
 
     /// In the order people read them.
-    fn pairs(&self, client: String) -> [(&'static str, Value); 25] {
+    fn pairs(&self, client: String) -> [(&'static str, Value); 26] {
         let text = |value: &Option<String>| value.as_deref().map(clip).into();
         [
             ("id", self.id.to_string().into()),
@@ -187,6 +190,7 @@ impl Access {
             ("error", self.error.into()),
             ("cause", text(&self.cause)),
             ("resent", self.resent.then_some(true).into()),
+            ("reply_unread", self.reply_unread.then_some(true).into()),
             ("generation", self.generation.into()),
             ("bytes", format!("{}/{}", self.bytes_in, self.bytes_out).into()),
             ("ms", u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).into()),

@@ -16,6 +16,7 @@ pub struct Metrics {
     exchanges: Family<Labels, Counter>,
     bytes_in: Counter,
     bytes_out: Counter,
+    replies_unread: Counter,
     /// Attempts to reload that kept the old configuration.
     pub reloads_refused: Counter,
     /// Setups that somebody still works with: one, and those of requests that began before a reload.
@@ -55,6 +56,7 @@ impl Metrics {
         self.exchanges.get_or_create(&labels).inc();
         self.bytes_in.inc_by(access.bytes_in);
         self.bytes_out.inc_by(access.bytes_out);
+        self.replies_unread.inc_by(u64::from(access.reply_unread));
     }
 
     /// All of them in the text format of OpenMetrics.
@@ -64,6 +66,12 @@ impl Metrics {
         let (bytes_in, bytes_out) = (self.bytes_in.clone(), self.bytes_out.clone());
         registry.register_with_unit("request_bodies", "Bodies of requests", Unit::Bytes, bytes_in);
         registry.register_with_unit("reply_bodies", "Bodies of replies", Unit::Bytes, bytes_out);
+        let unread = self.replies_unread.clone();
+        registry.register(
+            "replies_unread",
+            "Replies that could not be read, and are holes in the audit log",
+            unread,
+        );
         let refused = self.reloads_refused.clone();
         registry.register("reloads_refused", "Reloads that kept the old configuration", refused);
         let gauges = [
