@@ -198,6 +198,9 @@ impl Luck {
     }
 
     fn value(&mut self) -> Tree {
+        if self.one_in(60) {
+            return Tree::Written(quoted(&"long ".repeat(400)));
+        }
         let written = self.of(&VALUES);
         let json = serde_json::from_slice(written);
         json.map_or_else(

@@ -214,6 +214,11 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// Whether it is a number, of any size.
+    pub(super) fn is_number(&self) -> bool {
+        matches!(self, Self::Number(_) | Self::Huge)
+    }
+
     /// A whole number or a string, as text. A fraction has more than one spelling, and is none.
     pub fn to_text(&self) -> Option<Cow<'_, str>> {
         match self {

@@ -133,7 +133,7 @@ impl Told {
     fn under(asked: &Kind, json: &Json<'_>, words: &Vocabulary) -> Self {
         let body = Body::new(json);
         let mut hidden = None;
-        let sync = || sync_of(&body, words).filter(|sync| !sync.too_many).map(What::Sync);
+        let sync = || sync_of(&body, words).filter(|sync| sync.beyond.is_none()).map(What::Sync);
         let what = match asked {
             Kind::Activation { .. } | Kind::Definition => {
                 entitlements(&body, words, None, 0, &mut hidden).map(What::Entitlements)
@@ -149,7 +149,7 @@ impl Told {
         let doubled = json.doubled();
         let shape = || Shape::of(json).to_string();
         match what {
-            Some(what) if !body.contradicts() => {
+            Some(what) if body.contradiction().is_none() => {
                 let unread = hidden.or_else(|| body.has_unread(&words.harmless).then(shape));
                 Self { what, doubled, unread, other: vec![] }
             }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use http::{HeaderMap, Method, Uri};
-use license_relay::licensing::message::{Change, Kind, Message, Patch};
+use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch};
 use license_relay::licensing::vocabulary::Words;
 use license_relay::policy::Asking;
 
@@ -103,7 +103,11 @@ fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
     }
     match (&theirs.kind, &ours.kind) {
         (Kind::Sync(theirs), Kind::Sync(ours)) => {
-            let read = |patch: &Patch| ours.patches.iter().any(|own| says(own, patch));
+            // Into a structure, Go reads `null` as a patch of which nothing is told.
+            let is_empty = |patch: &Patch| {
+                patch.license.is_none() && patch.allotment.is_none() && patch.subject.is_none()
+            };
+            let read = |patch: &Patch| is_empty(patch) || ours.patches.iter().any(|own| says(own, patch));
             (!theirs.patches.iter().all(read)).then_some("a change")
         }
         (Kind::Sync(theirs), _) => {
@@ -113,7 +117,7 @@ fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
             let read = theirs.iter().all(|element| {
                 ours.iter().any(|own| {
                     (&own.allotment, &own.month) == (&element.allotment, &element.month)
-                        && (element.delta.is_none() || own.delta == element.delta)
+                        && (element.delta.is_none() || amount(own) == amount(element))
                 })
             });
             (!read).then_some("a report")
@@ -126,17 +130,18 @@ fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
     }
 }
 
+/// What was used, as a number: Go writes 100000.0 as 100000.
+fn amount(element: &Consumption) -> Option<f64> {
+    element.delta.as_ref()?.as_f64()
+}
+
 /// Whether our patch says all that Go's does. Of a patch that lacks a person or an allotment, Go can't tell what it does.
 fn says(own: &Patch, theirs: &Patch) -> bool {
+    let is_told = theirs.subject.is_some() && theirs.allotment.is_some();
     (theirs.license.is_none() || own.license == theirs.license)
         && (theirs.allotment.is_none() || own.allotment == theirs.allotment)
         && (theirs.subject.is_none() || own.subject == theirs.subject)
-        && match theirs.change {
-            Change::Unknown => {
-                theirs.subject.is_none() || theirs.allotment.is_none() || own.change == Change::Unknown
-            }
-            change => own.change == change,
-        }
+        && (own.change == theirs.change || (theirs.change == Change::Unknown && !is_told))
 }
 
 fn shown(message: &Message) -> String {
