@@ -148,6 +148,11 @@ impl<'a> Json<'a> {
         members.twice.iter().any(|(at, differ)| *differ && differs(at))
     }
 
+    /// Whether any member came twice with different values.
+    pub(super) fn has_conflict(&self) -> bool {
+        matches!(self, Self::Object(members) if members.twice.values().any(|differ| *differ))
+    }
+
     /// Whether it is an object in which a member came twice.
     pub fn is_doubled(&self) -> bool {
         matches!(self, Self::Object(members) if !members.twice.is_empty())
@@ -229,8 +234,8 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Whether two members have one name to the back end. Go's `encoding/json` takes `Source` for `source`, and folds the
-/// two letters outside ASCII that have another case inside: `ſ` is an `s`, and the Kelvin sign a `k`.
+/// Whether two members have one name to the back end. Go's `encoding/json` takes `Source` for `source`, and folds letters
+/// as Unicode does where one letter stands for one: `ſ` is an `s`, the Kelvin sign a `k`, and `Ä` an `ä`.
 pub fn same_name(a: &str, b: &str) -> bool {
     if a.eq_ignore_ascii_case(b) {
         return true;
@@ -242,11 +247,22 @@ pub fn same_name(a: &str, b: &str) -> bool {
         && a.chars().map(fold).eq(b.chars().map(fold))
 }
 
+/// The letter that stands for all its cases: that of the standard library's capital, which Unicode's simple case folding
+/// joins as well. Only the dotless `ı`, whose capital is `I`, is a letter of its own.
 fn fold(c: char) -> char {
+    fn only(mut cases: impl Iterator<Item = char>, c: char) -> char {
+        match (cases.next(), cases.next()) {
+            (Some(case), None) => case,
+            _ => c,
+        }
+    }
     match c {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        _ => c.to_ascii_lowercase(),
+        _ if c.is_ascii() => c.to_ascii_lowercase(),
+        '\u{131}' => c,
+        _ => {
+            let capital = only(c.to_uppercase(), c);
+            only(capital.to_lowercase(), capital)
+        }
     }
 }
 
@@ -642,6 +658,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn reason(body: &[u8]) -> String {
@@ -698,6 +716,7 @@ mod tests {
         }
         assert!(same_name("\u{212a}ey", "KEY") && !same_name("source", "sourc\u{e9}"));
         assert!(!same_name("", "a") && !same_name("ss", "\u{df}"));
+        assert!(same_name("gr\u{f6}\u{df}e", "GR\u{d6}\u{1e9e}E") && !same_name("i", "\u{131}"));
     }
 
     #[test]
@@ -761,7 +780,7 @@ mod tests {
         assert!(reason(wide.as_bytes()).starts_with("the body has too many values"));
     }
 
-    proptest::proptest! {
+    proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
             let _ = Json::parse(&bytes).map(|json| json.doubled());

@@ -154,7 +154,7 @@ impl<'j, 'a> Body<'j, 'a> {
                 let all = all.get_or_insert_with(Vec::new);
                 if self.taken.borrow_mut().insert(value) {
                     self.taken_in_order.borrow_mut().push(value);
-                    if value.members().iter().any(|(name, _)| value.conflict(name)) {
+                    if value.has_conflict() {
                         self.contradiction.set(Some(TWICE));
                     }
                     all.extend(value.members().iter().map(|(name, value)| (name.parse().ok(), value)));
