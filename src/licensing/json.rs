@@ -780,10 +780,98 @@ mod tests {
         assert!(reason(wide.as_bytes()).starts_with("the body has too many values"));
     }
 
+    #[test]
+    fn as_many_levels_as_go_reads_fit_on_a_workers_stack() {
+        let list = |depth: usize| format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
+        let object = |depth: usize| format!("{}0{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        // Each level is doubled, so that all of them are merged and compared.
+        let doubled =
+            |depth: usize| format!("{}{{}}{}", "{\"a\":{},\"A\":".repeat(depth - 1), "}".repeat(depth - 1));
+        // What tokio gives its workers.
+        let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+            for nested in [list, object, doubled] {
+                let body = nested(bounds::JSON_LEVELS);
+                let reading = read(body.as_bytes()).unwrap();
+                let mut json = &reading.json;
+                for _ in 0..bounds::JSON_DEPTH {
+                    json = json.elements().first().or_else(|| json.get("a")).unwrap();
+                }
+                assert!(matches!(json, Json::Deep(_)));
+                assert!(reading.odd.words().contains(&"nested deeper than 32"));
+                let copy = reading.json.clone();
+                assert!(copy == reading.json && copy.doubled().len() <= 1);
+                drop((copy, reading));
+                assert!(reason(nested(bounds::JSON_LEVELS + 1).as_bytes()).starts_with(TOO_DEEP));
+                // Neither does a body that never closes what it opens.
+                assert!(reason(body[..body.len() / 2].as_bytes()).starts_with(TOO_EARLY));
+            }
+        });
+        worker.unwrap().join().unwrap();
+    }
+
+    /// Our reading, for comparison with that of a strict reader.
+    fn as_value(json: &Json<'_>) -> serde_json::Value {
+        use serde_json::Value;
+        match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => Value::Number(number.clone()),
+            Json::Text(text) => Value::String(text.clone().into_owned()),
+            Json::Array(list) => list.iter().map(as_value).collect(),
+            Json::Object(members) => members
+                .list
+                .iter()
+                .map(|(name, value)| (name.clone().into_owned(), as_value(value)))
+                .collect(),
+            Json::Huge | Json::Deep(_) => unreachable!("no value here is so large"),
+        }
+    }
+
+    /// Any value whose members have names of their own, whatever their case, and whose numbers are no larger than can be
+    /// told apart.
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::Value;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (-9e15..9e15).prop_map(Value::from),
+            (-1e-3..1e-3).prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            "[\"\\\\/\u{0}-\u{20}\u{7f}-\u{ff}\u{2028}\u{ffff}\u{10ffff}]*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 64, 8, |inner| {
+            let members = proptest::collection::vec((any::<String>(), inner.clone()), 0..8);
+            let object = members.prop_map(|members| {
+                let mut seen = HashSet::new();
+                members.into_iter().filter(|(name, _)| seen.insert(folded(name))).collect::<Value>()
+            });
+            prop_oneof![proptest::collection::vec(inner, 0..8).prop_map(Value::from), object]
+        })
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
             let _ = Json::parse(&bytes).map(|json| json.doubled());
+        }
+
+        #[test]
+        fn nothing_that_looks_like_json_makes_the_reader_panic(
+            text in r#"([\[\]{}",:\\ 0-9eE.+-]|\\u[dD][89a-fA-F0-9]{3}|"[aAsS\u{17f}]":|null|true|\u{feff}){0,60}"#,
+        ) {
+            let _ = Json::parse(text.as_bytes()).map(|json| json.doubled());
+        }
+
+        #[test]
+        fn what_is_not_odd_is_read_as_a_strict_reader_reads_it(value in any_value(), pretty: bool) {
+            let text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) };
+            let text = text.unwrap();
+            let reading = read(&text).unwrap();
+            prop_assert!(reading.odd.is_empty());
+            // Of doubles, serde_json reads some as their neighbours; what was written was the value itself.
+            prop_assert_eq!(as_value(&reading.json), value);
         }
     }
 }
