@@ -625,7 +625,8 @@ impl<'a> Reader<'a> {
     /// Merges members into others as Go does: the last of a name wins, objects merge. What it costs is limited as
     /// values are, for merging one by one into a large object is more work than reading it.
     fn merge(&mut self, mut into: Members<'a>, from: Members<'a>) -> Result<Members<'a>, NotJson> {
-        self.spend(into.list.len())?;
+        // A long name costs as much as many short ones.
+        self.spend(into.list.iter().map(|(name, _)| 1 + name.len() / 16).sum())?;
         let mut known: HashMap<String, usize> =
             into.list.iter().enumerate().map(|(at, (name, _))| (folded(name), at)).collect();
         for (number, (name, value)) in from.list.into_iter().enumerate() {
@@ -807,6 +808,22 @@ mod tests {
             }
         });
         worker.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn merging_into_a_large_object_or_one_with_a_long_name_has_its_limit() {
+        let merged = |into: &str, times: usize| {
+            let body = format!("{{\"m\":{{{into}}}{}}}", ",\"m\":{\"x\":1}".repeat(times));
+            read(body.as_bytes()).map(|reading| reading.odd.words())
+        };
+        let many: String = (0..10_000).map(|n| format!("\"n{n}\":0,")).collect::<String>() + "\"x\":0";
+        let long = format!("\"{}\":0", "n".repeat(1 << 20));
+        for into in [&many, &long] {
+            assert_eq!(merged(into, 5), Ok(vec!["a member twice"]));
+            assert!(merged(into, 200).unwrap_err().to_string().starts_with(TOO_MANY));
+        }
+        // Ordinary doubles are far from it.
+        assert_eq!(merged("\"a\":1", 50_000), Ok(vec!["a member twice"]));
     }
 
     /// Our reading, for comparison with that of a strict reader.
