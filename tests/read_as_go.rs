@@ -10,11 +10,15 @@ mod common;
 #[path = "common/gojson.rs"]
 mod gojson;
 
+use std::path::Path;
+use std::process::Command;
+
 use gojson::{Go, disagreement, is_refused, read};
+use license_relay::licensing::json::same_name;
 use license_relay::licensing::vocabulary::Words;
 use serde_json::Value;
 
-/// Bodies that are made; about ten seconds on a slow core.
+/// Bodies that are made; some seconds on a slow core.
 const BODIES: usize = 8_000;
 
 const SAMPLES: [&str; 6] = [
@@ -342,10 +346,10 @@ fn made(n: usize) -> Vec<u8> {
     body
 }
 
-#[test]
-fn what_go_reads_is_what_we_read_or_refuse() {
+/// Asks one Go about all bodies.
+fn compare(program: &Path) {
     let words = Words::load(None).unwrap();
-    let mut go = Go::start(&clients::go("gojson")).unwrap();
+    let mut go = Go::start(program).unwrap();
     let (mut compared, mut wrong) = (0, Vec::new());
     for n in 0..BODIES {
         let body = made(n);
@@ -353,12 +357,52 @@ fn what_go_reads_is_what_we_read_or_refuse() {
         compared += usize::from(!readings.is_empty() && !is_refused(&read(&body, &words)));
         wrong.extend(disagreement(&body, &readings, &words).map(|why| format!("number {n}: {why}\n")));
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {BODIES} bodies are read otherwise\n{}",
-        wrong.len(),
-        wrong[..wrong.len().min(20)].join("\n")
-    );
+    let shown = wrong[..wrong.len().min(20)].join("\n");
+    assert!(wrong.is_empty(), "{} of {BODIES} bodies are read otherwise\n{shown}", wrong.len());
     // The comparison is worth nothing where most bodies are no JSON or refused.
     assert!(compared > BODIES / 4, "only {compared} of {BODIES} bodies were compared");
+}
+
+#[test]
+fn what_debians_go_reads_is_what_we_read_or_refuse() {
+    compare(&clients::go("gojson"));
+}
+
+#[test]
+fn what_the_newest_go_reads_is_what_we_read_or_refuse() {
+    compare(&clients::newest_go("gojson"));
+}
+
+#[test]
+fn names_that_go_takes_for_one_are_one() {
+    for program in [clients::go("gojson"), clients::newest_go("gojson")] {
+        let output = Command::new(program).arg("folds").output().unwrap();
+        let letter = |number: &str| char::from_u32(number.parse().unwrap()).unwrap().to_string();
+        let mut count = 0;
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let (one, other) = line.split_once(' ').unwrap();
+            assert!(same_name(&letter(one), &letter(other)), "{line}");
+            count += 1;
+        }
+        assert!(count > 1000, "{count}");
+    }
+    // A capital of another letter makes no other case of it.
+    for (one, other) in
+        [("\u{131}", "i"), ("\u{130}", "i"), ("\u{df}", "ss"), ("\u{149}", "n"), ("\u{fb01}", "fi")]
+    {
+        assert!(!same_name(one, other) && !same_name(one, &other.to_uppercase()), "{one}");
+    }
+}
+
+#[test]
+fn every_seed_of_the_fuzz_target_is_read_as_go_reads_it() {
+    let words = Words::load(None).unwrap();
+    let mut go = Go::start(&clients::go("gojson")).unwrap();
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/json");
+    for seed in std::fs::read_dir(seeds).unwrap() {
+        let path = seed.unwrap().path();
+        let body = std::fs::read(&path).unwrap();
+        let wrong = disagreement(&body, &go.read(&body), &words);
+        assert_eq!(wrong, None, "{}", path.display());
+    }
 }

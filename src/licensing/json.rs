@@ -247,8 +247,8 @@ pub fn same_name(a: &str, b: &str) -> bool {
         && a.chars().map(fold).eq(b.chars().map(fold))
 }
 
-/// The letter that stands for all its cases: that of the standard library's capital, which Unicode's simple case folding
-/// joins as well. Only the dotless `ı`, whose capital is `I`, is a letter of its own.
+/// The letter that stands for all its cases: the small one of its capital, as Unicode's simple case folding has it. The
+/// dotless `ı`, whose capital is `I`, is a letter of its own; three pairs have capitals of several letters.
 fn fold(c: char) -> char {
     fn only(mut cases: impl Iterator<Item = char>, c: char) -> char {
         match (cases.next(), cases.next()) {
@@ -259,6 +259,9 @@ fn fold(c: char) -> char {
     match c {
         _ if c.is_ascii() => c.to_ascii_lowercase(),
         '\u{131}' => c,
+        '\u{1fd3}' => '\u{390}',
+        '\u{1fe3}' => '\u{3b0}',
+        '\u{fb05}' => '\u{fb06}',
         _ => {
             let capital = only(c.to_uppercase(), c);
             only(capital.to_lowercase(), capital)

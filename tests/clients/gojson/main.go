@@ -7,6 +7,9 @@
 // The ways to read are json.Unmarshal and the first value of a json.Decoder, each into a struct whose members are strings,
 // into a struct whose members take any value, and into any value at all, of which a program looks up the names that it
 // knows.
+//
+// With the argument "folds", it writes each letter that has another case, and the first of its cases in Unicode's order, both
+// as numbers on a line: this is how names of members are compared.
 package main
 
 import (
@@ -14,10 +17,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"os"
 	"reflect"
+	"unicode"
 )
 
 // thing has the members of the built-in vocabulary: of a message, of what holds bases and patches, of a base, of a patch and
@@ -64,7 +69,7 @@ var names = func() map[string]bool {
 	return names
 }()
 
-// known takes out of a value what a program would look up in it.
+// known takes out of a value what a program would look up in it. What holds something else still holds something.
 func known(value any) any {
 	switch value := value.(type) {
 	case map[string]any:
@@ -73,6 +78,9 @@ func known(value any) any {
 			if names[name] {
 				kept[name] = known(member)
 			}
+		}
+		if len(kept) == 0 && len(value) > 0 {
+			kept["unknown"] = true
 		}
 		return kept
 	case []any:
@@ -157,7 +165,25 @@ func readings(body []byte) (all []reading) {
 	return all
 }
 
+func writeFolds() {
+	for letter := rune(0); letter <= unicode.MaxRune; letter++ {
+		first := letter
+		for other := unicode.SimpleFold(letter); other != letter; other = unicode.SimpleFold(other) {
+			if other < first {
+				first = other
+			}
+		}
+		if first != letter {
+			fmt.Println(letter, first)
+		}
+	}
+}
+
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "folds" {
+		writeFolds()
+		return
+	}
 	in, out := bufio.NewReader(os.Stdin), bufio.NewWriter(os.Stdout)
 	for {
 		var length uint32
