@@ -116,8 +116,8 @@ const VALUES: [&[u8]; 48] = [
 #[derive(Clone)]
 enum Tree {
     Written(Vec<u8>),
-    List(Vec<Tree>),
-    Object(Vec<(Vec<u8>, Tree)>),
+    List(Vec<Self>),
+    Object(Vec<(Vec<u8>, Self)>),
 }
 
 impl Tree {
