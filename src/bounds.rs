@@ -122,7 +122,7 @@ pub const WRAPPED: usize = 3;
 pub const ELEMENT_ID: usize = 128;
 /// Access types of one allotment that are recorded.
 pub const ACCESS_TYPES: usize = 8;
-/// A name of a person, in bytes; a longer text is none.
+/// A name of a person, in bytes; a message with a longer one is recorded as unread.
 pub const SUBJECT: usize = 1024;
 /// Retired keys of pseudonyms beside the newest one: one a year, and some more.
 pub const RETIRED_KEYS: usize = 16;

@@ -148,6 +148,11 @@ impl<'a> Json<'a> {
         members.twice.iter().any(|(at, differ)| *differ && differs(at))
     }
 
+    /// Whether any member came twice with different values.
+    pub(super) fn has_conflict(&self) -> bool {
+        matches!(self, Self::Object(members) if members.twice.values().any(|differ| *differ))
+    }
+
     /// Whether it is an object in which a member came twice.
     pub fn is_doubled(&self) -> bool {
         matches!(self, Self::Object(members) if !members.twice.is_empty())
@@ -214,6 +219,11 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// Whether it is a number, of any size.
+    pub(super) fn is_number(&self) -> bool {
+        matches!(self, Self::Number(_) | Self::Huge)
+    }
+
     /// A whole number or a string, as text. A fraction has more than one spelling, and is none.
     pub fn to_text(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -224,8 +234,8 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Whether two members have one name to the back end. Go's `encoding/json` takes `Source` for `source`, and folds the
-/// two letters outside ASCII that have another case inside: `ſ` is an `s`, and the Kelvin sign a `k`.
+/// Whether two members have one name to the back end. Go's `encoding/json` takes `Source` for `source`, and folds letters
+/// as Unicode does where one letter stands for one: `ſ` is an `s`, the Kelvin sign a `k`, and `Ä` an `ä`.
 pub fn same_name(a: &str, b: &str) -> bool {
     if a.eq_ignore_ascii_case(b) {
         return true;
@@ -237,11 +247,25 @@ pub fn same_name(a: &str, b: &str) -> bool {
         && a.chars().map(fold).eq(b.chars().map(fold))
 }
 
+/// The letter that stands for all its cases: the small one of its capital, as Unicode's simple case folding has it. The
+/// dotless `ı`, whose capital is `I`, is a letter of its own; three pairs have capitals of several letters.
 fn fold(c: char) -> char {
+    fn only(mut cases: impl Iterator<Item = char>, c: char) -> char {
+        match (cases.next(), cases.next()) {
+            (Some(case), None) => case,
+            _ => c,
+        }
+    }
     match c {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        _ => c.to_ascii_lowercase(),
+        _ if c.is_ascii() => c.to_ascii_lowercase(),
+        '\u{131}' => c,
+        '\u{1fd3}' => '\u{390}',
+        '\u{1fe3}' => '\u{3b0}',
+        '\u{fb05}' => '\u{fb06}',
+        _ => {
+            let capital = only(c.to_uppercase(), c);
+            only(capital.to_lowercase(), capital)
+        }
     }
 }
 
@@ -604,7 +628,8 @@ impl<'a> Reader<'a> {
     /// Merges members into others as Go does: the last of a name wins, objects merge. What it costs is limited as
     /// values are, for merging one by one into a large object is more work than reading it.
     fn merge(&mut self, mut into: Members<'a>, from: Members<'a>) -> Result<Members<'a>, NotJson> {
-        self.spend(into.list.len())?;
+        // A long name costs as much as many short ones.
+        self.spend(into.list.iter().map(|(name, _)| 1 + name.len() / 16).sum())?;
         let mut known: HashMap<String, usize> =
             into.list.iter().enumerate().map(|(at, (name, _))| (folded(name), at)).collect();
         for (number, (name, value)) in from.list.into_iter().enumerate() {
@@ -637,6 +662,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn reason(body: &[u8]) -> String {
@@ -693,6 +720,7 @@ mod tests {
         }
         assert!(same_name("\u{212a}ey", "KEY") && !same_name("source", "sourc\u{e9}"));
         assert!(!same_name("", "a") && !same_name("ss", "\u{df}"));
+        assert!(same_name("gr\u{f6}\u{df}e", "GR\u{d6}\u{1e9e}E") && !same_name("i", "\u{131}"));
     }
 
     #[test]
@@ -756,10 +784,114 @@ mod tests {
         assert!(reason(wide.as_bytes()).starts_with("the body has too many values"));
     }
 
-    proptest::proptest! {
+    #[test]
+    fn as_many_levels_as_go_reads_fit_on_a_workers_stack() {
+        let list = |depth: usize| format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
+        let object = |depth: usize| format!("{}0{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        // Each level is doubled, so that all of them are merged and compared.
+        let doubled =
+            |depth: usize| format!("{}{{}}{}", "{\"a\":{},\"A\":".repeat(depth - 1), "}".repeat(depth - 1));
+        // What tokio gives its workers.
+        let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
+            for nested in [list, object, doubled] {
+                let body = nested(bounds::JSON_LEVELS);
+                let reading = read(body.as_bytes()).unwrap();
+                let mut json = &reading.json;
+                for _ in 0..bounds::JSON_DEPTH {
+                    json = json.elements().first().or_else(|| json.get("a")).unwrap();
+                }
+                assert!(matches!(json, Json::Deep(_)));
+                assert!(reading.odd.words().contains(&"nested deeper than 32"));
+                let copy = reading.json.clone();
+                assert!(copy == reading.json && copy.doubled().len() <= 1);
+                drop((copy, reading));
+                assert!(reason(nested(bounds::JSON_LEVELS + 1).as_bytes()).starts_with(TOO_DEEP));
+                // Neither does a body that never closes what it opens.
+                assert!(reason(&body.as_bytes()[..body.len() / 2]).starts_with(TOO_EARLY));
+            }
+        });
+        worker.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn merging_into_a_large_object_or_one_with_a_long_name_has_its_limit() {
+        let merged = |into: &str, times: usize| {
+            let body = format!("{{\"m\":{{{into}}}{}}}", ",\"m\":{\"x\":1}".repeat(times));
+            read(body.as_bytes()).map(|reading| reading.odd.words())
+        };
+        let many: String = (0..10_000).map(|n| format!("\"n{n}\":0,")).collect::<String>() + "\"x\":0";
+        let long = format!("\"{}\":0", "n".repeat(1 << 20));
+        for into in [&many, &long] {
+            assert_eq!(merged(into, 5), Ok(vec!["a member twice"]));
+            assert!(merged(into, 200).unwrap_err().to_string().starts_with(TOO_MANY));
+        }
+        // Ordinary doubles are far from it.
+        assert_eq!(merged("\"a\":1", 50_000), Ok(vec!["a member twice"]));
+    }
+
+    /// Our reading, for comparison with that of a strict reader.
+    fn as_value(json: &Json<'_>) -> serde_json::Value {
+        use serde_json::Value;
+        match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => Value::Number(number.clone()),
+            Json::Text(text) => Value::String(text.clone().into_owned()),
+            Json::Array(list) => list.iter().map(as_value).collect(),
+            Json::Object(members) => members
+                .list
+                .iter()
+                .map(|(name, value)| (name.clone().into_owned(), as_value(value)))
+                .collect(),
+            Json::Huge | Json::Deep(_) => unreachable!("no value here is so large"),
+        }
+    }
+
+    /// Any value whose members have names of their own, whatever their case, and whose numbers are no larger than can be
+    /// told apart.
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::Value;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (-9e15..9e15).prop_map(Value::from),
+            (-1e-3..1e-3).prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            "[\"\\\\/\u{0}-\u{20}\u{7f}-\u{ff}\u{2028}\u{ffff}\u{10ffff}]*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 64, 8, |inner| {
+            let members = proptest::collection::vec((any::<String>(), inner.clone()), 0..8);
+            let object = members.prop_map(|members| {
+                let mut seen = HashSet::new();
+                members.into_iter().filter(|(name, _)| seen.insert(folded(name))).collect::<Value>()
+            });
+            prop_oneof![proptest::collection::vec(inner, 0..8).prop_map(Value::from), object]
+        })
+    }
+
+    proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
             let _ = Json::parse(&bytes).map(|json| json.doubled());
+        }
+
+        #[test]
+        fn nothing_that_looks_like_json_makes_the_reader_panic(
+            text in r#"([\[\]{}",:\\ 0-9eE.+-]|\\u[dD][89a-fA-F0-9]{3}|"[aAsS\u{17f}]":|null|true|\u{feff}){0,60}"#,
+        ) {
+            let _ = Json::parse(text.as_bytes()).map(|json| json.doubled());
+        }
+
+        #[test]
+        fn what_is_not_odd_is_read_as_a_strict_reader_reads_it(value in any_value(), pretty: bool) {
+            let text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) };
+            let text = text.unwrap();
+            let reading = read(&text).unwrap();
+            prop_assert!(reading.odd.is_empty());
+            // Of doubles, serde_json reads some as their neighbours; what was written was the value itself.
+            prop_assert_eq!(as_value(&reading.json), value);
         }
     }
 }

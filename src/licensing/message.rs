@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use super::coding::{self, CodingError, Plain};
 use super::json::{self, Json};
 use super::key::{Claims, Token};
-use super::read::{Body, Found};
+use super::read::{Body, Names};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Vote, Words};
 use crate::bounds;
@@ -92,8 +92,8 @@ pub struct Sync {
     pub bases: Vec<(Option<LicenseNumber>, Option<u64>)>,
     /// The changes.
     pub patches: Vec<Patch>,
-    /// There are more changes than are read.
-    pub(super) too_many: bool,
+    /// Why not all of it was read.
+    pub(super) beyond: Option<String>,
 }
 
 /// One change of an assignment.
@@ -179,7 +179,18 @@ impl Message {
             lenient.push("unregistered content coding");
         }
         lenient.extend(read.odd.words());
-        Self::of_both(words, |words| Self::with_body(&head, &read.json, lenient.clone(), words))
+        let with_body =
+            |names, words: &_| Self::with_body(&head, &Body::with(&read.json, names), lenient.clone(), words);
+        let mut message = Self::of_both(words, |words| with_body(Names::Folded, words));
+        // A program that reads into a map finds the members that are spelled exactly, and maybe others than one that reads
+        // into a structure. A site's file may tell how they are spelled.
+        if message.lenient.contains(&FOLDED) {
+            let exact = with_body(Names::Exact, &words.in_force);
+            if message.is_contradicted_by(&exact) || matches!(exact.source, Asking::Unfit(_)) {
+                message.refuse(Asking::Contradiction(CASE));
+            }
+        }
+        message
     }
 
     /// Reads with the names in force. A site's own file may add to what the built-in names read, and can't hide it: where
@@ -195,15 +206,15 @@ impl Message {
         message
     }
 
-    /// Whether the built-in names find something that this reading has not. What they don't find is what a site's file is
-    /// for.
-    fn is_contradicted_by(&self, built_in: &Self) -> bool {
-        let source = match (&built_in.source, &self.source) {
+    /// Whether another reading, such as that with the built-in names, finds something that this one has not. What it does
+    /// not find is what a site's file is for.
+    fn is_contradicted_by(&self, other: &Self) -> bool {
+        let source = match (&other.source, &self.source) {
             (Asking::Nobody, _) | (Asking::Unfit(_), Asking::Source(_)) => false,
-            (built_in, own) => built_in != own,
+            (other, own) => other != own,
         };
-        let license = built_in.license().is_some() && built_in.license() != self.license();
-        let kind = match &built_in.kind {
+        let license = other.license().is_some() && other.license() != self.license();
+        let kind = match &other.kind {
             Kind::Activation { .. } => !matches!(self.kind, Kind::Activation { .. }),
             Kind::Capacity(report) => {
                 let own = if let Kind::Capacity(own) = &self.kind { own.as_slice() } else { &[] };
@@ -253,11 +264,16 @@ impl Message {
         message
     }
 
-    fn with_body(head: &Head<'_>, json: &Json<'_>, lenient: Vec<&'static str>, words: &Vocabulary) -> Self {
+    fn with_body(
+        head: &Head<'_>,
+        body: &Body<'_, '_>,
+        lenient: Vec<&'static str>,
+        words: &Vocabulary,
+    ) -> Self {
+        let json = body.json;
         let mut message = Self { lenient, doubled: json.doubled(), ..Self::new(Kind::Bare) };
-        let body = Body::new(json);
-        let has_key = message.note_who(&Wire { head, body: Some(&body) }, words);
-        message.kind = kind_of(&body, words, has_key);
+        let has_key = message.note_who(&Wire { head, body: Some(body) }, words);
+        message.kind = kind_of(body, words, has_key);
         if let Kind::Sync(sync) = &message.kind {
             let bases = sync.bases.iter().filter_map(|(license, _)| license.clone());
             let patches = sync.patches.iter().filter_map(|patch| patch.license.clone());
@@ -265,13 +281,13 @@ impl Message {
             message.note_licenses(licenses);
         }
         let shape = || Shape::of(json).to_string();
-        let is_activation_too = matches!(message.kind, Kind::Sync(_)) && is_activation(&body, words, has_key);
+        let is_activation_too = matches!(message.kind, Kind::Sync(_)) && is_activation(body, words, has_key);
         let recognised = !matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. });
         if recognised && (body.has_unread(&words.harmless) || is_activation_too) {
             message.unread = Some(shape());
         }
         if matches!(message.kind, Kind::Activation { .. }) {
-            let exact = *head.method == Method::POST && message.unread.is_none() && !is_change(&body, words);
+            let exact = *head.method == Method::POST && message.unread.is_none() && !is_change(body, words);
             if !exact {
                 (message.kind, message.unread) = (Kind::Unrecognised { shape: shape() }, None);
             } else if message.licenses.len() > 1 {
@@ -289,10 +305,10 @@ impl Message {
             message.lenient.push("a part that the vocabulary calls harmless");
         }
         if body.is_folded() {
-            message.lenient.push("a member's name in another case");
+            message.lenient.push(FOLDED);
         }
-        if body.contradicts() {
-            message.refuse(Asking::Contradiction(TWICE));
+        if let Some(why) = body.contradiction() {
+            message.refuse(Asking::Contradiction(why));
         }
         message
     }
@@ -426,8 +442,10 @@ impl Message {
 
 /// Why a body of two values is refused: a decoder that reads one value takes the first, one that reads all fails.
 const BEHIND: &str = "the body has data behind its JSON value";
-/// Why a doubled member is refused.
-const TWICE: &str = "the message has a member twice, with different values";
+/// Why a message is refused that says one thing to who folds names and another one to who does not.
+const CASE: &str = "the message has members whose names differ in case alone, and say different things";
+/// A member was read that only who folds names finds.
+const FOLDED: &str = "a member's name in another case";
 
 /// The parameter, or member, by which a request asks to be taken for one of another method.
 const METHOD_PARAMETER: &str = "_method";
@@ -525,7 +543,7 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
     let names = &words.sync;
     let changes =
         [(&names.patches, None), (&names.additions, Some(Vote::Add)), (&names.deletions, Some(Vote::Delete))];
-    let mut count = 0;
+    let (mut count, mut long) = (0, false);
     let holders = body.things(&names.within, |holder| {
         let by_license = body.by_license(&names.bases_by_license, holder);
         let listed = body.list(&names.bases, holder);
@@ -542,7 +560,7 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
 
         // What a change lacks, it has from what holds it.
         let license = license_of(body, holder, &names.license);
-        let allotment = body.value(&names.allotment, holder).value.and_then(Json::to_text);
+        let allotment = body.text(&names.allotment, holder);
         let mut patches = None;
         for (places, vote) in changes {
             let Some(list) = body.list(places, holder) else { continue };
@@ -552,7 +570,7 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
                 continue;
             }
             let read = list.into_iter().map(|json| {
-                let mut patch = patch_of(body, json, vote, allotment.as_deref(), words);
+                let mut patch = patch_of(body, json, vote, allotment.as_deref(), words, &mut long);
                 patch.license = patch.license.or_else(|| license.clone());
                 patch
             });
@@ -562,14 +580,19 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
             && !bases.is_empty()
             && bases.iter().all(|(_, version)| version.is_some());
         let patches = patches.or_else(|| idle.then(Vec::new))?;
-        Some(Sync { bases, patches, too_many: false })
+        Some(Sync { bases, patches, beyond: None })
     });
     let all = holders.into_iter().reduce(|mut all, more| {
         all.bases.extend(more.bases);
         all.patches.extend(more.patches);
         all
     });
-    all.map(|all| Sync { too_many: count > bounds::CHANGES, ..all })
+    let beyond = if count > bounds::CHANGES {
+        Some(too_many())
+    } else {
+        long.then(|| format!("the body names somebody in more than {} bytes", bounds::SUBJECT))
+    };
+    all.map(|all| Sync { beyond, ..all })
 }
 
 fn patch_of<'j, 'a>(
@@ -578,12 +601,14 @@ fn patch_of<'j, 'a>(
     list: Option<Vote>,
     allotment: Option<&'j str>,
     words: &Vocabulary,
+    long: &mut bool,
 ) -> Patch {
     let names = &words.sync;
     let value = |places: &[Place]| body.value(places, json).value;
     let text = |value: Option<&'j Json<'a>>| value.and_then(Json::to_text);
-    let allotment = text(value(&names.allotment)).or_else(|| allotment.map(Cow::Borrowed));
-    let subject = text(value(&names.subject)).filter(|subject| subject.len() <= bounds::SUBJECT);
+    let allotment = body.text(&names.allotment, json).or_else(|| allotment.map(Cow::Borrowed));
+    let subject = body.text(&names.subject, json);
+    *long |= subject.as_ref().is_some_and(|subject| subject.len() > bounds::SUBJECT);
     let instance = text(value(&names.instance));
     let version = value(&names.version).and_then(Json::as_u64);
     let created = text(value(&names.created));
@@ -646,10 +671,14 @@ fn bare_kind(head: &Head<'_>, has_key: bool) -> Kind {
 
 fn kind_of(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> Kind {
     if let Some(sync) = sync_of(body, words) {
-        return if sync.too_many { too_many() } else { Kind::Sync(sync) };
+        return match sync.beyond {
+            Some(why) => Kind::Unreadable { why },
+            None => Kind::Sync(sync),
+        };
     }
     if let Some(report) = report_of(body, &words.capacity.consumption, words, |_| None) {
-        return if report.len() > bounds::CHANGES { too_many() } else { Kind::Capacity(report) };
+        let fits = report.len() <= bounds::CHANGES;
+        return if fits { Kind::Capacity(report) } else { Kind::Unreadable { why: too_many() } };
     }
     if has_key && let Some(cause) = cause_of(body, words) {
         return Kind::Activation { cause: word(cause) };
@@ -671,8 +700,8 @@ fn is_change(body: &Body<'_, '_>, words: &Vocabulary) -> bool {
 }
 
 /// One message is one unit of the log, which must stay small enough to be written while others wait.
-fn too_many() -> Kind {
-    Kind::Unreadable { why: format!("the body has more than {} changes", bounds::CHANGES) }
+fn too_many() -> String {
+    format!("the body has more than {} changes", bounds::CHANGES)
 }
 
 fn cause_of<'j>(body: &Body<'j, '_>, words: &Vocabulary) -> Option<&'j str> {
@@ -713,17 +742,17 @@ fn element_of<'j, 'a, 'q>(
     asked: impl Fn(&str) -> Option<&'q Consumption>,
 ) -> Option<Consumption> {
     let names = &words.capacity;
-    let [id, allotment, month, amount] =
-        [&names.id, &names.allotment, &names.month, amount].map(|places| body.value(places, json));
-    let text = |found: Found<'j, 'a>| found.value.and_then(Json::to_text);
-    let id = text(id).filter(|id| id.len() <= bounds::ELEMENT_ID).map(Cow::into_owned);
-    let before = id.as_deref().and_then(asked);
+    let amount = body.value(amount, json);
     if !amount.present {
         return None;
     }
+    let id = body.value(&names.id, json).value.and_then(Json::to_text);
+    let id = id.filter(|id| id.len() <= bounds::ELEMENT_ID).map(Cow::into_owned);
+    let before = id.as_deref().and_then(asked);
+    let [allotment, month] = [&names.allotment, &names.month].map(|places| body.text(places, json));
     Some(Consumption {
-        allotment: text(allotment).map(|text| word(&text)).or_else(|| Some(before?.allotment.clone()))?,
-        month: text(month).map(|text| date(&text)).or_else(|| Some(before?.month.clone()))?,
+        allotment: allotment.map(|text| word(&text)).or_else(|| Some(before?.allotment.clone()))?,
+        month: month.map(|text| date(&text)).or_else(|| Some(before?.month.clone()))?,
         delta: amount.value.and_then(Json::to_number),
         id,
     })
@@ -763,7 +792,7 @@ mod tests {
         Asking::Source(text.parse().unwrap())
     }
 
-    const TWO: Asking = Asking::Contradiction(TWICE);
+    const TWO: Asking = Asking::Contradiction("the message has a member twice, with different values");
     const SOURCE: &str = "fbe89d02-6d24-4595-915e-c52ce76f2195";
 
     #[test]
@@ -811,9 +840,10 @@ mod tests {
         assert_eq!(post(br#"{"source":5382018630938057025}"#).source, id("5382018630938057025"));
         assert_eq!(post(br#"{"source":-5}"#).source, id("-5"));
         for number in ["18446744073709551616", "1.0", "1e2", "1e30", "-9223372036854775809"] {
-            let message = post(format!(r#"{{"source":{number},"license":{number}}}"#).as_bytes());
-            assert!(matches!(message.source, Asking::Unfit(_)), "{number}");
-            assert_eq!(message.license(), None, "{number}");
+            let source = post(format!(r#"{{"source":{number}}}"#).as_bytes()).source;
+            assert!(matches!(source, Asking::Unfit(_)), "{number}");
+            let message = post(format!(r#"{{"license":{number}}}"#).as_bytes());
+            assert!(message.source.is_contradiction() && message.license().is_none(), "{number}");
         }
         assert_eq!(post(br#"{"license":-99990000}"#).license(), None);
     }
@@ -894,6 +924,66 @@ mod tests {
         }
         let body = r#"{"bases":[],"patches":[{"subject":"a","allotment":"b","x":1,"x":2}]}"#;
         assert_eq!(sync(body, "").patches[0].change, Change::Add);
+    }
+
+    #[test]
+    fn a_map_that_finds_other_members_than_a_structure_makes_two_readings() {
+        let case = Asking::Contradiction(CASE);
+        // A program that looks names up in a map finds the second of each alone.
+        for body in [
+            r#"{"Source":"listed","sourceId":"another"}"#,
+            r#"{"SOURCE":"listed","sourceId":1.5}"#,
+            r#"{"source":"a","LICENSE":"99990000","bases":[{"license":"88880000","version":1}],"patches":[]}"#,
+            r#"{"source":"a","bases":[],"patches":[{"subject":"a","allotment":"b","Deleted":true}]}"#,
+            r#"[{"source":"a","Allotment":"b","name":"c","month":"2018-11","consumption":1}]"#,
+        ] {
+            assert_eq!(post(body.as_bytes()).source, case, "{body}");
+        }
+        // It finds nothing else in these, or nothing at all.
+        for body in [
+            r#"{"Source":"a","bases":[],"patches":[{"subject":"a","Allotment":"b"}]}"#,
+            r#"{"Source":"a","SourceId":"b","Bases":[],"Patches":[{"Subject":"a","Allotment":"b","Deleted":true}]}"#,
+        ] {
+            assert_eq!(post(body.as_bytes()).source, id("a"), "{body}");
+        }
+        // A site that knows how its deployments spell a name writes it so.
+        let own = "source = [\"Source\"]";
+        assert_eq!(post_as(br#"{"Source":"a","sourceId":"b"}"#, &[], own).source, id("a"));
+    }
+
+    #[test]
+    fn a_number_with_more_than_one_spelling_where_a_name_should_be_makes_two_readings() {
+        let patch = |name: &str, number: &str| {
+            let mut patch = serde_json::json!({"subject": "a", "allotment": "b", "license": "88880000"});
+            patch[name] = "NUMBER".into();
+            format!(r#"{{"source":"a","bases":[],"patches":[{patch}]}}"#).replace("\"NUMBER\"", number)
+        };
+        for number in ["1e5", "100000.0", "0.5", "-0", "8.888e7", "18446744073709551616", "1e999"] {
+            for name in ["subject", "allotment", "license"] {
+                let Asking::Contradiction(why) = post(patch(name, number).as_bytes()).source else {
+                    panic!("{name} {number}")
+                };
+                assert!(why.contains("where a name should be"), "{why}");
+            }
+            let report = format!(r#"[{{"source":"a","month":"2018-11","consumption":1,"name":{number}}}]"#);
+            assert!(post(report.as_bytes()).source.is_contradiction(), "{number}");
+            let other = format!(r#"[{{"source":"a","name":{number}}}]"#);
+            assert_eq!(post(other.as_bytes()).source, id("a"), "what is no report has other names");
+        }
+        assert_eq!(post(patch("subject", "100000").as_bytes()).source, id("a"));
+        let consumed = br#"[{"source":"a","name":"b","month":"2018-11","consumption":242.5}]"#;
+        assert_eq!(post(consumed).source, id("a"));
+    }
+
+    #[test]
+    fn a_message_that_names_somebody_in_too_many_bytes_can_not_be_read() {
+        let of = |length: usize| {
+            let who = "x".repeat(length);
+            post(format!(r#"{{"bases":[],"patches":[{{"subject":"{who}","allotment":"a"}}]}}"#).as_bytes())
+        };
+        assert!(matches!(of(bounds::SUBJECT).kind, Kind::Sync(_)));
+        let long = of(bounds::SUBJECT + 1);
+        assert!(matches!(&long.kind, Kind::Unreadable { why } if why.contains("1024")), "{:?}", long.kind);
     }
 
     #[test]

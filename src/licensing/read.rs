@@ -2,7 +2,8 @@
 //!
 //! Every look-up walks the body once, so reading takes time in proportion to its size, whatever it holds. Lists of
 //! several names are all read. A member that came twice with different values on the way to something that is read is
-//! noted: of such a body there is more than one reading.
+//! noted, and so is a number that stands for a text and has more than one spelling: of such a body there is more than one
+//! reading.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -23,8 +24,10 @@ pub(super) struct Body<'j, 'a> {
     taken: RefCell<HashSet<*const Json<'a>>>,
     /// The same, in order.
     taken_in_order: RefCell<Vec<*const Json<'a>>>,
-    /// A member on the way to something that was read came twice with different values.
-    contradicts: Cell<bool>,
+    /// Why there is more than one reading of it.
+    contradiction: Cell<Option<&'static str>>,
+    /// Members are read whose names are written in another case than the place has them.
+    folds: bool,
     /// A member was read whose name is written in another case than the place has it.
     folded: Cell<bool>,
 }
@@ -37,6 +40,21 @@ pub(super) struct Found<'j, 'a> {
     /// Something stands there, if only `null`.
     pub(super) present: bool,
 }
+
+/// How a program tells the names of members apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Names {
+    /// One that reads into a structure: whatever their case.
+    Folded,
+    /// One that reads into a map, and looks names up in it: exactly.
+    Exact,
+}
+
+/// Why a body with a doubled member has more than one reading.
+const TWICE: &str = "the message has a member twice, with different values";
+/// Why one with such a number has: a program that keeps its digits takes `1e5` for a text, another one for `100000`.
+const SPELLING: &str =
+    "the message has a number with a fraction, an exponent or too many digits where a name should be";
 
 /// What a value that was come by is to the reader.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -52,12 +70,18 @@ enum Use {
 impl<'j, 'a> Body<'j, 'a> {
     /// A body that nothing was read of yet.
     pub(super) fn new(json: &'j Json<'a>) -> Self {
+        Self::with(json, Names::Folded)
+    }
+
+    /// The same, with names told apart as a program does that reads into this.
+    pub(super) fn with(json: &'j Json<'a>, names: Names) -> Self {
         Self {
             json,
             read: RefCell::default(),
             taken: RefCell::default(),
             taken_in_order: RefCell::default(),
-            contradicts: Cell::new(false),
+            contradiction: Cell::new(None),
+            folds: names == Names::Folded,
             folded: Cell::new(false),
         }
     }
@@ -79,6 +103,13 @@ impl<'j, 'a> Body<'j, 'a> {
             });
         }
         found
+    }
+
+    /// The text at the places of one value of `at`, or the whole number.
+    pub(super) fn text(&self, places: &[Place], at: &'j Json<'a>) -> Option<Cow<'j, str>> {
+        let value = self.value(places, at).value?;
+        self.note_spelling(value);
+        value.to_text()
     }
 
     /// All texts at the best of these places of `at` that has any.
@@ -123,8 +154,8 @@ impl<'j, 'a> Body<'j, 'a> {
                 let all = all.get_or_insert_with(Vec::new);
                 if self.taken.borrow_mut().insert(value) {
                     self.taken_in_order.borrow_mut().push(value);
-                    if value.members().iter().any(|(name, _)| value.conflict(name)) {
-                        self.contradicts.set(true);
+                    if value.has_conflict() {
+                        self.contradiction.set(Some(TWICE));
                     }
                     all.extend(value.members().iter().map(|(name, value)| (name.parse().ok(), value)));
                 }
@@ -210,6 +241,7 @@ impl<'j, 'a> Body<'j, 'a> {
         let passing = if std::ptr::eq(at, self.json) { Passing::Elements } else { Passing::No };
         for steps in places.iter().filter_map(Place::steps) {
             self.visit(steps, at, passing, &mut |value| {
+                self.note_spelling(value);
                 if let Some(number) = license_number(value)
                     && numbers.len() < bounds::LICENSES
                     && !numbers.contains(&number)
@@ -222,10 +254,11 @@ impl<'j, 'a> Body<'j, 'a> {
         numbers
     }
 
-    /// Whether a member on the way to something that was read came twice with different values. `encoding/json` takes
-    /// the last of them, or merges them; other decoders take the first.
-    pub(super) fn contradicts(&self) -> bool {
-        self.contradicts.get()
+    /// Why there is more than one reading of it: a member on the way to something that was read came twice with different
+    /// values, of which `encoding/json` takes the last, or merges them, and other decoders take the first; or a number
+    /// stands for a text.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        self.contradiction.get()
     }
 
     /// Whether a member was read whose name is written in another case than the vocabulary has it.
@@ -287,9 +320,10 @@ impl<'j, 'a> Body<'j, 'a> {
                 used = element.is_some_and(|element| self.visit(rest, element, passing, take));
             }
             Some((Step::Member(name), rest)) => {
-                if let Some((written, value)) = at.member(name) {
+                let found = at.member(name).filter(|(written, _)| self.folds || written == name);
+                if let Some((written, value)) = found {
                     if at.conflict(name) {
-                        self.contradicts.set(true);
+                        self.contradiction.set(Some(TWICE));
                     }
                     used = self.visit(rest, value, passing, take);
                     if used && written != name {
@@ -302,6 +336,13 @@ impl<'j, 'a> Body<'j, 'a> {
             self.mark(at);
         }
         used
+    }
+
+    /// Notes a number that is no text, where a text is looked for.
+    fn note_spelling(&self, value: &Json<'_>) {
+        if value.is_number() && value.to_text().is_none() {
+            self.contradiction.set(Some(SPELLING));
+        }
     }
 
     /// Counts an array or an object as read.

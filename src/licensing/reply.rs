@@ -118,13 +118,13 @@ impl Told {
             Err(_) => return Self::nothing(),
         };
         let mut told = match Self::under(asked, &read.json, &words.in_force) {
-            Reading::One(told) => told,
-            Reading::Two(told) => return told,
+            Reading::Told(told) => told,
+            Reading::Hole(told) => return told,
         };
         if let Some(built_in) = &words.built_in {
             let other = match Self::under(asked, &read.json, built_in) {
-                Reading::One(other) => other,
-                Reading::Two(other) => return other,
+                Reading::Told(other) => other,
+                Reading::Hole(other) => return other,
             };
             let own = if let What::Sync(own) = &told.what { own.patches.as_slice() } else { &[] };
             if let What::Sync(sync) = other.what {
@@ -141,7 +141,8 @@ impl Told {
     fn under(asked: &Kind, json: &Json<'_>, words: &Vocabulary) -> Reading {
         let body = Body::new(json);
         let mut hidden = None;
-        let sync = || sync_of(&body, words).filter(|sync| !sync.too_many).map(What::Sync);
+        let sync = sync_of(&body, words);
+        let is_whole = sync.as_ref().is_none_or(|sync| sync.beyond.is_none());
         let what = match asked {
             Kind::Activation { .. } | Kind::Definition => {
                 entitlements(&body, words, None, 0, &mut hidden).map(What::Entitlements)
@@ -150,16 +151,16 @@ impl Told {
             _ => None,
         };
         let nothing_asked = || totals(&body, words, &[]).filter(|all| !all.is_empty()).map(What::Totals);
-        let what = what.or_else(sync).or_else(nothing_asked).or_else(|| {
+        let what = what.or_else(|| sync.map(What::Sync)).or_else(nothing_asked).or_else(|| {
             let all = entitlements(&body, words, None, 0, &mut hidden)?;
             Some(What::Entitlements(all))
         });
         let doubled = json.doubled();
         let shape = || Shape::of(json).to_string();
-        if body.contradicts() {
-            return Reading::Two(Self { doubled, ..What::Unread { why: shape() }.into() });
+        if body.contradiction().is_some() || !is_whole {
+            return Reading::Hole(Self { doubled, ..What::Unread { why: shape() }.into() });
         }
-        Reading::One(match what {
+        Reading::Told(match what {
             Some(what) => {
                 let unread = hidden.or_else(|| body.has_unread(&words.harmless).then(shape));
                 Self { what, doubled, unread, other: vec![] }
@@ -169,11 +170,11 @@ impl Told {
     }
 }
 
-/// How many readings a reply has under one vocabulary. One that has two tells nothing that can be recorded, whatever its
-/// status.
+/// What one vocabulary makes of a reply. One that contradicts itself, or that tells more changes than are read, is a hole
+/// in the log whatever its status.
 enum Reading {
-    One(Told),
-    Two(Told),
+    Told(Told),
+    Hole(Told),
 }
 
 /// Whether a reply is said to be JSON.
