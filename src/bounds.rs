@@ -142,6 +142,18 @@ pub const SHAPE_VALUES: usize = 20_000;
 pub const SHAPE_ELEMENTS: usize = 64;
 /// Members of an object that its shape shows.
 pub const SHAPE_MEMBERS: usize = 64;
+/// Digits of a member's name that is told outside the site; one with more may be an id.
+pub const NAME_DIGITS: usize = 3;
+/// Names of headers, or of query parameters, of one message that are told outside the site.
+pub const OUTLINE_NAMES: usize = 32;
+/// Segments of a path that are.
+pub const OUTLINE_PATH: usize = 8;
+/// Different exchanges of one kind of message whose shapes are kept for `vocabulary capture`.
+pub const CAPTURED: usize = 32;
+/// Those of them that one client brings, so that it keeps no room from others.
+pub const CAPTURED_PER_CLIENT: usize = 12;
+/// How often the file that holds them is written at most.
+pub const CAPTURE_WRITE: Duration = Duration::from_secs(5);
 /// Places in one list of a vocabulary, the built-in ones not counted.
 pub const PLACES: usize = 64;
 /// Steps of one place.

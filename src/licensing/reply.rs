@@ -32,6 +32,8 @@ pub struct Told {
     pub doubled: Vec<String>,
     /// The shape of a reply that is understood, but holds an array or an object of which nothing was read.
     pub unread: Option<String>,
+    /// The shape of its body, where that can be read.
+    pub(crate) shape: Option<Shape>,
     /// Changes that the built-in vocabulary reads and the site's own one does not.
     pub other: Vec<Patch>,
 }
@@ -116,6 +118,7 @@ impl Told {
             Err(_) => return Self::nothing(),
         };
         let mut told = Self::under(asked, &read.json, &words.in_force);
+        told.shape = Some(Shape::of(&read.json));
         if let Some(built_in) = &words.built_in {
             let other = Self::under(asked, &read.json, built_in);
             let own = if let What::Sync(own) = &told.what { own.patches.as_slice() } else { &[] };
@@ -151,7 +154,7 @@ impl Told {
         match what {
             Some(what) if !body.contradicts() => {
                 let unread = hidden.or_else(|| body.has_unread(&words.harmless).then(shape));
-                Self { what, doubled, unread, other: vec![] }
+                Self { what, doubled, unread, shape: None, other: vec![] }
             }
             _ => Self { doubled, ..What::Unread { why: shape() }.into() },
         }
@@ -166,7 +169,7 @@ fn claims_json(headers: &HeaderMap) -> bool {
 
 impl From<What> for Told {
     fn from(what: What) -> Self {
-        Self { what, doubled: vec![], unread: None, other: vec![] }
+        Self { what, doubled: vec![], unread: None, shape: None, other: vec![] }
     }
 }
 
