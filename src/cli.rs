@@ -5,6 +5,7 @@ mod ca;
 mod check;
 mod demo;
 mod exit;
+mod hand_over;
 mod out;
 mod renamed;
 mod serve;

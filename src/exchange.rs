@@ -3,7 +3,7 @@
 //! Read it top-down: understand, judge, write the intent, send once, write the outcome, hand back the reply.
 
 pub mod aliases;
-pub(crate) mod captured;
+pub mod captured;
 pub mod opaque;
 pub mod records;
 pub mod unread;

@@ -1,7 +1,6 @@
 //! `license-relay audit`: is the log whole, what does it say, and the way out where it is not.
 
 mod asking;
-mod hand_over;
 mod key;
 mod kit;
 mod prove;

@@ -37,7 +37,7 @@ pub struct Message {
     /// The shape of a message that is recognised, but holds an array or an object of which nothing was read.
     pub unread: Option<String>,
     /// The shape of its body, where that can be read.
-    pub(crate) shape: Option<Shape>,
+    pub shape: Option<Shape>,
     /// What a strict reader would not have taken, or would have taken for something else.
     pub lenient: Vec<&'static str>,
     /// What the built-in vocabulary reads, where the site's own one makes something else of the message.

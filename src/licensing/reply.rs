@@ -33,7 +33,7 @@ pub struct Told {
     /// The shape of a reply that is understood, but holds an array or an object of which nothing was read.
     pub unread: Option<String>,
     /// The shape of its body, where that can be read.
-    pub(crate) shape: Option<Shape>,
+    pub shape: Option<Shape>,
     /// Changes that the built-in vocabulary reads and the site's own one does not.
     pub other: Vec<Patch>,
 }

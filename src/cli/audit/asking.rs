@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::super::hand_over::{hand_over, refuse};
 use super::super::out::{Out, note};
 use super::super::{Exit, Failure, load};
-use super::hand_over::{hand_over, refuse};
 use crate::config;
 use crate::config::model::{Config, SubjectCase};
 use crate::ledger::log::LogFile;
