@@ -179,6 +179,12 @@ pub const CHANGES: usize = 50_000;
 pub const PENDING: usize = 1_000;
 /// Refused deployments kept of one address.
 pub const PENDING_PER_ADDRESS: usize = 32;
+/// Deployments that `check --replay` tells one by one.
+pub const REPLAYED: usize = 10_000;
+/// Reasons, licenses and addresses of one of them, each.
+pub const REPLAYED_OF_ONE: usize = 8;
+/// Different exchanges whose verdict it remembers.
+pub const REPLAY_KNOWN: usize = 50_000;
 /// How long bodies of a deployment are not understood before it is told.
 pub const UNREAD_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// Deployments kept whose bodies are not understood.

@@ -19,7 +19,8 @@ use crate::report::evidence::{member, text, worst};
 use crate::report::reading;
 use crate::report::table::{printable, printable_line};
 use crate::report::verify::Verified;
-use asking::{Logs, progress};
+use asking::Logs;
+pub(super) use asking::{anchors_of, progress};
 
 /// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]
