@@ -259,3 +259,39 @@ fn it_names_deployments_and_reasons_and_says_what_it_can_not_know() {
     fs::write(relay.path("sources.toml"), "[[source]]\nidd = \"x\"\n").unwrap();
     ended(&relay.verb(&["check", "--replay"]), 78, "idd");
 }
+
+#[test]
+fn where_two_vocabularies_differ_both_readings_are_judged_as_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub).sources("[[source]]\nid = \"nobody\"\n");
+    let own = "\n[licensing]\nvocabulary = \"words.toml\"\n";
+    let open = plan.config.replace("[audit]", &format!("{OPEN}{own}\n[audit]"));
+    let words = "source = [\"client\"]\n";
+    fs::write(plan.path("words.toml"), words).unwrap();
+    let mut relay = Plan { config: open.clone(), ..plan }.start();
+    let body = SYNC.replacen('{', "{\"client\": \"site\",", 1).replace(SOURCE, "built-in");
+    let case = Case { shows: "a sync", address: "127.0.0.11", user: "", request: post("/v1/sync", &body) };
+    assert_eq!(live(&relay, &case), Said::In);
+    assert!(relay.stop().success());
+
+    let tight = open.replace(OPEN, "");
+    let entry = |id: &str| format!("[[source]]\nid = \"{id}\"\n");
+    for (config, sources, let_in) in [
+        (tight.clone(), entry("site"), false),
+        (tight.clone(), entry("built-in"), false),
+        (tight.clone(), entry("site") + &entry("built-in"), true),
+        (tight.replace(own, ""), entry("built-in"), true),
+        (tight.replace(own, ""), entry("site"), false),
+    ] {
+        fs::write(relay.path("relay.toml"), &config).unwrap();
+        fs::write(relay.path("sources.toml"), &sources).unwrap();
+        let found: Value =
+            serde_json::from_slice(&relay.verb(&["check", "--replay", "--json"]).stdout).unwrap();
+        let copy = Plan { config, ..Plan::new(&stub).sources(&sources) };
+        fs::write(copy.path("words.toml"), words).unwrap();
+        let done = live(&copy.start(), &case);
+        let said = replayed(&found, case.address).unwrap();
+        assert_eq!((said == Said::In, done == Said::In), (let_in, let_in), "{sources}: {said:?}, {done:?}");
+    }
+}
