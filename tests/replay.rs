@@ -163,7 +163,7 @@ fn a_replay_says_what_a_relay_under_these_settings_then_does() {
                 licensed.clone(),
             ]
             .concat(),
-            1,
+            0,
         ),
         ("a user", &tight, entry("with-user", "users = [\"qlik-prod\"]"), 7),
         (

@@ -297,3 +297,94 @@ fn asking(reading: &Reading) -> Asking {
         (_, Some(Err(e))) => Asking::Unfit(format!("{e}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{file, sources};
+
+    /// The verdict of settings without users.
+    fn judged(config: &str, list: &str, passed: Passed) -> Verdict {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.toml");
+        std::fs::write(&path, config).unwrap();
+        let (config, _) = file::load(&path).unwrap();
+        let list = sources::parse(list, &config.sources.file).unwrap();
+        let policy = Policy::new(&config, list, None);
+        let users = Users::load(&config.listen.users).unwrap();
+        Replay::new(&policy, &config, &users).judge(passed)
+    }
+
+    fn passed(kind: Kind, source: &str, license: &str) -> Passed {
+        let source = (!source.is_empty()).then(|| source.to_owned());
+        let reading = Reading { kind, source, licenses: license.parse().into_iter().collect() };
+        Passed { reading, other: None, client: Some([10, 0, 0, 7].into()) }
+    }
+
+    const NETWORK: &str = "[[source]]\nname = \"N\"\nnetworks = [\"10.0.0.0/8\"]\n";
+
+    #[test]
+    fn a_tunnel_is_judged_as_one_where_it_would_still_be_one() {
+        let tunnel = || passed(Kind::Tunnel, "", "");
+        let to = |mode: &str, host: &str| format!("[[destination]]\nhost = \"{host}\"\nmode = \"{mode}\"\n");
+        let (all, some) =
+            (to("tunnel", "a.example"), to("tunnel", "a.example") + &to("terminate", "b.example"));
+        let by_entry = format!("{NETWORK}mode = \"tunnel\"\n");
+        let within = Verdict::In("N".into());
+        assert_eq!(judged(&all, NETWORK, tunnel()), within);
+        assert!(matches!(judged(&all, "# nobody\n", tunnel()), Verdict::Out(_)));
+        assert_eq!(judged("", NETWORK, tunnel()), Verdict::Unknown(TUNNEL));
+        assert_eq!(judged("", &by_entry, tunnel()), within);
+        // The other way round: what was read then, and would go through a tunnel now, whatever its id.
+        assert_eq!(judged("", &by_entry, passed(Kind::Message, "a", "")), within);
+        assert_eq!(
+            judged(&some, "[[source]]\nid = \"a\"\n", passed(Kind::Message, "a", "")),
+            Verdict::Unknown(MODE)
+        );
+    }
+
+    #[test]
+    fn what_is_decided_by_who_comes_first_is_not_told() {
+        let waits = "[[source]]\nlicenses = [\"1111\"]\nlearn = { until = \"2999-01-01T00:00:00Z\" }\n";
+        assert_eq!(judged("", waits, passed(Kind::Message, "a", "1111")), Verdict::Unknown(LEARN));
+        assert!(matches!(judged("", waits, passed(Kind::Message, "a", "2222")), Verdict::Out(_)));
+    }
+
+    #[test]
+    fn an_exchange_that_may_have_been_two_things_is_told_where_both_come_to_the_same() {
+        let list = "[[source]]\nlicenses = [\"1111\"]\n";
+        let quiet = |source, license| passed(Kind::Quiet, source, license);
+        assert_eq!(judged("", list, quiet("", "1111")), Verdict::Unknown(QUIET));
+        assert!(matches!(judged("", list, quiet("", "2222")), Verdict::Out(_)));
+        assert!(matches!(judged("", list, quiet("a", "1111")), Verdict::Out(_)));
+        assert!(matches!(judged("", NETWORK, quiet("", "1111")), Verdict::In(_)));
+        let definition = passed(Kind::Definition, "", "1111");
+        assert!(matches!(judged("", list, definition), Verdict::In(_)));
+    }
+
+    #[test]
+    fn a_record_without_an_address_and_an_id_that_is_none_decide_nothing_by_chance() {
+        let mut nowhere = passed(Kind::Message, "a", "");
+        nowhere.client = None;
+        assert_eq!(judged("", "[[source]]\nid = \"a\"\n", nowhere), Verdict::Unknown(NO_CLIENT));
+        let unfit = passed(Kind::Message, &"x".repeat(200), "");
+        assert!(matches!(judged("", NETWORK, unfit), Verdict::Out(why) if why.contains("longer")));
+    }
+
+    #[test]
+    fn a_limit_of_one_request_is_no_reason_in_a_replay() {
+        let list = "[[source]]\nid = \"a\"\nlimit = { requests = 1, per = \"1h\", burst = 1 }\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.toml");
+        std::fs::write(&path, "").unwrap();
+        let (config, _) = file::load(&path).unwrap();
+        let policy = Policy::new(&config, sources::parse(list, &path).unwrap(), None);
+        let users = Users::load(&config.listen.users).unwrap();
+        let mut replay = Replay::new(&policy, &config, &users);
+        for address in 1..100 {
+            let mut one = passed(Kind::Message, "a", "");
+            one.client = Some([10, 0, 0, address].into());
+            assert!(matches!(replay.judge(one), Verdict::In(_)));
+        }
+    }
+}

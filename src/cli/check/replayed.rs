@@ -261,8 +261,13 @@ impl Exchange {
 
     /// By the first record of an answer to what changes nothing.
     fn answered(entry: &Entry<'_>) -> Self {
-        let is_test = entry.qlik.identified_by.as_deref() == Some("test");
-        Self::of(entry, if is_test { Kind::Test } else { Kind::Quiet })
+        let kind = match (&*entry.action, entry.qlik.identified_by.as_deref()) {
+            (_, Some("test")) => Kind::Test,
+            // What asks for nothing, sends a key and is told of entitlements fetches the definition of that key's license.
+            ("license.entitlement", _) if entry.qlik.license_jti.is_some() => Kind::Definition,
+            _ => Kind::Quiet,
+        };
+        Self::of(entry, kind)
     }
 
     fn of(entry: &Entry<'_>, kind: Kind) -> Self {
