@@ -160,7 +160,7 @@ fn a_replay_says_what_a_relay_under_these_settings_then_does() {
             [
                 entry("moved", "networks = [\"10.0.0.0/8\"]"),
                 entry("steady", "networks = [\"127.0.0.12/32\"]"),
-                licensed.clone(),
+                licensed,
             ]
             .concat(),
             0,
@@ -179,7 +179,7 @@ fn a_replay_says_what_a_relay_under_these_settings_then_does() {
             0,
         ),
         ("what is not understood, by nothing", &deny, [network("127.0.0.0/8"), all.clone()].concat(), 0),
-        ("a demanded password", &with("credentials = \"required\""), all.clone(), 6),
+        ("a demanded password", &with("credentials = \"required\""), all, 6),
         ("all that there is", &open, network("127.0.0.0/8"), 0),
     ];
     for (shows, config, sources, open_cases) in settings {

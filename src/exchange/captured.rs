@@ -107,3 +107,48 @@ impl Captured {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::licensing::message::Message;
+    use crate::licensing::outline::{Answered, Sent};
+    use crate::licensing::reply::Told;
+    use crate::licensing::vocabulary::Words;
+
+    fn outline(method: &Method, status: u16) -> Outline {
+        let (target, headers) = ("/v1/sync".parse().unwrap(), HeaderMap::new());
+        let message = Message::read(method, &target, &headers, b"", &Words::load(None).unwrap());
+        let sent = Sent { method, target: &target, headers: &headers, is_empty: true, message: &message };
+        Outline::of(sent, Answered { status, headers: &headers, is_empty: true, told: &Told::nothing() })
+    }
+
+    #[test]
+    fn each_kind_has_room_of_its_own_and_no_client_has_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let captured = Captured::open(folder.path());
+        let full = bounds::CAPTURED as u16;
+        // One client, then many: the addresses of one /64 are one client.
+        for status in 0..full {
+            captured.note(outline(&Method::DELETE, status), format!("2001:db8::{status:x}").parse().unwrap());
+        }
+        assert_eq!(captured.table().exchanges.len(), bounds::CAPTURED_PER_CLIENT);
+        for status in 0..2 * full {
+            captured.note(outline(&Method::DELETE, status), [10, 0, 0, status as u8].into());
+        }
+        captured.note(outline(&Method::GET, 200), [10, 0, 0, 1].into());
+        let table = captured.table().clone();
+        assert_eq!(table.exchanges.len(), bounds::CAPTURED + 1);
+        assert_eq!(table.exchanges.last().map(|seen| seen.outline.exchange.as_str()), Some("bare"));
+        assert_eq!(table.left_out, u64::from(full) - bounds::CAPTURED_PER_CLIENT as u64 + u64::from(full));
+
+        captured.write().unwrap();
+        let again = Captured::open(folder.path());
+        let counts = |table: &Table| table.exchanges.iter().map(|seen| seen.count).collect::<Vec<_>>();
+        assert_eq!(counts(&again.table()), counts(&table));
+        let text = std::fs::read_to_string(Captured::path(folder.path())).unwrap();
+        assert!(!text.contains("10.0.0") && !text.contains("2001"), "{text}");
+    }
+}

@@ -221,7 +221,7 @@ impl Deployment {
         match verdict {
             Verdict::In(name) => {
                 self.let_in += 1;
-                self.name = self.name.take().or(Some(name).filter(|name| !name.is_empty()));
+                self.name = self.name.take().or_else(|| Some(name).filter(|name| !name.is_empty()));
             }
             Verdict::Out(reason) => add(&mut self.refused, reason),
             Verdict::Unknown(why) => add(&mut self.unknown, why.to_owned()),
