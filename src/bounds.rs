@@ -142,6 +142,18 @@ pub const SHAPE_VALUES: usize = 20_000;
 pub const SHAPE_ELEMENTS: usize = 64;
 /// Members of an object that its shape shows.
 pub const SHAPE_MEMBERS: usize = 64;
+/// Digits of a member's name that is told outside the site; one with more may be an id.
+pub const NAME_DIGITS: usize = 3;
+/// Names of headers, or of query parameters, of one message that are told outside the site.
+pub const OUTLINE_NAMES: usize = 32;
+/// Segments of a path that are.
+pub const OUTLINE_PATH: usize = 8;
+/// Different exchanges of one kind of message whose shapes are kept for `vocabulary capture`.
+pub const CAPTURED: usize = 32;
+/// Those of them that one client brings, so that it keeps no room from others.
+pub const CAPTURED_PER_CLIENT: usize = 12;
+/// How often the file that holds them is written at most.
+pub const CAPTURE_WRITE: Duration = Duration::from_secs(5);
 /// Places in one list of a vocabulary, the built-in ones not counted.
 pub const PLACES: usize = 64;
 /// Steps of one place.
@@ -167,6 +179,12 @@ pub const CHANGES: usize = 50_000;
 pub const PENDING: usize = 1_000;
 /// Refused deployments kept of one address.
 pub const PENDING_PER_ADDRESS: usize = 32;
+/// Deployments that `check --replay` tells one by one.
+pub const REPLAYED: usize = 10_000;
+/// Reasons, licenses and addresses of one of them, each.
+pub const REPLAYED_OF_ONE: usize = 8;
+/// Different exchanges whose verdict it remembers.
+pub const REPLAY_KNOWN: usize = 50_000;
 /// How long bodies of a deployment are not understood before it is told.
 pub const UNREAD_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// Deployments kept whose bodies are not understood.

@@ -5,6 +5,7 @@ mod ca;
 mod check;
 mod demo;
 mod exit;
+mod hand_over;
 mod out;
 mod renamed;
 mod serve;
@@ -50,9 +51,10 @@ enum Verb {
     Demo(demo::Demo),
     /// Check the configuration and every file it names; changes nothing
     #[command(
-        after_help = "Example:\n  license-relay check --config relay.toml && systemctl reload license-relay"
+        after_help = "Examples:\n  license-relay check --config relay.toml && systemctl reload license-relay\n  \
+                      license-relay check --replay"
     )]
-    Check,
+    Check(check::Check),
     /// The root that clients must trust, and the issuer below it
     #[command(after_help = "Example:\n  license-relay ca show")]
     Ca(ca::Ca),
@@ -94,7 +96,7 @@ fn explain(e: &clap::Error) -> Result<Exit, Failure> {
 fn run(cli: Cli) -> Result<Exit, Failure> {
     let fine = |()| Exit::Fine;
     match cli.verb {
-        Verb::Check => check::run(&config::locate(cli.config)).map(fine),
+        Verb::Check(args) => check::run(args, &config::locate(cli.config)),
         Verb::Ca(args) => ca::run(args, &config::locate(cli.config)).map(fine),
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)).map(fine),
         Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)).map(fine),

@@ -3,6 +3,7 @@
 //! Read it top-down: understand, judge, write the intent, send once, write the outcome, hand back the reply.
 
 pub mod aliases;
+pub mod captured;
 pub mod opaque;
 pub mod records;
 pub mod unread;
@@ -24,6 +25,7 @@ use crate::config::names::{LicenseNumber, SourceId};
 use crate::ledger::record::{Action, Record, Repeat};
 use crate::ledger::subject::Pseudonyms;
 use crate::licensing::message::{Kind, Message};
+use crate::licensing::outline::{Answered, Outline, Sent};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::vocabulary::Words;
 use crate::observe::access::Access;
@@ -34,6 +36,7 @@ use crate::setup::Setup;
 use crate::upstream::send::{Reply, ReplyBody, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
 use aliases::{Aliases, Joined};
+use captured::Captured;
 use records::Scene;
 use unread::{Unread, Who};
 
@@ -52,6 +55,8 @@ pub struct Exchange {
     pub pending: Arc<Pending>,
     /// Whose bodies are not understood.
     pub unread: Arc<Unread>,
+    /// The shapes of what passes.
+    pub captured: Arc<Captured>,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
     pub learned: mpsc::Sender<SourceId>,
 }
@@ -148,6 +153,7 @@ impl Exchange {
                     access.reply_unread = true;
                     self.note_unread(&message, asked.identity.address);
                 }
+                self.captured.note(outline(&asked, &message, &reply, &told), asked.identity.address);
                 let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
                 let Joined { records, people } = self.aliases.join(records, aliases::told(&told), keys);
                 if self.write_outcome(records, logged).await {
@@ -341,6 +347,14 @@ fn request(asked: &Asked) -> Request<Full<Bytes>> {
     *request.headers_mut() = asked.headers.clone();
     *request.extensions_mut() = asked.extensions.clone();
     request
+}
+
+fn outline(asked: &Asked, message: &Message, reply: &Reply, told: &Told) -> Outline {
+    let Asked { method, target, headers, body, .. } = asked;
+    let sent = Sent { method, target, headers, is_empty: body.is_empty(), message };
+    let is_empty = matches!(&reply.body, ReplyBody::Whole(body) if body.is_empty());
+    let (status, headers) = (reply.head.status().as_u16(), reply.head.headers());
+    Outline::of(sent, Answered { status, headers, is_empty, told })
 }
 
 fn read_reply(message: &Message, reply: &Reply, words: &Words) -> Told {

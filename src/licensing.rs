@@ -4,6 +4,7 @@ pub mod coding;
 pub mod json;
 pub mod key;
 pub mod message;
+pub(crate) mod outline;
 pub mod reply;
 pub mod shape;
 pub mod suggest;

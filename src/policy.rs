@@ -4,6 +4,7 @@ pub mod destination;
 pub mod identity;
 pub mod limits;
 pub mod pending;
+pub(crate) mod replay;
 pub mod sources;
 pub mod users;
 
@@ -203,14 +204,7 @@ impl Policy {
     /// # Errors
     /// It is refused, and why.
     pub fn judge(&self, asker: Asker<'_>, other: Option<Asker<'_>>) -> Result<Admission, Denial> {
-        if let Some(other) = other
-            && let Decision::Unlisted(id) = self.decide(other)?
-            && other.source != asker.source
-            && self.unknown == Stranger::Deny
-        {
-            return Err(Denial::UnknownSource(id.to_string()));
-        }
-        match self.decide(asker)? {
+        match self.weigh(asker, other)? {
             Decision::Test => Ok(Admission::new("test", true, "")),
             Decision::Observe => Ok(Admission::new("none", false, "")),
             Decision::Listed { entry, by } => {
@@ -230,12 +224,53 @@ impl Policy {
                         let admission = Admission::new("license", true, &entry.source.name);
                         Ok(Admission { learned: first.then(|| id.clone()), ..admission })
                     }
-                    None => match self.unknown {
-                        Stranger::Observe => Ok(Admission::new("none", false, "")),
-                        Stranger::Deny => Err(Denial::UnknownSource(id.to_string())),
-                    },
+                    None => self.stranger(id),
                 }
             }
+        }
+    }
+
+    /// What [`judge`](Self::judge) would say, as far as it is no matter of how often somebody asks; counts nothing and
+    /// learns nothing. `None` where an enrolment waits for an id, and whose comes first decides.
+    ///
+    /// # Errors
+    /// As [`judge`](Self::judge).
+    pub(crate) fn foresee(
+        &self,
+        asker: Asker<'_>,
+        other: Option<Asker<'_>>,
+    ) -> Result<Option<Admission>, Denial> {
+        match self.weigh(asker, other)? {
+            Decision::Test => Ok(Some(Admission::new("test", true, ""))),
+            Decision::Observe => Ok(Some(Admission::new("none", false, ""))),
+            Decision::Listed { entry, by } => Ok(Some(Admission::new(by, true, &entry.source.name))),
+            Decision::Unlisted(id) => {
+                let Identity { user, address, .. } = asker.identity;
+                let waits = || self.registry.is_waiting(asker.licenses, user.as_deref(), *address);
+                if asker.said == Said::Message && waits() {
+                    return Ok(None);
+                }
+                self.stranger(id).map(Some)
+            }
+        }
+    }
+
+    /// Both readings of a request, of which the one that is refused decides.
+    fn weigh<'a>(&'a self, asker: Asker<'a>, other: Option<Asker<'a>>) -> Result<Decision<'a>, Denial> {
+        if let Some(other) = other
+            && let Decision::Unlisted(id) = self.decide(other)?
+            && other.source != asker.source
+            && self.unknown == Stranger::Deny
+        {
+            return Err(Denial::UnknownSource(id.to_string()));
+        }
+        self.decide(asker)
+    }
+
+    fn stranger(&self, id: &SourceId) -> Result<Admission, Denial> {
+        match self.unknown {
+            Stranger::Observe => Ok(Admission::new("none", false, "")),
+            Stranger::Deny => Err(Denial::UnknownSource(id.to_string())),
         }
     }
 

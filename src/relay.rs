@@ -26,6 +26,7 @@ use crate::config::sources;
 use crate::config::watch::{Cause, Watch};
 use crate::exchange::Exchange;
 use crate::exchange::aliases::Aliases;
+use crate::exchange::captured::Captured;
 use crate::exchange::unread::Unread;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
@@ -132,6 +133,7 @@ impl Relay {
                 refusals: Refusals::new(journal.clone()),
                 pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
                 unread: Arc::new(Unread::open(&audit.directory)),
+                captured: Arc::new(Captured::open(&audit.directory)),
                 journal,
                 learned,
             },
@@ -195,6 +197,7 @@ impl Relay {
         services.spawn(keep_learned(conversations.clone(), learning));
         services.spawn(conversations.exchange.pending.clone().keep_written());
         services.spawn(conversations.exchange.unread.clone().keep_written());
+        services.spawn(conversations.exchange.captured.clone().keep_written());
         services.spawn(keep_time(conversations.clone()));
 
         Ok(Self { conversations, addresses, admin, services, reload })
@@ -257,6 +260,7 @@ impl Relay {
         self.conversations.tasks.close();
         let drained = timeout(bounds::DRAIN, self.conversations.tasks.wait()).await.is_ok();
         self.services.shutdown().await;
+        self.conversations.exchange.captured.clone().write_last().await;
         self.conversations.setup.load().sender.close();
         self.conversations.exchange.refusals.flush();
         let mut record = Record::new(Action::RelayStop, Uuid::now_v7());

@@ -14,7 +14,7 @@ use common::*;
 use tempfile::TempDir;
 
 /// Every verb, with arguments that it can do its work with, what it reads, and its exit code.
-const VERBS: [(&str, &str, i32); 43] = [
+const VERBS: [(&str, &str, i32); 46] = [
     ("serve", "", 0),
     ("demo", "", 0),
     ("check", "", 0),
@@ -51,8 +51,11 @@ const VERBS: [(&str, &str, i32); 43] = [
     ("audit prune", "--before 2026-01-01", 0),
     ("vocabulary show", "", 0),
     ("vocabulary suggest", "", 0),
+    ("vocabulary capture", "--out shapes.json", 0),
     ("stub", "--listen 127.0.0.1:0 --out ca.pem", 0),
     // The same once more, where the answer takes another way out.
+    ("check", "--replay", 0),
+    ("check", "--replay --json", 0),
     ("ca export", "--der", 0),
     ("ca status", "--json", 0),
     ("sources list", "--json", 0),
@@ -289,6 +292,8 @@ fn options_that_contradict_or_can_not_apply_are_refused() {
         ("audit prove --check p --seq 0", "--seq"),
         ("audit prove --check p --config CONFIG", "--config"),
         ("audit prune --before 2026-01-01 --dry-run --yes", "--yes"),
+        ("check --log LOG", "--replay"),
+        ("check --json", "--replay"),
         ("demo --config CONFIG", "--config"),
         ("stub --listen 127.0.0.1:0 --config CONFIG", "--config"),
         ("stub --listen 127.0.0.1:0 --no-tls --name localhost", "--name"),

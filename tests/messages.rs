@@ -355,7 +355,8 @@ fn whatever_moves_is_found_again_with_the_place_it_moved_to() {
         ("/patches/0/version", "[sync]\nversion = [\"/in/version\"]"),
         ("/patches/0/created", "[sync]\ncreated = [\"/in/created\"]"),
     ];
-    let expected = read(SYNC);
+    // Only how the body is made differs.
+    let expected = Message { shape: None, ..read(SYNC) };
     let words = |own: &str| Vocabulary::parse(own, "v.toml".as_ref()).unwrap();
     for (pointer, own) in places {
         let mut body: Value = serde_json::from_str(SYNC).unwrap();
@@ -368,7 +369,7 @@ fn whatever_moves_is_found_again_with_the_place_it_moved_to() {
             let words = words.clone().try_into().unwrap();
             Message::read(&Method::POST, &Uri::from_static("/x"), &HeaderMap::new(), body.as_bytes(), &words)
         };
-        let found = read(&words(own));
+        let found = Message { shape: None, ..read(&words(own)) };
         assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{pointer}");
         // Without it, nothing of this goes by as if it were understood.
         let unknown = read(&words(""));

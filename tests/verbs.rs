@@ -71,6 +71,7 @@ fn help_and_version_are_0_and_every_verb_has_an_example() {
         "vocabulary",
         "vocabulary show",
         "vocabulary suggest",
+        "vocabulary capture",
         "stub",
     ] {
         let (code, said, _) = parts(&run(program().args(verb.split_whitespace()).arg("-h")));
@@ -105,6 +106,8 @@ fn a_wrong_command_line_is_64() {
         "vocabulary",
         "vocabulary suggest --log",
         "vocabulary suggest --log /nowhere",
+        "vocabulary capture",
+        "check --replay --log",
         "stub",
         "stub --listen nowhere",
     ] {

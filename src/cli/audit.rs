@@ -1,7 +1,6 @@
 //! `license-relay audit`: is the log whole, what does it say, and the way out where it is not.
 
 mod asking;
-mod hand_over;
 mod key;
 mod kit;
 mod prove;
@@ -20,7 +19,8 @@ use crate::report::evidence::{member, text, worst};
 use crate::report::reading;
 use crate::report::table::{printable, printable_line};
 use crate::report::verify::Verified;
-use asking::{Logs, progress};
+use asking::Logs;
+pub(super) use asking::{anchors_of, progress};
 
 /// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]

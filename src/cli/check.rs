@@ -1,10 +1,13 @@
 //! `license-relay check`: every problem at once, and nothing changed.
 
-use std::path::Path;
+mod replay;
+mod replayed;
+
+use std::path::{Path, PathBuf};
 
 use super::out::outln;
-use super::{Failure, configuration};
-use crate::config::model::{Config, Identity};
+use super::{Exit, Failure, configuration};
+use crate::config::model::{AllowList, Config, Identity};
 use crate::config::{Problem, Severity, file, sources};
 use crate::licensing::vocabulary::Vocabulary;
 use crate::policy::identity::cannot_work;
@@ -15,8 +18,45 @@ use crate::tls::faces;
 use crate::tls::leaf::Face;
 use crate::tls::roots;
 
+/// What to check beside the files.
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// Say which exchanges of the log these settings would have refused, by deployment
+    #[arg(long)]
+    replay: bool,
+    /// The folder of a log to replay, such as a copy of one; may repeat [default: the configured one]
+    #[arg(long, value_name = "DIR", requires = "replay")]
+    log: Vec<PathBuf>,
+    /// For programs: what the replay found
+    #[arg(long, requires = "replay")]
+    json: bool,
+}
+
+/// The settings as they are written, all of them usable.
+#[derive(Debug)]
+struct Settings {
+    config: Config,
+    list: AllowList,
+    users: Users,
+    warnings: Vec<Problem>,
+}
+
 /// Checks the configuration and the files it names, and says that they are fine or what is wrong.
-pub(super) fn run(path: &Path) -> Result<(), Failure> {
+pub(super) fn run(args: Check, path: &Path) -> Result<Exit, Failure> {
+    let settings = examine(path)?;
+    if !args.json {
+        for warning in &settings.warnings {
+            outln!("warning: {warning}");
+        }
+        outln!("{}: fine", path.display());
+    }
+    match args.replay {
+        true => replay::run(settings, args.log, args.json),
+        false => Ok(Exit::Fine),
+    }
+}
+
+fn examine(path: &Path) -> Result<Settings, Failure> {
     let (config, mut problems) = file::load(path).map_err(configuration)?;
     let list = config.sources.file.exists().then(|| sources::load(&config.sources.file));
     let list = list.transpose().unwrap_or_else(|found| {
@@ -37,22 +77,22 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     {
         problems.0.push(problem(&config, format!("{}: {e}", path.display()), "see admin.token_file"));
     }
-    match Users::load(&config.listen.users) {
-        Ok(users) => problems.0.extend(cannot_work(&config, &list.unwrap_or_default(), &users)),
-        Err(e) => problems.0.push(problem(
-            &config,
-            format!("{}: {e}", config.listen.users.display()),
-            "see listen.users",
-        )),
+    let list = list.unwrap_or_default();
+    let users = match Users::load(&config.listen.users) {
+        Ok(users) => {
+            problems.0.extend(cannot_work(&config, &list, &users));
+            Some(users)
+        }
+        Err(e) => {
+            let words = format!("{}: {e}", config.listen.users.display());
+            problems.0.push(problem(&config, words, "see listen.users"));
+            None
+        }
+    };
+    match users {
+        Some(users) if !problems.has_errors() => Ok(Settings { config, list, users, warnings: problems.0 }),
+        _ => Err(configuration(problems)),
     }
-    if problems.has_errors() {
-        return Err(configuration(problems));
-    }
-    for warning in &problems.0 {
-        outln!("warning: {warning}");
-    }
-    outln!("{}: fine", path.display());
-    Ok(())
 }
 
 /// As at start-up, but for making what is missing.

@@ -1,5 +1,7 @@
 //! `license-relay vocabulary`: the names in force, and entries for messages that were not understood.
 
+mod capture;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -39,12 +41,19 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Write the shapes of what passes into a file that may be shared: names and types only, no values
+    #[command(
+        after_help = "The relay collects them as it forwards; the file needs no running relay. Read it before you share \
+                      it.\n\nExample:\n  license-relay vocabulary capture --out shapes.json"
+    )]
+    Capture(capture::Capture),
 }
 
 /// Runs a `vocabulary` verb.
 pub(super) fn run(args: Words, path: &Path) -> Result<(), Failure> {
     match args.action {
         Action::Show { json } => show(&in_force(path)?, json),
+        Action::Capture(args) => capture::run(&args, path),
         Action::Suggest { log, json } => {
             // A copied log is read without the relay that wrote it.
             let words = match path.exists() || log.is_empty() {

@@ -89,6 +89,7 @@ pub struct Said<'a> {
     /// `out` is asked by a deployment, `in` told by the back end.
     pub direction: Option<Text<'a>>,
     pub source_id: Option<Text<'a>>,
+    pub identified_by: Option<Text<'a>>,
     pub license: Option<Text<'a>>,
     pub license_jti: Option<Text<'a>>,
     pub cause: Option<Text<'a>>,
@@ -118,6 +119,7 @@ pub struct Said<'a> {
     pub doubled: Vec<Text<'a>>,
     pub previous_stop: Option<Text<'a>>,
     pub repeat: Option<Repeated>,
+    pub other_reading: Option<OtherSaid<'a>>,
     pub tried_user: Option<Text<'a>>,
     pub alias_of: Option<Text<'a>>,
     pub key_id: Option<Text<'a>>,
@@ -133,6 +135,16 @@ pub struct BaseSaid<'a> {
     pub license: Option<Text<'a>>,
     pub sent: Option<u64>,
     pub version: Option<u64>,
+}
+
+/// What the other of two vocabularies reads, where it reads something else.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
+#[allow(missing_docs)] // As in `OtherReading`.
+pub struct OtherSaid<'a> {
+    pub exchange: Option<Text<'a>>,
+    pub source_id: Option<Text<'a>>,
+    pub license: Option<Text<'a>>,
 }
 
 /// How often a folded record happened, and when first and last.

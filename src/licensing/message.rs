@@ -36,6 +36,8 @@ pub struct Message {
     pub doubled: Vec<String>,
     /// The shape of a message that is recognised, but holds an array or an object of which nothing was read.
     pub unread: Option<String>,
+    /// The shape of its body, where that can be read.
+    pub shape: Option<Shape>,
     /// What a strict reader would not have taken, or would have taken for something else.
     pub lenient: Vec<&'static str>,
     /// What the built-in vocabulary reads, where the site's own one makes something else of the message.
@@ -190,7 +192,7 @@ impl Message {
                 message.refuse(Asking::Contradiction(CASE));
             }
         }
-        message
+        Self { shape: Some(Shape::of(&read.json)), ..message }
     }
 
     /// Reads with the names in force. A site's own file may add to what the built-in names read, and can't hide it: where
@@ -238,6 +240,7 @@ impl Message {
             claims: None,
             doubled: vec![],
             unread: None,
+            shape: None,
             lenient: vec![],
             other: None,
         }
@@ -440,6 +443,8 @@ impl Message {
     }
 }
 
+/// What stands for the shape of a message without a body.
+pub(crate) const NO_BODY: &str = "no body";
 /// Why a body of two values is refused: a decoder that reads one value takes the first, one that reads all fails.
 const BEHIND: &str = "the body has data behind its JSON value";
 /// Why a message is refused that says one thing to who folds names and another one to who does not.
@@ -662,7 +667,7 @@ fn bare_kind(head: &Head<'_>, has_key: bool) -> Kind {
         target.path() == "/" && target.query().is_none() && !carries.iter().any(|h| headers.contains_key(h));
     match **method {
         // Only what is safe (RFC 9110 §9.2.1) can be known to change nothing.
-        _ if !method.is_safe() || head.has_override() => Kind::Unrecognised { shape: "no body".into() },
+        _ if !method.is_safe() || head.has_override() => Kind::Unrecognised { shape: NO_BODY.into() },
         Method::GET if has_key => Kind::Definition,
         Method::GET | Method::HEAD if plain => Kind::ConnectivityTest,
         _ => Kind::Bare,

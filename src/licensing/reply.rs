@@ -32,6 +32,8 @@ pub struct Told {
     pub doubled: Vec<String>,
     /// The shape of a reply that is understood, but holds an array or an object of which nothing was read.
     pub unread: Option<String>,
+    /// The shape of its body, where that can be read.
+    pub shape: Option<Shape>,
     /// Changes that the built-in vocabulary reads and the site's own one does not.
     pub other: Vec<Patch>,
 }
@@ -121,6 +123,7 @@ impl Told {
             Reading::Told(told) => told,
             Reading::Hole(told) => return told,
         };
+        told.shape = Some(Shape::of(&read.json));
         if let Some(built_in) = &words.built_in {
             let other = match Self::under(asked, &read.json, built_in) {
                 Reading::Told(other) => other,
@@ -163,7 +166,7 @@ impl Told {
         Reading::Told(match what {
             Some(what) => {
                 let unread = hidden.or_else(|| body.has_unread(&words.harmless).then(shape));
-                Self { what, doubled, unread, other: vec![] }
+                Self { what, doubled, unread, shape: None, other: vec![] }
             }
             None => Self { doubled, ..What::Unread { why: shape() }.into() },
         })
@@ -185,7 +188,7 @@ fn claims_json(headers: &HeaderMap) -> bool {
 
 impl From<What> for Told {
     fn from(what: What) -> Self {
-        Self { what, doubled: vec![], unread: None, other: vec![] }
+        Self { what, doubled: vec![], unread: None, shape: None, other: vec![] }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::json::{Json, same_name};
-use super::terms::is_field;
+use super::terms::{is_field, is_made_of};
 use crate::bounds;
 use crate::ledger::record::HIDDEN;
 
@@ -12,7 +12,7 @@ use crate::ledger::record::HIDDEN;
 const FULL: usize = bounds::SHAPE - 8 * bounds::JSON_DEPTH;
 
 /// A shape. In the log it is text, as in `{source:text,changes:[{user:text,units:number}]}`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Shape {
     /// `null`, where nothing else ever stood.
     Null,
@@ -86,6 +86,29 @@ impl Shape {
         }
     }
 
+    /// What of it may be told outside the site. The log shows any plain name beside one that fields have; here such names
+    /// must not outnumber those that fields have, so that a map of people in which one is called as a field tells nothing of
+    /// the others, and none may have the digits of an id.
+    pub(super) fn for_strangers(&self) -> Self {
+        match self {
+            Self::Array(Some(element)) => Self::Array(Some(Box::new(element.for_strangers()))),
+            Self::Object(all) => {
+                let names = || all.iter().map(|(name, _)| name.as_str());
+                let fields = names().filter(|name| is_plain_field(name)).count();
+                let others = names().filter(|name| !matches!(*name, "" | HIDDEN)).count() - fields;
+                let mut members = Vec::new();
+                for (name, shape) in all {
+                    let shown = name.is_empty()
+                        || is_plain_field(name)
+                        || (others <= fields && shown_name(name) == name && has_few_digits(name));
+                    add(&mut members, if shown { name } else { HIDDEN }, shape.for_strangers());
+                }
+                Self::Object(members)
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Reads a shape from a log; `None` where it is none.
     pub fn parse(text: &str) -> Option<Self> {
         let mut rest = text;
@@ -146,6 +169,15 @@ pub(super) fn shown_name(name: &str) -> &str {
     } else {
         HIDDEN
     }
+}
+
+/// Whether a name is made of nothing but words that fields are named by.
+pub(super) fn is_plain_field(name: &str) -> bool {
+    shown_name(name) == name && has_few_digits(name) && is_made_of(name, &[])
+}
+
+fn has_few_digits(name: &str) -> bool {
+    name.bytes().filter(u8::is_ascii_digit).count() <= bounds::NAME_DIGITS
 }
 
 fn add(members: &mut Vec<(String, Shape)>, name: &str, shape: Shape) {

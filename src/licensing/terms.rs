@@ -4,63 +4,67 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
+/// All words of [`like`].
+static WORDS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    [
+        like::SOURCE,
+        like::KEY,
+        like::LICENSE,
+        like::CAUSE,
+        like::PATCHES,
+        like::ADDITIONS,
+        like::DELETIONS,
+        like::BASES,
+        like::VERSION,
+        like::INSTANCE,
+        like::ALLOTMENT,
+        like::SUBJECT,
+        like::CREATED,
+        like::REJECTION,
+        like::MARKER,
+        like::MONTH,
+        like::CONSUMPTION,
+        like::TOTAL,
+        like::WRAPPED,
+        like::CLASS,
+        like::ACCESS,
+        like::COUNT,
+        like::VALID,
+        like::FROM,
+        like::TO,
+        like::AROUND,
+    ]
+    .concat()
+    .into_iter()
+    .collect()
+});
+
 /// Whether a name has a word in it that fields are named by. People's names have none, or hardly ever: by this a record
 /// with fields is told from a map with somebody's name before each value.
 pub(super) fn is_field(name: &str) -> bool {
-    static WORDS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-        [
-            like::SOURCE,
-            like::KEY,
-            like::LICENSE,
-            like::CAUSE,
-            like::PATCHES,
-            like::ADDITIONS,
-            like::DELETIONS,
-            like::BASES,
-            like::VERSION,
-            like::INSTANCE,
-            like::ALLOTMENT,
-            like::SUBJECT,
-            like::CREATED,
-            like::REJECTION,
-            like::MARKER,
-            like::MONTH,
-            like::CONSUMPTION,
-            like::TOTAL,
-            like::WRAPPED,
-            like::CLASS,
-            like::ACCESS,
-            like::COUNT,
-            like::VALID,
-            like::FROM,
-            like::TO,
-            like::AROUND,
-        ]
-        .concat()
-        .into_iter()
-        .collect()
-    });
     let known = |word: &str| WORDS.contains(word);
-    if known(&plain(name)) {
-        return true;
-    }
-    // Its words: camelCase, snake_case, kebab-case.
-    let mut word = String::new();
-    let mut before = ' ';
-    for c in name.chars().chain([' ']) {
+    known(&plain(name)) || words(name).any(|word| known(&word))
+}
+
+/// Whether a name has no other words than those that fields are named by, or these.
+pub(super) fn is_made_of(name: &str, more: &[&str]) -> bool {
+    let known = |word: &str| WORDS.contains(word) || more.contains(&word);
+    let mut words = words(name).peekable();
+    known(&plain(name)) || (words.peek().is_some() && words.all(|word| known(&word)))
+}
+
+/// The words of a name in lower case: camelCase, snake_case, kebab-case.
+fn words(name: &str) -> impl Iterator<Item = String> {
+    let (mut word, mut before) = (String::new(), ' ');
+    name.chars().chain([' ']).filter_map(move |c| {
         let begins = c.is_ascii_uppercase() && !before.is_ascii_uppercase();
-        if (begins || !c.is_ascii_alphanumeric()) && !word.is_empty() {
-            if known(&word) {
-                return true;
-            }
-            word.clear();
-        }
+        let ended = (begins || !c.is_ascii_alphanumeric()).then(|| std::mem::take(&mut word));
         if c.is_ascii_alphanumeric() {
             word.push(c.to_ascii_lowercase());
         }
         before = c;
-    }
-    false
+        ended.filter(|word| !word.is_empty())
+    })
 }
 
 /// A name without what only makes it readable: in lower case, letters and digits only.

@@ -241,16 +241,8 @@ impl Registry {
         user: Option<&str>,
         address: IpAddr,
     ) -> Option<(&Entry, bool)> {
-        let now = jiff::Timestamp::now();
-        let mut waiting = licenses
-            .iter()
-            .filter_map(|license| self.waiting.get(license))
-            .flat_map(|by_address| [by_address.get(&Some(address)), by_address.get(&None)])
-            .flatten()
-            .flatten()
-            .filter_map(|at| self.entries.get(*at))
-            .filter(|entry| entry.source.learn.is_some_and(|learn| learn.until > now))
-            .filter(|entry| entry.is_placed(user, address))
+        let mut waiting = self
+            .waiting_for(licenses, user, address)
             .filter_map(|entry| Some((entry, entry.enrolment.as_ref()?)))
             .peekable();
         // Most ids that aren't listed are no enrolment's: they must not wait for one another.
@@ -263,6 +255,29 @@ impl Registry {
         learned.over.insert(enrolment.clone());
         learned.by_id.insert(id.clone(), enrolment.clone());
         Some((entry, true))
+    }
+
+    /// Whether an entry waits for the id of a deployment with one of these licenses, from this address, now.
+    pub(super) fn is_waiting(&self, licenses: &[LicenseNumber], user: Option<&str>, address: IpAddr) -> bool {
+        self.waiting_for(licenses, user, address).next().is_some()
+    }
+
+    fn waiting_for(
+        &self,
+        licenses: &[LicenseNumber],
+        user: Option<&str>,
+        address: IpAddr,
+    ) -> impl Iterator<Item = &Entry> {
+        let now = jiff::Timestamp::now();
+        licenses
+            .iter()
+            .filter_map(|license| self.waiting.get(license))
+            .flat_map(move |by_address| [by_address.get(&Some(address)), by_address.get(&None)])
+            .flatten()
+            .flatten()
+            .filter_map(|at| self.entries.get(*at))
+            .filter(move |entry| entry.source.learn.is_some_and(|learn| learn.until > now))
+            .filter(move |entry| entry.is_placed(user, address))
     }
 
     /// The enrolment that has learned this id. None once the file has the id, or the enrolment no more.

@@ -130,6 +130,11 @@ impl Users {
         self.hashes.contains_key(name)
     }
 
+    /// All of them, each as if the right password had been sent.
+    pub(super) fn all(&self) -> impl Iterator<Item = User> {
+        self.hashes.iter().map(|(name, stored)| User::new(name.clone(), stored.clone()))
+    }
+
     /// Whether there are none at all.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()

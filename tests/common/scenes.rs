@@ -134,6 +134,7 @@ impl Exchange {
             claims: None,
             doubled: vec![],
             unread: None,
+            shape: None,
             lenient: vec![],
             other: None,
         };

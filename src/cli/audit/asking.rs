@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::super::hand_over::{hand_over, refuse};
 use super::super::out::{Out, note};
 use super::super::{Exit, Failure, load};
-use super::hand_over::{hand_over, refuse};
 use crate::config;
-use crate::config::model::{Config, SubjectCase};
+use crate::config::model::{Audit, Config, SubjectCase};
 use crate::ledger::log::LogFile;
 use crate::ledger::note::anchor_name;
 use crate::ledger::subject::keys::Keys;
@@ -141,9 +141,7 @@ impl Logs {
                 format!("{words}\n(a log is read without a configuration where it is named: --log DIR)"),
             )
         })?;
-        let about = LogFile::read(&config.audit.directory).ok().flatten();
-        let note = about.map(|about| anchor_name(&about.origin)).unwrap_or_default();
-        anchors.extend(config.audit.anchors.iter().filter(|anchor| anchor.join(&note).is_file()).cloned());
+        anchors.extend(anchors_of(&config.audit));
         Ok((vec![config.audit.directory.clone()], anchors, Some(config)))
     }
 }
@@ -286,8 +284,15 @@ impl During {
     }
 }
 
+/// The configured anchors that hold a checkpoint of the configured log, as far as they are in reach.
+pub(in crate::cli) fn anchors_of(audit: &Audit) -> Vec<PathBuf> {
+    let about = LogFile::read(&audit.directory).ok().flatten();
+    let note = about.map(|about| anchor_name(&about.origin)).unwrap_or_default();
+    audit.anchors.iter().filter(|anchor| anchor.join(&note).is_file()).cloned().collect()
+}
+
 /// Tells a person who waits how far it is.
-pub(super) fn progress() -> impl FnMut(u64) + Send {
+pub(in crate::cli) fn progress() -> impl FnMut(u64) + Send {
     let shown = io::stderr().is_terminal();
     move |records| {
         if shown {

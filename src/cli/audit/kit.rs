@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::super::hand_over::{hand_over, refuse};
 use super::super::out::outln;
 use super::super::{Exit, Failure};
 use super::asking::{Logs, command_line, progress};
-use super::hand_over::{hand_over, refuse};
 use super::say;
 use crate::ledger::record::hex;
 use crate::report::activity::Called;

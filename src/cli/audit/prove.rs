@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::super::hand_over::{hand_over, refuse};
 use super::super::out::outln;
 use super::super::{Exit, Failure, reads_none};
 use super::asking::{Logs, progress, quoted};
-use super::hand_over::{hand_over, refuse};
 use super::say;
 use crate::ledger::merkle::leaf;
 use crate::ledger::note::Verifier;

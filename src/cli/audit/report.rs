@@ -3,12 +3,12 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use super::super::hand_over::{hand_over, refuse};
 use super::super::out::Out;
 use super::super::{Exit, Failure};
 use super::asking::{
     During, Logs, WhoIsWho, command_line, find_sources, is_no_time, names_of, opened_with, progress, quoted,
 };
-use super::hand_over::{hand_over, refuse};
 use super::questions::called;
 use crate::report::days::length;
 use crate::report::evidence::{Made, worst};

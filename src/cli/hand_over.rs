@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::{Exit, Failure};
+use super::{Exit, Failure};
 use crate::config::private::create_beside;
 
 /// Refuses a file that is there already, and one below one of these logs.

@@ -1,0 +1,155 @@
+//! `license-relay check --replay`: the log read once, and what the settings that are written now would say to each
+//! exchange in it.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::super::audit::{anchors_of, progress};
+use super::super::out::outln;
+use super::super::{Exit, Failure};
+use super::Settings;
+use super::replayed::{Deployment, Replayed};
+use crate::policy::Policy;
+use crate::policy::replay::Replay;
+use crate::report::evidence::{member, text, worst};
+use crate::report::reading;
+use crate::report::table::{counted, printable_line};
+use crate::report::verify::Verified;
+
+/// What a replay can't know, whatever it finds.
+const LIMITS: &str = "Judged by what the log holds of each exchange that was forwarded: id, license, client's address and kind, as \
+                      they were read then. It holds no bodies, so nothing is read anew by a vocabulary that has changed since. \
+                      Not judged: limits of how often somebody may ask, listen.allow_from, and destinations.";
+
+/// Replays these logs, or the configured one. The exit code is the verdict on the logs, as of `audit verify`.
+pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, json: bool) -> Result<Exit, Failure> {
+    let Settings { config, list, users, .. } = settings;
+    let (logs, anchors) = match logs.is_empty() {
+        true => (vec![config.audit.directory.clone()], anchors_of(&config.audit)),
+        false => (logs, Vec::new()),
+    };
+    let policy = Policy::new(&config, list, None);
+    let mut replayed = Replayed::new(Replay::new(&policy, &config, &users));
+    let verified = reading::read(&logs, &anchors, progress(), |log, entry| {
+        replayed.take(log, entry);
+        true
+    })?;
+    let replayed = replayed.finish();
+    if json {
+        let (total, refused, unknown) = replayed.sums();
+        outln!(
+            "{:#}",
+            json!({
+                "exchanges": total,
+                "would_be_refused": refused,
+                "can_not_be_told": unknown,
+                "deployments": replayed.deployments.iter().map(row).collect::<Vec<_>>(),
+                "others": replayed.others.as_ref().map(row),
+                "refused_then": replayed.refused_then,
+                "limits": LIMITS,
+                "evidence": verified.iter().map(member).collect::<Vec<_>>(),
+            })
+        );
+    } else {
+        tell(&replayed, &verified);
+    }
+    Ok(worst(verified.iter().map(Verified::verdict)).into())
+}
+
+fn tell(replayed: &super::replayed::Found, verified: &[Verified]) {
+    for deployment in replayed.deployments.iter().chain(&replayed.others) {
+        let Deployment { let_in, last, .. } = deployment;
+        let (refused, unknown) = (sum(&deployment.refused), sum(&deployment.unknown));
+        say(&format!(
+            "{}: {let_in} let in, {refused} refused, {unknown} can't be told; the last at {last:.0}",
+            called(deployment)
+        ));
+        for (reason, count) in &deployment.refused {
+            say(&format!("  {count} × refused: {reason}"));
+        }
+        for (why, count) in &deployment.unknown {
+            say(&format!("  {count} × can't be told: {why}"));
+        }
+    }
+    let (total, refused, unknown) = replayed.sums();
+    let exchanges = counted(total, "exchange", "exchanges");
+    let by = replayed.deployments.iter().filter(|deployment| !deployment.refused.is_empty()).count() as u64;
+    say(&match (refused, by) {
+        (0, _) => format!("none of {exchanges} is known to be refused by these settings"),
+        (_, 0) => format!("{refused} of {exchanges} would be refused by these settings"),
+        _ => format!(
+            "{refused} of {exchanges} would be refused by these settings, of {}",
+            counted(by, "deployment", "deployments")
+        ),
+    });
+    if unknown > 0 {
+        say(&format!("of {} it can't be told", counted(unknown, "exchange", "exchanges")));
+    }
+    if replayed.refused_then > 0 {
+        say(&format!(
+            "{} that the relay refused then are left out: license-relay audit denied",
+            counted(replayed.refused_then, "request", "requests")
+        ));
+    }
+    say(LIMITS);
+    outln!("");
+    verified.iter().flat_map(text).for_each(|line| say(&line));
+}
+
+/// A deployment by all that is known of it.
+fn called(deployment: &Deployment) -> String {
+    let Deployment { source, license, name, addresses, elsewhere, .. } = deployment;
+    let mut words = match (source, license) {
+        _ if addresses.is_empty() && source.is_none() && license.is_none() => {
+            "further deployments".to_owned()
+        }
+        (Some(source), _) => format!("source {source}"),
+        (None, Some(_)) => "no source".to_owned(),
+        (None, None) => "neither source nor license".to_owned(),
+    };
+    if let Some(name) = name {
+        words.push_str(&format!(" \"{name}\""));
+    }
+    if let Some(license) = license {
+        words.push_str(&format!(", license {license}"));
+    }
+    let mut from: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    if *elsewhere {
+        from.push("others".into());
+    }
+    if !from.is_empty() {
+        words.push_str(&format!(", from {}", from.join(", ")));
+    }
+    words
+}
+
+fn row(deployment: &Deployment) -> Value {
+    let Deployment { source, license, name, addresses, elsewhere, let_in, refused, unknown, last } =
+        deployment;
+    json!({
+        "source": source,
+        "license": license,
+        "name": name,
+        "addresses": addresses,
+        "other_addresses": elsewhere,
+        "let_in": let_in,
+        "refused": sum(refused),
+        "reasons": reasons(refused),
+        "can_not_be_told": sum(unknown),
+        "why_not": reasons(unknown),
+        "last": last,
+    })
+}
+
+fn reasons(all: &[(String, u64)]) -> Vec<Value> {
+    all.iter().map(|(reason, count)| json!({ "reason": reason, "count": count })).collect()
+}
+
+fn sum(all: &[(String, u64)]) -> u64 {
+    all.iter().map(|(_, count)| count).sum()
+}
+
+fn say(line: &str) {
+    outln!("{}", printable_line(line));
+}
