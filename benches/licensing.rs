@@ -1,7 +1,7 @@
 //! What understanding and judging a request costs: `cargo bench --bench licensing`.
 //!
-//! Bytes a second and allocations of a sync of 1 KB, of 20 KB, and of a first sync of 5,000 people; and a decision of the
-//! allow-list with 10 and with 10,000 sources, which must be the same within noise.
+//! Bytes a second and allocations of a sync of 1 KB, of 20 KB, and of a first sync of 5,000 people; of its JSON alone, beside
+//! serde_json; and a decision of the allow-list with 10 and with 10,000 sources, which must be the same within noise.
 
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use divan::{AllocProfiler, Bencher};
 use http::{HeaderMap, Method, Uri};
 use license_relay::config::file;
 use license_relay::config::sources;
+use license_relay::licensing::json;
 use license_relay::licensing::message::Message;
 use license_relay::licensing::vocabulary::Words;
 use license_relay::policy::identity::Identity;
@@ -90,6 +91,24 @@ fn recognise_and_check(bencher: Bencher<'_, '_>, patches: usize) {
         let message = read(black_box(&body), &words);
         judge(&policy, &message)
     });
+}
+
+#[divan::bench(args = [5, 105, 5_000])]
+fn read_json(bencher: Bencher<'_, '_>, patches: usize) {
+    let body = sync(patches);
+    assert!(json::read(&body).is_ok());
+    bencher
+        .counter(BytesCount::new(body.len()))
+        .bench(|| json::read(black_box(&body)).map(|reading| reading.odd));
+}
+
+/// Into a tree of its own as well, for comparison.
+#[divan::bench(args = [5, 105, 5_000])]
+fn read_json_with_serde(bencher: Bencher<'_, '_>, patches: usize) {
+    let body = sync(patches);
+    bencher
+        .counter(BytesCount::new(body.len()))
+        .bench(|| serde_json::from_slice::<serde_json::Value>(black_box(&body)).is_ok());
 }
 
 #[divan::bench(args = [10, 10_000])]
