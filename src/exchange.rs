@@ -286,7 +286,7 @@ impl Exchange {
         // body is read. Such a client is let in for its network's sake.
         if matches!(message.said(), Said::Unreadable(_)) {
             (told.source, told.license) = (None, None);
-        } else if !sourceless {
+        } else if !sourceless && !matches!(denial, Denial::LicenseElsewhere(_)) {
             told.license = told.license.filter(|_| told.source.is_some());
         }
         let licensing = &setup.config.licensing;

@@ -312,7 +312,7 @@ impl Policy {
                 None => Err(Denial::Unidentified(None)),
             },
             (Standing::LicenseElsewhere(license), _) => Err(Denial::LicenseElsewhere(license.to_string())),
-            (Standing::LicenseAlone(_) | Standing::Nobody, _) if self.unidentified == Stranger::Observe => {
+            (Standing::LicenseAlone(_) | Standing::Nobody, said) if self.observes(said) => {
                 Ok(Decision::Observe)
             }
             (_, Said::Unreadable(why)) => Err(not_understood(why)),
@@ -321,6 +321,15 @@ impl Policy {
             (Standing::LicenseAlone(license), _) => Err(Denial::LicenseAlone(license.to_string())),
             (Standing::Nobody, _) => Err(Denial::Unidentified(licenses.first().map(ToString::to_string))),
         }
+    }
+}
+
+impl Policy {
+    /// Whether a request that names nobody is let in all the same. What can't be read may name somebody who is not
+    /// allowed, so that takes a site that lets in everybody.
+    fn observes(&self, said: Said<'_>) -> bool {
+        let read = !matches!(said, Said::Unreadable(_));
+        self.unidentified == Stranger::Observe && (read || self.unknown == Stranger::Observe)
     }
 }
 

@@ -391,3 +391,35 @@ fn a_list_that_the_system_will_not_let_be_written_is_no_mistake_of_the_configura
     let output = add.stdin(File::open(secret).unwrap()).output().unwrap();
     ended(&output, 74, "/proc/users can't be edited");
 }
+
+#[test]
+fn what_is_no_file_is_written_into_and_never_replaced() {
+    let (_stub, relay, folder) = stopped();
+    let log = relay.path("audit");
+    let export = |out: &Path| {
+        let mut command = program();
+        command.args(["audit", "export", "--format", "jsonl", "--log"]).arg(&log).arg("--out").arg(out);
+        command
+    };
+    let pipe = folder.path().join("pipe");
+    assert!(tool("mkfifo", "coreutils").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    ended(&run(&mut export(&pipe)), 0, "");
+    assert!(reader.join().unwrap().starts_with('{'));
+    assert!(!fs::metadata(&pipe).unwrap().is_file(), "a file has taken the place of a pipe");
+    let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+    fs::write(&file, "before").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    ended(&run(&mut export(&link)), 0, "");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::read_to_string(&file).unwrap().starts_with('{'));
+    // A device of our own: this one is everybody's.
+    let full = folder.path().join("full");
+    if can("a device", tool("mknod", "coreutils").arg(&full).args(["c", "1", "7"])) {
+        ended(&run(&mut export(&full)), 74, "can't be written");
+        assert!(!fs::metadata(&full).unwrap().is_file(), "a file has taken the place of a device");
+    }
+}

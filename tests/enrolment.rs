@@ -229,3 +229,22 @@ fn who_is_let_in_as_a_user_is_pending_no_more() {
     eventually("it is pending no more", || pending(&relay).is_empty().then_some(()));
     assert_ne!(asked().status, 503);
 }
+
+#[test]
+fn an_id_that_looks_like_the_hash_of_another_one_lets_in_nobody_else() {
+    let (stub, _folder) = stub();
+    let relay = balanced(&stub, "# nobody\n", "");
+    // SHA-256 of "victim".
+    let id = "sha256:1bdd5b5b92e2d9f30a3b223bb359551d0da20e3702923e5f7b0a73889eba3d21";
+    let as_id = |id: &str| SYNC.replace(SOURCE, id);
+    let number = refused(&relay, [10, 20, 0, 7], &as_id(id));
+    ended(&relay.verb(&["sources", "allow", &number]), 0, "added");
+    eventually("it is let in itself", || {
+        (ask(&mut from(&relay, [10, 20, 0, 7]), post("/v1/x", &as_id(id))).status == 200).then_some(())
+    });
+    let list = list(&relay);
+    assert!(list.contains("sha256:") && !list.contains(id), "{list}");
+    refused(&relay, [10, 20, 0, 9], &as_id("victim"));
+    let short = refused(&relay, [10, 20, 0, 8], &as_id("sha256:short"));
+    ended(&relay.verb(&["sources", "allow", &short]), 0, "added");
+}

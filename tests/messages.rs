@@ -123,12 +123,18 @@ fn every_member_of_a_request_may_be_missing_renamed_null_doubled_or_of_another_t
             ("object", "sync id AU unread"),
         ],
     );
+    // A name that is no text is one all the same, and was not read.
+    let mut subject = person;
+    subject[DEEDS.iter().position(|deed| *deed == "bool").unwrap()] = "sync id AU unread";
+    // What is there and can't be read must not pass for a change of the license that the message is about.
     let license = with(
-        "sync id AA",
+        "sync id AU",
         &[
-            ("doubled", "sync two-licenses AU"),
-            ("list", "sync id AA unread"),
-            ("object", "sync id AA unread"),
+            ("removed", "sync id AA"),
+            ("renamed", "sync id AA"),
+            ("null", "sync id AA"),
+            ("list", "sync id AU unread"),
+            ("object", "sync id AU unread"),
         ],
     );
     let table = [
@@ -194,7 +200,7 @@ fn every_member_of_a_request_may_be_missing_renamed_null_doubled_or_of_another_t
             "/bases/0/version",
             with("sync id AA", &[("list", "sync id AA unread"), ("object", "sync id AA unread")]),
         ),
-        (SYNC, "/patches/1/subject", person),
+        (SYNC, "/patches/1/subject", subject),
         (SYNC, "/patches/1/allotment", person),
         (SYNC, "/patches/1/license", license),
         (SYNC, "/patches/1/instance", detail),

@@ -1,4 +1,5 @@
-//! Files that are handed over: for their owner alone, whole or not at all, and never into a log's own folder.
+//! Files that are handed over: for their owner alone, whole or not at all, and never into a log's own folder. What is no
+//! file, such as a pipe or a device, is written into.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +21,7 @@ pub(super) fn refuse(to: &Path, logs: &[PathBuf], force: bool) -> Result<(), Fai
         );
         return Err(Failure::new(Exit::Usage, words));
     }
-    if !force && fs::symlink_metadata(to).is_ok() {
+    if !force && fs::symlink_metadata(to).is_ok() && !is_special(to) {
         let words = format!("{} is there already; name another file, or add --force", to.display());
         return Err(Failure::new(Exit::Usage, words));
     }
@@ -35,11 +36,21 @@ pub(super) fn hand_over<T, E: From<io::Error>>(
     to: &Path,
     write: impl FnOnce(File) -> Result<T, E>,
 ) -> Result<T, E> {
-    let (file, temporary) = create_beside(to, 0o600)?;
+    if is_special(to) {
+        return write(File::options().write(true).open(to)?);
+    }
+    // A link stays one: what it leads to is replaced.
+    let to = fs::canonicalize(to).unwrap_or_else(|_| to.to_owned());
+    let (file, temporary) = create_beside(&to, 0o600)?;
     let written = file.try_clone().map_err(E::from).and_then(write).and_then(|written| {
         file.sync_all()?;
-        fs::rename(&temporary, to)?;
+        fs::rename(&temporary, &to)?;
         Ok(written)
     });
     written.inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+/// Whether something is there that is neither a file nor a folder: it would be lost if a file took its place.
+fn is_special(to: &Path) -> bool {
+    fs::metadata(to).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }

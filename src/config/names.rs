@@ -158,18 +158,6 @@ impl SourceId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// An id as a message names it. White space around it is not taken off, as it is where people write ids: who takes it
-    /// off may have another deployment in mind than who does not.
-    ///
-    /// # Errors
-    /// The text can't be an id.
-    pub fn exact(text: &str) -> Result<Self, NameError> {
-        if text.trim() != text {
-            return Err(NameError("begins or ends with white space"));
-        }
-        text.parse()
-    }
 }
 
 impl FromStr for SourceId {

@@ -147,6 +147,9 @@ fn learn(t: &mut Table<'_, '_>) -> Option<Learn> {
     until.map(|until| Learn { until, from })
 }
 
+/// How the hash of an id begins.
+const HASHED: &str = "sha256:";
+
 impl SourcePattern {
     /// SHA-256 of the id: the same for an id in clear and for its hash.
     pub fn digest(&self) -> [u8; 32] {
@@ -165,7 +168,7 @@ impl FromStr for SourcePattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let Some(hex) = text.trim().strip_prefix("sha256:") else {
+        let Some(hex) = text.trim().strip_prefix(HASHED) else {
             return Ok(Self::Clear(text.parse()?));
         };
         if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -179,12 +182,15 @@ impl FromStr for SourcePattern {
     }
 }
 
+/// As the file has it. An id in clear that looks like a hash would stand for another one there, so it is shown by its own
+/// hash.
 impl fmt::Display for SourcePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Clear(id) if id.as_str().starts_with(HASHED) => Self::Sha256(self.digest()).fmt(f),
             Self::Clear(id) => id.fmt(f),
             Self::Sha256(digest) => {
-                f.write_str("sha256:")?;
+                f.write_str(HASHED)?;
                 digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
         }
@@ -313,7 +319,7 @@ pub fn bind(path: &Path, enrolment: &Enrolment, id: &SourceId) -> Result<bool, E
             .ok_or_else(|| EditError::Form { path: path.to_owned() })?;
         // The comments above and beside `learn` stay where they are.
         let mut key = Key::new("id");
-        let mut value = toml_edit::Value::from(id.as_str());
+        let mut value = toml_edit::Value::from(SourcePattern::Clear(id.clone()).to_string());
         if let Some((old_key, old)) = entry.remove_entry("learn") {
             *key.leaf_decor_mut() = old_key.leaf_decor().clone();
             if let Some(old) = old.as_value() {

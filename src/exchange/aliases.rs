@@ -130,6 +130,7 @@ mod tests {
             subject: Some(Subject::new(name)),
             created: None,
             rejection: None,
+            unfit_license: false,
             change: Change::Add,
         };
         let patches: Vec<Patch> = people.iter().map(patch).collect();

@@ -114,8 +114,8 @@ impl<'a> Scene<'a> {
             Direction::In => Outcome::Failure,
         };
         let mut record = self.record(action, direction, outcome);
-        if let Some(license) = &patch.license {
-            record.qlik.license = Some(license.to_string());
+        if patch.license.is_some() || patch.unfit_license {
+            record.qlik.license = patch.license.as_ref().map(ToString::to_string);
         }
         record.qlik.allotment.clone_from(&patch.allotment);
         record.qlik.instance.clone_from(&patch.instance);

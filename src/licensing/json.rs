@@ -194,6 +194,11 @@ impl<'a> Json<'a> {
         matches!(self, Self::Deep(_)) || !self.elements().is_empty() || !self.members().is_empty()
     }
 
+    /// Whether it is neither an array nor an object, and not `null`.
+    pub(super) fn is_scalar(&self) -> bool {
+        matches!(self, Self::Bool(_) | Self::Number(_) | Self::Huge | Self::Text(_))
+    }
+
     /// The text of a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {

@@ -2,6 +2,8 @@
 //!
 //! The token is a bearer credential: it passes through, and what is kept of it is what can't be used in its place.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
@@ -38,7 +40,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// let token = license_relay::licensing::key::Token::new("a.b.c").unwrap();
 /// let text = serde_json::to_string(&token);
 /// ```
-pub struct Token<'a>(&'a str);
+pub struct Token<'a>(Cow<'a, str>);
 
 /// What a token says of itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -54,9 +56,13 @@ pub struct Claims {
 }
 
 impl<'a> Token<'a> {
-    /// A text that looks like a JWT: three parts of base64url.
+    /// A text that looks like a JWT: three parts of base64url. Ends of lines inside of it count for nothing, as to many
+    /// decoders of base64, Go's among them.
     pub fn new(text: &'a str) -> Option<Self> {
+        let is_end = |c| matches!(c, '\r' | '\n');
         let text = text.trim();
+        let text: Cow<'_, str> =
+            if text.contains(is_end) { text.replace(is_end, "").into() } else { text.into() };
         let parts: Vec<&str> = text.splitn(4, '.').collect();
         let base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=');
         let fits = parts.len() == 3
@@ -67,7 +73,7 @@ impl<'a> Token<'a> {
 
     /// The token of an `Authorization` header (RFC 6750 §2.1).
     pub fn bearer(header: &'a str) -> Option<Self> {
-        let (scheme, token) = header.trim().split_once(' ')?;
+        let (scheme, token) = header.trim().split_once([' ', '\t'])?;
         scheme.eq_ignore_ascii_case("bearer").then(|| Self::new(token)).flatten()
     }
 

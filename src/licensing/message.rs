@@ -10,11 +10,12 @@ use percent_encoding::percent_decode_str;
 use super::coding::{self, CodingError, Plain};
 use super::json::{self, Json};
 use super::key::{Claims, Token};
-use super::read::{Body, Names};
+use super::read::{Body, Names, is_said};
 use super::shape::Shape;
+use super::terms::plain;
 use super::vocabulary::{Place, Vocabulary, Vote, Words};
 use crate::bounds;
-use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::names::LicenseNumber;
 use crate::ledger::record::{HIDDEN, date, number, word};
 use crate::ledger::subject::Subject;
 use crate::policy::{Asking, Said};
@@ -40,6 +41,8 @@ pub struct Message {
     pub shape: Option<Shape>,
     /// What a strict reader would not have taken, or would have taken for something else.
     pub lenient: Vec<&'static str>,
+    /// It has a part of a change or of a report among its own members, and is not read as one.
+    pub holds_change: bool,
     /// What the built-in vocabulary reads, where the site's own one makes something else of the message.
     pub other: Option<Box<Self>>,
 }
@@ -117,6 +120,8 @@ pub struct Patch {
     pub created: Option<String>,
     /// Why the back end refused it; empty where it did not.
     pub rejection: Option<String>,
+    /// What stands where its license should can't be a number: nobody here knows which license it is of.
+    pub unfit_license: bool,
 }
 
 impl Consumption {
@@ -140,6 +145,13 @@ impl Patch {
             && (other.allotment.is_none() || self.allotment == other.allotment)
             && (other.subject.is_none() || self.subject == other.subject)
             && (other.instance.is_none() || self.instance == other.instance)
+    }
+}
+
+impl Sync {
+    /// How many of its changes name a person.
+    pub(super) fn people(&self) -> usize {
+        self.patches.iter().filter(|patch| patch.subject.is_some()).count()
     }
 }
 
@@ -226,7 +238,10 @@ impl Message {
                 let own = if let Kind::Sync(own) = &self.kind { Some(own) } else { None };
                 own.is_none_or(|own| sync.patches.iter().any(|patch| !patch.is_among(&own.patches)))
             }
-            _ => false,
+            Kind::Unreadable { .. } => !matches!(self.kind, Kind::Unreadable { .. }),
+            // A license vouches for no message that is more than an activation to somebody.
+            Kind::Unrecognised { .. } => self.is_sourceless() && other.holds_change,
+            Kind::ConnectivityTest | Kind::Definition | Kind::Bare => false,
         };
         source || license || kind
     }
@@ -242,6 +257,7 @@ impl Message {
             unread: None,
             shape: None,
             lenient: vec![],
+            holds_change: false,
             other: None,
         }
     }
@@ -286,11 +302,20 @@ impl Message {
         let shape = || Shape::of(json).to_string();
         let is_activation_too = matches!(message.kind, Kind::Sync(_)) && is_activation(body, words, has_key);
         let recognised = !matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. });
-        if recognised && (body.has_unread(&words.harmless) || is_activation_too) {
+        let people = if let Kind::Sync(sync) = &message.kind { sync.people() } else { 0 };
+        if recognised && (body.has_unread(&words.harmless, people) || is_activation_too) {
             message.unread = Some(shape());
         }
+        if body.has_unfit_license() {
+            message.lenient.push(UNFIT_LICENSE);
+        }
+        message.holds_change =
+            (!recognised || matches!(message.kind, Kind::Activation { .. })) && is_change(body, words);
         if matches!(message.kind, Kind::Activation { .. }) {
-            let exact = *head.method == Method::POST && message.unread.is_none() && !is_change(body, words);
+            let exact = *head.method == Method::POST
+                && message.unread.is_none()
+                && !message.holds_change
+                && !body.has_unfit_license();
             if !exact {
                 (message.kind, message.unread) = (Kind::Unrecognised { shape: shape() }, None);
             } else if message.licenses.len() > 1 {
@@ -304,7 +329,14 @@ impl Message {
             // The same words may do more under another method.
             message.unread = Some(shape());
         }
-        if recognised && message.unread.is_none() && !words.harmless.is_empty() && body.has_unread(&[]) {
+        if *head.method != Method::POST {
+            message.lenient.push(METHOD);
+        }
+        if recognised
+            && message.unread.is_none()
+            && !words.harmless.is_empty()
+            && body.has_unread(&[], people)
+        {
             message.lenient.push("a part that the vocabulary calls harmless");
         }
         if body.is_folded() {
@@ -338,6 +370,8 @@ impl Message {
     /// How much of it is understood, for policy.
     pub fn said(&self) -> Said<'_> {
         match &self.kind {
+            // Whose license it is about is not known.
+            Kind::Sync(_) | Kind::Capacity(_) if self.lenient.contains(&UNFIT_LICENSE) => Said::Unrecognised,
             Kind::ConnectivityTest => Said::Test,
             Kind::Unrecognised { .. } => Said::Unrecognised,
             Kind::Unreadable { why } => Said::Unreadable(why),
@@ -406,9 +440,13 @@ impl Message {
 
     fn note_licenses(&mut self, licenses: impl IntoIterator<Item = LicenseNumber>) {
         for license in licenses {
-            if self.licenses.len() < bounds::LICENSES && !self.licenses.contains(&license) {
-                self.licenses.push(license);
+            if self.licenses.contains(&license) {
+                continue;
             }
+            if self.licenses.len() == bounds::LICENSES {
+                return self.refuse(Asking::Contradiction(LICENSES));
+            }
+            self.licenses.push(license);
         }
     }
 
@@ -426,7 +464,10 @@ impl Message {
             } else if values.iter().any(|value| value != first) {
                 self.source = Asking::Conflict;
             } else {
-                self.source = match first.as_ref().map(|text| SourceId::exact(text)) {
+                if first.as_ref().is_some_and(|text| text.trim() != text) {
+                    self.lenient.push("an id with white space around it");
+                }
+                self.source = match first.as_ref().map(|text| text.parse()) {
                     Some(Ok(id)) => Asking::Source(id),
                     Some(Err(e)) => Asking::Unfit(format!("{e}")),
                     None => Asking::Unfit("is neither text nor a whole number".into()),
@@ -449,10 +490,16 @@ pub(crate) const NO_BODY: &str = "no body";
 const BEHIND: &str = "the body has data behind its JSON value";
 /// Why a message is refused that says one thing to who folds names and another one to who does not.
 const CASE: &str = "the message has members whose names differ in case alone, and say different things";
+/// Why a message is refused that names more licenses than can be looked up.
+const LICENSES: &str = "the message names more than 16 licenses";
+/// What stands where a license number should can't be one.
+const UNFIT_LICENSE: &str = "a license that can't be read";
+/// Another method than that of all messages that are known.
+const METHOD: &str = "another method than POST";
 /// A member was read that only who folds names finds.
 const FOLDED: &str = "a member's name in another case";
 
-/// The parameter, or member, by which a request asks to be taken for one of another method.
+/// The member by which a request asks to be taken for one of another method.
 const METHOD_PARAMETER: &str = "_method";
 
 /// The head of a request.
@@ -464,13 +511,18 @@ struct Head<'w> {
 
 impl Head<'_> {
     /// Whether it asks the back end to take it for a request of another method or target, as many frameworks do when they
-    /// find one of these. A name that can't be decoded may be the parameter to somebody.
+    /// find a header or a parameter of such a name, of which there are many. A name that can't be decoded may be one to
+    /// somebody.
     fn has_override(&self) -> bool {
-        ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"]
-            .iter()
-            .any(|name| self.headers.contains_key(*name))
-            || parameters(self.target)
-                .any(|(name, _)| name.is_none_or(|name| name.eq_ignore_ascii_case(METHOD_PARAMETER)))
+        let is_one = |name: &str| {
+            let plain = plain(name);
+            plain.contains("method")
+                || plain.contains("override")
+                || plain.starts_with("xoriginal")
+                || plain.starts_with("xrewrite")
+        };
+        self.headers.keys().any(|name| is_one(name.as_str()))
+            || parameters(self.target).any(|(name, _)| name.is_none_or(|name| is_one(&name)))
     }
 }
 
@@ -576,7 +628,9 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
             }
             let read = list.into_iter().map(|json| {
                 let mut patch = patch_of(body, json, vote, allotment.as_deref(), words, &mut long);
-                patch.license = patch.license.or_else(|| license.clone());
+                if !patch.unfit_license {
+                    patch.license = patch.license.or_else(|| license.clone());
+                }
                 patch
             });
             patches.get_or_insert_with(Vec::new).extend(read);
@@ -625,7 +679,9 @@ fn patch_of<'j, 'a>(
         votes.extend(marker.judge(found.value));
     }
     let all = |vote| votes.iter().all(|other| *other == vote);
-    let change = if subject.is_none() {
+    let license = license_of(body, json, &names.license);
+    let unfit_license = license.is_none() && value(&names.license).is_some_and(is_said);
+    let change = if subject.is_none() || unfit_license {
         Change::Unknown
     } else if !votes.is_empty() && all(Vote::Delete) {
         Change::Delete
@@ -636,7 +692,8 @@ fn patch_of<'j, 'a>(
     };
     Patch {
         change,
-        license: license_of(body, json, &names.license),
+        license,
+        unfit_license,
         allotment: allotment.map(|text| word(&text)),
         subject: subject.map(|text| Subject::new(&text)),
         instance: instance.map(|text| number(&text)),

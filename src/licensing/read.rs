@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
-use super::json::Json;
-use super::vocabulary::{Place, Step};
+use super::json::{Json, same_name};
+use super::vocabulary::{OF_A_CHANGE, PERSON, Place, Step};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
 
@@ -30,6 +30,8 @@ pub(super) struct Body<'j, 'a> {
     folds: bool,
     /// A member was read whose name is written in another case than the place has it.
     folded: Cell<bool>,
+    /// What stands where a license number should can't be one.
+    unfit_license: Cell<bool>,
 }
 
 /// What stands at the places of one value.
@@ -83,6 +85,7 @@ impl<'j, 'a> Body<'j, 'a> {
             contradiction: Cell::new(None),
             folds: names == Names::Folded,
             folded: Cell::new(false),
+            unfit_license: Cell::new(false),
         }
     }
 
@@ -242,8 +245,12 @@ impl<'j, 'a> Body<'j, 'a> {
         for steps in places.iter().filter_map(Place::steps) {
             self.visit(steps, at, passing, &mut |value| {
                 self.note_spelling(value);
-                if let Some(number) = license_number(value)
-                    && numbers.len() < bounds::LICENSES
+                let number = license_number(value);
+                if number.is_none() && is_said(value) {
+                    self.unfit_license.set(true);
+                }
+                if let Some(number) = number
+                    && numbers.len() <= bounds::LICENSES
                     && !numbers.contains(&number)
                 {
                     numbers.push(number);
@@ -261,21 +268,30 @@ impl<'j, 'a> Body<'j, 'a> {
         self.contradiction.get()
     }
 
+    /// Whether something stands where a license number was looked for that can't be one.
+    pub(super) fn has_unfit_license(&self) -> bool {
+        self.unfit_license.get()
+    }
+
     /// Whether a member was read whose name is written in another case than the vocabulary has it.
     pub(super) fn is_folded(&self) -> bool {
         self.folded.get()
     }
 
-    /// Whether it holds an array or an object, and not an empty one, that nothing was read of. What stands at the
-    /// places of `harmless` may.
-    pub(super) fn has_unread(&self, harmless: &[Place]) -> bool {
+    /// Whether it holds an array or an object, and not an empty one, that nothing was read of; or names more people than
+    /// the `people` that were read. What stands at the places of `harmless` may, unless it holds what changes are made of.
+    pub(super) fn has_unread(&self, harmless: &[Place], people: usize) -> bool {
         let mut passed = HashSet::new();
         for steps in harmless.iter().filter_map(Place::steps) {
+            let named = steps.iter().any(|step| matches!(step, Step::Member(name) if is_of_a_change(name)));
             self.visit(steps, self.json, Passing::No, &mut |value| {
-                passed.insert(std::ptr::from_ref(value));
+                if !named && !holds_a_change(value) {
+                    passed.insert(std::ptr::from_ref(value));
+                }
                 Use::Value
             });
         }
+        let mut left = people;
         let read: HashSet<_> = self.read.borrow().iter().copied().collect();
         let mut open = vec![self.json];
         while let Some(json) = open.pop() {
@@ -284,6 +300,12 @@ impl<'j, 'a> Body<'j, 'a> {
             }
             if !read.contains(&std::ptr::from_ref(json)) {
                 return true;
+            }
+            let people =
+                json.members().iter().filter(|(name, value)| value.is_scalar() && same_name(name, PERSON));
+            match left.checked_sub(people.count()) {
+                Some(fewer) => left = fewer,
+                None => return true,
             }
             open.extend(json.elements().iter().chain(json.members().iter().map(|(_, value)| value)));
         }
@@ -367,6 +389,28 @@ enum Passing {
 /// A list or an object where a value was looked for is not read.
 fn as_value(value: &Json<'_>) -> Use {
     if value.is_filled() { Use::None } else { Use::Value }
+}
+
+fn is_of_a_change(name: &str) -> bool {
+    OF_A_CHANGE.iter().any(|known| same_name(known, name))
+}
+
+/// Whether a part of a body has a member that changes are made of, however deep.
+pub(super) fn holds_a_change(json: &Json<'_>) -> bool {
+    let mut open = vec![json];
+    while let Some(json) = open.pop() {
+        // Nobody has looked into what is too deep.
+        if matches!(json, Json::Deep(_)) || json.members().iter().any(|(name, _)| is_of_a_change(name)) {
+            return true;
+        }
+        open.extend(json.elements().iter().chain(json.members().iter().map(|(_, value)| value)));
+    }
+    false
+}
+
+/// Whether a value says something: `null` and what is empty do not.
+pub(super) fn is_said(json: &Json<'_>) -> bool {
+    json.is_filled() || (json.is_scalar() && json.as_str() != Some(""))
 }
 
 /// A license number, from text or a number that has no sign.

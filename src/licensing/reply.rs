@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::coding;
 use super::json::{self, Json};
 use super::message::{Consumption, Kind, Patch, Sync, report_of, sync_of};
-use super::read::Body;
+use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
 use crate::bounds;
@@ -134,8 +134,8 @@ impl Told {
                 told.other = sync.patches.into_iter().filter(|patch| !patch.is_among(own)).collect();
             }
         }
-        // An error in words of its own is an error, and a page about nothing is one.
-        if matches!(told.what, What::Unread { .. }) && !success {
+        // An error in words of its own is an error, and a page about nothing is one, unless it speaks of changes.
+        if matches!(told.what, What::Unread { .. }) && !success && !holds_a_change(&read.json) {
             told.what = What::Nothing;
         }
         told
@@ -165,7 +165,8 @@ impl Told {
         }
         Reading::Told(match what {
             Some(what) => {
-                let unread = hidden.or_else(|| body.has_unread(&words.harmless).then(shape));
+                let people = if let What::Sync(sync) = &what { sync.people() } else { 0 };
+                let unread = hidden.or_else(|| body.has_unread(&words.harmless, people).then(shape));
                 Self { what, doubled, unread, shape: None, other: vec![] }
             }
             None => Self { doubled, ..What::Unread { why: shape() }.into() },
@@ -249,7 +250,7 @@ fn unwrapped(
     };
     let body = Body::new(&json);
     let all = entitlements(&body, words, outer, depth, hidden)?;
-    if hidden.is_none() && body.has_unread(&words.harmless) {
+    if hidden.is_none() && body.has_unread(&words.harmless, 0) {
         *hidden = Some(Shape::of(&json).to_string());
     }
     Some(all)

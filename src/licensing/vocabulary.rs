@@ -173,6 +173,11 @@ enum Role {
 
 type Lists<'v> = Vec<(&'static str, Role, &'v mut Vec<Place>)>;
 
+/// The members by which the built-in vocabulary knows changes. No file can call harmless what holds one.
+pub(super) const OF_A_CHANGE: [&str; 3] = ["patches", "allotment", PERSON];
+/// The one that names a person.
+pub(super) const PERSON: &str = "subject";
+
 impl Vocabulary {
     /// The built-in names.
     ///

@@ -287,7 +287,8 @@ impl Pending {
             refused.count += 1;
             refused.last = now;
             refused.address = address;
-            refused.shared = shared;
+            // After a restart it is not known who was let in before.
+            refused.shared |= shared;
             refused.sourceless |= told.sourceless;
             reason.clone_into(&mut refused.reason);
             // A report of consumption names no license and carries no key; the next sync may.

@@ -84,6 +84,7 @@ impl Assignment {
             version: self.version,
             created: Some("2026-01-01T00:00:00.000Z".into()),
             rejection: self.rejection.clone(),
+            unfit_license: false,
         }
     }
 }
@@ -136,6 +137,7 @@ impl Exchange {
             unread: None,
             shape: None,
             lenient: vec![],
+            holds_change: false,
             other: None,
         };
         Self { asked, message, license: by.license.clone() }

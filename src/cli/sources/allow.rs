@@ -1,7 +1,7 @@
 //! `sources allow`: lets in a deployment that is named, or one that was refused, by its number.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -258,7 +258,7 @@ impl<'a> Deployment<'a> {
             return Ok(Some(format!(
                 "# in place of learn in the entry of {}:{line}\nid = {}",
                 file.display(),
-                toml_edit::Value::from(id.as_str())
+                toml_edit::Value::from(SourcePattern::Clear(id).to_string())
             )));
         }
         let bound = sources::bind(file, &enrolment, &id)?;
@@ -272,7 +272,7 @@ impl<'a> Deployment<'a> {
     /// must say that it is meant.
     fn has_its_network_alone(&self, all: &[Refused], network: IpNet) -> Result<(), Failure> {
         let address = self.newest.address;
-        let why = if address.is_loopback() {
+        let why = if is_ours(address) {
             format!("{address} is this machine itself, and an entry for it lets in all that runs here")
         } else if self.rows.iter().any(|row| row.shares_its_network(all)) {
             format!("other deployments were seen at {network} too, and an entry for it lets in all of them")
@@ -289,6 +289,11 @@ impl<'a> Deployment<'a> {
              license-relay sources allow {number} --network {network}{user}"
         )))
     }
+}
+
+/// Whether an address is one of this machine's: nobody else can take a port of it.
+fn is_ours(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn current(config: &Config) -> Result<AllowList, Failure> {
