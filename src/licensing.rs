@@ -12,3 +12,4 @@ pub mod vocabulary;
 
 mod read;
 mod terms;
+mod wire;
