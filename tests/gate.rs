@@ -218,6 +218,13 @@ fn oddly_written() -> Vec<(&'static str, Asked)> {
             )),
         ),
         (
+            "an activation with the mark of a change",
+            Asked::body(format!(
+                r#"{{"cause":"Initial","signedLicenseKey":"{}","user":"ACME\mallory","operation":"add"}}"#,
+                key(LICENSE)
+            )),
+        ),
+        (
             "an activation with a license that can't be read",
             Asked::body(format!(
                 r#"{{"cause":"Initial","signedLicenseKey":"{}","license":"8888.0000.0000.1111"}}"#,

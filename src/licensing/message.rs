@@ -682,6 +682,8 @@ fn is_change(body: &Body<'_, '_>, words: &Vocabulary) -> bool {
     let Vocabulary { sync, capacity, .. } = words;
     [&sync.subject, &sync.allotment, &sync.instance, &capacity.consumption, &capacity.month]
         .into_iter()
+        .map(Vec::as_slice)
+        .chain(sync.marker.iter().map(|marker| std::slice::from_ref(&marker.member)))
         .any(|places| body.value(places, body.json).present)
 }
 
