@@ -7,7 +7,6 @@ use percent_encoding::percent_decode_str;
 
 use super::json::Json;
 use super::read::Body;
-use super::terms::plain;
 use super::vocabulary::Place;
 
 /// The head of a request.
@@ -23,14 +22,15 @@ impl Head<'_> {
     /// somebody.
     pub(super) fn has_override(&self) -> bool {
         let is_one = |name: &str| {
-            let plain = plain(name);
-            plain.contains("method")
-                || plain.contains("override")
-                || plain.starts_with("xoriginal")
-                || plain.starts_with("xrewrite")
+            ["method", "override"].iter().any(|word| name.contains(word))
+                || ["x-original", "x_original", "x-rewrite", "x_rewrite"]
+                    .iter()
+                    .any(|start| name.starts_with(start))
         };
+        // The names of headers are in lower case here.
         self.headers.keys().any(|name| is_one(name.as_str()))
-            || parameters(self.target).any(|(name, _)| name.is_none_or(|name| is_one(&name)))
+            || parameters(self.target)
+                .any(|(name, _)| name.is_none_or(|name| is_one(&name.to_ascii_lowercase())))
     }
 }
 
