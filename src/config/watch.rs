@@ -53,6 +53,8 @@ struct Whole {
     /// Events of other files in the same folders are of no interest.
     followed: BTreeSet<PathBuf>,
     closed: BTreeSet<PathBuf>,
+    /// How often each was written: one that is overwritten with what it held is unchanged, and yet not settled.
+    writes: BTreeMap<PathBuf, u64>,
 }
 
 impl Whole {
@@ -61,6 +63,9 @@ impl Whole {
             return self.closed.clear();
         }
         for path in event.paths.iter().filter(|path| self.followed.contains(*path)) {
+            if !matches!(event.kind, EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_))) {
+                *self.writes.entry(path.clone()).or_default() += 1;
+            }
             match event.kind {
                 EventKind::Access(AccessKind::Close(AccessMode::Write))
                 | EventKind::Modify(ModifyKind::Name(_)) => {
@@ -180,7 +185,7 @@ impl Watch {
     pub fn follow(&mut self, seen: Contents, again: bool) {
         self.again = again.then(|| Instant::now() + bounds::HELD_RETRY);
         let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        *whole = Whole { followed: seen.0.keys().cloned().collect(), closed: BTreeSet::new() };
+        *whole = Whole { followed: seen.0.keys().cloned().collect(), ..Whole::default() };
         drop(whole);
         let folders: BTreeSet<PathBuf> = seen.0.keys().map(|path| folder(path).to_owned()).collect();
         if let Some(watcher) = &mut self.watcher {
@@ -216,15 +221,16 @@ impl Watch {
                 () = sleep(bounds::DEBOUNCE) => {}
             }
             let mut now = self.seen.now().await;
-            let mut since = Instant::now();
+            let (mut writes, mut since) = (self.writes(&now), Instant::now());
             while now != self.seen {
                 tokio::select! {
                     () = self.asked.notified() => return Cause::Asked,
                     () = sleep(bounds::SETTLE) => {}
                 }
                 let later = self.seen.now().await;
-                if now != later {
-                    (now, since) = (later, Instant::now());
+                let more = self.writes(&later);
+                if now != later || writes != more {
+                    (now, writes, since) = (later, more, Instant::now());
                 } else if self.is_whole(&now) || since.elapsed() >= bounds::QUIET {
                     self.settled = now;
                     return Cause::Changed;
@@ -235,6 +241,12 @@ impl Watch {
                 return Cause::Again;
             }
         }
+    }
+
+    /// How often what changed has been written, as far as events tell.
+    fn writes(&self, now: &Contents) -> u64 {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        now.differing(&self.seen).filter_map(|path| whole.writes.get(path)).sum()
     }
 
     /// Whether whoever has written what changed has closed it.
