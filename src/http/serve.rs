@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -203,9 +204,7 @@ impl Conversations {
         let ends = fallen.is_some();
         let answered = match fallen {
             Some(Fallen::Refused(refusal)) => {
-                let mut record = Record::new(Action::AccessDenied, id);
-                record.reason.clone_from(&refusal.sentence);
-                self.exchange.refusals.note(record, client);
+                self.note_denied(&refusal, client, id);
                 Err(refusal)
             }
             Some(Fallen::User) | None => self.forward(&setup, request, way, id, &mut access).await,
@@ -249,7 +248,9 @@ impl Conversations {
                 listed.cloned().ok_or_else(|| {
                     // hyper has cut off a fragment, and an @ in it: what looks like a port may be the start of a password.
                     let host = uri.host().filter(|_| !uri.to_string().contains('@'));
-                    Refusal::not_plain_http(host.unwrap_or("@"))
+                    let refusal = Refusal::not_plain_http(host.unwrap_or("@"));
+                    self.note_denied(&refusal, way.identity.address, id);
+                    refusal
                 })?
             }
         };
@@ -326,6 +327,12 @@ impl Conversations {
         access.tried_user.clone_from(&unproven.tried);
         access.cause = Some(unproven.why.to_string());
         Refusal::from(unproven)
+    }
+
+    fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
+        let mut record = Record::new(Action::AccessDenied, id);
+        record.reason.clone_from(&refusal.sentence);
+        self.exchange.refusals.note(record, client);
     }
 
     fn note_left(&self, way: &Way, error: Option<&io::Error>) {
