@@ -271,8 +271,17 @@ pub const LOG_FLUSH: Duration = Duration::from_secs(2);
 pub const DRAIN: Duration = Duration::from_secs(75);
 /// How often leaves are looked at for renewal.
 pub const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
-/// A changed file must be unchanged for this long before it is read.
+/// A changed file that its writer has closed must be unchanged for this long before it is read.
 pub const SETTLE: Duration = Duration::from_millis(250);
+/// How long it must be unchanged where nothing told that its writer has closed it.
+pub const QUIET: Duration = Duration::from_secs(1);
+/// How soon files that can't be used are tried again though nothing tells that they changed: a port may be free by then, or
+/// a mode be right.
+pub const HELD_RETRY: Duration = Duration::from_secs(10);
+/// Entries that a list must have lost at once for them to be told by name.
+pub const LOSS: usize = 10;
+/// And it must have lost one of so many.
+pub const LOSS_SHARE: usize = 10;
 /// How long events are gathered before files are looked at.
 pub const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How often files are looked at where nothing was notified.

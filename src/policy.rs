@@ -191,10 +191,15 @@ impl Policy {
 
     /// Whether the deployment of this client can't trust our root, and is tunnelled instead.
     pub fn wants_tunnel(&self, identity: &Identity) -> bool {
+        self.entry_of(identity).is_some_and(|entry| entry.source.mode == Some(Mode::Tunnel))
+    }
+
+    /// The entry that a client is let in by whose messages aren't read.
+    pub(crate) fn entry_of(&self, identity: &Identity) -> Option<&Entry> {
         let Identity { user, address, .. } = identity;
         match self.registry.by_circumstance(&[], user.as_deref(), *address, true) {
-            Standing::Listed { entry, .. } => entry.source.mode == Some(Mode::Tunnel),
-            _ => false,
+            Standing::Listed { entry, .. } => Some(entry),
+            _ => None,
         }
     }
 

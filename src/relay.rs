@@ -1,5 +1,8 @@
 //! A running relay, made from a configuration: start, reload, drain, stop.
 
+mod reload;
+mod vital;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -23,7 +26,7 @@ use crate::audit::refusals::Refusals;
 use crate::config::model::{Audit, Config, OnFailure};
 use crate::config::names::SourceId;
 use crate::config::sources;
-use crate::config::watch::{Cause, Watch};
+use crate::config::watch::Watch;
 use crate::exchange::Exchange;
 use crate::exchange::aliases::Aliases;
 use crate::exchange::captured::Captured;
@@ -38,14 +41,16 @@ use crate::listen::accept::Door;
 use crate::listen::bound::{BindError, Bound};
 use crate::listen::sniff::Entrance;
 use crate::observe::admin::{Admin, Insight};
-use crate::observe::log;
 use crate::observe::metrics::Metrics;
 use crate::policy::pending::{Codes, Pending};
-use crate::setup::{Attempt, InForce, Lasting, Setup, SetupError};
+use crate::setup::held::Held;
+use crate::setup::{InForce, Lasting, Setup, SetupError};
 use crate::tls::trust::Trust;
 use crate::tunnel::connect::Proxy;
 use crate::tunnel::copy::Buffers;
 use crate::{bounds, ledger};
+use reload::Reloads;
+use vital::Vital;
 
 /// A relay that listens.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub struct Relay {
     admin: SocketAddr,
     /// Watchers and timers, and with them the listeners: aborted when the relay stops.
     services: JoinSet<()>,
+    /// What must not end before the relay does.
+    vital: Vital,
     /// Reads everything again, now.
     reload: Arc<Notify>,
 }
@@ -91,6 +98,8 @@ pub enum Ended {
     CutOff,
     /// The log is given up.
     LogLost(String),
+    /// A service of its own has ended, without which it must not go on.
+    ServiceLost(String),
 }
 
 impl Relay {
@@ -104,7 +113,7 @@ impl Relay {
             own: Arc::default(),
             metrics: Arc::default(),
         };
-        let setup = Arc::new(InForce::from_pointee(Setup::first(config, &lasting)?));
+        let setup = Arc::new(InForce::new(Setup::first(config, &lasting)?));
         let first = setup.load_full();
         let (config, audit) = (&first.config, &first.config.audit);
         let origin = fork::name(&audit.directory, &audit.origin);
@@ -147,23 +156,26 @@ impl Relay {
         // Bound first, served last: nobody is served whose start is not in the log, and no start is in the log of a relay
         // that can't listen.
         let begun = CancellationToken::new();
-        let begin = begun.clone();
+        let vital = Vital::new();
+        let (begin, accepting) = (begun.clone(), vital.clone());
         let open = move |listener| {
             let (begin, serving) = (begin.clone(), door.clone().keep_open(listener, entrance.clone()));
-            tokio::spawn(async move {
+            tokio::spawn(accepting.service("accepts clients", async move {
                 begin.cancelled().await;
                 serving.await;
-            })
+            }))
         };
         let shown = Arc::new(Shown {
             conversations: conversations.clone(),
             metrics: lasting.metrics.clone(),
-            kept: Mutex::default(),
+            held: Mutex::default(),
         });
-        let health = Admin(shown.clone());
+        let (health, showing) = (Admin(shown.clone()), vital.clone());
         let mut listeners = Listeners {
             clients: Bound::new(open),
-            admin: Bound::new(move |listener| tokio::spawn(health.clone().serve(listener))),
+            admin: Bound::new(move |listener| {
+                tokio::spawn(showing.service("serves the admin address", health.clone().serve(listener)))
+            }),
         };
         listeners
             .admin
@@ -189,18 +201,20 @@ impl Relay {
         begun.cancel();
 
         let mut watch = Watch::new();
-        watch.follow(first.contents().clone());
+        watch.follow(first.contents().clone(), false);
         let reload = watch.asker();
+        let reloads = Reloads { shown, lasting, listeners, watch };
         let mut services = JoinSet::new();
-        services.spawn(lasting.trust.clone().keep_written());
-        services.spawn(keep_setup(shown, lasting, listeners, watch));
-        services.spawn(keep_learned(conversations.clone(), learning));
-        services.spawn(conversations.exchange.pending.clone().keep_written());
-        services.spawn(conversations.exchange.unread.clone().keep_written());
-        services.spawn(conversations.exchange.captured.clone().keep_written());
-        services.spawn(keep_time(conversations.clone()));
+        services.spawn(vital.service("remembers trust", reloads.lasting.trust.clone().keep_written()));
+        services.spawn(vital.service("reloads and listens", reloads.keep()));
+        services.spawn(vital.service("enrols", keep_learned(conversations.clone(), learning)));
+        let exchange = &conversations.exchange;
+        services.spawn(vital.service("keeps the refused", exchange.pending.clone().keep_written()));
+        services.spawn(vital.service("keeps who is not understood", exchange.unread.clone().keep_written()));
+        services.spawn(vital.service("keeps shapes", exchange.captured.clone().keep_written()));
+        services.spawn(vital.service("keeps time", keep_time(conversations.clone())));
 
-        Ok(Self { conversations, addresses, admin, services, reload })
+        Ok(Self { conversations, addresses, admin, services, vital, reload })
     }
 
     /// Where it listens.
@@ -241,16 +255,17 @@ impl Relay {
             }
             why
         };
-        let lost = tokio::select! {
+        let vital = self.vital.clone();
+        let ended = tokio::select! {
             () = told_to_stop => None,
-            why = lost => Some(why),
+            why = lost => Some(Ended::LogLost(why)),
+            why = vital.ended() => Some(Ended::ServiceLost(why)),
         };
-        let drained = self.drain().await;
-        match lost {
-            Some(why) => Ended::LogLost(why),
-            None if drained => Ended::Stopped,
-            None => Ended::CutOff,
+        if let Some(Ended::ServiceLost(why)) = &ended {
+            tracing::error!("{why}; the relay stops, so that what starts it can start it anew");
         }
+        let drained = self.drain().await;
+        ended.unwrap_or(if drained { Ended::Stopped } else { Ended::CutOff })
     }
 
     /// Accepts nothing new, lets what is in hand end, and writes that it stopped.
@@ -323,8 +338,18 @@ struct Listeners {
 struct Shown {
     conversations: Arc<Conversations>,
     metrics: Arc<Metrics>,
-    /// Why the last reload kept what was in force, until one doesn't.
-    kept: Mutex<Option<(Timestamp, String)>>,
+    /// What is in force instead of what its files say, until it is not.
+    held: Mutex<Vec<Held>>,
+}
+
+impl Shown {
+    fn held(&self) -> Vec<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hold(&self, held: Vec<Held>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
 }
 
 impl Insight for Shown {
@@ -339,10 +364,24 @@ impl Insight for Shown {
         }
     }
 
+    fn differences(&self) -> Vec<String> {
+        let told = |held: Held| {
+            let (part, since) = (held.part.name(), held.since);
+            format!("the {part} is not what its files say, since {since:.0}: {}", held.why)
+        };
+        self.held().into_iter().map(told).collect()
+    }
+
     fn status(&self) -> serde_json::Value {
         let setup = self.conversations.setup.load();
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let kept = kept.map(|(at, why)| serde_json::json!({ "at": at, "why": why }));
+        let held = self.held();
+        let whys: Vec<&str> = held.iter().map(|held| held.why.as_str()).collect();
+        let refused = held.iter().map(|held| held.since).max();
+        let refused = refused.map(|at| serde_json::json!({ "at": at, "why": whys.join("\n") }));
+        let parts = held.iter().map(
+            |held| serde_json::json!({ "part": held.part.name(), "since": held.since, "why": held.why }),
+        );
+        let parts: Vec<serde_json::Value> = parts.collect();
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "not_ready": self.unready(),
@@ -350,7 +389,8 @@ impl Insight for Shown {
                 "file": setup.config.file,
                 "generation": setup.generation,
                 "since": setup.since,
-                "last_reload_refused": kept,
+                "last_reload_refused": refused,
+                "not_in_force": parts,
             },
             "sources": {
                 "file": setup.config.sources.file,
@@ -364,6 +404,7 @@ impl Insight for Shown {
         let setup = self.conversations.setup.load();
         self.metrics.generation.set(count(setup.generation));
         self.metrics.sources.set(count(setup.policy.registry.entries().len()));
+        self.metrics.parts_held.set(count(self.held().len()));
         self.metrics.observe.set(i64::from(setup.observes()));
         let lasting = self.conversations.exchange.unread.lasting(Timestamp::now());
         self.metrics.unrecognised.set(count(lasting));
@@ -379,78 +420,6 @@ impl Insight for Shown {
 /// A count as a gauge has it.
 fn count(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
-}
-
-/// What changed becomes the setup in force whole, or the old one stays and says why.
-async fn keep_setup(shown: Arc<Shown>, lasting: Lasting, mut listeners: Listeners, mut watch: Watch) {
-    let conversations = &shown.conversations;
-    loop {
-        let cause = watch.changed().await;
-        let before = conversations.setup.load_full();
-        let (reader, lasts) = (before.clone(), lasting.clone());
-        let Ok(Attempt { made, contents }) = tokio::task::spawn_blocking(move || reader.again(&lasts)).await
-        else {
-            tracing::error!(
-                "the old configuration stays in force: reading the new one failed; this is our mistake"
-            );
-            continue;
-        };
-        watch.follow(contents);
-        let made = match made {
-            Ok(made) if made.contents() == before.contents() => {
-                let why = if cause == Cause::Asked { "asked for a reload" } else { "files are as they were" };
-                tracing::info!(
-                    "{why}: nothing differs from what is in force (generation {})",
-                    before.generation
-                );
-                Ok(())
-            }
-            Ok(made) => put_in_force(made, &before, conversations, &lasting, &mut listeners).await,
-            Err(e) => Err(e.to_string()),
-        };
-        if let Err(why) = &made {
-            tracing::error!("the old configuration stays in force (generation {}): {why}", before.generation);
-            shown.metrics.reloads_refused.inc();
-        }
-        let kept = made.err().map(|why| (Timestamp::now(), why));
-        *shown.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
-    }
-}
-
-/// The last step, and the only one that a new setup can fail at and that is seen outside: the sockets.
-async fn put_in_force(
-    new: Setup,
-    before: &Setup,
-    conversations: &Conversations,
-    lasting: &Lasting,
-    listeners: &mut Listeners,
-) -> Result<(), String> {
-    let config = &new.config;
-    listeners.clients.change(&config.listen.addresses).await.map_err(|e| e.to_string())?;
-    if let Err(e) = listeners.admin.change(&[config.admin.address]).await {
-        if let Err(e) = listeners.clients.change(&before.config.listen.addresses).await {
-            tracing::error!("{e}; restart the relay");
-        }
-        return Err(e.to_string());
-    }
-    lasting.own.store(Arc::new(listeners.clients.addresses()));
-    if config.limits.all_bodies != before.config.limits.all_bodies {
-        conversations.memory.resize(config.limits.all_bodies);
-    }
-    log::set_level(config.log.level);
-    let changed = new.contents().changed_since(before.contents()).join(", ");
-    let mut record = Record::new(Action::RelayConfig, Uuid::now_v7());
-    record.outcome = Outcome::Success;
-    record.reason = format!("generation {}: {changed}", new.generation);
-    tracing::info!(
-        "generation {} of the configuration is in force ({changed} changed): {} sources are allowed",
-        new.generation,
-        new.policy.registry.entries().len()
-    );
-    conversations.setup.store(Arc::new(new));
-    conversations.exchange.journal.note(vec![record]);
-    forget_known(conversations);
-    Ok(())
 }
 
 /// Writes the ids that enrolments have learned into `sources.toml`, which is then read again as any change of it.

@@ -1,21 +1,27 @@
 //! What a configuration means, ready to be used: read whole, checked whole, swapped whole (DESIGN promise 8).
 //!
+//! A file that can't be used holds up no other: its part of the setup before stays ([`held`]), and the rest goes into
+//! force. `relay.toml` itself is taken whole or not at all, together with what it names for the first time.
+//!
 //! Whatever begins takes the setup in force and keeps it to its end. What is dear to make or counts something (leaves,
 //! kept connections, limiters, passwords that were right) is carried over from the setup before, as long as all that
 //! it was made from is the same.
+
+pub(crate) mod held;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use jiff::Timestamp;
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::bounds;
 use crate::config::model::{AllowList, Config, Identity, Stranger};
 use crate::config::watch::Contents;
-use crate::config::{Problems, file, private, sources};
+use crate::config::{Problem, Problems, file, private, sources};
 use crate::licensing::vocabulary::Words;
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::Metrics;
@@ -30,9 +36,14 @@ use crate::tls::rotation::{NextFiles, Rotation};
 use crate::tls::trust::Trust;
 use crate::upstream::dial::{Dialer, OwnAddresses};
 use crate::upstream::send::Sender;
+use held::{Held, Part, Reading};
 
-/// The setup in force.
-pub type InForce = ArcSwap<Setup>;
+/// The setup in force, and the word of each new one.
+#[derive(Debug)]
+pub struct InForce {
+    setup: ArcSwap<Setup>,
+    generation: watch::Sender<u64>,
+}
 
 /// A configuration and all that was made of it.
 #[derive(Debug)]
@@ -57,6 +68,8 @@ pub struct Setup {
     pub access: AccessLog,
     /// Demanded on the admin address, where there is one.
     pub token: Option<AdminToken>,
+    /// What the reader of `relay.toml` should know.
+    warnings: Vec<Problem>,
     contents: Contents,
     _counted: Counted,
 }
@@ -82,11 +95,15 @@ pub struct Lasting {
 
 /// An attempt to read everything again.
 #[derive(Debug)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// What came of it.
-    pub made: Result<Setup, SetupError>,
+    pub(crate) made: Setup,
     /// What the files held that were read: the next change is a change of these.
-    pub contents: Contents,
+    pub(crate) contents: Contents,
+    /// The parts that are as before, because their files can't be used.
+    pub(crate) held: Vec<Held>,
+    /// No file changed while it was read.
+    pub(crate) settled: bool,
 }
 
 /// Why a configuration can't be used.
@@ -125,30 +142,64 @@ impl Setup {
     /// # Errors
     /// Something of it can't be used.
     pub fn first(config: Config, lasting: &Lasting) -> Result<Self, SetupError> {
-        let contents = Contents::of(files(&config));
-        let mut first = Self::make(config, contents, None, lasting)?;
+        let mut reading = Reading::new(Contents::of(files(&config)), None);
+        let mut first = Self::make(config, &mut reading, lasting)?;
         // What was made just now is no change.
         first.contents.add_new();
+        first.warn();
         Ok(first)
     }
 
     /// Reads everything again. Waits for the disk and makes keys: keep it off the workers.
-    pub fn again(&self, lasting: &Lasting) -> Attempt {
+    ///
+    /// # Errors
+    /// Not even what is in force can be made again.
+    pub(crate) fn again(&self, lasting: &Lasting) -> Result<Attempt, SetupError> {
         // What a file held is taken before it is read: what is written in between is a change, and is read again.
         let contents = Contents::of([self.config.file.clone()]);
-        match file::load(&self.config.file) {
-            Ok((config, warnings)) => {
-                let contents = contents.and(Contents::of(files(&config)));
-                let made = Self::make(config, contents.clone(), Some(self), lasting);
-                if made.is_ok() {
-                    warnings.0.iter().for_each(|warning| tracing::warn!("{warning}"));
-                }
-                Attempt { made, contents }
-            }
-            Err(problems) => {
-                let contents = contents.and(Contents::of(files(&self.config)));
-                Attempt { made: Err(problems.into()), contents }
-            }
+        let (config, warnings) = match file::load(&self.config.file) {
+            Ok(read) => read,
+            Err(problems) => return self.again_but_for_the_configuration(&problems.to_string(), lasting),
+        };
+        let contents = contents.and(Contents::of(files(&config)));
+        let mut reading = Reading::new(contents.clone(), Some(self));
+        match Self::make(config, &mut reading, lasting) {
+            Ok(made) => Ok(Self { warnings: warnings.0, ..made }.attempted(contents, reading.held)),
+            Err(e) => self.again_but_for_the_configuration(&e.to_string(), lasting),
+        }
+    }
+
+    /// Reads everything again but `relay.toml`, which can't be used, and why.
+    ///
+    /// # Errors
+    /// As [`Self::again`].
+    pub(crate) fn again_but_for_the_configuration(
+        &self,
+        why: &str,
+        lasting: &Lasting,
+    ) -> Result<Attempt, SetupError> {
+        let contents = Contents::of(files(&self.config));
+        let mut reading = Reading::new(contents.clone(), Some(self));
+        reading.hold(Part::Configuration, why.to_owned(), std::slice::from_ref(&self.config.file));
+        let made = Self::make(self.config.clone(), &mut reading, lasting)?;
+        Ok(Self { warnings: self.warnings.clone(), ..made }.attempted(contents, reading.held))
+    }
+
+    fn attempted(self, contents: Contents, held: Vec<Held>) -> Attempt {
+        let settled = contents.is_still_so();
+        Attempt { made: self, contents, held, settled }
+    }
+
+    /// What is written and can't work, or means what is rarely wanted, is told at the start and as it goes into force;
+    /// `check` tells all of it.
+    pub fn warn(&self) {
+        self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let found = cannot_work(&self.config, &self.policy.registry.list(), &self.users);
+        for problem in found.iter().take(bounds::WARNINGS) {
+            tracing::warn!("{problem}");
+        }
+        if let Some(more) = found.len().checked_sub(bounds::WARNINGS).filter(|more| *more > 0) {
+            tracing::warn!("{more} more entries can't work as they are written; see: license-relay check");
         }
     }
 
@@ -162,39 +213,64 @@ impl Setup {
         &self.contents
     }
 
-    fn make(
-        config: Config,
-        contents: Contents,
-        before: Option<&Self>,
-        lasting: &Lasting,
-    ) -> Result<Self, SetupError> {
+    /// Makes a setup. What can't be used stays as in the setup before, as long as `relay.toml` says the same about it: a
+    /// setting that leads to an unusable file is a mistake of `relay.toml`.
+    fn make(config: Config, reading: &mut Reading<'_>, lasting: &Lasting) -> Result<Self, SetupError> {
+        let before = reading.before;
         if let Some(before) = before {
             refuse_fixed(&before.config, &config)?;
         }
-        let list = allow_list(&config, before)?;
-        let words = Words::load(config.licensing.vocabulary.as_deref())?;
-        let same = |files: &[PathBuf]| before.filter(|before| contents.agree_on(&before.contents, files));
-        let users = match same(std::slice::from_ref(&config.listen.users)) {
-            Some(before) => before.users.clone(),
-            None => Arc::new(Users::load(&config.listen.users).map_err(at(&config.listen.users))?),
+        // The parts of the setup before that this `relay.toml` says the same about.
+        let where_same =
+            |same: fn(&Config, &Config) -> bool| before.filter(|before| same(&before.config, &config));
+        let listed = where_same(|old, new| old.sources.file == new.sources.file);
+        let named = where_same(|old, new| old.licensing.vocabulary == new.licensing.vocabulary);
+        let known = where_same(|old, new| old.listen.users == new.listen.users);
+        let guarded = where_same(|old, new| old.admin.token_file == new.admin.token_file);
+        let led = where_same(same_way);
+        let shown = where_same(same_names);
+
+        let own = std::slice::from_ref(&config.sources.file);
+        let kept = listed.map(|before| before.policy.registry.list());
+        let list = reading.part(Part::AllowList, own, allow_list(&config, before), kept)?;
+
+        let own = config.licensing.vocabulary.as_slice();
+        let read = Words::load(config.licensing.vocabulary.as_deref()).map_err(Into::into);
+        let words = reading.part(Part::Vocabulary, own, read, named.map(|before| before.words.clone()))?;
+
+        let own = std::slice::from_ref(&config.listen.users);
+        let read = match reading.unchanged(own) {
+            Some(before) => Ok(before.users.clone()),
+            None => Users::load(&config.listen.users).map(Arc::new).map_err(at(&config.listen.users)),
         };
+        let users = reading.part(Part::Users, own, read, known.map(|before| before.users.clone()))?;
+
+        let own = config.admin.token_file.as_slice();
         let token_of = |path: &PathBuf| AdminToken::load(path).map_err(at(path));
-        let token = config.admin.token_file.as_ref().map(token_of).transpose()?;
-        let sender = match same(&upstream_files(&config)) {
-            Some(before) if same_way(&before.config, &config) => before.sender.clone(),
-            _ => Arc::new(make_sender(&config, lasting)?),
+        let read = config.admin.token_file.as_ref().map(token_of).transpose();
+        let token = reading.part(Part::Token, own, read, guarded.map(|before| before.token.clone()))?;
+
+        let own = upstream_files(&config);
+        let read = match reading.unchanged(&own).filter(|_| led.is_some()) {
+            Some(before) => Ok(before.sender.clone()),
+            None => make_sender(&config, lasting).map(Arc::new),
         };
-        let faces = match same(&identity_files(&config)) {
-            Some(before) if same_names(&before.config, &config) => before.faces.clone(),
+        let sender = reading.part(Part::Upstream, &own, read, led.map(|before| before.sender.clone()))?;
+
+        let own = identity_files(&config);
+        let read = match reading.unchanged(&own).filter(|_| shown.is_some()) {
+            Some(before) => Ok(before.faces.clone()),
             // Only a first start makes certificates: where they are lost later, new ones that nobody trusts are no help.
-            _ => Arc::new(Faces::new(&config, lasting.trust.clone(), before.is_none())?),
+            None => {
+                Faces::new(&config, lasting.trust.clone(), before.is_none()).map(Arc::new).map_err(Into::into)
+            }
         };
-        warn_of_entries(&config, &list, &users);
+        let faces = reading.part(Part::Certificates, &own, read, shown.map(|before| before.faces.clone()))?;
+
         let policy = Policy::new(&config, list, before.map(|before| &before.policy));
         let access = AccessLog::new(config.log, lasting.metrics.clone());
         let generation = before.map_or(1, |before| before.generation + 1);
         lasting.metrics.setups.inc();
-        let counted = Counted(lasting.metrics.clone());
         Ok(Self {
             generation,
             since: Timestamp::now(),
@@ -206,9 +282,42 @@ impl Setup {
             sender,
             access,
             token,
-            contents,
-            _counted: counted,
+            warnings: Vec::new(),
+            contents: reading.contents.clone(),
+            _counted: Counted(lasting.metrics.clone()),
         })
+    }
+}
+
+impl InForce {
+    /// The first setup.
+    pub fn new(first: Setup) -> Self {
+        let generation = watch::Sender::new(first.generation);
+        Self { setup: ArcSwap::from_pointee(first), generation }
+    }
+
+    /// The setup in force, for a moment.
+    pub fn load(&self) -> Guard<Arc<Setup>> {
+        self.setup.load()
+    }
+
+    /// The setup in force, for longer.
+    pub fn load_full(&self) -> Arc<Setup> {
+        self.setup.load_full()
+    }
+
+    /// Puts a setup into force, and tells whoever waits for one.
+    pub fn store(&self, new: Setup) {
+        let generation = new.generation;
+        self.setup.store(Arc::new(new));
+        self.generation.send_replace(generation);
+    }
+
+    /// Waits for a setup that is newer than this generation.
+    pub async fn after(&self, generation: u64) -> Arc<Setup> {
+        // The sender lives as long as this does.
+        let _ = self.generation.subscribe().wait_for(|now| *now > generation).await;
+        self.load_full()
     }
 }
 
@@ -256,17 +365,6 @@ fn allow_list(config: &Config, before: Option<&Setup>) -> Result<AllowList, Setu
         sources::create_if_missing(file).map_err(at(file))?;
     }
     Ok(sources::load(file)?)
-}
-
-/// What is written and can't work is told at the start and at each reload; `check` tells all of it.
-fn warn_of_entries(config: &Config, list: &AllowList, users: &Users) {
-    let found = cannot_work(config, list, users);
-    for problem in found.iter().take(bounds::WARNINGS) {
-        tracing::warn!("{problem}");
-    }
-    if let Some(more) = found.len().checked_sub(bounds::WARNINGS).filter(|more| *more > 0) {
-        tracing::warn!("{more} more entries can't work as they are written; see: license-relay check");
-    }
 }
 
 fn make_sender(config: &Config, lasting: &Lasting) -> Result<Sender, SetupError> {

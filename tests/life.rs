@@ -239,7 +239,7 @@ fn a_token_that_is_empty_or_short_is_refused_with_its_file_and_the_command_that_
     // A token that is emptied later changes nothing: the old one stays in force.
     fs::write(relay.path("admin.token"), "").unwrap();
     eventually("the empty token is refused", || {
-        relay.stderr().contains("the old configuration stays in force").then_some(())
+        relay.stderr().contains("the old admin token stays in force").then_some(())
     });
     assert_eq!(relay.admin("/readyz").0, 401);
 }

@@ -91,7 +91,7 @@ fn a_list_that_is_not_whole_changes_nothing_and_says_why_until_a_good_one_is_the
         fs::write(relay.path("sources.toml"), text).unwrap();
         eventually(&format!("{why:?} is said"), || {
             let said = relay.stderr();
-            let (_, last) = said.rsplit_once("the old configuration stays in force")?;
+            let (_, last) = said.rsplit_once("the old allow-list stays in force")?;
             last.contains(why).then_some(())
         });
         assert_eq!((sync(&mut inside, SOURCE), sync(&mut inside, OTHER)), (200, 503), "{text:?}");
@@ -106,7 +106,7 @@ fn a_list_that_is_gone_stays_in_force_until_it_is_back() {
     fs::remove_file(relay.path("sources.toml")).unwrap();
     relay.signal("HUP");
     let said = eventually("it is said that the file is gone", || {
-        Some(relay.stderr()).filter(|said| said.contains("the old configuration stays in force"))
+        Some(relay.stderr()).filter(|said| said.contains("the old allow-list stays in force"))
     });
     assert!(said.contains("sources.toml"), "{said}");
     assert_eq!((sync(&mut inside, SOURCE), sync(&mut inside, OTHER)), (200, 503));

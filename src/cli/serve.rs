@@ -37,6 +37,9 @@ pub(super) async fn run(path: PathBuf) -> Result<(), Failure> {
         Ended::CutOff => {
             Err(Failure::new(Exit::Internal, "stopped, and cut off requests that took too long"))
         }
+        Ended::ServiceLost(why) => {
+            Err(Failure::new(Exit::Internal, format!("{why}; start again, and tell us what its log says")))
+        }
         Ended::LogLost(why) => Err(Failure::new(
             Exit::Io,
             format!("the audit log is given up ({why}); make its disk and folder sound, then start again"),

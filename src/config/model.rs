@@ -2,7 +2,7 @@
 //!
 //! [`file`](super::file) makes it from `relay.toml`; nothing else does.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -59,6 +59,13 @@ pub struct Listen {
     pub credentials: Credentials,
     /// File of users and password hashes.
     pub users: PathBuf,
+}
+
+impl Listen {
+    /// Whether a client of this address may connect at all.
+    pub(crate) fn lets_connect(&self, address: IpAddr) -> bool {
+        self.allow_from.is_empty() || self.allow_from.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// What is made of Basic credentials.
@@ -388,5 +395,5 @@ pub struct Learn {
     /// Until when it waits.
     pub until: jiff::Timestamp,
     /// The only address it may come from, where one is known.
-    pub from: Option<std::net::IpAddr>,
+    pub from: Option<IpAddr>,
 }

@@ -2,16 +2,18 @@
 //!
 //! Editors write in place, deployment tools rename over, Kubernetes swaps a symlink: so folders are watched, not
 //! files, and a poll finds what no event told. All files must have been unchanged for [`bounds::SETTLE`] before they
-//! count, so that a half-written one is never read, and two that belong together are read together.
+//! count, so that two that belong together are read together; and for [`bounds::QUIET`] where no event told that whoever
+//! writes has closed the file, or moved it into its place, so that a half-written one is not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::bounds;
 
@@ -26,16 +28,56 @@ pub enum Cause {
     Changed,
     /// Somebody asked for it (SIGHUP), who knows that the files are whole.
     Asked,
+    /// Nothing has changed, but what could not be used is to be tried again.
+    Again,
 }
 
 /// Watched files.
 pub struct Watch {
     seen: Contents,
+    /// What they held as [`Self::changed`] last returned.
+    settled: Contents,
+    /// When to try again what could not be used.
+    again: Option<Instant>,
+    whole: Arc<Mutex<Whole>>,
     poke: Arc<Notify>,
     asked: Arc<Notify>,
     /// Held for its events; `None` where the system has none to give, and the poll must do.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
+}
+
+/// The files that their writers have closed or moved into their places, as far as events tell.
+#[derive(Debug, Default)]
+struct Whole {
+    /// Events of other files in the same folders are of no interest.
+    followed: BTreeSet<PathBuf>,
+    closed: BTreeSet<PathBuf>,
+    /// How often each was written: one that is overwritten with what it held is unchanged, and yet not settled.
+    writes: BTreeMap<PathBuf, u64>,
+}
+
+impl Whole {
+    fn note(&mut self, event: &notify::Event) {
+        if event.need_rescan() {
+            return self.closed.clear();
+        }
+        for path in event.paths.iter().filter(|path| self.followed.contains(*path)) {
+            if !matches!(event.kind, EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_))) {
+                *self.writes.entry(path.clone()).or_default() += 1;
+            }
+            match event.kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write))
+                | EventKind::Modify(ModifyKind::Name(_)) => {
+                    self.closed.insert(path.clone());
+                }
+                EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => {}
+                _ => {
+                    self.closed.remove(path);
+                }
+            }
+        }
+    }
 }
 
 impl Contents {
@@ -57,15 +99,41 @@ impl Contents {
         }
     }
 
+    /// The files that are not as they were.
+    fn differing<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a PathBuf> {
+        let differing = self.0.iter().filter(|(path, content)| before.0.get(*path) != Some(*content));
+        differing.map(|(path, _)| path)
+    }
+
     /// Whether these files held the same then and now.
     pub fn agree_on(&self, other: &Self, files: &[PathBuf]) -> bool {
         files.iter().all(|path| self.0.contains_key(path) && self.0.get(path) == other.0.get(path))
     }
 
+    /// Puts what these files held before in the place of what they hold.
+    pub fn put_back(&mut self, before: &Self, files: &[PathBuf]) {
+        for path in files {
+            match before.0.get(path) {
+                Some(content) => self.0.insert(path.clone(), *content),
+                None => self.0.remove(path),
+            };
+        }
+    }
+
+    /// Whether the files hold the same still.
+    pub fn is_still_so(&self) -> bool {
+        *self == Self::of(self.0.keys().cloned())
+    }
+
+    /// Whether those files that are in both held the same then and now.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.0.iter().all(|(path, content)| other.0.get(path).is_none_or(|other| other == content))
+    }
+
     /// The names of the files that are not as they were, without their folders.
     pub fn changed_since(&self, before: &Self) -> Vec<String> {
-        let changed = self.0.iter().filter(|(path, content)| before.0.get(*path) != Some(*content));
-        changed.filter_map(|(path, _)| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
+        let changed = self.differing(before);
+        changed.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
     }
 
     /// A disk that stalls must not stall a worker.
@@ -79,8 +147,12 @@ impl Watch {
     /// Watches nothing yet.
     pub fn new() -> Self {
         let poke = Arc::new(Notify::new());
-        let poked = poke.clone();
+        let whole = Arc::new(Mutex::new(Whole::default()));
+        let (poked, told) = (poke.clone(), whole.clone());
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if let Ok(event) = &event {
+                told.lock().unwrap_or_else(PoisonError::into_inner).note(event);
+            }
             // That somebody reads is an event too, and it is us: to look then would never end.
             if !event.is_ok_and(|event| event.kind.is_access()) {
                 poked.notify_one();
@@ -88,7 +160,9 @@ impl Watch {
         });
         let watcher =
             watcher.map_err(|e| tracing::warn!("changed files are only noticed every few seconds: {e}")).ok();
-        Self { seen: Contents::default(), poke, asked: Arc::default(), watcher, folders: BTreeSet::new() }
+        let (seen, settled) = (Contents::default(), Contents::default());
+        let (asked, folders) = (Arc::default(), BTreeSet::new());
+        Self { seen, settled, again: None, whole, poke, asked, watcher, folders }
     }
 
     /// Makes [`Self::changed`] return now.
@@ -96,8 +170,23 @@ impl Watch {
         self.asked.clone()
     }
 
-    /// Watches these files and no others, from what they held when they were last read.
-    pub fn follow(&mut self, seen: Contents) {
+    /// Whether these files, as they were read, are those that had settled.
+    pub fn has_settled_at(&self, read: &Contents) -> bool {
+        self.settled.agrees_with(read)
+    }
+
+    /// Makes [`Self::changed`] look at the files without waiting for an event.
+    pub fn look_again(&self) {
+        self.poke.notify_one();
+    }
+
+    /// Watches these files and no others, from what they held when they were last read. Where some of it could not be used,
+    /// it is tried `again` later.
+    pub fn follow(&mut self, seen: Contents, again: bool) {
+        self.again = again.then(|| Instant::now() + bounds::HELD_RETRY);
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        *whole = Whole { followed: seen.0.keys().cloned().collect(), ..Whole::default() };
+        drop(whole);
         let folders: BTreeSet<PathBuf> = seen.0.keys().map(|path| folder(path).to_owned()).collect();
         if let Some(watcher) = &mut self.watcher {
             for gone in self.folders.difference(&folders) {
@@ -132,18 +221,38 @@ impl Watch {
                 () = sleep(bounds::DEBOUNCE) => {}
             }
             let mut now = self.seen.now().await;
+            let (mut writes, mut since) = (self.writes(&now), Instant::now());
             while now != self.seen {
                 tokio::select! {
                     () = self.asked.notified() => return Cause::Asked,
                     () = sleep(bounds::SETTLE) => {}
                 }
                 let later = self.seen.now().await;
-                if now == later {
+                let more = self.writes(&later);
+                if now != later || writes != more {
+                    (now, writes, since) = (later, more, Instant::now());
+                } else if self.is_whole(&now) || since.elapsed() >= bounds::QUIET {
+                    self.settled = now;
                     return Cause::Changed;
                 }
-                now = later;
+            }
+            if self.again.is_some_and(|again| again <= Instant::now()) {
+                self.settled = now;
+                return Cause::Again;
             }
         }
+    }
+
+    /// How often what changed has been written, as far as events tell.
+    fn writes(&self, now: &Contents) -> u64 {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        now.differing(&self.seen).filter_map(|path| whole.writes.get(path)).sum()
+    }
+
+    /// Whether whoever has written what changed has closed it.
+    fn is_whole(&self, now: &Contents) -> bool {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        now.differing(&self.seen).all(|path| whole.closed.contains(path))
     }
 }
 
@@ -179,14 +288,14 @@ mod tests {
 
     fn watch(path: &Path) -> Watch {
         let mut watch = Watch::new();
-        watch.follow(Contents::of([path.to_owned()]));
+        watch.follow(Contents::of([path.to_owned()]), false);
         watch
     }
 
     /// Whether the change is noticed; what is there now is what the next one is compared with.
     async fn notices(watch: &mut Watch) -> bool {
         let noticed = timeout(Duration::from_secs(20), watch.changed()).await == Ok(Cause::Changed);
-        watch.follow(watch.seen.now().await);
+        watch.follow(watch.seen.now().await, false);
         noticed
     }
 

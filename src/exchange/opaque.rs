@@ -1,16 +1,17 @@
 //! A tunnel as an exchange: its bytes aren't read, so who asks is decided by user or address, and what the log says is
 //! that something passed, how much, and that nobody here knows what.
-
-use std::net::IpAddr;
+//!
+//! A tunnel may be open for a day, so it keeps what it was let in by, and is judged again under each new setup.
 
 use uuid::Uuid;
 
 use super::{Exchange, Fault};
-use crate::config::model::Destination;
-use crate::ledger::record::{Action, Direction, Outcome, Record};
+use crate::config::model::{Destination, Mode};
+use crate::ledger::record::{Action, Direction, Outcome, Record, clip};
 use crate::observe::access::Access;
 use crate::policy::identity::Identity;
 use crate::policy::pending::Told;
+use crate::policy::sources::Entry;
 use crate::policy::{Admission, Asker, Asking, Denial, Said};
 use crate::setup::Setup;
 use crate::upstream::dial::Opened;
@@ -19,8 +20,13 @@ use crate::upstream::dial::Opened;
 #[derive(Debug)]
 pub struct Passage {
     id: Uuid,
-    client: IpAddr,
+    identity: Identity,
+    to: Destination,
     admission: Admission,
+    /// What people tell the entry by that let it in; none for a stranger.
+    entry: Option<String>,
+    /// The setup it was judged by.
+    generation: u64,
     /// Its opening is in the log.
     logged: bool,
 }
@@ -38,15 +44,7 @@ impl Exchange {
         access: &mut Access,
     ) -> Result<(Opened, Passage), Fault> {
         let (id, client) = (access.id, identity.address);
-        let asker = Asker {
-            said: Said::Message,
-            source: &Asking::Nobody,
-            licenses: &[],
-            identity,
-            activates: false,
-            sourceless: false,
-        };
-        let admission = match setup.policy.judge(asker, None) {
+        let admission = match setup.policy.judge(asker(identity), None) {
             Ok(admission) => admission,
             Err(denial) => return Err(self.refuse_tunnel(access, identity.user.as_deref(), denial).await),
         };
@@ -56,11 +54,13 @@ impl Exchange {
         if admission.listed {
             self.pending.saw_listed(client);
         }
-        let mut passage = Passage { id, client, admission, logged: true };
+        let entry = setup.policy.entry_of(identity).filter(|_| admission.listed).map(Entry::label);
+        let (identity, to, generation) = (identity.clone(), to.clone(), setup.generation);
+        let mut passage = Passage { id, identity, to, admission, entry, generation, logged: true };
         passage.logged =
             self.write_intent(setup, vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
         access.via_parent = setup.sender.dialer.has_parent();
-        match setup.sender.dialer.open(to).await {
+        match setup.sender.dialer.open(&passage.to).await {
             Ok(opened) => {
                 access.upstream = Some(opened.address);
                 Ok((opened, passage))
@@ -77,10 +77,18 @@ impl Exchange {
         }
     }
 
-    /// Writes what a tunnel did.
-    pub async fn close_tunnel(&self, passage: Passage, sent: u64, received: u64, ended_by: &str) {
+    /// Writes what a tunnel did; and why it was revoked, where it was.
+    pub async fn close_tunnel(
+        &self,
+        passage: Passage,
+        sent: u64,
+        received: u64,
+        ended_by: &str,
+        revoked: Option<&str>,
+    ) {
         let mut record = passage.record(Action::TunnelClose, Direction::In);
-        record.reason = format!("ended by {ended_by}; its bytes were not read");
+        let why = revoked.map(|why| format!(": {why}")).unwrap_or_default();
+        record.reason = format!("ended by {ended_by}{why}; its bytes were not read");
         record.qlik.bytes_sent = Some(sent);
         record.qlik.bytes_received = Some(received);
         self.write_outcome(vec![record], passage.logged).await;
@@ -102,12 +110,63 @@ impl Exchange {
 }
 
 impl Passage {
+    /// The setup it was judged by.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Why it would not be let in under this setup. Nothing is counted, so that no reload uses up a limit.
+    pub(crate) fn revoked(&self, setup: &Setup) -> Option<String> {
+        let Self { to, identity, .. } = self;
+        let listen = &setup.config.listen;
+        if !listen.lets_connect(identity.address) {
+            return Some(format!("{} may not connect any more (listen.allow_from)", identity.address));
+        }
+        match setup.policy.destinations.still(to) {
+            None => {
+                return Some(format!("{}:{} is not in the list of destinations any more", to.host, to.port));
+            }
+            Some(now) if now != to => return Some(format!("{}:{} leads elsewhere now", to.host, to.port)),
+            Some(_) => {}
+        }
+        if let Some(why) = identity.lost_user(listen.credentials, &setup.users) {
+            return Some(why);
+        }
+        let identity = identity.clone().now(listen.credentials, &setup.users);
+        match setup.policy.foresee(asker(&identity), None) {
+            Err(Denial::Unidentified(_)) => {
+                let entry = self.entry.as_deref().unwrap_or("observe");
+                Some(format!("the allow-list does not let it in any more, as {entry:?} did"))
+            }
+            Err(denial) => Some(denial.to_string()),
+            Ok(_) if to.mode == Mode::Terminate && !setup.policy.wants_tunnel(&identity) => {
+                Some("no entry asks for mode \"tunnel\" for it any more".to_owned())
+            }
+            Ok(_) => None,
+        }
+    }
+
     fn record(&self, action: Action, direction: Direction) -> Record {
         let mut record = Record::new(action, self.id);
-        record.client = Some(self.client);
+        record.client = Some(self.identity.address);
         record.qlik.direction = Some(direction);
         record.qlik.identified_by = Some(self.admission.identified_by);
         record.qlik.listed = (!self.admission.listed).then_some(false);
+        record.qlik.entry = self.entry.as_deref().map(clip);
+        record.qlik.proxy_user = self.identity.user.as_deref().map(clip);
+        record.qlik.destination = Some(format!("{}:{}", self.to.host, self.to.port));
         record
+    }
+}
+
+/// Who opens a tunnel: user and address are all there is to know.
+fn asker(identity: &Identity) -> Asker<'_> {
+    Asker {
+        said: Said::Message,
+        source: &Asking::Nobody,
+        licenses: &[],
+        identity,
+        activates: false,
+        sourceless: false,
     }
 }

@@ -4,6 +4,7 @@
 //! `Proxy-Status` (RFC 9209) and in a problem body (RFC 9457). Inside a conversation the status is one that no
 //! product takes for the back end's word: 429, 502, 503, 504, and 400 for what is no valid HTTP.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -155,6 +156,12 @@ impl Refusal {
     /// What whoever comes while the relay stops is told: a close without an answer makes some clients try for ever.
     pub fn draining() -> Self {
         Self::new(Cause::Draining, "the relay is stopping")
+    }
+
+    /// What a client is told whose address may not connect at all.
+    pub(crate) fn address(address: IpAddr) -> Self {
+        let words = format!("{address} may not connect (listen.allow_from)");
+        Self::new(Cause::Refused, &words)
     }
 
     /// For a request in absolute form whose target is not of a listed host. Only what is surely a host is told: a target

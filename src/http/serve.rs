@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +68,14 @@ pub struct Way {
     pub counted: bool,
 }
 
+/// What does not hold any more of the facts that a conversation was let in by.
+enum Fallen {
+    /// Its address or its destination.
+    Refused(Refusal),
+    /// Its user.
+    User,
+}
+
 /// Where the requests of a conversation go.
 #[derive(Clone, Debug)]
 pub enum To {
@@ -77,6 +86,22 @@ pub enum To {
 }
 
 impl Way {
+    /// What it was let in by and does not hold any more, which ends the conversation: as a refusal, where nothing else of a
+    /// request can let it in; a user who is gone may be let in as anybody is, and is refused by the policy otherwise.
+    fn fallen(&self, setup: &Setup) -> Option<Fallen> {
+        let listen = &setup.config.listen;
+        if !listen.lets_connect(self.identity.address) {
+            return Some(Fallen::Refused(Refusal::address(self.identity.address)));
+        }
+        if let To::Host(to) = &self.to
+            && setup.policy.destinations.still(to).is_none()
+        {
+            let words = format!("{}:{} is not in the list of destinations any more", to.host, to.port);
+            return Some(Fallen::Refused(Refusal::new(Cause::DestinationNotListed, &words)));
+        }
+        self.identity.lost_user(listen.credentials, &setup.users).map(|_| Fallen::User)
+    }
+
     fn access(&self, id: Uuid) -> Access {
         let mut access = Access::new(id, self.identity.address, self.identity.way.name());
         access.sni.clone_from(&self.sni);
@@ -175,11 +200,24 @@ impl Conversations {
         access.generation = Some(setup.generation);
         access.method = Some(word(request.method().as_str()));
         access.path = Some(shown_path(request.uri()));
-        let response = match self.forward(&setup, request, way, id, &mut access).await {
+        let (client, fallen) = (way.identity.address, way.fallen(&setup));
+        let ends = fallen.is_some();
+        let answered = match fallen {
+            Some(Fallen::Refused(refusal)) => {
+                self.note_denied(&refusal, client, id);
+                Err(refusal)
+            }
+            Some(Fallen::User) | None => self.forward(&setup, request, way, id, &mut access).await,
+        };
+        let response = match answered {
             Ok(response) => response,
             Err(refusal) => {
                 refusal.note(&mut access, refusal.inside());
-                refusal.to_response(id)
+                let mut response = refusal.to_response(id);
+                if ends {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
         };
         setup.access.write(access);
@@ -210,7 +248,9 @@ impl Conversations {
                 listed.cloned().ok_or_else(|| {
                     // hyper has cut off a fragment, and an @ in it: what looks like a port may be the start of a password.
                     let host = uri.host().filter(|_| !uri.to_string().contains('@'));
-                    Refusal::not_plain_http(host.unwrap_or("@"))
+                    let refusal = Refusal::not_plain_http(host.unwrap_or("@"));
+                    self.note_denied(&refusal, way.identity.address, id);
+                    refusal
                 })?
             }
         };
@@ -287,6 +327,12 @@ impl Conversations {
         access.tried_user.clone_from(&unproven.tried);
         access.cause = Some(unproven.why.to_string());
         Refusal::from(unproven)
+    }
+
+    fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
+        let mut record = Record::new(Action::AccessDenied, id);
+        record.reason.clone_from(&refusal.sentence);
+        self.exchange.refusals.note(record, client);
     }
 
     fn note_left(&self, way: &Way, error: Option<&io::Error>) {

@@ -136,11 +136,8 @@ impl Door {
     fn seat(&self, place: &mut Place, address: IpAddr) -> Result<(), Refusal> {
         let setup = self.setup.load();
         let listen = &setup.config.listen;
-        if !listen.allow_from.is_empty()
-            && !listen.allow_from.iter().any(|network| network.contains(&address))
-        {
-            let words = format!("{address} may not connect (listen.allow_from)");
-            return Err(Refusal::new(Cause::Refused, &words));
+        if !listen.lets_connect(address) {
+            return Err(Refusal::address(address));
         }
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         // One machine may use a whole /64.

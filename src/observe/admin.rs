@@ -1,5 +1,5 @@
-//! The admin address: `/healthz` says that the process lives, `/readyz` that it can do its work, `/status` what it works
-//! with, `/metrics` what it has done.
+//! The admin address: `/healthz` says that the process lives, `/readyz` that it can do its work (with `?verbose`, also which
+//! files are not in force), `/status` what it works with, `/metrics` what it has done.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::bounds;
 pub trait Insight: Send + Sync {
     /// What keeps it from doing its work now, if anything does.
     fn unready(&self) -> Option<String>;
+    /// Each part of the configuration that is not what its files say, and why. None of them keeps it from its work.
+    fn differences(&self) -> Vec<String>;
     /// What it works with.
     fn status(&self) -> serde_json::Value;
     /// What it has done, in the text format of OpenMetrics.
@@ -78,10 +80,17 @@ impl Admin {
         }
         match request.uri().path() {
             "/healthz" => plain(StatusCode::OK, "alive\n".into()),
-            "/readyz" => match self.0.unready() {
-                None => plain(StatusCode::OK, "ready\n".into()),
-                Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
-            },
+            "/readyz" => {
+                let (status, mut body) = match self.0.unready() {
+                    None => (StatusCode::OK, "ready\n".to_owned()),
+                    Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+                };
+                let query = request.uri().query().unwrap_or_default();
+                if query.split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose=")) {
+                    self.0.differences().iter().for_each(|line| body.push_str(&format!("{line}\n")));
+                }
+                plain(status, body)
+            }
             "/status" => text("application/json", format!("{:#}\n", self.0.status())),
             "/metrics" => {
                 text("application/openmetrics-text; version=1.0.0; charset=utf-8", self.0.metrics())

@@ -17,7 +17,7 @@ pub struct Metrics {
     bytes_in: Counter,
     bytes_out: Counter,
     replies_unread: Counter,
-    /// Attempts to reload that kept the old configuration.
+    /// Attempts to reload that kept a part of the old configuration.
     pub reloads_refused: Counter,
     /// Setups that somebody still works with: one, and those of requests that began before a reload.
     pub setups: Gauge,
@@ -25,6 +25,8 @@ pub struct Metrics {
     pub generation: Gauge,
     /// Entries of the allow-list.
     pub sources: Gauge,
+    /// Parts of the configuration that are not what their files say.
+    pub parts_held: Gauge,
     /// 1 where `sources.unknown` or `sources.unidentified` is `observe`.
     pub observe: Gauge,
     /// Deployments of which nothing has been understood for a day.
@@ -73,10 +75,19 @@ impl Metrics {
             unread,
         );
         let refused = self.reloads_refused.clone();
-        registry.register("reloads_refused", "Reloads that kept the old configuration", refused);
+        registry.register(
+            "reloads_refused",
+            "Reloads that kept some or all of the old configuration",
+            refused,
+        );
         let gauges = [
             ("setups_live", "Configurations that requests still work with", &self.setups),
             ("configuration_generation", "The configuration in force", &self.generation),
+            (
+                "configuration_parts_not_in_force",
+                "Parts of the configuration whose files say something else and can't be used",
+                &self.parts_held,
+            ),
             ("sources_allowed", "Entries of the allow-list", &self.sources),
             ("observe", "1 where strangers are let in (sources.unknown or unidentified)", &self.observe),
             (

@@ -140,6 +140,17 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Why the user it has proved to be does not count any more; none where there is no user, or users don't count at all.
+    pub(crate) fn lost_user(&self, credentials: Credentials, users: &Users) -> Option<String> {
+        let user = self.user.as_ref().filter(|user| credentials != Credentials::Off && !users.still(user))?;
+        Some(match users.has(user) {
+            true => format!("the user {:?} has another password", &**user),
+            false => format!("there is no user {:?} any more", &**user),
+        })
+    }
+}
+
 impl WayIn {
     /// In access lines: `connect`, `tls`, `direct` or `absolute`.
     pub fn name(self) -> &'static str {

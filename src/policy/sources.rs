@@ -179,6 +179,19 @@ impl Registry {
         &self.entries
     }
 
+    /// The list that it indexes.
+    pub(crate) fn list(&self) -> AllowList {
+        AllowList { sources: self.entries.iter().map(|entry| entry.source.clone()).collect() }
+    }
+
+    /// The entries that none of a new list goes on from.
+    pub(crate) fn gone_from(&self, new: &Self) -> Vec<&Entry> {
+        let continued: HashSet<usize> =
+            self.continued_by(&new.list().sources).into_iter().flatten().collect();
+        let entries = self.entries.iter().enumerate();
+        entries.filter(|(at, _)| !continued.contains(at)).map(|(_, entry)| entry).collect()
+    }
+
     /// The standing of a request that names its source. An entry that lists networks or users wants one of them
     /// as well, because an id proves nothing.
     pub fn by_id(&self, id: &SourceId, user: Option<&str>, address: IpAddr) -> Standing<'_> {
@@ -322,6 +335,18 @@ impl Entry {
             false => Whose::Address(address),
         };
         self.limits.check(whose)
+    }
+
+    /// What people tell it by: its name, or the first of what it lists.
+    pub(crate) fn label(&self) -> String {
+        let Source { id, name, licenses, users, networks, .. } = &self.source;
+        let named = (!name.is_empty()).then(|| name.clone());
+        named
+            .or_else(|| id.as_ref().map(|id| format!("id {id}")))
+            .or_else(|| users.first().map(|user| format!("user {user}")))
+            .or_else(|| networks.first().map(|network| format!("network {network}")))
+            .or_else(|| licenses.first().map(|license| format!("license {license}")))
+            .unwrap_or_default()
     }
 
     /// Whether a request comes from where the entry wants it from: anywhere, if it says nothing.

@@ -14,6 +14,7 @@ use super::copy::{Buffers, Copied, copy};
 use crate::bounds;
 use crate::config::model::{Destination, Mode};
 use crate::config::names::Endpoint;
+use crate::exchange::opaque::Passage;
 use crate::http::head::{Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
@@ -91,6 +92,9 @@ impl Proxy {
             // Before anything is done for it: each attempt costs us more than its bytes.
             if let Err(fault) = self.conversations.exchange.admit_address(&setup, client, access.id) {
                 return self.refuse(stream, access, &Refusal::from(&fault)).await;
+            }
+            if !setup.config.listen.lets_connect(client) {
+                return self.refuse(stream, access, &Refusal::address(client)).await;
             }
             let (step, identity) = match self.judge(&setup, &head, client, way).await {
                 Ok(judged) => judged,
@@ -270,6 +274,7 @@ impl Proxy {
         };
         drop(setup);
         let mut copied = Copied { sent: 0, received: 0, ended_by: "client" };
+        let mut why_revoked = None;
         if establish(&mut stream).await {
             access.status = Some(200);
             access.made_by = Some("relay");
@@ -277,7 +282,9 @@ impl Proxy {
                 Ok(sni) if named(sni.as_deref(), &to) => {
                     access.sni = sni;
                     let client = AnyStream::new(stream);
-                    copied = copy(client, opened.stream, &self.buffers, &self.conversations.stop).await;
+                    let revoked = async { why_revoked = Some(self.revoked(&passage).await) };
+                    let Conversations { stop, .. } = &*self.conversations;
+                    copied = copy(client, opened.stream, &self.buffers, stop, revoked).await;
                 }
                 wrong => {
                     let alert = if wrong.is_ok() { Alert::UnrecognizedName } else { Alert::HandshakeFailure };
@@ -290,8 +297,22 @@ impl Proxy {
         access.bytes_in = copied.sent;
         access.bytes_out = copied.received;
         access.reason = Some(format!("ended by {}", copied.ended_by));
-        exchange.close_tunnel(passage, copied.sent, copied.received, copied.ended_by).await;
+        access.cause = why_revoked.clone().or(access.cause);
+        let Copied { sent, received, ended_by } = copied;
+        exchange.close_tunnel(passage, sent, received, ended_by, why_revoked.as_deref()).await;
         self.conversations.setup.load().access.write(access);
+    }
+
+    /// Judges a tunnel again under each setup that follows, and returns once it would not be let in any more: why not.
+    async fn revoked(&self, passage: &Passage) -> String {
+        let mut judged = passage.generation();
+        loop {
+            let setup = self.conversations.setup.after(judged).await;
+            if let Some(why) = passage.revoked(&setup) {
+                return why;
+            }
+            judged = setup.generation;
+        }
     }
 
     fn note_left(&self, mut access: Access, error: Option<&std::io::Error>) {

@@ -28,16 +28,17 @@ pub struct Copied {
     pub sent: u64,
     /// Bytes from the destination to the client.
     pub received: u64,
-    /// Who ended it: `client`, `destination`, `idle`, `age` or `stop`.
+    /// Who ended it: `client`, `destination`, `idle`, `age`, `stop` or `revocation`.
     pub ended_by: &'static str,
 }
 
-/// Copies until both sides have ended, one breaks, or a wait does.
+/// Copies until both sides have ended, one breaks, a wait does, or it is revoked.
 pub async fn copy(
     client: AnyStream,
     destination: AnyStream,
     buffers: &Buffers,
     stop: &CancellationToken,
+    revoked: impl Future<Output = ()>,
 ) -> Copied {
     let (client_read, client_write) = split(client);
     let (destination_read, destination_write) = split(destination);
@@ -50,6 +51,7 @@ pub async fn copy(
         let (mut up_ended, mut down_ended) = (false, false);
         let mut first = None;
         let oldest = Instant::now() + bounds::TUNNEL_AGE;
+        let mut revoked = std::pin::pin!(revoked);
         loop {
             let patience = if first.is_some() { bounds::HALF_CLOSED } else { bounds::TUNNEL_IDLE };
             let idle = *last.borrow_and_update() + patience;
@@ -72,6 +74,7 @@ pub async fn copy(
                 () = sleep_until(idle) => break first.unwrap_or("idle"),
                 () = sleep_until(oldest) => break "age",
                 () = stop.cancelled() => break "stop",
+                () = &mut revoked => break "revocation",
             }
             if up_ended && down_ended {
                 break first.unwrap_or("client");
@@ -162,7 +165,7 @@ mod tests {
         let copied = tokio::spawn(async move {
             let buffers = Buffers::default();
             let [a, b] = [inner_client, inner_destination].map(AnyStream::new);
-            let copied = copy(a, b, &buffers, &token).await;
+            let copied = copy(a, b, &buffers, &token, std::future::pending()).await;
             let kept = buffers.0.lock().unwrap().len();
             (copied, kept)
         });

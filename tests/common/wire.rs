@@ -166,7 +166,7 @@ impl Relay {
 }
 
 /// TLS over a stream, its handshake done, trusting this root.
-pub fn tls(mut stream: TcpStream, name: &str, root: &Path) -> Inside {
+pub fn tls<S: Read + Write>(mut stream: S, name: &str, root: &Path) -> StreamOwned<ClientConnection, S> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(root).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -1,0 +1,103 @@
+//! Parts of a setup that stay as they were, because their files can't be used, while all others go into force.
+//!
+//! The allow-list and the users decide who is let in: a bad line in another file must not keep somebody in who was taken
+//! out.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::{Setup, SetupError};
+use crate::config::watch::Contents;
+
+/// A part of a setup, with files of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Part {
+    /// `relay.toml`, with what it names for the first time.
+    Configuration,
+    /// `sources.file`.
+    AllowList,
+    /// `listen.users`.
+    Users,
+    /// `licensing.vocabulary`.
+    Vocabulary,
+    /// `admin.token_file`.
+    Token,
+    /// `upstream.extra_ca` and the credentials for the parent proxy.
+    Upstream,
+    /// The files of `[tls]`.
+    Certificates,
+}
+
+/// A part that stays as it was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Held {
+    /// The part.
+    pub(crate) part: Part,
+    /// Why its files can't be used.
+    pub(crate) why: String,
+    /// When that was first found.
+    pub(crate) since: Timestamp,
+}
+
+/// One reading of all files, beside the setup in force.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    /// What the files hold that the new setup is made from.
+    pub(super) contents: Contents,
+    /// The setup in force; none at the start, where everything must be right.
+    pub(super) before: Option<&'a Setup>,
+    /// What stays as it was.
+    pub(super) held: Vec<Held>,
+}
+
+impl Part {
+    /// What people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::AllowList => "allow-list",
+            Self::Users => "list of users",
+            Self::Vocabulary => "vocabulary",
+            Self::Token => "admin token",
+            Self::Upstream => "trust in the back end",
+            Self::Certificates => "certificates",
+        }
+    }
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(contents: Contents, before: Option<&'a Setup>) -> Self {
+        Self { contents, before, held: Vec::new() }
+    }
+
+    /// The setup before, where these files held the same then.
+    pub(super) fn unchanged(&self, files: &[PathBuf]) -> Option<&'a Setup> {
+        self.before.filter(|before| self.contents.agree_on(&before.contents, files))
+    }
+
+    /// A part as it was read; or, where its files can't be used, as it was kept.
+    pub(super) fn part<T>(
+        &mut self,
+        part: Part,
+        files: &[PathBuf],
+        read: Result<T, SetupError>,
+        kept: Option<T>,
+    ) -> Result<T, SetupError> {
+        match (read, kept) {
+            (Err(e), Some(kept)) => {
+                self.hold(part, e.to_string(), files);
+                Ok(kept)
+            }
+            (read, _) => read,
+        }
+    }
+
+    /// Keeps a part as it was. Its files count as unchanged, so that they are read anew next time.
+    pub(super) fn hold(&mut self, part: Part, why: String, files: &[PathBuf]) {
+        if let Some(before) = self.before {
+            self.contents.put_back(&before.contents, files);
+        }
+        self.held.push(Held { part, why, since: Timestamp::now() });
+    }
+}
