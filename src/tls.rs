@@ -1,6 +1,7 @@
 //! TLS on the relay's own side: the constrained authority, the leaves it signs, and whom the upstream leg believes.
 
 pub mod authority;
+pub(crate) mod dates;
 pub mod faces;
 pub mod handshake;
 pub mod leaf;

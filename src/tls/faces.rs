@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
@@ -33,6 +32,8 @@ pub struct Faces {
 /// What is shown to one client for one name.
 #[derive(Clone, Debug)]
 pub struct Chosen {
+    /// Whose leaves it shows.
+    pub(super) face: Arc<Face>,
     /// The configuration of the handshake.
     pub config: Arc<ServerConfig>,
     /// The same without ALPN, for clients that offer only what is never selected: they are told in HTTP, not in an
@@ -45,7 +46,6 @@ pub struct Chosen {
 /// The faces below one root.
 #[derive(Debug)]
 struct Album {
-    authority: Option<Authority>,
     root: Arc<str>,
     outer: Shown,
     hosts: HashMap<HostName, Shown>,
@@ -120,11 +120,21 @@ impl Faces {
         }
     }
 
-    /// Renews the leaves whose half-life is over. What can't be renewed stays, and is told.
-    pub fn renew(&self) {
-        for album in [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album)) {
-            album.renew();
+    /// Renews the leaves that are due. What can't be renewed stays, and is told.
+    pub(crate) async fn freshen(&self) {
+        for face in self.all() {
+            face.freshen().await;
         }
+    }
+
+    /// Why clients with the same clock refuse a leaf that is shown, if they do.
+    pub(crate) fn fault(&self, now: i64) -> Option<String> {
+        self.all().find_map(|face| face.fault(now))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Face>> {
+        let albums = [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album));
+        albums.flat_map(|album| album.hosts.values().chain([&album.outer]).map(|shown| &shown.face))
     }
 
     fn album(&self, client: IpAddr) -> &Album {
@@ -137,6 +147,7 @@ impl Faces {
 
 impl Album {
     fn mint(authority: Authority, config: &Config) -> Result<Self, LeafError> {
+        let authority = Arc::new(authority);
         let outer =
             Shown::new(Face::mint(&authority, config.listen.hostnames.clone())?, config.tls.min_version)?;
         let mut hosts = HashMap::new();
@@ -145,7 +156,7 @@ impl Album {
             hosts.insert(host.clone(), Shown::new(face, config.tls.min_version)?);
         }
         let root = fingerprint(authority.root_der()).into();
-        Ok(Self { authority: Some(authority), root, outer, hosts })
+        Ok(Self { root, outer, hosts })
     }
 
     fn load(pairs: &[(std::path::PathBuf, std::path::PathBuf)], config: &Config) -> Result<Self, LeafError> {
@@ -154,25 +165,15 @@ impl Album {
         for host in terminated(config) {
             hosts.insert(host.clone(), Shown::new(face.clone(), config.tls.min_version)?);
         }
-        Ok(Self { authority: None, root: "".into(), outer: Shown::new(face, config.tls.min_version)?, hosts })
+        Ok(Self { root: "".into(), outer: Shown::new(face, config.tls.min_version)?, hosts })
     }
 
     fn chosen(&self, shown: &Shown) -> Chosen {
         Chosen {
+            face: shown.face.clone(),
             config: shown.config.clone(),
             config_without_alpn: shown.config_without_alpn.clone(),
             root: self.root.clone(),
-        }
-    }
-
-    fn renew(&self) {
-        let Some(authority) = &self.authority else { return };
-        for shown in self.hosts.values().chain([&self.outer]) {
-            match shown.face.renew(authority, SystemTime::now()) {
-                Ok(true) => tracing::info!("renewed the leaves of {:?}", shown.face),
-                Ok(false) => {}
-                Err(e) => tracing::error!("the leaves of {:?} can't be renewed: {e}", shown.face),
-            }
         }
     }
 }

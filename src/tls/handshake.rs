@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use uuid::Uuid;
@@ -100,11 +100,13 @@ pub async fn handshake(
         .client_hello()
         .alpn()
         .is_none_or(|mut offered| offered.any(|protocol| protocol == ALPN_HTTP_1_1));
-    let Some(Chosen { config, config_without_alpn, root }) = choose(sni.as_deref()) else {
+    let Some(Chosen { face, config, config_without_alpn, root }) = choose(sni.as_deref()) else {
         let mut stream = start.io;
         last_word(&mut stream, &Alert::UnrecognizedName.to_bytes()).await;
         return Err(failed(sni, "no certificate for this name is served here".into()));
     };
+    // Where that takes too long, what there is may still do.
+    let _ = timeout(bounds::RENEWAL_WAIT, face.freshen()).await;
     match timeout_at(deadline, start.into_stream(if speaks_http_1_1 { config } else { config_without_alpn }))
         .await
     {
