@@ -1,5 +1,5 @@
-//! All faces of the relay: one for each terminated host, and the outer one for its own names and for no name; twice
-//! while a rotation is under way.
+//! All faces of the relay: one for each terminated host, one for its own names, and one for clients that send no name;
+//! all of them twice while a rotation is under way.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -47,11 +47,15 @@ pub struct Chosen {
 #[derive(Debug)]
 struct Album {
     root: Arc<str>,
-    outer: Shown,
+    /// For the relay's own names. It has DNS names alone: BoringSSL can't judge an address below name constraints, and
+    /// refuses a leaf that has one, whichever name it asked for.
+    named: Shown,
+    /// For clients that send no name: the relay's own names and addresses.
+    nameless: Shown,
     hosts: HashMap<HostName, Shown>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shown {
     face: Arc<Face>,
     config: Arc<ServerConfig>,
@@ -95,15 +99,15 @@ impl Faces {
         }
     }
 
-    /// What is shown on the port itself: a terminated host's face (direct mode), or the outer one for the relay's own
-    /// names and for clients that send none (an address in the URI).
+    /// What is shown on the port itself: a terminated host's face (direct mode), the one of the relay's own names, or
+    /// for clients that send no name (an address in the URI) the one that has its addresses too.
     pub fn choose(&self, sni: Option<&str>, client: IpAddr) -> Option<Chosen> {
         let album = self.album(client);
-        let Some(sni) = sni else { return Some(album.chosen(&album.outer)) };
+        let Some(sni) = sni else { return Some(album.chosen(&album.nameless)) };
         let name: HostName = sni.parse().ok()?;
         match album.hosts.get(&name) {
             Some(shown) => Some(album.chosen(shown)),
-            None => self.own_names.contains(&name).then(|| album.chosen(&album.outer)),
+            None => self.own_names.contains(&name).then(|| album.chosen(&album.named)),
         }
     }
 
@@ -134,7 +138,9 @@ impl Faces {
 
     fn all(&self) -> impl Iterator<Item = &Arc<Face>> {
         let albums = [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album));
-        albums.flat_map(|album| album.hosts.values().chain([&album.outer]).map(|shown| &shown.face))
+        albums.flat_map(|album| {
+            album.hosts.values().chain([&album.named, &album.nameless]).map(|shown| &shown.face)
+        })
     }
 
     fn album(&self, client: IpAddr) -> &Album {
@@ -148,15 +154,17 @@ impl Faces {
 impl Album {
     fn mint(authority: Authority, config: &Config) -> Result<Self, LeafError> {
         let authority = Arc::new(authority);
-        let outer =
-            Shown::new(Face::mint(&authority, config.listen.hostnames.clone())?, config.tls.min_version)?;
+        let shown = |names| Shown::new(Face::mint(&authority, names)?, config.tls.min_version);
+        let own = &config.listen.hostnames;
+        let nameless = shown(own.clone())?;
+        let dns: Vec<Host> = own.iter().filter(|name| matches!(name, Host::Name(_))).cloned().collect();
+        let named = if dns.is_empty() || dns == *own { nameless.clone() } else { shown(dns)? };
         let mut hosts = HashMap::new();
         for host in terminated(config) {
-            let face = Face::mint(&authority, vec![Host::Name(host.clone())])?;
-            hosts.insert(host.clone(), Shown::new(face, config.tls.min_version)?);
+            hosts.insert(host.clone(), shown(vec![Host::Name(host.clone())])?);
         }
         let root = fingerprint(authority.root_der()).into();
-        Ok(Self { root, outer, hosts })
+        Ok(Self { root, named, nameless, hosts })
     }
 
     fn load(pairs: &[(std::path::PathBuf, std::path::PathBuf)], config: &Config) -> Result<Self, LeafError> {
@@ -165,7 +173,8 @@ impl Album {
         for host in terminated(config) {
             hosts.insert(host.clone(), Shown::new(face.clone(), config.tls.min_version)?);
         }
-        Ok(Self { root: "".into(), outer: Shown::new(face, config.tls.min_version)?, hosts })
+        let named = Shown::new(face, config.tls.min_version)?;
+        Ok(Self { root: "".into(), nameless: named.clone(), named, hosts })
     }
 
     fn chosen(&self, shown: &Shown) -> Chosen {
