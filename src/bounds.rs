@@ -79,6 +79,8 @@ pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 // --- certificates -----------------------------------------------------------------------------------------------
 
+/// A key of session tickets: so long it makes them, and then as long again it reads them.
+pub const TICKET_KEY: Duration = Duration::from_secs(6 * 3600);
 /// Clients whose trust in a root is remembered.
 pub const TRUST: usize = 10_000;
 /// How often leaves are looked at for renewal, besides at each handshake.

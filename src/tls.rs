@@ -7,6 +7,7 @@ pub mod handshake;
 pub mod leaf;
 pub mod roots;
 pub mod rotation;
+mod tickets;
 pub mod trust;
 
 use std::io;

@@ -29,6 +29,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::{self, Authority, AuthorityError};
 use super::dates::{self, Window};
+use super::tickets::Tickets;
 use super::{ALPN_HTTP_1_1, provider};
 use crate::bounds;
 use crate::config::model::TlsVersion;
@@ -197,7 +198,7 @@ impl Face {
             .with_cert_resolver(self);
         config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        config.ticketer = Arc::new(Tickets::new()?);
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
     }
