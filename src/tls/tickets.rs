@@ -2,10 +2,10 @@
 //! by a year, it would keep one key for that year, and with it all sessions would be open to whoever finds that key.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::ProducesTickets;
+use tokio::time::Instant;
 
 use crate::bounds;
 
