@@ -89,6 +89,10 @@ pub const RENEWAL_CHECK: Duration = Duration::from_secs(1);
 pub const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 /// How soon a renewal that failed is tried again.
 pub const RENEWAL_RETRY: Duration = Duration::from_secs(60);
+/// A client that leaves within this time of a handshake without having asked for anything does not trust the root.
+pub const TRUST_LEFT: Duration = Duration::from_secs(2);
+/// Where an address has trusted a root and refused it within this time, there are several clients behind it.
+pub const TRUST_MIXED: SignedDuration = SignedDuration::from_hours(24);
 /// How often `trust.json` is written at most.
 pub const TRUST_WRITE: Duration = Duration::from_secs(1);
 

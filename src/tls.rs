@@ -9,6 +9,7 @@ pub mod roots;
 pub mod rotation;
 mod tickets;
 pub mod trust;
+pub mod witness;
 
 use std::io;
 use std::sync::Arc;

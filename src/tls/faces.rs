@@ -117,11 +117,9 @@ impl Faces {
         album.hosts.get(host).map(|shown| album.chosen(shown))
     }
 
-    /// Notes whether a client trusts the root it was shown.
-    pub fn note(&self, client: IpAddr, root: &str, good: bool) {
-        if !root.is_empty() {
-            self.trust.note(client, root, good);
-        }
+    /// Which clients trust which root.
+    pub(super) fn trust(&self) -> &Arc<Trust> {
+        &self.trust
     }
 
     /// Renews the leaves that are due. What can't be renewed stays, and is told.
