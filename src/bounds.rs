@@ -79,8 +79,20 @@ pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 // --- certificates -----------------------------------------------------------------------------------------------
 
+/// A key of session tickets: so long it makes them, and then as long again it reads them.
+pub const TICKET_KEY: Duration = Duration::from_secs(6 * 3600);
 /// Clients whose trust in a root is remembered.
 pub const TRUST: usize = 10_000;
+/// How often leaves are looked at for renewal, besides at each handshake.
+pub const RENEWAL_CHECK: Duration = Duration::from_secs(1);
+/// How long a handshake waits for a renewal: two keys are made.
+pub const RENEWAL_WAIT: Duration = Duration::from_secs(5);
+/// How soon a renewal that failed is tried again.
+pub const RENEWAL_RETRY: Duration = Duration::from_secs(60);
+/// A client that leaves within this time of a handshake without having asked for anything does not trust the root.
+pub const TRUST_LEFT: Duration = Duration::from_secs(2);
+/// Where an address has trusted a root and refused it within this time, there are several clients behind it.
+pub const TRUST_MIXED: SignedDuration = SignedDuration::from_hours(24);
 /// How often `trust.json` is written at most.
 pub const TRUST_WRITE: Duration = Duration::from_secs(1);
 
@@ -269,8 +281,6 @@ pub const LOG_FLUSH: Duration = Duration::from_secs(2);
 
 /// Requests in hand at SIGTERM get this long to end; longer than one reply may take by default.
 pub const DRAIN: Duration = Duration::from_secs(75);
-/// How often leaves are looked at for renewal.
-pub const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 /// A changed file that its writer has closed must be unchanged for this long before it is read.
 pub const SETTLE: Duration = Duration::from_millis(250);
 /// How long it must be unchanged where nothing told that its writer has closed it.

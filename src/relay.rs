@@ -45,6 +45,7 @@ use crate::observe::metrics::Metrics;
 use crate::policy::pending::{Codes, Pending};
 use crate::setup::held::Held;
 use crate::setup::{InForce, Lasting, Setup, SetupError};
+use crate::tls::dates;
 use crate::tls::trust::Trust;
 use crate::tunnel::connect::Proxy;
 use crate::tunnel::copy::Buffers;
@@ -213,6 +214,7 @@ impl Relay {
         services.spawn(vital.service("keeps who is not understood", exchange.unread.clone().keep_written()));
         services.spawn(vital.service("keeps shapes", exchange.captured.clone().keep_written()));
         services.spawn(vital.service("keeps time", keep_time(conversations.clone())));
+        services.spawn(vital.service("renews leaves", keep_leaves(conversations.clone())));
 
         Ok(Self { conversations, addresses, admin, services, vital, reload })
     }
@@ -358,7 +360,7 @@ impl Insight for Shown {
             return Some("draining".into());
         }
         match &*self.conversations.exchange.journal.state().borrow() {
-            State::Writable => None,
+            State::Writable => self.conversations.setup.load().faces.fault(dates::now()),
             State::Blocked(why) => Some(format!("the audit log can't be written: {why}")),
             State::Poisoned(why) => Some(format!("the audit log is given up: {why}")),
         }
@@ -458,10 +460,9 @@ fn forget_known(conversations: &Conversations) {
     conversations.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));
 }
 
-/// What the clock brings: counts of folded refusals, a sign of life where nothing else was written (so that a crash is
-/// dated to the minute), leaves past their half-life.
+/// What time brings: counts of folded refusals, and a sign of life where nothing else was written, so that a crash is
+/// dated to the minute.
 async fn keep_time(conversations: Arc<Conversations>) {
-    let mut until_renewal = bounds::RENEWAL_CHECK;
     let journal = &conversations.exchange.journal;
     let mut written = *journal.committed().borrow();
     loop {
@@ -473,13 +474,23 @@ async fn keep_time(conversations: Arc<Conversations>) {
             journal.note(vec![Record::new(Action::RelayHeartbeat, Uuid::now_v7())]);
         }
         written = committed + u64::from(silent);
-        until_renewal = until_renewal.saturating_sub(bounds::REFUSAL_WINDOW);
-        if until_renewal.is_zero() {
-            until_renewal = bounds::RENEWAL_CHECK;
-            let faces = conversations.setup.load().faces.clone();
-            // Keys are made, which takes long enough to be kept off the workers.
-            let _ = tokio::task::spawn_blocking(move || faces.renew()).await;
+    }
+}
+
+/// Renews leaves, also where no client comes, and tells once when one that is shown is not valid. A look each second
+/// finds every step of the clock.
+async fn keep_leaves(conversations: Arc<Conversations>) {
+    let mut told = false;
+    loop {
+        let faces = conversations.setup.load().faces.clone();
+        faces.freshen().await;
+        let fault = faces.fault(dates::now());
+        if let Some(fault) = fault.as_ref().filter(|_| !told) {
+            tracing::error!("clients refuse this relay: {fault}");
         }
+        told = fault.is_some();
+        drop(faces);
+        sleep(bounds::RENEWAL_CHECK).await;
     }
 }
 

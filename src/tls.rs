@@ -1,12 +1,15 @@
 //! TLS on the relay's own side: the constrained authority, the leaves it signs, and whom the upstream leg believes.
 
 pub mod authority;
+pub(crate) mod dates;
 pub mod faces;
 pub mod handshake;
 pub mod leaf;
 pub mod roots;
 pub mod rotation;
+mod tickets;
 pub mod trust;
+pub mod witness;
 
 use std::io;
 use std::sync::Arc;

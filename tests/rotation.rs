@@ -124,6 +124,32 @@ fn a_client_that_only_refuses_holds_up_no_rotation_once_the_administrator_leaves
 }
 
 #[test]
+fn who_leaves_after_the_handshake_without_a_word_does_not_trust_and_both_from_one_address_is_mixed() {
+    let (_stub, relay, _folder) = pair();
+    rotate(&relay, &[]);
+    rotate(&relay, &["--try", "127.0.0.0/8"]);
+    let new = relay.path("certs/root.next.pem");
+    eventually("the new leaves are served", || (trusting(&relay, &new) == (0, 404)).then_some(()));
+    let verdict = |root: &str| {
+        let clients = status(&relay)["clients"].clone();
+        let of_root = |client: &&serde_json::Value| client["root"] == root;
+        clients.as_array().unwrap().iter().find(of_root).map(|client| client["verdict"].clone())
+    };
+    eventually("a request is seen", || (verdict("new")? == "trusts").then_some(()));
+    // As a probe does, and a client that checks the certificate late.
+    let address = relay.address.to_string();
+    let leave =
+        || run(tool("openssl", "openssl").args(["s_client", "-connect", &address, "-servername", HOST]));
+    assert!(all_said(&leave()).contains("CONNECTED"));
+    eventually("both are seen", || (verdict("new")? == "mixed").then_some(()));
+    let said = all_said(&relay.verb(&["ca", "status"]));
+    assert!(said.contains("is mixed: some trust, and some refuse, the new root"), "{said}");
+    assert_eq!(rotate(&relay, &["--finish"]).0, Some(78), "its last word was a refusal");
+    assert_eq!(trusting(&relay, &new), (0, 404));
+    eventually("the request is seen", || (rotate(&relay, &["--finish"]).0 == Some(0)).then_some(()));
+}
+
+#[test]
 fn a_rotation_under_load_loses_no_request() {
     let (_stub, relay, _folder) = pair();
     let both = relay.path("both.pem");

@@ -15,7 +15,7 @@ use crate::config::model::{Config, Identity};
 use crate::tls::authority::{Authority, AuthorityError, Files};
 use crate::tls::faces::{self, fingerprint};
 use crate::tls::rotation::{self, NextFiles, Rotation};
-use crate::tls::trust::{Seen, Trust};
+use crate::tls::trust::{Seen, Trust, Verdict};
 
 /// The root that clients must trust, and the issuer below it.
 #[derive(Debug, clap::Args)]
@@ -181,8 +181,8 @@ fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<(), Fa
         |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if !refuse.is_empty() {
         let words = format!(
-            "these clients do not trust the new root yet: {}; install it there, wait until ca status shows a good \
-             handshake, then finish; or leave those behind that are none of yours, with --despite ADDRESS",
+            "these clients do not trust the new root yet: {}; install it there, wait until ca status shows a request \
+             of theirs below it, then finish; or leave those behind that are none of yours, with --despite ADDRESS",
             list(&refuse)
         );
         return Err(Failure::new(Exit::Configuration, words));
@@ -241,7 +241,7 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> 
             .iter()
             .map(|seen| {
                 serde_json::json!({ "address": seen.address, "root": which(seen), "good": seen.good,
-                    "refused": seen.refused, "trusts": !seen.refuses() })
+                    "refused": seen.refused, "trusts": !seen.refuses(), "verdict": seen.verdict() })
             })
             .collect();
         let networks: Vec<String> = rotation.networks.iter().map(ToString::to_string).collect();
@@ -263,9 +263,13 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> 
     let time =
         |time: &Option<jiff::Timestamp>| time.map_or_else(|| "never".into(), |time| format!("{time:.0}"));
     for client in &seen {
-        let verdict = if client.refuses() { "does not trust" } else { "trusts" };
+        let verdict = match client.verdict() {
+            Verdict::Trusts => "trusts",
+            Verdict::Refuses => "does not trust",
+            Verdict::Mixed => "is mixed: some trust, and some refuse,",
+        };
         outln!(
-            "{:<40} {verdict} the {} root (good {}, refused {})",
+            "{:<40} {verdict} the {} root (asked {}, refused {})",
             client.address.to_string(),
             which(client),
             time(&client.good),

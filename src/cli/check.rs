@@ -106,7 +106,7 @@ fn check_certificates(config: &Config) -> Result<(), String> {
                 return Ok(());
             }
             let authority = Authority::open(Files { root, issuer, issuer_key }).map_err(|e| e.to_string())?;
-            Face::mint(&authority, faces::names(config).into_iter().collect())
+            Face::mint(&authority.into(), faces::names(config).into_iter().collect())
                 .map(drop)
                 .map_err(|e| e.to_string())
         }

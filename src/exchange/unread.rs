@@ -74,6 +74,9 @@ impl Unread {
             table.push(Deployment { who, since: now, last: now, count: 1, told: None });
             return None;
         };
+        // What was noted by a clock that was ahead has been by now.
+        known.since = known.since.min(now);
+        known.told = known.told.map(|told| told.min(now));
         if is_a_day(known.last, now) {
             (known.since, known.count, known.told) = (now, 0, None);
         }
@@ -166,6 +169,19 @@ mod tests {
         unread.note(who("a"), hours(0));
         assert_eq!(unread.note(who("a"), hours(30)), None, "nothing of it for a day, then one");
         assert_eq!(unread.note(who("b"), hours(31)), None, "another one");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_put_it_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let unread = Unread::open(folder.path());
+        let ahead = 400 * 24;
+        unread.note(who("a"), hours(ahead));
+        assert!(unread.note(who("a"), hours(ahead + 10)).is_none());
+        for hour in 0..24 {
+            assert!(unread.note(who("a"), hours(hour)).is_none(), "hour {hour}");
+        }
+        assert!(unread.note(who("a"), hours(24)).is_some());
     }
 
     #[test]

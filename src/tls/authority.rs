@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DistinguishedName, DnType,
@@ -20,26 +19,22 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::dates::{self, Window};
 use crate::config::names::Host;
 use crate::config::private::{read_private, write_private, write_public};
 use crate::ledger::record::hex;
-
-/// Root and issuer live ten years: clients get the root by hand, and seldom.
-const AUTHORITY_DAYS: u64 = 3650;
-/// Everything is back-dated by two days, for clients whose clock is behind.
-pub(super) const BACKDATE: Duration = Duration::from_secs(48 * 3600);
 
 /// The issuer that signs leaves, with the chain it hands out.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     issuer_der: CertificateDer<'static>,
     root_der: CertificateDer<'static>,
-    not_after: SystemTime,
+    window: Window,
 }
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Authority").field("window", &self.window).finish_non_exhaustive()
     }
 }
 
@@ -116,7 +111,7 @@ impl Authority {
         let root_der = read_certificate(files.root)?;
         let issuer_der = read_certificate(files.issuer)?;
         let key = read_key(files.issuer_key)?;
-        let not_after = {
+        let window = {
             let certificate = parse(files.issuer, &issuer_der)?;
             check_can_sign(files.issuer, &certificate)?;
             let root = parse(files.root, &root_der)?;
@@ -139,11 +134,10 @@ impl Authority {
                     ),
                 ));
             }
-            SystemTime::UNIX_EPOCH
-                + Duration::from_secs(certificate.validity().not_after.timestamp().unsigned_abs())
+            Window::of(certificate.validity()).and(Window::of(root.validity()))
         };
         let issuer = Issuer::from_ca_cert_der(&issuer_der, key)?;
-        Ok(Self { issuer, issuer_der, root_der, not_after })
+        Ok(Self { issuer, issuer_der, root_der, window })
     }
 
     /// Makes root, issuer and key, none of which may be there. The root's key is thrown away, or kept in a file of
@@ -157,13 +151,13 @@ impl Authority {
         keep_root_key: Option<&Path>,
     ) -> Result<Self, AuthorityError> {
         let mut root_key = KeyPair::generate()?;
-        let root = CertifiedIssuer::self_signed(authority_params("root", 1, names)?, &root_key)?;
+        let window = Window::of_authority(dates::now());
+        let root = CertifiedIssuer::self_signed(authority_params("root", 1, names, window)?, &root_key)?;
         let issuer_key = KeyPair::generate()?;
-        let mut params = authority_params("issuer", 0, names)?;
+        let mut params = authority_params("issuer", 0, names, window)?;
         params.use_authority_key_identifier_extension = true;
         // Chains through this issuer are good for servers alone (Go, OpenSSL and Windows nest key purposes).
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let not_after = params.not_after.into();
         let certificate = params.signed_by(&issuer_key, &root)?;
         let issuer = Issuer::new(params, issuer_key);
         let root_der = root.der().clone();
@@ -181,7 +175,7 @@ impl Authority {
         written.map_err(|cause| io_error(files.issuer_key, cause))?;
         write_public(files.issuer, certificate.pem().as_bytes()).map_err(|e| io_error(files.issuer, e))?;
         write_public(files.root, root_pem.as_bytes()).map_err(|e| io_error(files.root, e))?;
-        Ok(Self { issuer, issuer_der: certificate.der().clone(), root_der, not_after })
+        Ok(Self { issuer, issuer_der: certificate.der().clone(), root_der, window })
     }
 
     /// The issuer that leaves are signed with.
@@ -199,9 +193,9 @@ impl Authority {
         &self.root_der
     }
 
-    /// When the issuer ends; no leaf outlives it.
-    pub fn not_after(&self) -> SystemTime {
-        self.not_after
+    /// When the issuer and its root are valid; no leaf is valid outside of that.
+    pub(super) fn window(&self) -> Window {
+        self.window
     }
 }
 
@@ -217,6 +211,7 @@ fn authority_params(
     role: &str,
     path_length: u8,
     names: &BTreeSet<Host>,
+    window: Window,
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     let serial = serial()?;
@@ -229,9 +224,8 @@ fn authority_params(
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.name_constraints = Some(constraints(names));
-    let now = SystemTime::now();
-    params.not_before = (now - BACKDATE).into();
-    params.not_after = (now + Duration::from_secs(AUTHORITY_DAYS * 24 * 3600) - BACKDATE).into();
+    let (from, until) = window.times();
+    (params.not_before, params.not_after) = (from.into(), until.into());
     Ok(params)
 }
 
@@ -275,15 +269,14 @@ fn check_can_sign(path: &Path, certificate: &X509Certificate<'_>) -> Result<(), 
         Ok(Some(usage)) if usage.value.key_cert_sign() => {}
         _ => return Err(unfit(path, "may not sign certificates (keyUsage keyCertSign is missing)".into())),
     }
-    let validity = certificate.validity();
-    if !validity.is_valid() {
-        return Err(unfit(
-            path,
-            format!(
-                "is valid from {} to {}, and now is outside of that; check the clock, or have a new one made",
-                validity.not_before, validity.not_after
-            ),
-        ));
+    // One that is not valid yet is no fault of the file: the clock is behind, and will be set.
+    let (window, now) = (Window::of(certificate.validity()), dates::now());
+    if window.until < now {
+        let clock = dates::timestamp(now);
+        let fault = format!(
+            "is valid from {window}, and the clock shows {clock}; set the clock, or have a new one made"
+        );
+        return Err(unfit(path, fault));
     }
     Ok(())
 }

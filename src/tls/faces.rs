@@ -1,10 +1,9 @@
-//! All faces of the relay: one for each terminated host, and the outer one for its own names and for no name; twice
-//! while a rotation is under way.
+//! All faces of the relay: one for each terminated host, one for its own names, and one for clients that send no name;
+//! all of them twice while a rotation is under way.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
@@ -33,6 +32,8 @@ pub struct Faces {
 /// What is shown to one client for one name.
 #[derive(Clone, Debug)]
 pub struct Chosen {
+    /// Whose leaves it shows.
+    pub(super) face: Arc<Face>,
     /// The configuration of the handshake.
     pub config: Arc<ServerConfig>,
     /// The same without ALPN, for clients that offer only what is never selected: they are told in HTTP, not in an
@@ -45,13 +46,16 @@ pub struct Chosen {
 /// The faces below one root.
 #[derive(Debug)]
 struct Album {
-    authority: Option<Authority>,
     root: Arc<str>,
-    outer: Shown,
+    /// For the relay's own names. It has DNS names alone: BoringSSL can't judge an address below name constraints, and
+    /// refuses a leaf that has one, whichever name it asked for.
+    named: Shown,
+    /// For clients that send no name: the relay's own names and addresses.
+    nameless: Shown,
     hosts: HashMap<HostName, Shown>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shown {
     face: Arc<Face>,
     config: Arc<ServerConfig>,
@@ -95,15 +99,15 @@ impl Faces {
         }
     }
 
-    /// What is shown on the port itself: a terminated host's face (direct mode), or the outer one for the relay's own
-    /// names and for clients that send none (an address in the URI).
+    /// What is shown on the port itself: a terminated host's face (direct mode), the one of the relay's own names, or
+    /// for clients that send no name (an address in the URI) the one that has its addresses too.
     pub fn choose(&self, sni: Option<&str>, client: IpAddr) -> Option<Chosen> {
         let album = self.album(client);
-        let Some(sni) = sni else { return Some(album.chosen(&album.outer)) };
+        let Some(sni) = sni else { return Some(album.chosen(&album.nameless)) };
         let name: HostName = sni.parse().ok()?;
         match album.hosts.get(&name) {
             Some(shown) => Some(album.chosen(shown)),
-            None => self.own_names.contains(&name).then(|| album.chosen(&album.outer)),
+            None => self.own_names.contains(&name).then(|| album.chosen(&album.named)),
         }
     }
 
@@ -113,18 +117,28 @@ impl Faces {
         album.hosts.get(host).map(|shown| album.chosen(shown))
     }
 
-    /// Notes whether a client trusts the root it was shown.
-    pub fn note(&self, client: IpAddr, root: &str, good: bool) {
-        if !root.is_empty() {
-            self.trust.note(client, root, good);
+    /// Which clients trust which root.
+    pub(super) fn trust(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
+    /// Renews the leaves that are due. What can't be renewed stays, and is told.
+    pub(crate) async fn freshen(&self) {
+        for face in self.all() {
+            face.freshen().await;
         }
     }
 
-    /// Renews the leaves whose half-life is over. What can't be renewed stays, and is told.
-    pub fn renew(&self) {
-        for album in [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album)) {
-            album.renew();
-        }
+    /// Why clients with the same clock refuse a leaf that is shown, if they do.
+    pub(crate) fn fault(&self, now: i64) -> Option<String> {
+        self.all().find_map(|face| face.fault(now))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Face>> {
+        let albums = [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album));
+        albums.flat_map(|album| {
+            album.hosts.values().chain([&album.named, &album.nameless]).map(|shown| &shown.face)
+        })
     }
 
     fn album(&self, client: IpAddr) -> &Album {
@@ -137,15 +151,18 @@ impl Faces {
 
 impl Album {
     fn mint(authority: Authority, config: &Config) -> Result<Self, LeafError> {
-        let outer =
-            Shown::new(Face::mint(&authority, config.listen.hostnames.clone())?, config.tls.min_version)?;
+        let authority = Arc::new(authority);
+        let shown = |names| Shown::new(Face::mint(&authority, names)?, config.tls.min_version);
+        let own = &config.listen.hostnames;
+        let nameless = shown(own.clone())?;
+        let dns: Vec<Host> = own.iter().filter(|name| matches!(name, Host::Name(_))).cloned().collect();
+        let named = if dns.is_empty() || dns == *own { nameless.clone() } else { shown(dns)? };
         let mut hosts = HashMap::new();
         for host in terminated(config) {
-            let face = Face::mint(&authority, vec![Host::Name(host.clone())])?;
-            hosts.insert(host.clone(), Shown::new(face, config.tls.min_version)?);
+            hosts.insert(host.clone(), shown(vec![Host::Name(host.clone())])?);
         }
         let root = fingerprint(authority.root_der()).into();
-        Ok(Self { authority: Some(authority), root, outer, hosts })
+        Ok(Self { root, named, nameless, hosts })
     }
 
     fn load(pairs: &[(std::path::PathBuf, std::path::PathBuf)], config: &Config) -> Result<Self, LeafError> {
@@ -154,25 +171,16 @@ impl Album {
         for host in terminated(config) {
             hosts.insert(host.clone(), Shown::new(face.clone(), config.tls.min_version)?);
         }
-        Ok(Self { authority: None, root: "".into(), outer: Shown::new(face, config.tls.min_version)?, hosts })
+        let named = Shown::new(face, config.tls.min_version)?;
+        Ok(Self { root: "".into(), nameless: named.clone(), named, hosts })
     }
 
     fn chosen(&self, shown: &Shown) -> Chosen {
         Chosen {
+            face: shown.face.clone(),
             config: shown.config.clone(),
             config_without_alpn: shown.config_without_alpn.clone(),
             root: self.root.clone(),
-        }
-    }
-
-    fn renew(&self) {
-        let Some(authority) = &self.authority else { return };
-        for shown in self.hosts.values().chain([&self.outer]) {
-            match shown.face.renew(authority, SystemTime::now()) {
-                Ok(true) => tracing::info!("renewed the leaves of {:?}", shown.face),
-                Ok(false) => {}
-                Err(e) => tracing::error!("the leaves of {:?} can't be renewed: {e}", shown.face),
-            }
         }
     }
 }

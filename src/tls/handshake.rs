@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use uuid::Uuid;
 
 use super::faces::{Chosen, Faces};
+use super::witness::{Undecided, Witness};
 use super::{ALPN_HTTP_1_1, Alert, distrust, left};
 use crate::bounds;
 use crate::observe::access::Access;
@@ -81,7 +82,7 @@ pub async fn handshake(
     client: IpAddr,
     faces: &Faces,
     choose: impl FnOnce(Option<&str>) -> Option<Chosen>,
-) -> Result<(TlsStream<Rewound<AnyStream>>, Option<String>), Failed> {
+) -> Result<(Witness<TlsStream<Rewound<AnyStream>>>, Option<String>), Failed> {
     let deadline = Instant::now() + bounds::HANDSHAKE;
     let failed = |sni: Option<String>, why: String| Failed { sni, why };
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
@@ -100,26 +101,30 @@ pub async fn handshake(
         .client_hello()
         .alpn()
         .is_none_or(|mut offered| offered.any(|protocol| protocol == ALPN_HTTP_1_1));
-    let Some(Chosen { config, config_without_alpn, root }) = choose(sni.as_deref()) else {
+    let Some(Chosen { face, config, config_without_alpn, root }) = choose(sni.as_deref()) else {
         let mut stream = start.io;
         last_word(&mut stream, &Alert::UnrecognizedName.to_bytes()).await;
         return Err(failed(sni, "no certificate for this name is served here".into()));
     };
+    // Where that takes too long, what there is may still do.
+    let _ = timeout(bounds::RENEWAL_WAIT, face.freshen()).await;
+    let undecided = Undecided::new(faces, client, root);
     match timeout_at(deadline, start.into_stream(if speaks_http_1_1 { config } else { config_without_alpn }))
         .await
     {
-        Ok(Ok(stream)) => {
-            faces.note(client, &root, true);
-            Ok((stream, sni))
-        }
+        Ok(Ok(stream)) => Ok((Witness::new(stream, undecided), sni)),
         Ok(Err(e)) => {
             let distrust = distrust(&e);
-            if distrust.is_some() {
-                faces.note(client, &root, false);
+            let gone = matches!(e.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe);
+            match undecided {
+                Some(undecided) if distrust.is_some() => undecided.refused(),
+                Some(undecided) if gone => undecided.left(),
+                _ => {}
             }
-            let why = match e.kind() {
-                UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe => left(Some(&e)).into(),
-                _ => distrust.map_or_else(|| format!("the handshake failed: {e}"), Into::into),
+            let why = match distrust {
+                _ if gone => left(Some(&e)).into(),
+                Some(distrust) => distrust.into(),
+                None => format!("the handshake failed: {e}"),
             };
             Err(failed(sni, why))
         }

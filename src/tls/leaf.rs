@@ -1,5 +1,6 @@
-//! The certificates shown to clients: an ECDSA and an RSA leaf for each face, minted at start-up, renewed at
-//! half-life while the relay runs, checked with the clients' own rules before they are used.
+//! The certificates shown to clients: an ECDSA and an RSA leaf for each face, minted at start-up, renewed while the
+//! relay runs whenever half of their life is over or the clock was set, checked with the clients' own rules before they
+//! are used.
 //!
 //! Two leaves, because TLS 1.2 clients limited to `ECDHE_RSA` suites can't use an ECDSA one and the suites of
 //! Qlik's own example can't use an RSA one.
@@ -8,7 +9,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rcgen::{
@@ -22,17 +22,19 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use x509_parser::extensions::ExtendedKeyUsage;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::{self, Authority, AuthorityError};
+use super::dates::{self, Window};
+use super::tickets::Tickets;
 use super::{ALPN_HTTP_1_1, provider};
+use crate::bounds;
 use crate::config::model::TlsVersion;
 use crate::config::names::Host;
 use crate::config::private::read_private;
-
-/// A leaf lives 90 days in all, its two days of back-dating included (PEERS: the public limits keep shrinking).
-const LEAF_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Why a face can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -77,14 +79,18 @@ fn why(cause: &rustls::Error) -> String {
 /// What one face of the relay shows: the pair of leaves for its names.
 pub struct Face {
     names: Vec<Host>,
+    /// `None` for the company's own leaves: only their owner can renew them.
+    authority: Option<Arc<Authority>>,
     current: ArcSwap<Pair>,
+    /// Held by the one who renews: when that failed last, if it did.
+    renewing: Arc<Mutex<Option<Instant>>>,
 }
 
 struct Pair {
     ecdsa: Option<Arc<CertifiedKey>>,
     rsa: Option<Arc<CertifiedKey>>,
-    /// `None` for the company's own leaves: only their owner can renew them.
-    renew_at: Option<SystemTime>,
+    /// When both of them, and what they are sent with, are valid.
+    window: Window,
 }
 
 impl Face {
@@ -92,21 +98,70 @@ impl Face {
     ///
     /// # Errors
     /// The issuer doesn't permit a name, or a library refuses.
-    pub fn mint(authority: &Authority, names: Vec<Host>) -> Result<Arc<Self>, LeafError> {
-        let pair = mint_pair(authority, &names)?;
-        Ok(Arc::new(Self { names, current: ArcSwap::from_pointee(pair) }))
+    pub fn mint(authority: &Arc<Authority>, names: Vec<Host>) -> Result<Arc<Self>, LeafError> {
+        let pair = mint_pair(authority, &names, dates::now())?;
+        Ok(Arc::new(Self::new(names, Some(authority.clone()), pair)))
     }
 
-    /// Mints a new pair once half of the old one's life is over. The flag says that it did.
-    ///
-    /// # Errors
-    /// As [`Self::mint`]; the old pair stays.
-    pub fn renew(&self, authority: &Authority, now: SystemTime) -> Result<bool, LeafError> {
-        if self.current.load().renew_at.is_none_or(|at| now < at) {
-            return Ok(false);
+    fn new(names: Vec<Host>, authority: Option<Arc<Authority>>, pair: Pair) -> Self {
+        Self { names, authority, current: ArcSwap::from_pointee(pair), renewing: Arc::default() }
+    }
+
+    /// Renews the pair if that is due. It is asked at each handshake, and costs no more than a look at the clock as long
+    /// as nothing is due. Whoever asks while another one renews waits for that.
+    pub(super) async fn freshen(self: &Arc<Self>) {
+        if !self.is_due(dates::now()) {
+            return;
         }
-        self.current.store(Arc::new(mint_pair(authority, &self.names)?));
-        Ok(true)
+        let mut failed = self.renewing.clone().lock_owned().await;
+        if failed.is_some_and(|at| at.elapsed() < bounds::RENEWAL_RETRY) {
+            return;
+        }
+        let face = self.clone();
+        // Keys are made, which takes long enough to be kept off the workers. The lock goes along: who asked may leave.
+        let renewal = tokio::task::spawn_blocking(move || {
+            *failed = match face.renew(dates::now()) {
+                Ok(renewed) => {
+                    if renewed {
+                        tracing::info!("renewed the leaves of {face}: valid from {}", face.window());
+                    }
+                    None
+                }
+                Err(e) => {
+                    tracing::error!("the leaves of {face} can't be renewed: {e}");
+                    Some(Instant::now())
+                }
+            };
+        });
+        let _ = renewal.await;
+    }
+
+    /// What clients with the same clock have against the pair: it is not valid at this time.
+    pub(super) fn fault(&self, now: i64) -> Option<String> {
+        let window = self.window();
+        let clock = dates::timestamp(now);
+        let words =
+            || format!("the certificate for {self} is valid from {window}, and the clock shows {clock}");
+        (!window.contains(now)).then(words)
+    }
+
+    /// Mints a new pair where one is due. The flag says that it did. On an error the old pair stays.
+    fn renew(&self, now: i64) -> Result<bool, LeafError> {
+        match &self.authority {
+            Some(authority) if self.is_due(now) => {
+                self.current.store(Arc::new(mint_pair(authority, &self.names, now)?));
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn is_due(&self, now: i64) -> bool {
+        self.authority.as_ref().is_some_and(|authority| self.window().is_due(authority.window(), now))
+    }
+
+    fn window(&self) -> Window {
+        self.current.load().window
     }
 
     /// Takes the company's own leaves, PEM with chain, and keys; each is checked before it is used.
@@ -115,16 +170,17 @@ impl Face {
     /// A file can't be read, a key is not its certificate's, the chain is out of order, the dates are past, or a name
     /// is not covered.
     pub fn load(pairs: &[(PathBuf, PathBuf)], names: &BTreeSet<Host>) -> Result<Arc<Self>, LeafError> {
-        let mut pair = Pair { ecdsa: None, rsa: None, renew_at: None };
+        let mut pair = Pair { ecdsa: None, rsa: None, window: Window { from: i64::MIN, until: i64::MAX } };
         for (chain, key) in pairs {
-            let certified = Arc::new(load_pair(chain, key, names)?);
+            let (certified, window) = load_pair(chain, key, names)?;
+            pair.window = pair.window.and(window);
+            let certified = Arc::new(certified);
             match certified.key.algorithm() {
                 rustls::SignatureAlgorithm::RSA => pair.rsa = Some(certified),
                 _ => pair.ecdsa = Some(certified),
             }
         }
-        let names = names.iter().cloned().collect();
-        Ok(Arc::new(Self { names, current: ArcSwap::from_pointee(pair) }))
+        Ok(Arc::new(Self::new(names.iter().cloned().collect(), None, pair)))
     }
 
     /// The configuration that serves this face: one ticket, HTTP/1.1 or nothing in ALPN, no session store.
@@ -142,7 +198,7 @@ impl Face {
             .with_cert_resolver(self);
         config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        config.ticketer = Arc::new(Tickets::new()?);
         config.send_tls13_tickets = 1;
         Ok(Arc::new(config))
     }
@@ -170,15 +226,22 @@ impl fmt::Debug for Face {
     }
 }
 
-fn mint_pair(authority: &Authority, names: &[Host]) -> Result<Pair, LeafError> {
+/// Its names, for people.
+impl fmt::Display for Face {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.names.iter().map(Host::to_string).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+fn mint_pair(authority: &Authority, names: &[Host], now: i64) -> Result<Pair, LeafError> {
     let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Mint)?;
     let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(AuthorityError::Mint)?;
-    let not_before = SystemTime::now() - authority::BACKDATE;
-    let not_after = (not_before + LEAF_LIFE).min(authority.not_after());
+    let window = Window::of_leaf(authority.window(), now);
     Ok(Pair {
-        ecdsa: Some(Arc::new(mint_leaf(authority, names, &ecdsa, not_before, not_after)?)),
-        rsa: Some(Arc::new(mint_leaf(authority, names, &rsa, not_before, not_after)?)),
-        renew_at: Some(not_before + not_after.duration_since(not_before).unwrap_or_default() / 2),
+        ecdsa: Some(Arc::new(mint_leaf(authority, names, &ecdsa, window, now)?)),
+        rsa: Some(Arc::new(mint_leaf(authority, names, &rsa, window, now)?)),
+        window,
     })
 }
 
@@ -186,8 +249,8 @@ fn mint_leaf(
     authority: &Authority,
     names: &[Host],
     key: &KeyPair,
-    not_before: SystemTime,
-    not_after: SystemTime,
+    window: Window,
+    now: i64,
 ) -> Result<CertifiedKey, LeafError> {
     let names_as_text: Vec<String> = names.iter().map(Host::to_string).collect();
     let mut params = CertificateParams::new(names_as_text).map_err(AuthorityError::Mint)?;
@@ -199,19 +262,21 @@ fn mint_leaf(
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.not_before = not_before.into();
-    params.not_after = not_after.into();
+    let (from, until) = window.times();
+    (params.not_before, params.not_after) = (from.into(), until.into());
     let certificate = params.signed_by(key, authority.issuer()).map_err(AuthorityError::Mint)?;
-    check_as_a_client(certificate.der(), authority, names).map_err(|fault| match names {
-        [] | [_] => fault,
-        // One name that is not permitted spoils the others with it: find out which.
-        several => {
-            let alone = |name: &Host| {
-                mint_leaf(authority, std::slice::from_ref(name), key, not_before, not_after).err()
-            };
-            several.iter().find_map(alone).unwrap_or(fault)
-        }
-    })?;
+    // By a clock that is right: a wrong one is told elsewhere, and must not keep the relay from starting.
+    check_as_a_client(certificate.der(), authority, names, window.nearest(now)).map_err(
+        |fault| match names {
+            [] | [_] => fault,
+            // One name that is not permitted spoils the others with it: find out which.
+            several => {
+                let alone =
+                    |name: &Host| mint_leaf(authority, std::slice::from_ref(name), key, window, now).err();
+                several.iter().find_map(alone).unwrap_or(fault)
+            }
+        },
+    )?;
 
     let key_der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signing_key = provider().key_provider.load_private_key(key_der)?;
@@ -222,6 +287,7 @@ fn check_as_a_client(
     leaf: &CertificateDer<'_>,
     authority: &Authority,
     names: &[Host],
+    time: UnixTime,
 ) -> Result<(), LeafError> {
     let (issuer, root) = authority.chain();
     let mut roots = RootCertStore::empty();
@@ -232,27 +298,29 @@ fn check_as_a_client(
     for name in names {
         let server_name = server_name(name)?;
         verifier
-            .verify_server_cert(leaf, std::slice::from_ref(issuer), &server_name, &[], UnixTime::now())
+            .verify_server_cert(leaf, std::slice::from_ref(issuer), &server_name, &[], time)
             .map_err(|cause| LeafError::NotPermitted { name: name.clone(), cause })?;
     }
     Ok(())
 }
 
-fn load_pair(chain: &Path, key: &Path, names: &BTreeSet<Host>) -> Result<CertifiedKey, LeafError> {
+fn load_pair(chain: &Path, key: &Path, names: &BTreeSet<Host>) -> Result<(CertifiedKey, Window), LeafError> {
     let unfit = |path: &Path, fault: String| LeafError::Unfit { path: path.display().to_string(), fault };
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect)
         .map_err(|e| unfit(chain, format!("holds no certificates in PEM ({e})")))?;
-    check_chain(&certificates, names).map_err(|fault| unfit(chain, fault))?;
+    let window = check_chain(&certificates, names).map_err(|fault| unfit(chain, fault))?;
     let pem = read_private(key).map_err(|e| unfit(key, e.to_string()))?;
     let key_der = PrivateKeyDer::from_pem_slice(pem.as_bytes())
         .map_err(|e| unfit(key, format!("holds no private key in PEM ({e})")))?;
-    CertifiedKey::from_der(certificates, key_der, &provider())
-        .map_err(|e| unfit(key, format!("is not the key of {} ({e})", chain.display())))
+    let certified = CertifiedKey::from_der(certificates, key_der, &provider())
+        .map_err(|e| unfit(key, format!("is not the key of {} ({e})", chain.display())))?;
+    Ok((certified, window))
 }
 
-/// What clients would object to in the company's own leaf, as far as it can be seen without its root.
-fn check_chain(certificates: &[CertificateDer<'_>], names: &BTreeSet<Host>) -> Result<(), String> {
+/// What clients would object to in the company's own leaf, as far as it can be seen without its root; else when all of
+/// the chain is valid. That it is not valid yet is no fault of the file: the clock is behind, and will be set.
+fn check_chain(certificates: &[CertificateDer<'_>], names: &BTreeSet<Host>) -> Result<Window, String> {
     let parsed: Vec<X509Certificate<'_>> = certificates
         .iter()
         .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
@@ -273,12 +341,15 @@ fn check_chain(certificates: &[CertificateDer<'_>], names: &BTreeSet<Host>) -> R
             ));
         }
     }
+    let (mut window, now) = (Window::of(leaf.validity()), dates::now());
     for certificate in &parsed {
-        let validity = certificate.validity();
-        if !validity.is_valid() {
-            let (from, to) = (validity.not_before, validity.not_after);
-            return Err(format!("{} is valid from {from} to {to}, which is not now", certificate.subject()));
+        let own = Window::of(certificate.validity());
+        if own.until < now {
+            let clock = dates::timestamp(now);
+            let subject = certificate.subject();
+            return Err(format!("{subject} is valid from {own}, and the clock shows {clock}"));
         }
+        window = window.and(own);
     }
     let serves = |usage: &ExtendedKeyUsage<'_>| usage.any || usage.server_auth;
     if matches!(leaf.extended_key_usage(), Ok(Some(usage)) if !serves(usage.value)) {
@@ -289,7 +360,7 @@ fn check_chain(certificates: &[CertificateDer<'_>], names: &BTreeSet<Host>) -> R
         let server_name = server_name(name).map_err(|e| e.to_string())?;
         verify_server_name(&readable, &server_name).map_err(|_| format!("does not cover the name {name}"))?;
     }
-    Ok(())
+    Ok(window)
 }
 
 fn server_name(name: &Host) -> Result<ServerName<'static>, rustls::Error> {
@@ -316,23 +387,26 @@ mod tests {
     }
 
     #[test]
-    fn leaves_are_renewed_at_half_life_and_never_outlive_90_days() {
+    fn leaves_are_renewed_at_half_life_and_after_the_clock_was_set() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let (root, issuer, key) = (at("root.pem"), at("issuer.pem"), at("issuer.key"));
         let files = Files { root: &root, issuer: &issuer, issuer_key: &key };
         let (authority, _) = Authority::open_or_make(files, &names(&["a.example"])).unwrap();
-        let face = Face::mint(&authority, vec!["a.example".parse().unwrap()]).unwrap();
+        let face = Face::mint(&Arc::new(authority), vec!["a.example".parse().unwrap()]).unwrap();
         let shown = || face.current.load().ecdsa.as_ref().unwrap().cert[0].clone();
-        let days = |days: u64| SystemTime::now() + Duration::from_secs(days * 24 * 3600);
-        let first = shown();
-        assert!(!face.renew(&authority, days(42)).unwrap());
-        assert_eq!(shown(), first);
-        assert!(face.renew(&authority, days(44)).unwrap());
-        assert_ne!(shown(), first);
-        let (_, leaf) = X509Certificate::from_der(&first).unwrap();
-        let life = leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp();
-        assert_eq!(life, 90 * 24 * 3600);
+        let days = |days: i64| dates::now() + days * 24 * 3600;
+        let mut last = shown();
+        for (time, renewed) in [(42, false), (44, true), (400, true), (401, false), (0, true), (0, false)] {
+            assert_eq!(face.renew(days(time)).unwrap(), renewed, "in {time} days");
+            assert_eq!(shown() != last, renewed, "in {time} days");
+            assert_eq!(face.fault(days(time)), None);
+            last = shown();
+            let (_, leaf) = X509Certificate::from_der(&last).unwrap();
+            assert_eq!(Window::of(leaf.validity()), face.window(), "what is told is what is shown");
+        }
+        let fault = face.fault(days(-300)).unwrap();
+        assert!(fault.starts_with("the certificate for a.example is valid from 20"), "{fault}");
     }
 
     /// A pair of the company's own PKI; what is changed about it is the test's.
@@ -368,7 +442,11 @@ mod tests {
         let (other, _, key) = own(|leaf| leaf.subject_alt_names.truncate(1));
         assert!(fault(&other, &key).contains("does not cover the name relay.corp"));
         let (past, _, key) = own(|leaf| leaf.not_after = rcgen::date_time_ymd(2021, 1, 1));
-        assert!(fault(&past, &key).contains("which is not now"));
+        assert!(fault(&past, &key).contains("to 2021-01-01T00:00:00Z, and the clock shows 20"));
+        let (early, _, key) = own(|leaf| leaf.not_before = rcgen::date_time_ymd(2999, 1, 1));
+        let early = loaded(&early, &key).unwrap();
+        assert!(early.fault(dates::now()).unwrap().contains("is valid from 2999-01-01T00:00:00Z to"));
+        assert!(!early.is_due(dates::now()), "only its owner can renew it");
         let (client, _, key) =
             own(|leaf| leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
         assert!(fault(&client, &key).contains("not for servers"));

@@ -1,5 +1,5 @@
-//! Which clients trust which root: for each address the last good handshake and the last refusal, kept in a small file
-//! beside the log, so that `ca status` and `ca rotate --finish` know without asking the running relay.
+//! Which clients trust which root: for each address the last request below a root and the last refusal, kept in a small
+//! file beside the log, so that `ca status` and `ca rotate --finish` know without asking the running relay.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -29,13 +29,37 @@ pub struct Seen {
     pub address: IpAddr,
     /// The root, by the first 16 hex digits of its SHA-256.
     pub root: String,
-    /// The last handshake that it finished.
+    /// When a request of it was read last.
     pub good: Option<Timestamp>,
-    /// The last one that it broke off because it doesn't trust the root.
+    /// When it last refused the root: it said so, or left at once.
     pub refused: Option<Timestamp>,
 }
 
+/// What the requests and refusals of one address say together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It trusts the root.
+    Trusts,
+    /// It does not.
+    Refuses,
+    /// Some clients behind the address do, and others do not.
+    Mixed,
+}
+
 impl Seen {
+    /// What is known of the address. Where trust and refusal are far from each other, the later one holds: a root was
+    /// installed, or taken away.
+    pub fn verdict(&self) -> Verdict {
+        match (self.good, self.refused) {
+            (Some(good), Some(refused)) if good.duration_since(refused).abs() < bounds::TRUST_MIXED => {
+                Verdict::Mixed
+            }
+            _ if self.refuses() => Verdict::Refuses,
+            _ => Verdict::Trusts,
+        }
+    }
+
     /// Whether its last word was a refusal.
     pub fn refuses(&self) -> bool {
         self.refused > self.good
@@ -64,7 +88,7 @@ impl Trust {
         Self { path, table: Mutex::new(table), changed: Notify::new() }
     }
 
-    /// Notes how a handshake with a leaf of this root ended.
+    /// Notes that a client showed trust in this root, or refused it.
     pub fn note(&self, address: IpAddr, root: &str, good: bool) {
         let now = Timestamp::now();
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,8 +102,20 @@ impl Trust {
         }
         let new = || Seen { address, root: root.to_owned(), good: None, refused: None };
         let seen = table.entry(key).or_insert_with(new);
-        *(if good { &mut seen.good } else { &mut seen.refused }) = Some(now);
+        let (said, before) =
+            if good { (&mut seen.good, &mut seen.refused) } else { (&mut seen.refused, &mut seen.good) };
+        *said = Some(now);
+        // A clock that was ahead put it into the future; it was said earlier all the same.
+        let earlier = now.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(now);
+        *before = before.map(|time| time.min(earlier));
         self.changed.notify_one();
+    }
+
+    /// Whether the last word of a client was a refusal; `None` where it has said nothing.
+    #[cfg(test)]
+    pub(super) fn refuses(&self, address: IpAddr, root: &str) -> Option<bool> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get(&(address, root.to_owned())).map(Seen::refuses)
     }
 
     /// Writes the file whenever something changed, at most once in a while. Never returns.
@@ -116,6 +152,37 @@ mod tests {
         again.note(address, "new", true);
         again.write().unwrap();
         assert!(!Trust::read(&again.path).unwrap()[0].refuses());
+    }
+
+    #[test]
+    fn a_later_word_holds_against_one_of_a_clock_that_was_ahead() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = "10.0.0.1".parse().unwrap();
+        let ahead = Timestamp::now() + SignedDuration::from_hours(400 * 24);
+        for good in [true, false] {
+            let trust = Trust::open(folder.path());
+            trust.note(address, "root", !good);
+            for seen in trust.table.lock().unwrap().values_mut() {
+                *(if good { &mut seen.refused } else { &mut seen.good }) = Some(ahead);
+            }
+            trust.note(address, "root", good);
+            assert_eq!(trust.refuses(address, "root"), Some(!good));
+        }
+    }
+
+    #[test]
+    fn both_from_one_address_within_a_day_is_mixed() {
+        let hour = |hour: i64| Some(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour));
+        let verdict = |good, refused| {
+            let address = "10.0.0.1".parse().unwrap();
+            Seen { address, root: "root".into(), good, refused }.verdict()
+        };
+        assert_eq!(verdict(hour(0), None), Verdict::Trusts);
+        assert_eq!(verdict(None, hour(0)), Verdict::Refuses);
+        assert_eq!(verdict(hour(5), hour(20)), Verdict::Mixed);
+        assert_eq!(verdict(hour(20), hour(5)), Verdict::Mixed);
+        assert_eq!(verdict(hour(50), hour(20)), Verdict::Trusts);
+        assert_eq!(verdict(hour(20), hour(50)), Verdict::Refuses);
     }
 
     #[test]
