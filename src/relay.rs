@@ -499,3 +499,27 @@ pub fn active_log(config: &Config) -> PathBuf {
     let newest = ledger::segment::newest(&config.audit.directory).ok().flatten();
     newest.map_or_else(|| ledger::segment::path(&config.audit.directory, 0), |segment| segment.path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::config::file;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_relay_that_loses_a_service_ends_and_says_which() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.toml");
+        let config = "[listen]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n";
+        fs::write(&path, config).unwrap();
+        let (config, _) = file::load(&path).unwrap();
+        let mut relay = Relay::start(config).await.unwrap();
+        let address = relay.addresses()[0];
+        // Stands for any of them: none can be made to fail from outside.
+        relay.services.spawn(relay.vital.service("is spoilt", async { panic!("on purpose") }));
+        let Ended::ServiceLost(why) = relay.run(pending()).await else { panic!("another end") };
+        assert!(why.contains("is spoilt has failed"), "{why}");
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
+}
