@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
 use crate::relay::StartError;
@@ -115,9 +116,12 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 fn on_runtime<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime
-        .map_err(|e| Failure::new(Exit::Internal, format!("no threads can be started: {e}")))?
-        .block_on(verb)
+    let runtime =
+        runtime.map_err(|e| Failure::new(Exit::Internal, format!("no threads can be started: {e}")))?;
+    let done = runtime.block_on(verb);
+    // A read that hangs, as on a mount whose server is gone, must not keep the process.
+    runtime.shutdown_timeout(bounds::LAST_READS);
+    done
 }
 
 /// Refuses a configuration where none is read.

@@ -8,6 +8,8 @@ pub mod file;
 pub mod model;
 pub mod names;
 pub mod private;
+pub(crate) mod read;
+pub(crate) mod regular;
 pub mod sources;
 pub mod state;
 pub(crate) mod walk;
@@ -15,9 +17,6 @@ pub mod watch;
 
 use std::path::PathBuf;
 use std::{env, fmt};
-
-/// The longest file that is read, in bytes.
-pub const MAX_FILE: u64 = 8 << 20;
 
 /// The most elements that one list holds.
 pub const MAX_LIST: usize = 1_000;

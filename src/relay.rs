@@ -388,13 +388,7 @@ async fn keep_setup(shown: Arc<Shown>, lasting: Lasting, mut listeners: Listener
         let cause = watch.changed().await;
         let before = conversations.setup.load_full();
         let (reader, lasts) = (before.clone(), lasting.clone());
-        let Ok(Attempt { made, contents }) = tokio::task::spawn_blocking(move || reader.again(&lasts)).await
-        else {
-            tracing::error!(
-                "the old configuration stays in force: reading the new one failed; this is our mistake"
-            );
-            continue;
-        };
+        let Ok(Attempt { made, contents }) = watch.read(move || reader.again(&lasts)).await else { continue };
         watch.follow(contents);
         let made = match made {
             Ok(made) if made.contents() == before.contents() => {

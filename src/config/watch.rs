@@ -13,6 +13,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::read::{Reads, Unread};
+use super::regular;
 use crate::bounds;
 
 /// What files held at one moment: the SHA-256 of each, `None` where it could not be read.
@@ -31,6 +33,12 @@ pub enum Cause {
 /// Watched files.
 pub struct Watch {
     seen: Contents,
+    /// Looks at the files for changes.
+    looks: Reads,
+    /// Whether the last look failed, which has been told then.
+    is_blind: bool,
+    /// Reads the files again, also where a look hangs: somebody may have put right what it hangs at, and asked.
+    reads: Reads,
     poke: Arc<Notify>,
     asked: Arc<Notify>,
     /// Held for its events; `None` where the system has none to give, and the poll must do.
@@ -67,12 +75,6 @@ impl Contents {
         let changed = self.0.iter().filter(|(path, content)| before.0.get(*path) != Some(*content));
         changed.filter_map(|(path, _)| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
     }
-
-    /// A disk that stalls must not stall a worker.
-    async fn now(&self) -> Self {
-        let files: Vec<PathBuf> = self.0.keys().cloned().collect();
-        tokio::task::spawn_blocking(move || Self::of(files)).await.unwrap_or_default()
-    }
 }
 
 impl Watch {
@@ -88,7 +90,16 @@ impl Watch {
         });
         let watcher =
             watcher.map_err(|e| tracing::warn!("changed files are only noticed every few seconds: {e}")).ok();
-        Self { seen: Contents::default(), poke, asked: Arc::default(), watcher, folders: BTreeSet::new() }
+        Self {
+            seen: Contents::default(),
+            looks: Reads::new(1),
+            is_blind: false,
+            reads: Reads::new(bounds::READS_THAT_HANG),
+            poke,
+            asked: Arc::default(),
+            watcher,
+            folders: BTreeSet::new(),
+        }
     }
 
     /// Makes [`Self::changed`] return now.
@@ -131,19 +142,48 @@ impl Watch {
                 () = self.asked.notified() => return Cause::Asked,
                 () = sleep(bounds::DEBOUNCE) => {}
             }
-            let mut now = self.seen.now().await;
+            let Some(mut now) = self.look().await else { continue };
             while now != self.seen {
                 tokio::select! {
                     () = self.asked.notified() => return Cause::Asked,
                     () = sleep(bounds::SETTLE) => {}
                 }
-                let later = self.seen.now().await;
+                let Some(later) = self.look().await else { break };
                 if now == later {
                     return Cause::Changed;
                 }
                 now = later;
             }
         }
+    }
+
+    /// What `read` makes of the files: off the workers, and under a deadline. Why there is nothing is told here.
+    ///
+    /// # Errors
+    /// It takes too long, or panics.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unread> {
+        self.reads
+            .run(read)
+            .await
+            .inspect_err(|e| tracing::error!("the old configuration stays in force: {e}"))
+    }
+
+    /// What the files hold now; `None` where that can't be found out, which is told once.
+    async fn look(&mut self) -> Option<Contents> {
+        let files: Vec<PathBuf> = self.seen.0.keys().cloned().collect();
+        let look = self.looks.run(move || Contents::of(files)).await;
+        match &look {
+            Err(e) if !self.is_blind => {
+                tracing::error!("changes of the configuration are not noticed: {e}");
+            }
+            Ok(_) if self.is_blind => tracing::info!("changes of the configuration are noticed again"),
+            _ => {}
+        }
+        self.is_blind = look.is_err();
+        look.ok()
     }
 }
 
@@ -164,7 +204,7 @@ fn folder(path: &Path) -> &Path {
 }
 
 fn content(path: &Path) -> Option<[u8; 32]> {
-    let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
+    let bytes = regular::read(path).ok()?;
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
     Some(hash)
@@ -186,7 +226,8 @@ mod tests {
     /// Whether the change is noticed; what is there now is what the next one is compared with.
     async fn notices(watch: &mut Watch) -> bool {
         let noticed = timeout(Duration::from_secs(20), watch.changed()).await == Ok(Cause::Changed);
-        watch.follow(watch.seen.now().await);
+        let seen = watch.look().await.unwrap();
+        watch.follow(seen);
         noticed
     }
 
