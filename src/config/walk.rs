@@ -527,7 +527,19 @@ pub(crate) fn network(value: &DeValue<'_>) -> Result<IpNet, Wrong> {
             ),
         ));
     }
-    Ok(network)
+    Ok(plain(network))
+}
+
+/// An IPv4 network that is written as IPv6 (RFC 4291 §2.5.5.2) as itself: the addresses of clients are compared as IPv4.
+pub(crate) fn plain(network: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let IpNet::V6(mapped) = network else { return network };
+    let (Some(address), Some(length)) =
+        (mapped.addr().to_ipv4_mapped(), mapped.prefix_len().checked_sub(MAPPED))
+    else {
+        return network;
+    };
+    ipnet::Ipv4Net::new(address, length).map_or(network, IpNet::V4)
 }
 
 /// A time, from a millisecond to a day.
