@@ -4,7 +4,9 @@
 //! `relay.toml`, [`sources`] an allow-list of `sources.toml`. What is wrong is said in one go, each
 //! [`Problem`] with its line and what to write instead. [`watch`] tells when a file has changed.
 
+pub(crate) mod edit;
 pub mod file;
+mod lock;
 pub mod model;
 pub mod names;
 pub mod private;
