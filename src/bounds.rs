@@ -276,7 +276,7 @@ pub const LINKS: usize = 40;
 /// How long an edit waits for another one before it says so.
 pub const LOCK_TOLD: Duration = Duration::from_secs(1);
 /// How long it waits in all.
-pub const LOCK_WAIT: Duration = Duration::from_secs(30);
+pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often it tries: a lock of a file gives no event that could be waited for with a limit.
 pub const LOCK_TRY: Duration = Duration::from_millis(10);
 /// Locks of the whole system that are looked through for the holder of one.

@@ -22,6 +22,7 @@ use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
 use crate::relay::StartError;
+use crate::setup::SetupError;
 use exit::{Exit, Failure};
 use out::{note, out};
 
@@ -156,10 +157,13 @@ impl From<StartError> for Failure {
     fn from(e: StartError) -> Self {
         use crate::audit::recover::OpenError;
         let exit = match &e {
-            StartError::Setup(_)
-            | StartError::SubjectKey(_)
-            | StartError::SigningKey(_)
-            | StartError::Log(OpenError::Foreign { .. }) => Exit::Configuration,
+            StartError::Setup(SetupError::File { cause, .. }) => {
+                Exit::of_edit(cause).unwrap_or(Exit::Configuration)
+            }
+            StartError::SubjectKey(e) => e.of_edit().and_then(Exit::of_edit).unwrap_or(Exit::Configuration),
+            StartError::Setup(_) | StartError::SigningKey(_) | StartError::Log(OpenError::Foreign { .. }) => {
+                Exit::Configuration
+            }
             StartError::Log(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
             StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })

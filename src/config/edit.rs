@@ -23,9 +23,9 @@ pub(crate) use super::lock::tell_by;
 
 /// How the name ends that a file has until an edit puts it in its place. Only who has the lock makes such files, so
 /// whoever has it next knows that their writer is gone.
-const EDITED: &str = "edit";
+const EDITED: &str = "tmp";
 /// The same for files that are written without a lock.
-const ALONE: &str = "tmp";
+const ALONE: &str = "new";
 /// What a folder gets that is made for a file.
 const FOLDER: u32 = 0o700;
 
@@ -402,17 +402,17 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let others = [
             "users",
-            ".users.edit",
-            ".users.0123456789abcde.edit",
-            ".users.0123456789ABCDEF.edit",
-            "users.0123456789abcdef.edit",
-            ".users.0123456789abcdef.edit~",
-            "..0123456789abcdef.edit",
-            ".users.0123456789abcdef.tmp",
+            ".users.tmp",
+            ".users.0123456789abcde.tmp",
+            ".users.0123456789ABCDEF.tmp",
+            "users.0123456789abcdef.tmp",
+            ".users.0123456789abcdef.tmp~",
+            "..0123456789abcdef.tmp",
+            ".users.0123456789abcdef.new",
         ];
         others.iter().for_each(|name| fs::write(at(name), "").unwrap());
-        symlink("users", at(".link.0123456789abcdef.edit")).unwrap();
-        for name in [".users.0123456789abcdef.edit", ".a.b.0123456789abcdef.edit"] {
+        symlink("users", at(".link.0123456789abcdef.tmp")).unwrap();
+        for name in [".users.0123456789abcdef.tmp", ".a.b.0123456789abcdef.tmp"] {
             fs::write(at(name), "secret").unwrap();
         }
         let held = Editing::begin(&at("sources.toml")).unwrap();
@@ -422,13 +422,13 @@ mod tests {
         assert_eq!(names(folder.path()), with_living, "the lock is held");
         drop((living, held));
         let expected: BTreeSet<String> =
-            others.iter().chain(&[".link.0123456789abcdef.edit"]).map(ToString::to_string).collect();
+            others.iter().chain(&[".link.0123456789abcdef.tmp"]).map(ToString::to_string).collect();
         assert_eq!(names(folder.path()), expected);
-        fs::write(at(".users.0123456789abcdef.edit"), "secret").unwrap();
+        fs::write(at(".users.0123456789abcdef.tmp"), "secret").unwrap();
         clear_left([at("users").as_path()]);
         assert_eq!(names(folder.path()), expected);
         clear_left_tables(folder.path());
-        assert!(!at(".users.0123456789abcdef.tmp").exists());
+        assert!(!at(".users.0123456789abcdef.new").exists());
     }
 
     #[test]
