@@ -217,7 +217,7 @@ mod tests {
         let (_folder, path) = site();
         let line = |id: &str| format!("{id}:{}", "5b".repeat(32));
         private::replace_private(&path, line("main").as_bytes()).unwrap();
-        let given = prepare(&path).new.clone();
+        let given = prepare(&path).new;
         for id in [&*given, &format!("{given}-2")] {
             private::write_private(&retired_file(&path, id), line(id).as_bytes()).unwrap();
         }
