@@ -14,8 +14,11 @@ use std::time::{Duration, SystemTime};
 use common::wire::*;
 use common::*;
 
-/// What lies there instead of a file, and what is said of it.
-const WRONG: [(&str, fn(&Path)); 5] = [
+/// Puts something at a path.
+type Put = fn(&Path);
+
+/// What is said of what lies there instead of a file, and how it gets there.
+const WRONG: [(&str, Put); 5] = [
     ("no regular file, but a FIFO", |path| {
         assert!(run(tool("mkfifo", "coreutils").args(["-m", "600"]).arg(path)).status.success());
     }),
