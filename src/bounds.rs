@@ -277,6 +277,29 @@ pub const WARNINGS: usize = 20;
 /// How long the end of the program waits for them.
 pub const LOG_FLUSH: Duration = Duration::from_secs(2);
 
+// --- files ------------------------------------------------------------------------------------------------------
+
+/// The largest file that the configuration names, in bytes.
+pub const CONFIGURED: u64 = 8 << 20;
+/// The largest table that a relay keeps beside its log, in bytes.
+pub const TABLE: u64 = 64 << 20;
+/// Links that lead from one to the next on the way to a file, as many as Linux follows.
+pub const LINKS: usize = 40;
+/// How long an edit waits for another one before it says so.
+pub const LOCK_TOLD: Duration = Duration::from_secs(1);
+/// How long it waits in all.
+pub const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How often it tries: a lock of a file gives no event that could be waited for with a limit.
+pub const LOCK_TRY: Duration = Duration::from_millis(10);
+/// Locks of the whole system that are looked through for the holder of one.
+pub const LOCKS_LISTED: u64 = 1 << 20;
+/// How long the relay waits for a read of its files, which a disk or a mount that hangs never ends.
+pub const READ: Duration = Duration::from_secs(10);
+/// Reloads that may hang in a read at one time; a further one is refused.
+pub const READS_THAT_HANG: usize = 4;
+/// How long the end of the program waits for reads and writes that are under way.
+pub const LAST_READS: Duration = Duration::from_secs(5);
+
 // --- the relay itself -------------------------------------------------------------------------------------------
 
 /// Requests in hand at SIGTERM get this long to end; longer than one reply may take by default.

@@ -18,9 +18,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
 use crate::relay::StartError;
+use crate::setup::SetupError;
 use exit::{Exit, Failure};
 use out::{note, out};
 
@@ -94,6 +96,10 @@ fn explain(e: &clap::Error) -> Result<Exit, Failure> {
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
+    // The relay has a log for that.
+    if !matches!(cli.verb, Verb::Serve) {
+        config::edit::tell_by(|words| note!("license-relay: {words}"));
+    }
     let fine = |()| Exit::Fine;
     match cli.verb {
         Verb::Check(args) => check::run(args, &config::locate(cli.config)),
@@ -115,9 +121,12 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 fn on_runtime<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime
-        .map_err(|e| Failure::new(Exit::Internal, format!("no threads can be started: {e}")))?
-        .block_on(verb)
+    let runtime =
+        runtime.map_err(|e| Failure::new(Exit::Internal, format!("no threads can be started: {e}")))?;
+    let done = runtime.block_on(verb);
+    // A read that hangs, as on a mount whose server is gone, must not keep the process.
+    runtime.shutdown_timeout(bounds::LAST_READS);
+    done
 }
 
 /// Refuses a configuration where none is read.
@@ -148,10 +157,13 @@ impl From<StartError> for Failure {
     fn from(e: StartError) -> Self {
         use crate::audit::recover::OpenError;
         let exit = match &e {
-            StartError::Setup(_)
-            | StartError::SubjectKey(_)
-            | StartError::SigningKey(_)
-            | StartError::Log(OpenError::Foreign { .. }) => Exit::Configuration,
+            StartError::Setup(SetupError::File { cause, .. }) => {
+                Exit::of_edit(cause).unwrap_or(Exit::Configuration)
+            }
+            StartError::SubjectKey(e) => e.of_edit().and_then(Exit::of_edit).unwrap_or(Exit::Configuration),
+            StartError::Setup(_) | StartError::SigningKey(_) | StartError::Log(OpenError::Foreign { .. }) => {
+                Exit::Configuration
+            }
             StartError::Log(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
             StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })

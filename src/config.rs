@@ -4,10 +4,14 @@
 //! `relay.toml`, [`sources`] an allow-list of `sources.toml`. What is wrong is said in one go, each
 //! [`Problem`] with its line and what to write instead. [`watch`] tells when a file has changed.
 
+pub(crate) mod edit;
 pub mod file;
+mod lock;
 pub mod model;
 pub mod names;
 pub mod private;
+pub(crate) mod read;
+pub(crate) mod regular;
 pub mod sources;
 pub mod state;
 pub(crate) mod walk;
@@ -15,9 +19,6 @@ pub mod watch;
 
 use std::path::PathBuf;
 use std::{env, fmt};
-
-/// The longest file that is read, in bytes.
-pub const MAX_FILE: u64 = 8 << 20;
 
 /// The most elements that one list holds.
 pub const MAX_LIST: usize = 1_000;

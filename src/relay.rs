@@ -23,6 +23,7 @@ use crate::audit::fork;
 use crate::audit::journal::{Journal, Opening, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
+use crate::config::edit;
 use crate::config::model::{Audit, Config, OnFailure};
 use crate::config::names::SourceId;
 use crate::config::sources;
@@ -120,6 +121,7 @@ impl Relay {
         let origin = fork::name(&audit.directory, &audit.origin);
         let signer = Signer::open_or_make(&audit.signing_key, &origin)?;
         let (journal, _writer) = Journal::open(Opening::new(audit, signer, Arc::new(RealDisk)))?;
+        edit::clear_left_tables(&audit.directory);
         // Behind the log's lock: a key that a verb is about to retire is not taken for the newest.
         let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
         for file in pseudonyms.keys().into_iter().flat_map(Keys::unusable) {

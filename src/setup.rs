@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::bounds;
 use crate::config::model::{AllowList, Config, Identity, Stranger};
 use crate::config::watch::Contents;
-use crate::config::{Problem, Problems, file, private, sources};
+use crate::config::{Problem, Problems, edit, file, private, sources};
 use crate::licensing::vocabulary::Words;
 use crate::observe::access::AccessLog;
 use crate::observe::metrics::Metrics;
@@ -142,6 +142,8 @@ impl Setup {
     /// # Errors
     /// Something of it can't be used.
     pub fn first(config: Config, lasting: &Lasting) -> Result<Self, SetupError> {
+        let keys = [&config.audit.subject_key, &config.audit.signing_key];
+        edit::clear_left(files(&config).iter().chain(keys).map(PathBuf::as_path));
         let mut reading = Reading::new(Contents::of(files(&config)), None);
         let mut first = Self::make(config, &mut reading, lasting)?;
         // What was made just now is no change.

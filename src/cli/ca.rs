@@ -8,10 +8,12 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::out::{Out, outln};
 use super::{Exit, Failure, load};
 use crate::config::model::{Config, Identity};
+use crate::config::regular;
 use crate::tls::authority::{Authority, AuthorityError, Files};
 use crate::tls::faces::{self, fingerprint};
 use crate::tls::rotation::{self, NextFiles, Rotation};
@@ -95,7 +97,7 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
         }
         Action::Status { json } => status(&config, files, json),
         Action::Export { der } => {
-            let bytes = if der { read(root)?.to_vec() } else { read_file(root)? };
+            let bytes = if der { read(root)?.to_vec() } else { read_file(root)?.to_vec() };
             // A failure is kept, and told at the end.
             let _ = Out.write_all(&bytes);
             Ok(())
@@ -328,11 +330,11 @@ fn show(path: &Path) -> Result<(), Failure> {
 }
 
 fn read(path: &Path) -> Result<CertificateDer<'static>, Failure> {
-    CertificateDer::from_pem_file(path).map_err(|e| missing(path, &e.to_string()))
+    CertificateDer::from_pem_slice(&read_file(path)?).map_err(|e| missing(path, &e.to_string()))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| missing(path, &e.to_string()))
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    regular::read(path).map_err(|e| missing(path, &e.to_string()))
 }
 
 fn missing(path: &Path, why: &str) -> Failure {

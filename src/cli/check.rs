@@ -9,6 +9,8 @@ use super::out::outln;
 use super::{Exit, Failure, configuration};
 use crate::config::model::{AllowList, Config, Identity};
 use crate::config::{Problem, Severity, file, sources};
+use crate::ledger::note::Signer;
+use crate::ledger::subject::keys::Keys;
 use crate::licensing::vocabulary::Vocabulary;
 use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
@@ -76,6 +78,17 @@ fn examine(path: &Path) -> Result<Settings, Failure> {
         && let Err(e) = AdminToken::load(path)
     {
         problems.0.push(problem(&config, format!("{}: {e}", path.display()), "see admin.token_file"));
+    }
+    let audit = &config.audit;
+    if audit.subject_key.exists()
+        && let Err(e) = Keys::read(&audit.subject_key, audit.subject_case)
+    {
+        problems.0.push(problem(&config, e.to_string(), "see audit.subject_key"));
+    }
+    if audit.signing_key.exists()
+        && let Err(e) = Signer::load(&audit.signing_key, &audit.origin)
+    {
+        problems.0.push(problem(&config, e.to_string(), "see audit.signing_key"));
     }
     let list = list.unwrap_or_default();
     let users = match Users::load(&config.listen.users) {

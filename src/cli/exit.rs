@@ -5,6 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::config::edit::Fault;
 use crate::report::verify::Verdict;
 
 /// An exit code.
@@ -45,14 +46,25 @@ impl Exit {
         (Self::Usage, "the command line is wrong, or names what is not there"),
         (Self::Internal, "a mistake of the program or of the system"),
         (Self::Io, "input or output failed: a file or folder can't be read or written, or a disk is full"),
-        (Self::Running, "another one is running, or a port is taken"),
+        (Self::Running, "another one is running or edits the same files, or a port is taken"),
         (Self::WentBack, "the log went back, or is not what was signed: nothing is added to it"),
         (Self::Configuration, "the configuration, or a file that it names, is wrong"),
     ];
 
+    /// For an edit that failed by its own rules: somebody else edits, or the edit is done and may not last.
+    pub(super) fn of_edit(e: &io::Error) -> Option<Self> {
+        Fault::of(e).map(|fault| match fault {
+            Fault::Held { .. } => Self::Running,
+            Fault::NotDurable(_) => Self::Io,
+        })
+    }
+
     /// For a file that the command line names and that can't be read.
     pub(super) fn of_named(e: &io::Error) -> Self {
         use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, NotADirectory, NotFound};
+        if let Some(exit) = Self::of_edit(e) {
+            return exit;
+        }
         match e.kind() {
             InvalidData | InvalidInput | IsADirectory | NotADirectory | NotFound => Self::Usage,
             _ => Self::Io,
@@ -74,6 +86,9 @@ impl Exit {
     /// wrote it.
     pub(super) fn of_configured(e: &io::Error) -> Self {
         use io::ErrorKind::{IsADirectory, NotADirectory};
+        if let Some(exit) = Self::of_edit(e) {
+            return exit;
+        }
         match e.kind() {
             IsADirectory | NotADirectory => Self::Configuration,
             _ if e.raw_os_error().is_some() => Self::Io,

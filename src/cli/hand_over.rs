@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Exit, Failure};
-use crate::config::private::create_beside;
+use crate::config::edit::create_beside;
 
 /// Refuses a file that is there already, and one below one of these logs.
 pub(super) fn refuse(to: &Path, logs: &[PathBuf], force: bool) -> Result<(), Failure> {
@@ -41,7 +41,7 @@ pub(super) fn hand_over<T, E: From<io::Error>>(
     }
     // A link stays one: what it leads to is replaced.
     let to = fs::canonicalize(to).unwrap_or_else(|_| to.to_owned());
-    let (file, temporary) = create_beside(&to, 0o600)?;
+    let (file, temporary) = create_beside(&to)?;
     let written = file.try_clone().map_err(E::from).and_then(write).and_then(|written| {
         file.sync_all()?;
         fs::rename(&temporary, &to)?;

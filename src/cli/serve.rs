@@ -19,7 +19,13 @@ pub(super) async fn run(path: PathBuf) -> Result<(), Failure> {
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut hang_up = signals(SignalKind::hangup())?;
-    let relay = Relay::start(config.clone()).await?;
+    // On a task of its own: a start that hangs at a disk or a mount can be ended too.
+    let mut starting = tokio::spawn(Relay::start(config.clone()));
+    let relay = tokio::select! {
+        started = &mut starting => started.map_err(|e| Failure::new(Exit::Internal, format!("starting failed: {e}")))??,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     out::greet(&greeting(&config, &relay));
 
     let reload = relay.reloader();

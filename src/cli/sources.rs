@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::out::{self, outln};
 use super::{Exit, Failure, configuration, load};
+use crate::config::edit;
 use crate::config::model::{AllowList, Config, Credentials, Source};
 use crate::config::sources::{self, EditError};
 use crate::policy::pending::{Pending, Refused};
@@ -290,7 +291,7 @@ fn remove_user(config: &Config, name: &str) -> Result<(), Failure> {
 }
 
 fn unwritable(path: &Path, e: &io::Error) -> Failure {
-    Failure::new(Exit::of_configured(e), format!("{} can't be edited: {e}", path.display()))
+    Failure::new(Exit::of_configured(e), edit::words(path, e))
 }
 
 /// A colon would end the name in a Basic header (RFC 7617 §2), and starts the hash in the file.

@@ -552,8 +552,8 @@ mod tests {
                 "write the path of a file with the secret in it",
             ),
             (
-                "[upstream]\nparent_credentials = \"/dev/null\"",
-                "open to others than its owner; run chmod 600 /dev/null",
+                "[upstream]\nparent_credentials = \"/etc/passwd\"",
+                "open to others than its owner; run chmod 600 /etc/passwd",
             ),
             (
                 "[upstream]\nconnect_timeout = 10",
@@ -564,11 +564,11 @@ mod tests {
             ("[upstream]\nconnect_timeout = \"25h\"", "\"25h\" is longer than a day"),
             ("[upstream]\nconnect_timeout = \"99999999999999999999h\"", "is not a time"),
             (
-                "[tls]\ncertificate = [\"/dev/null\"]",
+                "[tls]\ncertificate = [\"/etc/passwd\"]",
                 ":2: tls.certificate: there is no key for it; write key",
             ),
             ("[tls]\nmin_version = \"1.1\"", "\"1.1\" is not known; write \"1.2\" or \"1.3\""),
-            ("[sources]\nfile = \"/etc\"", "/etc is a directory; write the path of a file"),
+            ("[sources]\nfile = \"/etc\"", "/etc is no regular file, but a folder; write the path of a file"),
             (
                 "[limits]\nper_source = { requests = 0 }",
                 ":2: limits.per_source.requests: a limit of 0 lets nobody",
@@ -631,7 +631,7 @@ mod tests {
         let key = folder.path().join("leaf.key");
         fs::write(&key, "").unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let text = format!("[tls]\nroot = \"r\"\ncertificate = [\"/dev/null\"]\nkey = [{key:?}, {key:?}]");
+        let text = format!("[tls]\nroot = \"r\"\ncertificate = [\"/etc/passwd\"]\nkey = [{key:?}, {key:?}]");
         let said = refused(&text);
         assert!(said.contains(":2: tls.root: certificate and key stand in its place; remove it"), "{said}");
         assert!(said.contains(":4: tls.key: 1 certificates and 2 keys are listed; write one"), "{said}");

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,9 +12,9 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 use toml_edit::{DocumentMut, Item, Key};
 
+use super::edit::{self, Editing, Fault};
 use super::model::{AllowList, Learn, Mode, Source, SourcePattern};
 use super::names::{LicenseNumber, NameError, SourceId};
-use super::private;
 use super::walk::{self, Table, Wrong};
 use super::{MAX_SOURCES, Problem, Problems, Severity};
 
@@ -139,7 +138,10 @@ fn learn(t: &mut Table<'_, '_>) -> Option<Learn> {
     let from = t.optional("from", |value| {
         const WRITE: &str = "write an IP address in quotes";
         let text = walk::text(value, WRITE)?;
-        text.parse().map_err(|_| Wrong::new(format!("{} is not an IP address", walk::quoted(text)), WRITE))
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| Wrong::new(format!("{} is not an IP address", walk::quoted(text)), WRITE))?;
+        Ok(address.to_canonical())
     });
     if t.is_written() && !t.has("until") {
         t.error("until", "is missing", WRITE);
@@ -225,11 +227,11 @@ pub struct NewSource {
     pub learn: Option<Learn>,
 }
 
-/// Why the list was not edited. The file is as it was.
+/// Why the list was not edited. The file is as it was, unless the words say that it is written.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// It can't be read or written.
-    #[error("{path} can't be edited: {source}")]
+    #[error("{}", edit::words(.path, .source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -256,16 +258,11 @@ pub fn create_if_missing(path: &Path) -> io::Result<bool> {
     if path.exists() {
         return Ok(false);
     }
-    let folder = folder(path);
-    fs::create_dir_all(folder)?;
-    let folder = File::open(folder)?;
-    // Whoever else makes or edits it has its way first. Not every file system has locks.
-    let _ = folder.lock();
-    if path.exists() {
-        return Ok(false);
+    match Editing::begin(path)?.create(TEMPLATE.as_bytes(), 0o600) {
+        // Somebody else was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true),
     }
-    replace(path, TEMPLATE, None, &folder)?;
-    Ok(true)
 }
 
 /// Adds an entry at the end of `path`, which is made if it is missing.
@@ -306,7 +303,7 @@ impl Enrolment {
 /// Writes `id` to the entry that waits for it, in the place of its `learn`. False, and nothing is written, where it
 /// waits no more.
 pub fn bind(path: &Path, enrolment: &Enrolment, id: &SourceId) -> Result<bool, EditError> {
-    edit(path, |text, list| {
+    let bound = edit(path, |text, list| {
         let waits = |source: &Source| Enrolment::of(source).as_ref() == Some(enrolment);
         let Some(index) = list.sources.iter().position(waits) else {
             return Ok(None);
@@ -328,7 +325,15 @@ pub fn bind(path: &Path, enrolment: &Enrolment, id: &SourceId) -> Result<bool, E
         }
         entry.insert_formatted(&key, Item::Value(value));
         Ok(Some(document.to_string()))
-    })
+    });
+    match bound {
+        // The entry has its id, and would not be found waiting a second time.
+        Err(EditError::Io { source, .. }) if Fault::is_written(&source) => {
+            tracing::warn!("{}: {source}", path.display());
+            Ok(true)
+        }
+        bound => bound,
+    }
 }
 
 /// Removes the entry that is chosen by its place in the list, with the comments right above it.
@@ -404,70 +409,24 @@ fn edit(
     change: impl FnOnce(&str, &AllowList) -> Result<Option<String>, EditError>,
 ) -> Result<bool, EditError> {
     let failed = |source| EditError::Io { path: path.to_owned(), source };
-    // Through symlinks: the file they lead to is replaced, not the last of them.
-    let target = fs::canonicalize(path).map_err(failed)?;
-    refuse_lent(path, &target).map_err(failed)?;
-    let folder = File::open(folder(&target)).map_err(failed)?;
-    // Not every file system has locks; there, the last of two edits at one time wins.
-    let _ = folder.lock();
-    let text = walk::load(path, "make it").map_err(EditError::Invalid)?;
+    let editing = Editing::begin(path).map_err(failed)?;
+    let text = walk::decode(editing.read(), path, "make it").map_err(EditError::Invalid)?;
     let list = parse(&text, path).map_err(EditError::Invalid)?;
     let Some(changed) = change(&text, &list)? else {
         return Ok(false);
     };
     parse(&changed, path).map_err(EditError::Invalid)?;
-    let old = fs::metadata(&target).map_err(failed)?;
-    replace(&target, &changed, Some(&old), &folder).map_err(failed)?;
+    editing.replace(changed.as_bytes()).map_err(failed)?;
     Ok(true)
-}
-
-/// Root's own symlinks lead anywhere, those of others to files of theirs alone: the relay's user, whose folder this may
-/// be, can't have root edit a file that is not the relay's.
-fn refuse_lent(path: &Path, target: &Path) -> io::Result<()> {
-    let owner = fs::symlink_metadata(path)?.uid();
-    if owner == 0 || owner == fs::metadata(target)?.uid() {
-        return Ok(());
-    }
-    let words =
-        format!("it is a symlink of another user's to {}; put the file itself there", target.display());
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
 }
 
 fn document(text: &str, path: &Path) -> Result<DocumentMut, EditError> {
     text.parse().map_err(|_| EditError::Form { path: path.to_owned() })
 }
 
-/// Writes `text` beside `path` and renames it over, durably, with the mode and owner of the `old` file.
-fn replace(path: &Path, text: &str, old: Option<&fs::Metadata>, folder: &File) -> io::Result<()> {
-    let (mut file, beside) = private::create_beside(path, 0o600)?;
-    let mut write = || {
-        if let Some(old) = old {
-            file.set_permissions(old.permissions())?;
-            // Only root can give a file away; then the relay's user can still read it after root's edit.
-            let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
-        }
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        folder.sync_all()
-    };
-    let written = write();
-    if written.is_err() {
-        // It is not there any more if the rename is what succeeded last.
-        let _ = fs::remove_file(&beside);
-    }
-    written
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use proptest::prelude::*;

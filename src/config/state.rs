@@ -10,13 +10,15 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::private::replace_private;
+use super::regular;
+use crate::bounds;
 
 /// What a file holds; nothing where there is none.
 ///
 /// # Errors
 /// It can't be read, or isn't one that the relay wrote.
 pub fn read<T: DeserializeOwned + Default>(path: &Path) -> io::Result<T> {
-    match std::fs::read(path) {
+    match regular::open(path).and_then(|file| regular::read_opened(file, bounds::TABLE)) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(T::default()),
         Err(e) => Err(e),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::fs;
-use std::io::Read as _;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -17,29 +17,35 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
+use zeroize::Zeroizing;
 
 use super::model::Rate;
-use super::{MAX_FILE, MAX_LIST, Problem, Problems, Severity};
+use super::regular;
+use super::{MAX_LIST, Problem, Problems, Severity};
 
 /// The text of `file`; `missing` says what to do when it can't be read.
 pub(crate) fn load(file: &Path, missing: &str) -> Result<String, Problems> {
+    decode(regular::read(file), file, missing)
+}
+
+/// What was read of `file` as text; `missing` as for [`load`].
+pub(crate) fn decode(
+    read: io::Result<Zeroizing<Vec<u8>>>,
+    file: &Path,
+    missing: &str,
+) -> Result<String, Problems> {
     let problem = |line, what: String, instead: &str| {
         let (file, instead) = (file.to_owned(), instead.to_owned());
         Problems(vec![Problem { file, line, what, instead, severity: Severity::Error }])
     };
-    let mut bytes = Vec::new();
-    match fs::File::open(file).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(&mut bytes)) {
-        Err(e) => return Err(problem(0, format!("the file can't be read: {e}"), missing)),
-        Ok(length) if length as u64 > MAX_FILE => {
-            return Err(problem(
-                0,
-                format!("the file is longer than {MAX_FILE} bytes"),
-                "write a shorter one",
-            ));
-        }
-        Ok(_) => {}
-    }
-    String::from_utf8(bytes).map_err(|e| {
+    let bytes = read.map_err(|e| {
+        let instead = match e.kind() {
+            io::ErrorKind::InvalidData => "put a regular file of at most 8 MiB there",
+            _ => missing,
+        };
+        problem(0, format!("the file can't be read: {e}"), instead)
+    })?;
+    String::from_utf8(bytes.to_vec()).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
         problem(line, "the text is not UTF-8".to_owned(), "save the file as UTF-8")
@@ -399,7 +405,7 @@ impl Kind {
     fn check(self, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
         let shown = path.to_string_lossy().escape_debug().to_string();
         match fs::metadata(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !must_exist => Ok(path),
             // Somebody may have written the secret in place of its file: it must not be printed.
             Err(_) if matches!(self, Self::Secret) && shown.contains(':') => Err(Wrong::new(
                 "no such file can be read",
@@ -413,8 +419,12 @@ impl Kind {
                 Self::Directory if !found.is_dir() => {
                     Err(Wrong::new(format!("{shown} is not a directory"), "write the path of a directory"))
                 }
-                Self::File | Self::Secret if found.is_dir() => {
-                    Err(Wrong::new(format!("{shown} is a directory"), "write the path of a file"))
+                Self::File | Self::Secret if !found.is_file() => {
+                    let what = regular::other_than_file(&found).unwrap_or("nothing that is known");
+                    Err(Wrong::new(
+                        format!("{shown} is no regular file, but {what}"),
+                        "write the path of a file",
+                    ))
                 }
                 Self::Secret if found.permissions().mode() & 0o077 != 0 => Err(Wrong::new(
                     format!("{shown} is open to others than its owner"),
@@ -517,7 +527,19 @@ pub(crate) fn network(value: &DeValue<'_>) -> Result<IpNet, Wrong> {
             ),
         ));
     }
-    Ok(network)
+    Ok(plain(network))
+}
+
+/// An IPv4 network that is written as IPv6 (RFC 4291 §2.5.5.2) as itself: the addresses of clients are compared as IPv4.
+pub(crate) fn plain(network: IpNet) -> IpNet {
+    const MAPPED: u8 = 96;
+    let IpNet::V6(mapped) = network else { return network };
+    let (Some(address), Some(length)) =
+        (mapped.addr().to_ipv4_mapped(), mapped.prefix_len().checked_sub(MAPPED))
+    else {
+        return network;
+    };
+    ipnet::Ipv4Net::new(address, length).map_or(network, IpNet::V4)
 }
 
 /// A time, from a millisecond to a day.

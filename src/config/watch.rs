@@ -15,6 +15,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::read::{Reads, Unread};
+use super::regular;
 use crate::bounds;
 
 /// What files held at one moment: the SHA-256 of each, `None` where it could not be read.
@@ -40,6 +42,12 @@ pub struct Watch {
     /// When to try again what could not be used.
     again: Option<Instant>,
     whole: Arc<Mutex<Whole>>,
+    /// Looks at the files for changes.
+    looks: Reads,
+    /// Whether the last look failed, which has been told then.
+    is_blind: bool,
+    /// Reads the files again, also where a look hangs: somebody may have put right what it hangs at, and asked.
+    reads: Reads,
     poke: Arc<Notify>,
     asked: Arc<Notify>,
     /// Held for its events; `None` where the system has none to give, and the poll must do.
@@ -135,12 +143,6 @@ impl Contents {
         let changed = self.differing(before);
         changed.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
     }
-
-    /// A disk that stalls must not stall a worker.
-    async fn now(&self) -> Self {
-        let files: Vec<PathBuf> = self.0.keys().cloned().collect();
-        tokio::task::spawn_blocking(move || Self::of(files)).await.unwrap_or_default()
-    }
 }
 
 impl Watch {
@@ -160,9 +162,19 @@ impl Watch {
         });
         let watcher =
             watcher.map_err(|e| tracing::warn!("changed files are only noticed every few seconds: {e}")).ok();
-        let (seen, settled) = (Contents::default(), Contents::default());
-        let (asked, folders) = (Arc::default(), BTreeSet::new());
-        Self { seen, settled, again: None, whole, poke, asked, watcher, folders }
+        Self {
+            seen: Contents::default(),
+            settled: Contents::default(),
+            again: None,
+            whole,
+            looks: Reads::new(1),
+            is_blind: false,
+            reads: Reads::new(bounds::READS_THAT_HANG),
+            poke,
+            asked: Arc::default(),
+            watcher,
+            folders: BTreeSet::new(),
+        }
     }
 
     /// Makes [`Self::changed`] return now.
@@ -209,7 +221,7 @@ impl Watch {
     /// Returns once a content has changed and all have settled, or somebody asks. A file that is gone for longer than a
     /// moment is a change too, which its reader will say.
     pub async fn changed(&mut self) -> Cause {
-        loop {
+        'look: loop {
             // Without an event within the poll time the files are looked at all the same.
             tokio::select! {
                 () = self.asked.notified() => return Cause::Asked,
@@ -220,14 +232,14 @@ impl Watch {
                 () = self.asked.notified() => return Cause::Asked,
                 () = sleep(bounds::DEBOUNCE) => {}
             }
-            let mut now = self.seen.now().await;
+            let Some(mut now) = self.look().await else { continue };
             let (mut writes, mut since) = (self.writes(&now), Instant::now());
             while now != self.seen {
                 tokio::select! {
                     () = self.asked.notified() => return Cause::Asked,
                     () = sleep(bounds::SETTLE) => {}
                 }
-                let later = self.seen.now().await;
+                let Some(later) = self.look().await else { continue 'look };
                 let more = self.writes(&later);
                 if now != later || writes != more {
                     (now, writes, since) = (later, more, Instant::now());
@@ -254,6 +266,35 @@ impl Watch {
         let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         now.differing(&self.seen).all(|path| whole.closed.contains(path))
     }
+
+    /// What `read` makes of the files: off the workers, and under a deadline. Why there is nothing is told here.
+    ///
+    /// # Errors
+    /// It takes too long, or panics.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unread> {
+        self.reads
+            .run(read)
+            .await
+            .inspect_err(|e| tracing::error!("the old configuration stays in force: {e}"))
+    }
+
+    /// What the files hold now; `None` where that can't be found out, which is told once.
+    async fn look(&mut self) -> Option<Contents> {
+        let files: Vec<PathBuf> = self.seen.0.keys().cloned().collect();
+        let look = self.looks.run(move || Contents::of(files)).await;
+        match &look {
+            Err(e) if !self.is_blind => {
+                tracing::error!("changes of the configuration are not noticed: {e}");
+            }
+            Ok(_) if self.is_blind => tracing::info!("changes of the configuration are noticed again"),
+            _ => {}
+        }
+        self.is_blind = look.is_err();
+        look.ok()
+    }
 }
 
 impl Default for Watch {
@@ -273,7 +314,7 @@ fn folder(path: &Path) -> &Path {
 }
 
 fn content(path: &Path) -> Option<[u8; 32]> {
-    let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
+    let bytes = regular::read(path).ok()?;
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
     Some(hash)
@@ -295,7 +336,8 @@ mod tests {
     /// Whether the change is noticed; what is there now is what the next one is compared with.
     async fn notices(watch: &mut Watch) -> bool {
         let noticed = timeout(Duration::from_secs(20), watch.changed()).await == Ok(Cause::Changed);
-        watch.follow(watch.seen.now().await, false);
+        let seen = watch.look().await.unwrap();
+        watch.follow(seen, false);
         noticed
     }
 

@@ -1,16 +1,16 @@
-//! How files are opened that somebody else may have put where they lie: a copy of a log, an anchor, a list. What is no
-//! regular file may have no end, or let whoever opens it wait for ever, so nothing of it is read; and of a small file no
-//! more than such a file may have.
+//! How files of a log are opened that somebody else may have put where they lie: a copy of a log, an anchor, a list. As
+//! all such files they are read only where they are regular ([`regular`]), and of a small file no more than such a file may
+//! have.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use rustix::fs::OFlags;
 
 use super::merkle::Hash;
+use crate::config::regular;
 
 /// The largest `log.json`, in bytes; one of ours has about 300.
 pub const MAX_ABOUT: u64 = 64 * 1024;
@@ -49,12 +49,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// It can't be read; [`io::ErrorKind::InvalidData`]: it is larger.
 pub fn read_opened(file: File, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(invalid(&format!("it is larger than {most} bytes, and no such file is")));
-    }
-    Ok(bytes)
+    regular::read_opened(file, most)
 }
 
 /// SHA-256 of all that can be read, a piece at a time.
@@ -77,26 +72,13 @@ pub fn hash_of(from: &mut impl Read) -> io::Result<Hash> {
 }
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
-    let no_file = || invalid("it is no regular file");
-    // Some devices do something when they are opened; and one that is put here just now is opened without waiting.
-    match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => return Err(no_file()),
-        // A file that is made just now is none.
-        Err(e)
-            if e.kind() == io::ErrorKind::NotFound
-                && fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink()) =>
-        {
-            return Err(invalid("it is a link that leads nowhere"));
-        }
-        _ => {}
+    // A file that is only just being made is none of these.
+    if fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        && fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink())
+    {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is a link that leads nowhere"));
     }
-    let flags = (flags | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
-}
-
-fn invalid(words: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, words)
+    regular::open_with(path, flags)
 }
 
 #[cfg(test)]

@@ -22,8 +22,9 @@ use zeroize::Zeroizing;
 use super::identity::{Unproven, User, Why};
 use super::limits::AddressLimits;
 use crate::bounds;
+use crate::config::edit::Editing;
 use crate::config::model::Rate;
-use crate::config::private::{read_private, replace_private};
+use crate::config::private::read_private;
 
 /// OWASP's count for PBKDF2-HMAC-SHA-256.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(600_000).unwrap();
@@ -58,13 +59,17 @@ pub struct PasswordHash {
     hash: Vec<u8>,
 }
 
-/// Gives a user a password, or takes the user out (`None`); other lines stay as they are. The file is replaced whole,
-/// for its owner alone.
+/// Gives a user a password, or takes the user out (`None`); other lines stay as they are. One edit at a time; the file is
+/// replaced whole.
 ///
 /// # Errors
 /// It can't be read or written, or others may read it. `Ok(false)`: there was nobody to take out.
 pub fn edit(path: &Path, name: &str, hash: Option<&PasswordHash>) -> io::Result<bool> {
-    let text = match read_private(path) {
+    if hash.is_none() && !path.exists() {
+        return Ok(false);
+    }
+    let editing = Editing::begin(path)?;
+    let text = match read_private(editing.target()) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => Zeroizing::default(),
         Err(e) => return Err(e),
@@ -84,7 +89,7 @@ pub fn edit(path: &Path, name: &str, hash: Option<&PasswordHash>) -> io::Result<
     } else if !was_there {
         return Ok(false);
     }
-    replace_private(path, new.as_bytes())?;
+    editing.replace(new.as_bytes())?;
     Ok(true)
 }
 
@@ -416,7 +421,7 @@ mod tests {
         assert!(!edit(&path, "a", None).unwrap());
         assert!(edit(&path, "a", Some(&hash)).unwrap());
         let text = format!("# people\n{}", std::fs::read_to_string(&path).unwrap());
-        replace_private(&path, text.as_bytes()).unwrap();
+        crate::config::private::replace_private(&path, text.as_bytes()).unwrap();
         edit(&path, "b", Some(&hash)).unwrap();
         edit(&path, "a", Some(&hash)).unwrap();
         assert!(edit(&path, "b", None).unwrap());

@@ -67,7 +67,7 @@ impl Reloads {
         self.tell(attempt.held, cause);
     }
 
-    /// A disk that stalls must not stall a worker.
+    /// Off the workers, and under a deadline: a disk that stalls must stall nothing else.
     async fn read(
         &self,
         before: &Arc<Setup>,
@@ -75,10 +75,13 @@ impl Reloads {
     ) -> Option<Attempt> {
         let (before, lasting) = (before.clone(), self.lasting.clone());
         let generation = before.generation;
-        let why = match tokio::task::spawn_blocking(move || read(&before, &lasting)).await {
-            Ok(Ok(attempt)) => return Some(attempt),
-            Ok(Err(e)) => e.to_string(),
-            Err(_) => "reading the files failed; this is our mistake".to_owned(),
+        let Ok(attempt) = self.watch.read(move || read(&before, &lasting)).await else {
+            self.shown.metrics.reloads_refused.inc();
+            return None;
+        };
+        let why = match attempt {
+            Ok(attempt) => return Some(attempt),
+            Err(e) => e,
         };
         tracing::error!("all that was in force stays (generation {generation}): {why}");
         self.shown.metrics.reloads_refused.inc();

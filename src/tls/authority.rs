@@ -22,6 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::dates::{self, Window};
 use crate::config::names::Host;
 use crate::config::private::{read_private, write_private, write_public};
+use crate::config::regular;
 use crate::ledger::record::hex;
 
 /// The issuer that signs leaves, with the chain it hands out.
@@ -282,7 +283,9 @@ fn check_can_sign(path: &Path, certificate: &X509Certificate<'_>) -> Result<(), 
 }
 
 fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, AuthorityError> {
-    CertificateDer::from_pem_file(path).map_err(|e| unfit(path, format!("holds no certificate in PEM ({e})")))
+    let pem = regular::read(path).map_err(|cause| io_error(path, cause))?;
+    CertificateDer::from_pem_slice(&pem)
+        .map_err(|e| unfit(path, format!("holds no certificate in PEM ({e})")))
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, AuthorityError> {

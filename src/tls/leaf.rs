@@ -35,6 +35,7 @@ use crate::bounds;
 use crate::config::model::TlsVersion;
 use crate::config::names::Host;
 use crate::config::private::read_private;
+use crate::config::regular;
 
 /// Why a face can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -306,8 +307,9 @@ fn check_as_a_client(
 
 fn load_pair(chain: &Path, key: &Path, names: &BTreeSet<Host>) -> Result<(CertifiedKey, Window), LeafError> {
     let unfit = |path: &Path, fault: String| LeafError::Unfit { path: path.display().to_string(), fault };
-    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect)
+    let chain_pem = regular::read(chain).map_err(|e| unfit(chain, e.to_string()))?;
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain_pem)
+        .collect::<Result<_, _>>()
         .map_err(|e| unfit(chain, format!("holds no certificates in PEM ({e})")))?;
     let window = check_chain(&certificates, names).map_err(|fault| unfit(chain, fault))?;
     let pem = read_private(key).map_err(|e| unfit(key, e.to_string()))?;

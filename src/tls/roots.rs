@@ -15,6 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{ALPN_HTTP_1_1, provider};
 use crate::config::model::{Trust, Upstream};
+use crate::config::regular;
 
 /// Why nobody can be believed.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +146,8 @@ fn root_store(upstream: &Upstream) -> Result<RootCertStore, RootsError> {
     for path in &upstream.extra_ca {
         let fault = |fault: String| RootsError::File { path: path.clone(), fault };
         let before = roots.len();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|e| fault(e.to_string()))? {
+        let pem = regular::read(path).map_err(|e| fault(e.to_string()))?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate =
                 certificate.map_err(|e| fault(format!("holds no certificates in PEM ({e})")))?;
             roots

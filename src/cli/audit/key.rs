@@ -150,9 +150,14 @@ async fn roll_over(audit: &Audit, visit: &Visit) -> Result<(String, String, Path
     let (old, new, retired) = (prepared.old.clone(), prepared.new.clone(), prepared.retired.clone());
     visit.write(vec![record(&old, "retired"), record(&new, "made")]).await?;
     prepared.finish().map_err(|e| {
-        let words = format!(
-            "the log says that {new} was made, but it could not be put in place: {e}; run this again"
-        );
+        let words = match e.is_written() {
+            true => format!("{new} is the newest key: {e}"),
+            false => {
+                format!(
+                    "the log says that {new} was made, but it could not be put in place: {e}; run this again"
+                )
+            }
+        };
         Failure::new(Exit::Io, words)
     })?;
     Ok((old, new, retired))
@@ -177,7 +182,10 @@ async fn destroy_recorded(audit: &Audit, id: &str, visit: &Visit) -> Result<(), 
     let file = destructible(audit, id)?;
     visit.write(vec![record(id, "destroyed")]).await?;
     rollover::destroy(&file).map_err(|e| {
-        let words = format!("the log says that {id} is destroyed, but it could not be: {e}; run this again");
+        let words = match e.is_written() {
+            true => format!("{id} is destroyed: {e}"),
+            false => format!("the log says that {id} is destroyed, but it could not be: {e}; run this again"),
+        };
         Failure::new(Exit::Io, words)
     })
 }
@@ -232,7 +240,8 @@ fn record(id: &str, what: &str) -> Record {
 
 impl From<KeyError> for Failure {
     fn from(e: KeyError) -> Self {
-        Self::new(Exit::Configuration, e)
+        let of_edit = e.of_edit().and_then(Exit::of_edit);
+        Self::new(of_edit.unwrap_or(Exit::Configuration), e)
     }
 }
 

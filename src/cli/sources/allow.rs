@@ -12,6 +12,7 @@ use crate::cli::configuration;
 use crate::config::model::{AllowList, Config, Learn, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::sources::{self, Enrolment, NewSource};
+use crate::config::walk::plain;
 use crate::policy::pending::{Claim, Code, Refused, network_of};
 use crate::policy::sources::Registry;
 
@@ -54,7 +55,7 @@ pub(super) fn run(config: &Config, args: Allow) -> Result<String, Failure> {
         name: args.name,
         licenses: args.license,
         users: args.user,
-        networks: args.network,
+        networks: args.network.into_iter().map(plain).collect(),
         ..NewSource::default()
     };
     let mut learn_for = args.learn;

@@ -6,6 +6,7 @@ use super::{Exit, Failure};
 use crate::config::model::{AllowList, Config, Source, SourcePattern};
 use crate::config::names::LicenseNumber;
 use crate::config::sources;
+use crate::config::walk::plain;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Deny {
@@ -127,7 +128,7 @@ impl Deny {
 /// All that an entry without an id allows by, as options of this verb; sorted, each once.
 fn claims(licenses: &[LicenseNumber], networks: &[IpNet], users: &[String]) -> Vec<String> {
     let licenses = licenses.iter().map(|license| format!("--license {license}"));
-    let networks = networks.iter().map(|network| format!("--network {}", network.trunc()));
+    let networks = networks.iter().map(|network| format!("--network {}", plain(network.trunc())));
     let users = users.iter().map(|user| format!("--user {}", user.escape_default()));
     let mut all: Vec<String> = licenses.chain(networks).chain(users).collect();
     all.sort();

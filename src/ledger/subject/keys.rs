@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Subject, canonical};
 use crate::bounds;
+use crate::config::edit::Fault;
 use crate::config::model::SubjectCase;
 use crate::config::private::{read_private, write_private};
 use crate::ledger::record::hex;
@@ -44,11 +45,27 @@ pub struct Key {
 pub struct KeyError {
     path: PathBuf,
     fault: String,
+    edit: Option<io::Error>,
 }
 
 impl KeyError {
     pub(super) fn new(path: &Path, fault: impl ToString) -> Self {
-        Self { path: path.to_owned(), fault: fault.to_string() }
+        Self { path: path.to_owned(), fault: fault.to_string(), edit: None }
+    }
+
+    /// For an edit of a key's file that failed.
+    pub(super) fn edit(path: &Path, e: io::Error) -> Self {
+        Self { path: path.to_owned(), fault: e.to_string(), edit: Some(e) }
+    }
+
+    /// What an edit failed with, where one did.
+    pub(crate) fn of_edit(&self) -> Option<&io::Error> {
+        self.edit.as_ref()
+    }
+
+    /// Whether what was to be done is done all the same, and only may not last.
+    pub fn is_written(&self) -> bool {
+        self.of_edit().is_some_and(Fault::is_written)
     }
 }
 
@@ -101,7 +118,7 @@ impl Keys {
                 return Err(KeyError::new(path, fault));
             }
             let line = new_line(&id_after(None, path)).ok_or_else(|| no_random(path))?;
-            write_private(path, line.as_bytes()).map_err(|e| KeyError::new(path, e))?;
+            write_private(path, line.as_bytes()).map_err(|e| KeyError::edit(path, e))?;
         }
         Self::read(path, case)
     }

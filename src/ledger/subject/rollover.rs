@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 
 use super::keys::{KeyError, Keys, id_after, new_line, no_random, retired_file};
 use crate::bounds;
-use crate::config::private;
+use crate::config::edit::{self, Beside, Editing};
 
 /// How much of a file is overwritten at most, in bytes: a key is one short line.
 const KEY_FILE: usize = 64 * 1024;
@@ -27,7 +27,8 @@ pub struct RollOver {
     /// Where the retired one lies from now on.
     pub retired: PathBuf,
     path: PathBuf,
-    made: Option<PathBuf>,
+    editing: Editing,
+    made: Beside,
 }
 
 impl RollOver {
@@ -47,11 +48,12 @@ impl RollOver {
             );
             return Err(KeyError::new(path, fault));
         }
-        let failed = |e: io::Error| KeyError::new(path, e);
-        private::clear_beside(path).map_err(failed)?;
+        let failed = |e: io::Error| KeyError::edit(path, e);
+        let editing = Editing::begin(path).map_err(failed)?;
         let old = keys.newest().id.clone();
         let retired = retired_file(path, &old);
-        match fs::hard_link(path, &retired) {
+        // The file itself, where the newest key lies behind a link: a second link would lead to the new key soon.
+        match fs::hard_link(editing.target(), &retired) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if keys.unusable().contains(&retired) || !retired.is_file() {
                     let fault = "is not the newest key, and has the name that this is to get; move it away";
@@ -62,38 +64,25 @@ impl RollOver {
         }
         let new = id_after(Some(&old), path);
         let line = new_line(&new).ok_or_else(|| no_random(path))?;
-        let made = private::write_beside(path, line.as_bytes()).map_err(failed)?;
-        let mut prepared = Self { old, new, retired, path: path.to_owned(), made: Some(made) };
-        private::sync_folder_of(path).inspect_err(|_| prepared.give_up()).map_err(failed)?;
-        Ok(prepared)
+        let made = editing.write_beside(line.as_bytes()).map_err(failed)?;
+        edit::sync_folder_of(&retired).map_err(failed)?;
+        Ok(Self { old, new, retired, path: path.to_owned(), editing, made })
     }
 
     /// Puts the new key in the place of the newest.
     ///
     /// # Errors
-    /// The system refuses; the newest key is as it was.
-    pub fn finish(mut self) -> Result<(), KeyError> {
-        let Some(made) = self.made.take() else { return Ok(()) };
-        private::put_in_place(&made, &self.path).map_err(|e| KeyError::new(&self.path, e))
-    }
-
-    fn give_up(&mut self) {
-        if let Some(made) = self.made.take() {
-            let _ = fs::remove_file(made);
-        }
-    }
-}
-
-impl Drop for RollOver {
-    fn drop(&mut self) {
-        self.give_up();
+    /// The system refuses; the newest key is as it was, unless [`KeyError::is_written`].
+    pub fn finish(self) -> Result<(), KeyError> {
+        self.editing.put(self.made).map_err(|e| KeyError::edit(&self.path, e))
     }
 }
 
 /// Overwrites a file, and takes it away for good. What a link leads to is none of ours.
 ///
 /// # Errors
-/// It is a link, or no regular file, or the system refuses; called again, it goes on where it was.
+/// It is a link, or no regular file, or the system refuses; called again, it goes on where it was, unless
+/// [`KeyError::is_written`].
 pub fn destroy(file: &Path) -> Result<(), KeyError> {
     let overwritten = || -> io::Result<()> {
         let no_file = || io::Error::new(io::ErrorKind::InvalidData, "is no regular file, and holds no key");
@@ -110,9 +99,9 @@ pub fn destroy(file: &Path) -> Result<(), KeyError> {
         open.write_all(&vec![b'0'; length.min(KEY_FILE)])?;
         open.sync_all()?;
         fs::remove_file(file)?;
-        private::sync_folder_of(file)
+        edit::sync_folder_of(file)
     };
-    overwritten().map_err(|e| KeyError::new(file, e))
+    overwritten().map_err(|e| KeyError::edit(file, e))
 }
 
 #[cfg(test)]
@@ -121,6 +110,7 @@ mod tests {
 
     use super::*;
     use crate::config::model::SubjectCase;
+    use crate::config::private;
     use crate::ledger::subject::Subject;
 
     fn site() -> (tempfile::TempDir, PathBuf) {
@@ -177,10 +167,11 @@ mod tests {
     #[test]
     fn a_roll_over_that_was_killed_is_gone_on_from() {
         let (folder, path) = site();
-        let mut killed = prepare(&path);
-        killed.made = None;
+        // The system gives the lock back, and leaves the file.
+        let RollOver { made, editing, .. } = prepare(&path);
+        std::mem::forget(made);
+        drop(editing);
         assert_eq!((ids(&path), files(&folder)), (vec!["k2020".to_owned()], 3));
-        drop(killed);
         prepare(&path).finish().unwrap();
         assert_eq!((ids(&path).len(), files(&folder)), (2, 2), "what the first try has made is gone");
     }
@@ -226,7 +217,7 @@ mod tests {
         let (_folder, path) = site();
         let line = |id: &str| format!("{id}:{}", "5b".repeat(32));
         private::replace_private(&path, line("main").as_bytes()).unwrap();
-        let given = prepare(&path).new.clone();
+        let given = prepare(&path).new;
         for id in [&*given, &format!("{given}-2")] {
             private::write_private(&retired_file(&path, id), line(id).as_bytes()).unwrap();
         }

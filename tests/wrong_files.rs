@@ -1,0 +1,251 @@
+//! What is no regular file, or is far too large, in the place of each configured file: a verb and a start refuse it in a
+//! sentence, a running relay keeps what was in force, and nothing waits for it.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use common::wire::*;
+use common::*;
+
+/// Puts something at a path.
+type Put = fn(&Path);
+
+/// What is said of what lies there instead of a file, and how it gets there.
+const WRONG: [(&str, Put); 5] = [
+    ("no regular file, but a FIFO", |path| {
+        assert!(run(tool("mkfifo", "coreutils").args(["-m", "600"]).arg(path)).status.success());
+    }),
+    ("no regular file, but a device", |path| symlink("/dev/zero", path).unwrap()),
+    ("no regular file, but a folder", |path| fs::create_dir(path).unwrap()),
+    ("no regular file, but a socket", |path| drop(UnixListener::bind(path).unwrap())),
+    ("it is larger than 8388608 bytes", |path| {
+        File::create(path).unwrap().set_len(6 << 30).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }),
+];
+
+/// Every file that a configuration can name but for certificates of the company's own.
+const FILES: [&str; 11] = [
+    "relay.toml",
+    "sources.toml",
+    "users",
+    "vocabulary.toml",
+    "token",
+    "ca.pem",
+    "certs/root.pem",
+    "certs/issuer.pem",
+    "certs/issuer.key",
+    "certs/subject.key",
+    "certs/log.key",
+];
+
+/// A relay that reads all of these files.
+fn started() -> (Stub, Relay, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub)
+        .with(&stub.ca.display().to_string(), "ca.pem")
+        .with("[admin]", "[licensing]\nvocabulary = \"vocabulary.toml\"\n\n[admin]\ntoken_file = \"token\"");
+    fs::copy(&stub.ca, plan.path("ca.pem")).unwrap();
+    fs::write(plan.path("vocabulary.toml"), "# none of our own\n").unwrap();
+    for (name, text) in [
+        ("users", "# nobody\n"),
+        ("token", "a token of sixteen characters or more".replace(' ', "-").as_str()),
+    ] {
+        fs::write(plan.path(name), text).unwrap();
+        fs::set_permissions(plan.path(name), Permissions::from_mode(0o600)).unwrap();
+    }
+    (stub, plan.start(), folder)
+}
+
+/// Takes away whatever lies there.
+fn clear(path: &Path) {
+    if fs::symlink_metadata(path).unwrap().is_dir() {
+        fs::remove_dir(path).unwrap();
+    } else {
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn a_start_and_a_check_refuse_it_and_say_what_it_is() {
+    let (_stub, mut relay, _folder) = started();
+    assert!(relay.stop().success());
+    let folder = relay.into_plan().folder;
+    let aside = folder.path().join("aside");
+    for name in FILES {
+        let path = folder.path().join(name);
+        fs::rename(&path, &aside).unwrap();
+        for (what, put) in WRONG {
+            put(&path);
+            for verb in ["check", "serve"] {
+                let begun = SystemTime::now();
+                let output = run(program().arg(verb).arg("--config").arg(folder.path().join("relay.toml")));
+                let said = all_said(&output);
+                assert_eq!(output.status.code(), Some(78), "{verb}, {name}: {said}");
+                let file = Path::new(name).file_name().unwrap().to_str().unwrap();
+                assert!(said.contains(what) && said.contains(file), "{verb}, {name}, {what}: {said}");
+                assert!(
+                    begun.elapsed().unwrap_or_default() < Duration::from_secs(10),
+                    "{verb}, {name}, {what}"
+                );
+            }
+            clear(&path);
+        }
+        fs::rename(&aside, &path).unwrap();
+    }
+    let check = run(program().arg("check").arg("--config").arg(folder.path().join("relay.toml")));
+    ended(&check, 0, "fine");
+}
+
+#[test]
+fn a_certificate_of_the_company_is_read_as_carefully() {
+    let plan = Plan::leading_to("127.0.0.1:9", Path::new("none"));
+    let (before, after) = plan.config.split_once("[tls]").unwrap();
+    let after = after.split_once("[limits]").unwrap().1;
+    let config = format!("{before}[tls]\ncertificate = \"leaf.pem\"\nkey = \"leaf.key\"\n[limits]{after}");
+    let plan = Plan {
+        config: config.replace("trust = \"files\"\nextra_ca = [\"none\"]", "trust = \"bundled\""),
+        ..plan
+    };
+    for name in ["leaf.pem", "leaf.key"] {
+        fs::write(plan.path(name), "").unwrap();
+        fs::set_permissions(plan.path(name), Permissions::from_mode(0o600)).unwrap();
+    }
+    let path = plan.path("leaf.pem");
+    for (what, put) in WRONG {
+        clear(&path);
+        put(&path);
+        let (status, said) = plan.refuses_to_start();
+        assert_eq!(status.code(), Some(78), "{said}");
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
+/// A sync of the deployment that is allowed, on a connection from before.
+fn passes(inside: &mut Inside) -> bool {
+    ask(inside, post("/v1/sync", IDLE)).status == 200
+}
+
+fn refusals(relay: &Relay) -> Vec<String> {
+    let said = relay.stderr();
+    let lines = said.lines().filter(|line| line.contains("the old configuration stays in force"));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_running_relay_keeps_what_was_in_force_and_goes_on_once_the_file_is_right() {
+    let (_stub, relay, _folder) = started();
+    let mut inside = relay.inside();
+    let aside = relay.path("aside");
+    for name in FILES.into_iter().filter(|name| !name.ends_with("subject.key") && !name.ends_with("log.key"))
+    {
+        let path = relay.path(name);
+        let in_force = || relay.stderr().matches("is in force (").count();
+        // Each of them once, with another kind of wrong file.
+        for (what, put) in WRONG.into_iter().cycle().skip(name.len()).take(2) {
+            let before = refusals(&relay).len();
+            fs::rename(&path, &aside).unwrap();
+            put(&path);
+            relay.signal("HUP");
+            let told =
+                eventually(&format!("{name}: {what} is told"), || refusals(&relay).get(before).cloned());
+            assert!(told.contains(what), "{name}: {told}");
+            assert!(passes(&mut inside), "{name}");
+            let generations = in_force();
+            clear(&path);
+            fs::rename(&aside, &path).unwrap();
+            // A change that differs from what is in force, in a file that takes one everywhere.
+            let list = fs::read_to_string(relay.path("sources.toml")).unwrap();
+            fs::write(relay.path("sources.toml"), format!("{list}# {name}: {what}\n")).unwrap();
+            relay.signal("HUP");
+            eventually(&format!("{name} is right again"), || (in_force() > generations).then_some(()));
+            assert!(passes(&mut inside), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_relay_stops_in_time_with_a_fifo_in_the_place_of_its_list() {
+    let (_stub, mut relay, _folder) = started();
+    let path = relay.path("sources.toml");
+    fs::remove_file(&path).unwrap();
+    WRONG[0].1(&path);
+    relay.signal("HUP");
+    eventually("it is told", || refusals(&relay).pop());
+    let begun = SystemTime::now();
+    assert!(relay.stop().success());
+    assert!(begun.elapsed().unwrap_or_default() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_read_that_hangs_is_told_and_keeps_neither_reloads_nor_the_end_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub);
+    let hangs: PathBuf = plan.path("vocabulary.toml");
+    fs::write(&hangs, "").unwrap();
+    // -D: the relay is our child. Whoever opens this file waits for an hour.
+    let path = hangs.display().to_string();
+    let inject = "inject=openat:delay_enter=3600000000";
+    let Some(strace) =
+        strace(&["-D", "-f", "-qq", "-o", "/dev/null", "-P", &path, "-e", "trace=openat", "-e", inject])
+    else {
+        return;
+    };
+    let mut relay = plan.start_under(strace);
+    let mut inside = relay.inside();
+    let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
+    fs::write(relay.path("relay.toml"), format!("{config}[licensing]\nvocabulary = \"vocabulary.toml\"\n"))
+        .unwrap();
+    relay.signal("HUP");
+    let told = eventually("it is told that the read hangs", || refusals(&relay).pop());
+    assert!(told.contains("a disk or a mount hangs"), "{told}");
+    assert!(passes(&mut inside));
+    // Who takes the file out again is heard.
+    fs::write(relay.path("relay.toml"), format!("{config}# as before\n")).unwrap();
+    relay.signal("HUP");
+    eventually("a reload", || relay.stderr().contains("generation 2 of the configuration").then_some(()));
+    drop(inside);
+    let status = |what: &str| {
+        let status = fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
+        status.lines().find_map(|line| line.strip_prefix(what)).unwrap().trim().to_owned()
+    };
+    let strace = status("TracerPid:");
+    let begun = SystemTime::now();
+    relay.signal("TERM");
+    // It has ended but for the one thread, which strace holds longer than any system does.
+    eventually("the relay ends", || status("State:").starts_with('Z').then_some(()));
+    assert!(begun.elapsed().unwrap_or_default() < Duration::from_secs(15));
+    assert!(run(tool("kill", "procps").args(["-KILL", &strace])).status.success());
+    relay.wait();
+}
+
+#[test]
+fn networks_that_are_written_as_ipv6_fit_ipv4_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let entry = |network: &str| format!("[[source]]\nid = \"{SOURCE}\"\nnetworks = [\"{network}\"]\n");
+    for (network, status) in
+        [("::ffff:127.0.0.0/104", 200), ("::ffff:127.0.0.1", 200), ("::ffff:10.0.0.0/104", 503)]
+    {
+        let relay = Plan::new(&stub).sources(&entry(network)).start();
+        assert_eq!(ask(&mut relay.inside(), post("/v1/sync", IDLE)).status, status, "{network}");
+    }
+    let relay = Plan::new(&stub).sources("# nobody\n").start();
+    ended(
+        &relay.verb(&["sources", "allow", SOURCE, "--network", "::ffff:127.0.0.0/104"]),
+        0,
+        "\"127.0.0.0/8\"",
+    );
+    eventually("it is let in", || passes(&mut relay.inside()).then_some(()));
+    ended(&relay.verb(&["sources", "allow", "--network", "::ffff:10.0.0.7/128"]), 0, "\"10.0.0.7/32\"");
+    ended(&relay.verb(&["sources", "deny", "--network", "::ffff:10.0.0.7/128"]), 0, "took out");
+}
