@@ -1,6 +1,6 @@
 //! How files of a log are opened that somebody else may have put where they lie: a copy of a log, an anchor, a list. As
-//! all such files they are read only where they are regular ([`regular`]), and of a small file no more than such a file may
-//! have.
+//! all such files they are read only where they are regular (`config::regular`), and of a small file no more than such a
+//! file may have.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
