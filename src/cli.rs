@@ -137,7 +137,16 @@ fn reads_none(config: Option<&Path>, what: &str) -> Result<(), Failure> {
 
 /// Reads the configuration; its warnings go to standard error, its errors end the verb.
 fn load(path: &Path) -> Result<Config, Failure> {
-    let (config, warnings) = config::file::load(path).map_err(configuration)?;
+    warned(config::file::load(path))
+}
+
+/// As [`load`], whatever is wrong with other files than the configuration itself.
+fn load_alone(path: &Path) -> Result<Config, Failure> {
+    warned(config::file::load_alone(path))
+}
+
+fn warned(loaded: Result<(Config, Problems), Problems>) -> Result<Config, Failure> {
+    let (config, warnings) = loaded.map_err(configuration)?;
     for warning in &warnings.0 {
         note!("license-relay: warning: {warning}");
     }

@@ -5,9 +5,10 @@
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::wire::*;
@@ -173,6 +174,18 @@ fn an_issuer_that_is_spoilt_or_gone_holds_nothing_up() {
     let world = World::new();
     world.breaks(&["certificates"], "certs/issuer.pem", &|good| Some(good[..good.len() / 2].to_owned()));
     world.breaks(&["certificates"], "certs/issuer.pem", &|_| None);
+}
+
+#[test]
+fn a_deployment_is_taken_out_while_other_files_are_wrong() {
+    let world = World::new();
+    let relay = &world.relay;
+    assert_eq!(sync(&mut relay.inside(), OTHER), 200);
+    fs::remove_file(relay.path("ca.pem")).unwrap();
+    fs::set_permissions(relay.path("certs/issuer.key"), Permissions::from_mode(0o644)).unwrap();
+    ended(&relay.verb(&["sources", "deny", OTHER]), 0, "took out");
+    eventually("it is refused", || (sync(&mut relay.inside(), OTHER) == 503).then_some(()));
+    assert_eq!(sync(&mut relay.inside(), SOURCE), 200);
 }
 
 #[test]

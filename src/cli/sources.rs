@@ -10,7 +10,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use zeroize::Zeroizing;
 
 use super::out::{self, outln};
-use super::{Exit, Failure, configuration, load};
+use super::{Exit, Failure, configuration, load_alone};
 use crate::config::edit;
 use crate::config::model::{AllowList, Config, Credentials, Source};
 use crate::config::sources::{self, EditError};
@@ -79,7 +79,8 @@ enum UserAction {
 
 /// Runs a `sources` verb.
 pub(super) fn run(args: Sources, path: &Path) -> Result<(), Failure> {
-    let config = load(path)?;
+    // Somebody must be taken out also while a certificate is missing.
+    let config = load_alone(path)?;
     match args.action {
         Action::List { json } => list(&config, json),
         Action::Pending { json } => pending(&config, json),

@@ -19,36 +19,46 @@ use super::model::{
     Tls, TlsVersion, Trust, Unread, Upstream,
 };
 use super::names::{Host, HostName};
-use super::walk::{self, Kind, Table, Wrong};
+use super::walk::{self, Kind, Named, Table, Wrong};
 use super::{MAX_LIST, Problems};
 
 /// Reads `path`: the configuration and its warnings, or every problem of the file.
 pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
-    parse(&walk::load(path, "make it, or name another with --config or $LICENSE_RELAY_CONFIG")?, path)
+    parse(&walk::load(path, WHERE)?, path)
 }
+
+/// As [`load`], without a look at the files that it names: for verbs that need few of them, and must do their work while
+/// another one is wrong.
+pub(crate) fn load_alone(path: &Path) -> Result<(Config, Problems), Problems> {
+    walk::read_with(Named::Ignored, &walk::load(path, WHERE)?, path, |top| config(top, path))
+}
+
+const WHERE: &str = "make it, or name another with --config or $LICENSE_RELAY_CONFIG";
 
 /// Reads `text` as the contents of `path`, which itself need not exist: the configuration and its warnings,
 /// or every problem. Looks at the files that the text names (are they there, are secrets private) and changes
 /// none.
 pub fn parse(text: &str, path: &Path) -> Result<(Config, Problems), Problems> {
-    walk::read(text, path, |top| {
-        let listen = top.table("listen", listen);
-        let admin = top.table("admin", |t| admin(t, &listen.addresses));
-        Config {
-            file: walk::absolute(path),
-            listen,
-            destinations: destinations(top),
-            upstream: top.table("upstream", upstream),
-            tls: top.table("tls", tls),
-            sources: top.table("sources", sources),
-            limits: top.table("limits", limits),
-            audit: top.table("audit", audit),
-            licensing: top.table("licensing", licensing),
-            admin,
-            via: top.table("http", |t| t.or("via", false, walk::boolean)),
-            log: top.table("log", log),
-        }
-    })
+    walk::read(text, path, |top| config(top, path))
+}
+
+fn config(top: &mut Table<'_, '_>, path: &Path) -> Config {
+    let listen = top.table("listen", listen);
+    let admin = top.table("admin", |t| admin(t, &listen.addresses));
+    Config {
+        file: walk::absolute(path),
+        listen,
+        destinations: destinations(top),
+        upstream: top.table("upstream", upstream),
+        tls: top.table("tls", tls),
+        sources: top.table("sources", sources),
+        limits: top.table("limits", limits),
+        audit: top.table("audit", audit),
+        licensing: top.table("licensing", licensing),
+        admin,
+        via: top.table("http", |t| t.or("via", false, walk::boolean)),
+        log: top.table("log", log),
+    }
 }
 
 fn listen(t: &mut Table<'_, '_>) -> Listen {

@@ -59,7 +59,27 @@ pub(crate) fn read<T>(
     file: &Path,
     walk: impl FnOnce(&mut Table<'_, '_>) -> T,
 ) -> Result<(T, Problems), Problems> {
+    read_with(Named::Examined, text, file, walk)
+}
+
+/// What becomes of the files that a file names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Named {
+    /// They are looked at, and what is wrong with them is wrong with the file.
+    Examined,
+    /// They are whoever's business opens them.
+    Ignored,
+}
+
+/// As [`read`], with a choice about the files that are named.
+pub(crate) fn read_with<T>(
+    named: Named,
+    text: &str,
+    file: &Path,
+    walk: impl FnOnce(&mut Table<'_, '_>) -> T,
+) -> Result<(T, Problems), Problems> {
     let mut document = Document {
+        named,
         file: file.to_owned(),
         folder: absolute(file).parent().map_or_else(PathBuf::new, Path::to_owned),
         newlines: text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect(),
@@ -106,6 +126,7 @@ pub(crate) fn absolute(file: &Path) -> PathBuf {
 
 /// What is known of the whole file while its tables are read.
 struct Document {
+    named: Named,
     file: PathBuf,
     /// What relative paths are relative to.
     folder: PathBuf,
@@ -307,14 +328,16 @@ impl<'t> Table<'_, 't> {
     /// A path that may be missing still.
     pub(crate) fn path(&mut self, key: &'static str, default: &str, kind: Kind) -> PathBuf {
         let (line, value) = self.take(key).unwrap_or_else(|| (self.line, DeValue::String(default.into())));
-        let path = self.resolve(&value).and_then(|path| kind.check(path, false));
+        let named = self.document.named;
+        let path = self.resolve(&value).and_then(|path| kind.check(path, named, false));
         self.judge(key, line, path).unwrap_or_default()
     }
 
     /// The path of something that must be there.
     pub(crate) fn existing(&mut self, key: &'static str, kind: Kind) -> Option<PathBuf> {
         let (line, value) = self.take(key)?;
-        let path = self.resolve(&value).and_then(|path| kind.check(path, true));
+        let named = self.document.named;
+        let path = self.resolve(&value).and_then(|path| kind.check(path, named, true));
         self.judge(key, line, path)
     }
 
@@ -326,8 +349,8 @@ impl<'t> Table<'_, 't> {
         kind: Kind,
         must_exist: bool,
     ) -> Option<Vec<PathBuf>> {
-        let folder = self.document.folder.clone();
-        self.list(key, least, |value| kind.check(folder.join(filled(value, WRITE_PATH)?), must_exist))
+        let (folder, named) = (self.document.folder.clone(), self.document.named);
+        self.list(key, least, |value| kind.check(folder.join(filled(value, WRITE_PATH)?), named, must_exist))
     }
 
     /// Whether `key` is written, right or wrong; it must have been asked for before.
@@ -402,7 +425,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn check(self, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
+    fn check(self, path: PathBuf, named: Named, must_exist: bool) -> Result<PathBuf, Wrong> {
+        if named == Named::Ignored {
+            return Ok(path);
+        }
         let shown = path.to_string_lossy().escape_debug().to_string();
         match fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && !must_exist => Ok(path),
