@@ -32,7 +32,7 @@ use crate::tls::authority::Files;
 use crate::tls::faces::Faces;
 use crate::tls::leaf::LeafError;
 use crate::tls::roots::{self, RootsError};
-use crate::tls::rotation::{NextFiles, Rotation};
+use crate::tls::rotation::{FilePaths, Rotation};
 use crate::tls::trust::Trust;
 use crate::upstream::dial::{Dialer, OwnAddresses};
 use crate::upstream::send::Sender;
@@ -413,7 +413,7 @@ fn identity_files(config: &Config) -> Vec<PathBuf> {
     match &config.tls.identity {
         Identity::Issuer { root, issuer, issuer_key } => {
             let files = Files { root, issuer, issuer_key };
-            let next = NextFiles::beside(files);
+            let next = FilePaths::next_to(files);
             let rotation = Rotation::path(files);
             let these = [root, issuer, issuer_key].map(Clone::clone);
             these.into_iter().chain([rotation, next.root, next.issuer, next.issuer_key]).collect()

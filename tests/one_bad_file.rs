@@ -130,7 +130,7 @@ impl World {
 /// For its owner alone, as files with secrets must be.
 fn private(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
 fn with_a_bad_line(good: &str) -> Option<String> {

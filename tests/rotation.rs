@@ -211,3 +211,85 @@ fn a_roots_key_is_kept_only_where_and_when_it_is_asked_for() {
         run(tool("openssl", "openssl").args(["pkey", "-noout", "-in"]).arg(relay.path("certs/log.key")));
     assert!(log_key.status.success(), "an auditor's openssl reads the key of the log: {log_key:?}");
 }
+
+#[test]
+fn a_finish_that_was_cut_off_anywhere_costs_no_root() {
+    let (stub, relay, _folder) = pair();
+    let _stub = stub;
+    let mut relay = relay;
+    assert!(relay.stop().success());
+    assert_eq!(rotate(&relay, &[]).0, Some(0));
+    let kept = tempfile::tempdir().unwrap();
+    let certs = relay.path("certs");
+    let all = [
+        "issuer.key",
+        "issuer.pem",
+        "root.pem",
+        "issuer.next.key",
+        "issuer.next.pem",
+        "root.next.pem",
+        "rotation.json",
+    ];
+    for name in all {
+        fs::copy(certs.join(name), kept.path().join(name)).unwrap();
+    }
+    let new_root = fs::read(certs.join("root.next.pem")).unwrap();
+    for cut in 0..=3 {
+        for name in all {
+            let _ = fs::remove_file(certs.join(name));
+            fs::copy(kept.path().join(name), certs.join(name)).unwrap();
+        }
+        // What had been put in its place, in the order of the finish.
+        for (new, old) in [
+            ("issuer.next.key", "issuer.key"),
+            ("issuer.next.pem", "issuer.pem"),
+            ("root.next.pem", "root.pem"),
+        ]
+        .iter()
+        .take(cut)
+        {
+            fs::rename(certs.join(new), certs.join(old)).unwrap();
+        }
+        ended(&relay.verb(&["check"]), 0, "");
+        relay = relay.again();
+        let trusted = if cut == 0 { fs::read(certs.join("root.pem")).unwrap() } else { new_root.clone() };
+        let root = kept.path().join("trusted.pem");
+        fs::write(&root, &trusted).unwrap();
+        assert_eq!(trusting(&relay, &root), (0, 404), "after {cut} renames");
+        assert!(relay.stop().success());
+        assert_eq!(relay.verb(&["ca", "export"]).stdout, trusted, "after {cut} renames");
+        if cut > 0 {
+            // There is no way back, and nothing is lost by asking for it.
+            for way in [
+                &["ca", "rotate", "--abort"][..],
+                &["ca", "rotate", "--try", "127.0.0.0/8"],
+                &["ca", "rotate"],
+            ] {
+                ended(&relay.verb(way), 64, "license-relay ca rotate --finish");
+            }
+        }
+        ended(&relay.verb(&["ca", "rotate", "--finish"]), 0, "");
+        assert_eq!(fs::read(certs.join("root.pem")).unwrap(), new_root, "after {cut} renames");
+        ended(&relay.verb(&["check"]), 0, "");
+    }
+}
+
+#[test]
+fn verbs_that_change_the_authority_at_once_leave_one_that_works() {
+    let (_stub, mut relay, _folder) = pair();
+    assert!(relay.stop().success());
+    for _ in 0..5 {
+        assert_eq!(rotate(&relay, &[]).0, Some(0));
+        let verbs = [&["--abort"][..], &["--try", "127.0.0.0/8"], &["--finish"]];
+        let codes: Vec<Option<i32>> = std::thread::scope(|scope| {
+            let running: Vec<_> = verbs.iter().map(|verb| scope.spawn(|| rotate(&relay, verb).0)).collect();
+            running.into_iter().map(|verb| verb.join().unwrap()).collect()
+        });
+        assert!(codes.iter().all(|code| matches!(code, Some(0 | 64 | 75))), "{codes:?}");
+        ended(&relay.verb(&["check"]), 0, "");
+        relay = relay.again();
+        assert!(relay.stop().success());
+        // Where one is under way still.
+        let _over = rotate(&relay, &["--abort"]);
+    }
+}

@@ -1,5 +1,6 @@
 //! `license-relay ca`: make the authority, show it, hand out the root, change it without an outage.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::config::model::{Config, Identity};
 use crate::config::regular;
 use crate::tls::authority::{Authority, AuthorityError, Files};
 use crate::tls::faces::{self, fingerprint};
-use crate::tls::rotation::{self, NextFiles, Rotation};
+use crate::tls::rotation::{self, FilePaths, Rotation};
 use crate::tls::trust::{Seen, Trust, Verdict};
 
 /// The root that clients must trust, and the issuer below it.
@@ -85,19 +86,25 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Configuration, words));
     };
     let files = Files { root, issuer, issuer_key };
+    let _lock = match &args.action {
+        Action::Init { .. } | Action::Rotate { .. } => Some(lock(files)?),
+        Action::Show | Action::Status { .. } | Action::Export { .. } => None,
+    };
     match args.action {
         Action::Init { root_key } => init(&config, files, root_key.as_deref()),
         Action::Show => {
-            Authority::open(files).map_err(unfit)?;
-            show(root)?;
-            show(issuer)?;
+            let in_force = read_rotation(files)?.in_force(files);
+            Authority::open(in_force.files()).map_err(unfit)?;
+            show(&in_force.root)?;
+            show(&in_force.issuer)?;
             let names: Vec<String> = faces::names(&config).iter().map(ToString::to_string).collect();
             outln!("certificates are made for: {}", names.join(", "));
             Ok(())
         }
         Action::Status { json } => status(&config, files, json),
         Action::Export { der } => {
-            let bytes = if der { read(root)?.to_vec() } else { read_file(root)?.to_vec() };
+            let root = read_rotation(files)?.in_force(files).root;
+            let bytes = if der { read(&root)?.to_vec() } else { read_file(&root)?.to_vec() };
             // A failure is kept, and told at the end.
             let _ = Out.write_all(&bytes);
             Ok(())
@@ -106,6 +113,13 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
         Action::Rotate { abort: true, .. } => abort(files),
         Action::Rotate { networks, .. } => rotate(&config, files, networks),
     }
+}
+
+/// Two verbs at once would each undo what the other does.
+fn lock(files: Files<'_>) -> Result<File, Failure> {
+    let locked = rotation::lock(files).map_err(|e| unwritable(files.root, &e))?;
+    let words = "another license-relay ca is at work on these certificates; wait for it, then run this again";
+    locked.ok_or_else(|| Failure::new(Exit::Running, words))
 }
 
 fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<(), Failure> {
@@ -131,9 +145,12 @@ fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<()
 }
 
 fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(), Failure> {
-    let next = NextFiles::beside(files);
+    let next = FilePaths::next_to(files);
     let mut rotation = read_rotation(files)?;
     if networks.is_empty() {
+        if rotation.is_finishing(files) {
+            return Err(Failure::new(Exit::Usage, FINISHING));
+        }
         if rotation.under_way {
             return Err(Failure::new(Exit::Usage, "a rotation is under way; --try, --finish or --abort it"));
         }
@@ -150,6 +167,9 @@ fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(),
                 "no rotation is under way; start with: license-relay ca rotate",
             ));
         }
+        if rotation.is_finishing(files) {
+            return Err(Failure::new(Exit::Usage, FINISHING));
+        }
         for network in networks {
             if !rotation.networks.contains(&network) {
                 rotation.networks.push(network);
@@ -163,7 +183,7 @@ fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(),
 }
 
 fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<(), Failure> {
-    let next = NextFiles::beside(files);
+    let next = FilePaths::next_to(files);
     let mut rotation = read_rotation(files)?;
     if !rotation.under_way {
         return Err(Failure::new(
@@ -218,10 +238,14 @@ fn abort(files: Files<'_>) -> Result<(), Failure> {
     if !rotation.under_way {
         return Err(Failure::new(Exit::Usage, "no rotation is under way"));
     }
+    // The old root's issuer is gone, or its key: taking the new ones away would leave nothing that clients trust.
+    if rotation.is_finishing(files) {
+        return Err(Failure::new(Exit::Usage, FINISHING));
+    }
     // First the relay lets go of the new files, then they go.
     let over = Rotation { under_way: false, networks: vec![], ..rotation };
     over.write(files).map_err(|e| unwritable(files.root, &e))?;
-    let next = NextFiles::beside(files);
+    let next = FilePaths::next_to(files);
     rotation::abort(&next).map_err(|e| unwritable(&next.root, &e))?;
     outln!("the new root and issuer are taken away; everybody is served leaves below the old root");
     Ok(())
@@ -229,9 +253,13 @@ fn abort(files: Files<'_>) -> Result<(), Failure> {
 
 fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> {
     let rotation = read_rotation(files)?;
-    let current = fingerprint(&read(files.root)?);
-    let next_path = NextFiles::beside(files).root;
-    let next = if rotation.under_way { Some(fingerprint(&read(&next_path)?)) } else { None };
+    let current = fingerprint(&read(&rotation.in_force(files).root)?);
+    let next_path = FilePaths::next_to(files).root;
+    let next = if rotation.under_way && !rotation.is_finishing(files) {
+        Some(fingerprint(&read(&next_path)?))
+    } else {
+        None
+    };
     let seen = seen(config)?;
     let which = |seen: &Seen| match &next {
         _ if seen.root == current => "current",
@@ -280,6 +308,8 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> 
     }
     Ok(())
 }
+
+const FINISHING: &str = "the rotation was cut off while it was finished, and there is no way back; run: license-relay ca rotate --finish";
 
 fn seen(config: &Config) -> Result<Vec<Seen>, Failure> {
     let path = Trust::path(&config.audit.directory);

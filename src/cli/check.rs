@@ -19,6 +19,7 @@ use crate::tls::authority::{Authority, Files};
 use crate::tls::faces;
 use crate::tls::leaf::Face;
 use crate::tls::roots;
+use crate::tls::rotation::Rotation;
 
 /// What to check beside the files.
 #[derive(Debug, clap::Args)]
@@ -118,7 +119,10 @@ fn check_certificates(config: &Config) -> Result<(), String> {
             if [root, issuer, issuer_key].iter().all(|path| !path.exists()) {
                 return Ok(());
             }
-            let authority = Authority::open(Files { root, issuer, issuer_key }).map_err(|e| e.to_string())?;
+            let files = Files { root, issuer, issuer_key };
+            let rotation = Rotation::read(files)
+                .map_err(|e| format!("{} can't be read: {e}", Rotation::path(files).display()))?;
+            let authority = Authority::open(rotation.in_force(files).files()).map_err(|e| e.to_string())?;
             Face::mint(&authority.into(), faces::names(config).into_iter().collect())
                 .map(drop)
                 .map_err(|e| e.to_string())

@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 
 use super::authority::{Authority, AuthorityError, Files};
 use super::leaf::{Face, LeafError};
-use super::rotation::{NextFiles, Rotation};
+use super::rotation::{FilePaths, Rotation};
 use super::trust::Trust;
 use crate::config::model::{Config, Identity, Mode, TlsVersion};
 use crate::config::names::{Host, HostName};
@@ -77,15 +77,24 @@ impl Faces {
         match &config.tls.identity {
             Identity::Issuer { root, issuer, issuer_key } => {
                 let files = Files { root, issuer, issuer_key };
-                let (authority, made) = match make {
-                    true => Authority::open_or_make(files, &names(config))?,
-                    false => (Authority::open(files)?, false),
-                };
-                let current = Album::mint(authority, config)?;
                 let rotation = Rotation::read(files)
                     .map_err(|cause| AuthorityError::Io { path: Rotation::path(files), cause })?;
-                let next = if rotation.under_way {
-                    let authority = Authority::open(NextFiles::beside(files).files())?;
+                let in_force = rotation.in_force(files);
+                let finishing = rotation.is_finishing(files);
+                if finishing {
+                    tracing::warn!(
+                        "a rotation of the root was cut off while it was finished; the new root is in force, as {}; run: \
+                         license-relay ca rotate --finish",
+                        in_force.root.display()
+                    );
+                }
+                let (authority, made) = match make {
+                    true => Authority::open_or_make(in_force.files(), &names(config))?,
+                    false => (Authority::open(in_force.files())?, false),
+                };
+                let current = Album::mint(authority, config)?;
+                let next = if rotation.under_way && !finishing {
+                    let authority = Authority::open(FilePaths::next_to(files).files())?;
                     Some((rotation.networks, Album::mint(authority, config)?))
                 } else {
                     None

@@ -3,9 +3,10 @@
 //!
 //! The state is in files, so that a crash at any point leaves something that the next `ca rotate` understands:
 //! `root.next.pem`, `issuer.next.pem`, `issuer.next.key`, and `rotation.json`, which the running relay watches and
-//! which is always written last.
+//! which is always written last. While it says that a rotation is under way, all three lie beside the old; where one does
+//! not, a finish has begun, and what is left of it is in force from where it lies.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::authority::Files;
+use crate::config::edit::sync_folder_of;
+use crate::config::private::write_private;
 use crate::config::state;
 
 /// How far a rotation is; what `rotation.json` holds.
@@ -26,20 +29,20 @@ pub struct Rotation {
     pub step: u64,
 }
 
-/// The three new files.
+/// Where the three files of an authority lie.
 #[derive(Debug)]
-pub struct NextFiles {
-    /// The new root.
+pub struct FilePaths {
+    /// The root.
     pub root: PathBuf,
-    /// The new issuer.
+    /// The issuer.
     pub issuer: PathBuf,
     /// Its key.
     pub issuer_key: PathBuf,
 }
 
-impl NextFiles {
-    /// Where they lie.
-    pub fn beside(files: Files<'_>) -> Self {
+impl FilePaths {
+    /// Where the new ones lie.
+    pub fn next_to(files: Files<'_>) -> Self {
         Self {
             root: renamed(files.root, "next"),
             issuer: renamed(files.issuer, "next"),
@@ -50,6 +53,10 @@ impl NextFiles {
     /// As an authority's files.
     pub fn files(&self) -> Files<'_> {
         Files { root: &self.root, issuer: &self.issuer, issuer_key: &self.issuer_key }
+    }
+
+    fn all(&self) -> [&Path; 3] {
+        [&self.root, &self.issuer, &self.issuer_key]
     }
 }
 
@@ -67,6 +74,23 @@ impl Rotation {
         state::read(&Self::path(files))
     }
 
+    /// Whether a finish has begun and has not ended: there is no way back from it.
+    pub fn is_finishing(&self, files: Files<'_>) -> bool {
+        self.under_way && !FilePaths::next_to(files).all().iter().all(|path| path.exists())
+    }
+
+    /// Where the files of the authority in force lie: what a finish that was cut short has not put in its place yet lies
+    /// beside it.
+    pub fn in_force(&self, files: Files<'_>) -> FilePaths {
+        let (next, finishing) = (FilePaths::next_to(files), self.is_finishing(files));
+        let of = |next: PathBuf, own: &Path| if finishing && next.exists() { next } else { own.to_owned() };
+        FilePaths {
+            root: of(next.root, files.root),
+            issuer: of(next.issuer, files.issuer),
+            issuer_key: of(next.issuer_key, files.issuer_key),
+        }
+    }
+
     /// Writes the next step.
     ///
     /// # Errors
@@ -77,12 +101,32 @@ impl Rotation {
     }
 }
 
+/// Lets nobody else change the authority as long as what it gives lives; `None` where somebody else does just now.
+///
+/// # Errors
+/// The file beside the root that is locked for it can't be made or opened.
+pub fn lock(files: Files<'_>) -> io::Result<Option<File>> {
+    let path = files.root.with_file_name("rotation.lock");
+    if !path.exists() {
+        match write_private(&path, b"") {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+    }
+    let file = File::open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
 /// Puts the new files in the place of the old. The old root and issuer are kept as `.old`, for the record; the old key
 /// is not. Done again after a crash, it goes on where it was.
 ///
 /// # Errors
 /// A file can't be renamed.
-pub fn finish(files: Files<'_>, next: &NextFiles) -> io::Result<()> {
+pub fn finish(files: Files<'_>, next: &FilePaths) -> io::Result<()> {
     let steps = [
         (files.issuer_key, &next.issuer_key, false),
         (files.issuer, &next.issuer, true),
@@ -97,6 +141,7 @@ pub fn finish(files: Files<'_>, next: &NextFiles) -> io::Result<()> {
             fs::hard_link(old, renamed(old, "old"))?;
         }
         fs::rename(new, old)?;
+        sync_folder_of(old)?;
     }
     Ok(())
 }
@@ -105,7 +150,7 @@ pub fn finish(files: Files<'_>, next: &NextFiles) -> io::Result<()> {
 ///
 /// # Errors
 /// A file can't be removed.
-pub fn abort(next: &NextFiles) -> io::Result<()> {
+pub fn abort(next: &FilePaths) -> io::Result<()> {
     for path in [&next.issuer_key, &next.issuer, &next.root] {
         match fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -134,7 +179,7 @@ mod tests {
         for path in [&root, &issuer, &issuer_key] {
             fs::write(path, "old").unwrap();
         }
-        let next = NextFiles::beside(files);
+        let next = FilePaths::next_to(files);
         assert_eq!(next.root, at("root.next.pem"));
         // As if the key had been put in place, and then the power failed.
         fs::write(&issuer_key, "new").unwrap();
