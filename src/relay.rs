@@ -512,7 +512,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_relay_that_loses_a_service_ends_and_says_which() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("relay.toml");
+        // What the configuration does not name lies beside its folder.
+        let path = folder.path().join("config/relay.toml");
+        fs::create_dir(folder.path().join("config")).unwrap();
         let config = "[listen]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n";
         fs::write(&path, config).unwrap();
         let (config, _) = file::load(&path).unwrap();
