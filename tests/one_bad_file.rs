@@ -93,7 +93,8 @@ impl World {
         becomes(&self.relay, parts);
         let said = self.relay.stderr();
         for part in parts {
-            let told = format!("the old {part} stays in force");
+            let stays = if part == "certificates" { "stay" } else { "stays" };
+            let told = format!("the old {part} {stays} in force");
             assert!(said.lines().any(|line| line.contains(&told) && line.contains(file)), "{said}");
         }
         let why = configuration(&self.relay)["last_reload_refused"]["why"].as_str().unwrap().to_owned();

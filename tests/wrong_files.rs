@@ -136,7 +136,7 @@ fn passes(inside: &mut Inside) -> bool {
 
 fn refusals(relay: &Relay) -> Vec<String> {
     let said = relay.stderr();
-    let lines = said.lines().filter(|line| line.contains("the old configuration stays in force"));
+    let lines = said.lines().filter(|line| line.contains(" the old ") && line.contains(" in force"));
     lines.map(str::to_owned).collect()
 }
 

@@ -136,8 +136,9 @@ impl Reloads {
             if cause != Cause::Again || known.is_none_or(|known| known.why != part.why) {
                 is_news = true;
                 tracing::error!(
-                    "the old {} stays in force (generation {generation}): {}",
+                    "the old {} {} in force (generation {generation}): {}",
                     part.part.name(),
+                    part.part.stays(),
                     part.why
                 );
             }

@@ -66,6 +66,13 @@ impl Part {
     }
 }
 
+impl Part {
+    /// The verb that goes with its name.
+    pub(crate) fn stays(self) -> &'static str {
+        if self == Self::Certificates { "stay" } else { "stays" }
+    }
+}
+
 impl<'a> Reading<'a> {
     pub(super) fn new(contents: Contents, before: Option<&'a Setup>) -> Self {
         Self { contents, before, held: Vec::new() }
