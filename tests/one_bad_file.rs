@@ -93,7 +93,7 @@ impl World {
         becomes(&self.relay, parts);
         let said = self.relay.stderr();
         for part in parts {
-            let stays = if part == "certificates" { "stay" } else { "stays" };
+            let stays = if *part == "certificates" { "stay" } else { "stays" };
             let told = format!("the old {part} {stays} in force");
             assert!(said.lines().any(|line| line.contains(&told) && line.contains(file)), "{said}");
         }
