@@ -439,7 +439,7 @@ fn the_root_key_is_never_written_anywhere() {
         .filter_map(|line| line.split('"').nth(1))
         .collect();
     // Each under a name that nobody can know before, beside the one that it gets.
-    let expected = ["issuer.key", "issuer.pem", "root.pem"];
+    let expected = ["rotation.lock", "issuer.key", "issuer.pem", "root.pem"];
     assert_eq!(written.len(), expected.len(), "{written:?}");
     for (file, name) in written.iter().zip(expected) {
         let beside = format!("{}/.{name}.", plan.path("certs").display());
