@@ -8,7 +8,7 @@ use crate::bounds;
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::ledger::subject::keys::Keys;
 use crate::licensing::message::{Kind, Message, Patch};
-use crate::licensing::reply::{Told, What};
+use crate::licensing::reply::Told;
 
 /// The people that are linked already, by their newest pseudonyms.
 #[derive(Debug, Default)]
@@ -28,16 +28,12 @@ pub struct Joined {
 /// The changes that a message asks for.
 pub fn asked(message: &Message) -> impl Iterator<Item = &Patch> {
     let other = message.other.as_deref().map(|other| &other.kind);
-    std::iter::once(&message.kind).chain(other).flat_map(|kind| match kind {
-        Kind::Sync(sync) => sync.patches.as_slice(),
-        _ => &[],
-    })
+    std::iter::once(&message.kind).chain(other).flat_map(Kind::patches)
 }
 
 /// The changes that a reply tells of.
 pub fn told(told: &Told) -> impl Iterator<Item = &Patch> {
-    let own = if let What::Sync(sync) = &told.what { sync.patches.as_slice() } else { &[] };
-    own.iter().chain(&told.other)
+    told.what.patches().iter().chain(&told.other)
 }
 
 impl Aliases {

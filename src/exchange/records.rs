@@ -273,7 +273,7 @@ pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseu
             record.qlik.shape = Some(why.clone());
         }
     }
-    let own = if let What::Sync(sync) = &told.what { sync.patches.as_slice() } else { &[] };
+    let own = told.what.patches();
     records.extend(told.other.iter().map(|patch| {
         let record = scene.other_patch(patch, own, Direction::In, names);
         as_told(record, success)

@@ -147,11 +147,9 @@ impl Patch {
     }
 }
 
-impl Sync {
-    /// How many of its changes name a person.
-    pub(super) fn people(&self) -> usize {
-        self.patches.iter().filter(|patch| patch.subject.is_some()).count()
-    }
+/// How many of these changes name a person.
+pub(super) fn people(patches: &[Patch]) -> usize {
+    patches.iter().filter(|patch| patch.subject.is_some()).count()
 }
 
 /// What a patch does.
@@ -192,8 +190,10 @@ impl Message {
             lenient.push("unregistered content coding");
         }
         lenient.extend(read.odd.words());
-        let with_body =
-            |names, words: &_| Self::with_body(&head, &Body::with(&read.json, names), lenient.clone(), words);
+        let shape = Shape::of(&read.json);
+        let with_body = |names, words: &_| {
+            Self::with_body(&head, &Body::with(&read.json, names), &shape, lenient.clone(), words)
+        };
         let mut message = Self::of_both(words, |words| with_body(Names::Folded, words));
         // A program that reads into a map finds the members that are spelled exactly, and maybe others than one that reads
         // into a structure. A site's file may tell how they are spelled.
@@ -203,7 +203,7 @@ impl Message {
                 message.refuse(Asking::Contradiction(CASE));
             }
         }
-        Self { shape: Some(Shape::of(&read.json)), ..message }
+        Self { shape: Some(shape), ..message }
     }
 
     /// Reads with the names in force. A site's own file may add to what the built-in names read, and can't hide it: where
@@ -285,48 +285,46 @@ impl Message {
     fn with_body(
         head: &Head<'_>,
         body: &Body<'_, '_>,
+        shape: &Shape,
         lenient: Vec<&'static str>,
         words: &Vocabulary,
     ) -> Self {
         let json = body.json;
         let mut message = Self { lenient, doubled: json.doubled(), ..Self::new(Kind::Bare) };
         let has_key = message.note_who(&Wire { head, body: Some(body) }, words);
-        message.kind = kind_of(body, words, has_key);
+        message.kind = kind_of(body, shape, words, has_key);
         if let Kind::Sync(sync) = &message.kind {
             let bases = sync.bases.iter().filter_map(|(license, _)| license.clone());
             let patches = sync.patches.iter().filter_map(|patch| patch.license.clone());
             let licenses: Vec<_> = bases.chain(patches).collect();
             message.note_licenses(licenses);
         }
-        let shape = || Shape::of(json).to_string();
-        let is_activation_too = matches!(message.kind, Kind::Sync(_)) && is_activation(body, words, has_key);
+        let is_activation_too =
+            matches!(message.kind, Kind::Sync(_)) && has_key && cause_of(body, words).is_some();
         let recognised = !matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. });
-        let people = if let Kind::Sync(sync) = &message.kind { sync.people() } else { 0 };
+        let people = people(message.kind.patches());
         if recognised && (body.has_unread(&words.harmless, people) || is_activation_too) {
-            message.unread = Some(shape());
+            message.unread = Some(shape.to_string());
         }
         if body.has_unfit_license() {
             message.lenient.push(UNFIT_LICENSE);
         }
-        message.holds_change =
-            (!recognised || matches!(message.kind, Kind::Activation { .. })) && is_change(body, words);
-        if matches!(message.kind, Kind::Activation { .. }) {
-            let exact = *head.method == Method::POST
-                && message.unread.is_none()
-                && !message.holds_change
-                && !body.has_unfit_license();
-            if !exact {
-                (message.kind, message.unread) = (Kind::Unrecognised { shape: shape() }, None);
-            } else if message.licenses.len() > 1 {
-                message.refuse(Asking::TwoLicenses);
-            }
+        let is_activation = matches!(message.kind, Kind::Activation { .. });
+        message.holds_change = (!recognised || is_activation) && is_change(body, words);
+        let is_exact = *head.method == Method::POST
+            && message.unread.is_none()
+            && !message.holds_change
+            && !body.has_unfit_license();
+        if is_activation && is_exact && message.licenses.len() > 1 {
+            message.refuse(Asking::TwoLicenses);
         }
-        if recognised && (head.has_override() || json.get(METHOD_PARAMETER).is_some()) {
-            (message.kind, message.unread) = (Kind::Unrecognised { shape: shape() }, None);
+        let is_overridden = || head.has_override() || json.get(METHOD_PARAMETER).is_some();
+        if recognised && (is_activation && !is_exact || is_overridden()) {
+            (message.kind, message.unread) = (Kind::Unrecognised { shape: shape.to_string() }, None);
         }
         if message.unread.is_none() && !message.changes_something() && *head.method != Method::POST {
             // The same words may do more under another method.
-            message.unread = Some(shape());
+            message.unread = Some(shape.to_string());
         }
         if *head.method != Method::POST {
             message.lenient.push(METHOD);
@@ -491,6 +489,7 @@ const BEHIND: &str = "the body has data behind its JSON value";
 const CASE: &str = "the message has members whose names differ in case alone, and say different things";
 /// Why a message is refused that names more licenses than can be looked up.
 const LICENSES: &str = "the message names more than 16 licenses";
+const _: () = assert!(bounds::LICENSES == 16, "the words above name the limit");
 /// What stands where a license number should can't be one.
 const UNFIT_LICENSE: &str = "a license that can't be read";
 /// Another method than that of all messages that are known.
@@ -502,6 +501,11 @@ const FOLDED: &str = "a member's name in another case";
 const METHOD_PARAMETER: &str = "_method";
 
 impl Kind {
+    /// The changes that it asks for.
+    pub(crate) fn patches(&self) -> &[Patch] {
+        if let Self::Sync(sync) = self { &sync.patches } else { &[] }
+    }
+
     /// Its name in log lines.
     pub fn name(&self) -> &'static str {
         match self {
@@ -655,7 +659,7 @@ fn bare_kind(head: &Head<'_>, has_key: bool) -> Kind {
     }
 }
 
-fn kind_of(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> Kind {
+fn kind_of(body: &Body<'_, '_>, shape: &Shape, words: &Vocabulary, has_key: bool) -> Kind {
     if let Some(sync) = sync_of(body, words) {
         return match sync.beyond {
             Some(why) => Kind::Unreadable { why },
@@ -669,11 +673,7 @@ fn kind_of(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> Kind {
     if has_key && let Some(cause) = cause_of(body, words) {
         return Kind::Activation { cause: word(cause) };
     }
-    Kind::Unrecognised { shape: Shape::of(body.json).to_string() }
-}
-
-fn is_activation(body: &Body<'_, '_>, words: &Vocabulary, has_key: bool) -> bool {
-    has_key && cause_of(body, words).is_some()
+    Kind::Unrecognised { shape: shape.to_string() }
 }
 
 /// Whether a body has a part of a change or of a report among its own members. Beside a cause, such a message is more than

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::coding;
 use super::json::{self, Json};
-use super::message::{Consumption, Kind, Patch, Sync, report_of, sync_of};
+use super::message::{Consumption, Kind, Patch, Sync, people, report_of, sync_of};
 use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
@@ -119,17 +119,17 @@ impl Told {
             }
             Err(_) => return Self::nothing(),
         };
-        let mut told = match Self::under(asked, &read.json, &words.in_force) {
+        let shape = Shape::of(&read.json);
+        let mut told = match Self::under(asked, &read.json, &shape, &words.in_force) {
             Reading::Told(told) => told,
             Reading::Hole(told) => return told,
         };
-        told.shape = Some(Shape::of(&read.json));
         if let Some(built_in) = &words.built_in {
-            let other = match Self::under(asked, &read.json, built_in) {
+            let other = match Self::under(asked, &read.json, &shape, built_in) {
                 Reading::Told(other) => other,
                 Reading::Hole(other) => return other,
             };
-            let own = if let What::Sync(own) = &told.what { own.patches.as_slice() } else { &[] };
+            let own = told.what.patches();
             if let What::Sync(sync) = other.what {
                 told.other = sync.patches.into_iter().filter(|patch| !patch.is_among(own)).collect();
             }
@@ -138,10 +138,10 @@ impl Told {
         if matches!(told.what, What::Unread { .. }) && !success && !holds_a_change(&read.json) {
             told.what = What::Nothing;
         }
-        told
+        Self { shape: Some(shape), ..told }
     }
 
-    fn under(asked: &Kind, json: &Json<'_>, words: &Vocabulary) -> Reading {
+    fn under(asked: &Kind, json: &Json<'_>, shape: &Shape, words: &Vocabulary) -> Reading {
         let body = Body::new(json);
         let mut hidden = None;
         let sync = sync_of(&body, words);
@@ -159,18 +159,25 @@ impl Told {
             Some(What::Entitlements(all))
         });
         let doubled = json.doubled();
-        let shape = || Shape::of(json).to_string();
+        let unread = || What::Unread { why: shape.to_string() };
         if body.contradiction().is_some() || !is_whole {
-            return Reading::Hole(Self { doubled, ..What::Unread { why: shape() }.into() });
+            return Reading::Hole(Self { doubled, ..unread().into() });
         }
         Reading::Told(match what {
             Some(what) => {
-                let people = if let What::Sync(sync) = &what { sync.people() } else { 0 };
-                let unread = hidden.or_else(|| body.has_unread(&words.harmless, people).then(shape));
+                let hides = || body.has_unread(&words.harmless, people(what.patches()));
+                let unread = hidden.or_else(|| hides().then(|| shape.to_string()));
                 Self { what, doubled, unread, shape: None, other: vec![] }
             }
-            None => Self { doubled, ..What::Unread { why: shape() }.into() },
+            None => Self { doubled, ..unread().into() },
         })
+    }
+}
+
+impl What {
+    /// The changes that it tells.
+    pub(crate) fn patches(&self) -> &[Patch] {
+        if let Self::Sync(sync) = self { &sync.patches } else { &[] }
     }
 }
 
