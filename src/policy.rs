@@ -51,6 +51,20 @@ pub struct Asker<'a> {
     pub sourceless: bool,
 }
 
+impl<'a> Asker<'a> {
+    /// Who opens a tunnel: user and address are all there is to know.
+    pub(crate) fn of_tunnel(identity: &'a Identity) -> Self {
+        Self {
+            said: Said::Message,
+            source: &Asking::Nobody,
+            licenses: &[],
+            identity,
+            activates: false,
+            sourceless: false,
+        }
+    }
+}
+
 /// How much of a request is understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Said<'a> {
@@ -210,11 +224,10 @@ impl Policy {
     /// It is refused, and why.
     pub fn judge(&self, asker: Asker<'_>, other: Option<Asker<'_>>) -> Result<Admission, Denial> {
         match self.weigh(asker, other)? {
-            Decision::Test => Ok(Admission::new("test", true, "")),
-            Decision::Observe => Ok(Admission::new("none", false, "")),
-            Decision::Listed { entry, by } => {
+            Decision::In(admission, None) => Ok(admission),
+            Decision::In(admission, Some(entry)) => {
                 entry.count(asker).map_err(Denial::SourceLimit)?;
-                Ok(Admission::new(by, true, &entry.source.name))
+                Ok(admission)
             }
             Decision::Unlisted(id) => {
                 let Identity { user, address, .. } = asker.identity;
@@ -246,9 +259,7 @@ impl Policy {
         other: Option<Asker<'_>>,
     ) -> Result<Option<Admission>, Denial> {
         match self.weigh(asker, other)? {
-            Decision::Test => Ok(Some(Admission::new("test", true, ""))),
-            Decision::Observe => Ok(Some(Admission::new("none", false, ""))),
-            Decision::Listed { entry, by } => Ok(Some(Admission::new(by, true, &entry.source.name))),
+            Decision::In(admission, _) => Ok(Some(admission)),
             Decision::Unlisted(id) => {
                 let Identity { user, address, .. } = asker.identity;
                 let waits = || self.registry.is_waiting(asker.licenses, user.as_deref(), *address);
@@ -274,7 +285,7 @@ impl Policy {
 
     fn stranger(&self, id: &SourceId) -> Result<Admission, Denial> {
         match self.unknown {
-            Stranger::Observe => Ok(Admission::new("none", false, "")),
+            Stranger::Observe => Ok(Admission::stranger()),
             Stranger::Deny => Err(Denial::UnknownSource(id.to_string())),
         }
     }
@@ -292,7 +303,7 @@ impl Policy {
             (Asking::TwoLicenses, _) => return Err(Denial::TwoLicenses),
             (Asking::Contradiction(why), _) => return Err(Denial::Contradiction(why)),
             (Asking::Unfit(why), _) => return Err(Denial::UnfitSource(why.clone())),
-            (_, Said::Test) => return Ok(Decision::Test),
+            (_, Said::Test) => return Ok(Decision::In(Admission::new("test", true, ""), None)),
             (_, Said::Unreadable(why)) if self.unreadable == Unread::Deny => {
                 return Err(Denial::Unreadable(why.to_owned()));
             }
@@ -310,7 +321,9 @@ impl Policy {
             (Standing::Listed { entry, .. }, Said::Unreadable(why)) if !entry.proves(user, address) => {
                 Err(not_understood(why))
             }
-            (Standing::Listed { entry, by }, _) => Ok(Decision::Listed { entry, by }),
+            (Standing::Listed { entry, by }, _) => {
+                Ok(Decision::In(Admission::new(by, true, &entry.source.name), Some(entry)))
+            }
             (Standing::WrongPlace(id), _) => Err(Denial::WrongPlace(id.to_string())),
             (Standing::UnknownSource(_), _) => match source.id() {
                 Some(id) => Ok(Decision::Unlisted(id)),
@@ -318,7 +331,7 @@ impl Policy {
             },
             (Standing::LicenseElsewhere(license), _) => Err(Denial::LicenseElsewhere(license.to_string())),
             (Standing::LicenseAlone(_) | Standing::Nobody, said) if self.observes(said) => {
-                Ok(Decision::Observe)
+                Ok(Decision::In(Admission::stranger(), None))
             }
             (_, Said::Unreadable(why)) => Err(not_understood(why)),
             (_, Said::Unrecognised) if licenses.is_empty() => Err(Denial::Unidentified(None)),
@@ -327,9 +340,7 @@ impl Policy {
             (Standing::Nobody, _) => Err(Denial::Unidentified(licenses.first().map(ToString::to_string))),
         }
     }
-}
 
-impl Policy {
     /// Whether a request that names nobody is let in all the same. What can't be read may name somebody who is not
     /// allowed, so that takes a site that lets in everybody.
     fn observes(&self, said: Said<'_>) -> bool {
@@ -340,18 +351,19 @@ impl Policy {
 
 /// What is decided about a request before anything is counted.
 enum Decision<'a> {
-    /// The connectivity test, which is nobody's.
-    Test,
-    /// An entry lets it in.
-    Listed { entry: &'a Entry, by: &'static str },
+    /// It is let in, by an entry or by none.
+    In(Admission, Option<&'a Entry>),
     /// Its id is not listed; an enrolment may be waiting for it.
     Unlisted(&'a SourceId),
-    /// It names nobody, and the site lets such requests in.
-    Observe,
 }
 
 impl Admission {
     fn new(identified_by: &'static str, listed: bool, name: &str) -> Self {
         Self { identified_by, listed, name: name.to_owned(), learned: None }
+    }
+
+    /// Of somebody whom nothing proves, and whom the site lets in all the same.
+    fn stranger() -> Self {
+        Self::new("none", false, "")
     }
 }

@@ -12,7 +12,7 @@ use crate::observe::access::Access;
 use crate::policy::identity::Identity;
 use crate::policy::pending::Told;
 use crate::policy::sources::Entry;
-use crate::policy::{Admission, Asker, Asking, Denial, Said};
+use crate::policy::{Admission, Asker, Denial};
 use crate::setup::Setup;
 use crate::upstream::dial::Opened;
 
@@ -44,7 +44,7 @@ impl Exchange {
         access: &mut Access,
     ) -> Result<(Opened, Passage), Fault> {
         let (id, client) = (access.id, identity.address);
-        let admission = match setup.policy.judge(asker(identity), None) {
+        let admission = match setup.policy.judge(Asker::of_tunnel(identity), None) {
             Ok(admission) => admission,
             Err(denial) => return Err(self.refuse_tunnel(access, identity.user.as_deref(), denial).await),
         };
@@ -133,7 +133,7 @@ impl Passage {
             return Some(why);
         }
         let identity = identity.clone().now(listen.credentials, &setup.users);
-        match setup.policy.foresee(asker(&identity), None) {
+        match setup.policy.foresee(Asker::of_tunnel(&identity), None) {
             Err(Denial::Unidentified(_)) => {
                 let entry = self.entry.as_deref().unwrap_or("observe");
                 Some(format!("the allow-list does not let it in any more, as {entry:?} did"))
@@ -156,17 +156,5 @@ impl Passage {
         record.qlik.proxy_user = self.identity.user.as_deref().map(clip);
         record.qlik.destination = Some(format!("{}:{}", self.to.host, self.to.port));
         record
-    }
-}
-
-/// Who opens a tunnel: user and address are all there is to know.
-fn asker(identity: &Identity) -> Asker<'_> {
-    Asker {
-        said: Said::Message,
-        source: &Asking::Nobody,
-        licenses: &[],
-        identity,
-        activates: false,
-        sourceless: false,
     }
 }

@@ -233,12 +233,7 @@ impl<'p> Replay<'p> {
         identity: &Identity,
     ) -> Verdict {
         let tunnelled = self.tunnels == Tunnels::All || self.policy.wants_tunnel(identity);
-        let tunnel = || {
-            let nobody = Asking::Nobody;
-            let guess =
-                Guess { said: Said::Message, activates: false, sourceless: false, licenses: &[], why: MODE };
-            verdict(self.policy.foresee(guess.asker(&nobody, identity), None))
-        };
+        let tunnel = || verdict(self.policy.foresee(Asker::of_tunnel(identity), None));
         match (&own.kind, tunnelled) {
             (Kind::Tunnel, false) => return Verdict::Unknown(TUNNEL),
             (_, true) => return tunnel(),
