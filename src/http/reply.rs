@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::body::{BodyError, Outgoing};
 use super::head::HeadError;
 use super::target::Misdirected;
+use crate::config::model::Destination;
 use crate::exchange::Fault;
 use crate::ledger::record::HIDDEN;
 use crate::observe::access::{Access, shown_host};
@@ -162,6 +163,12 @@ impl Refusal {
     pub(crate) fn address(address: IpAddr) -> Self {
         let words = format!("{address} may not connect (listen.allow_from)");
         Self::new(Cause::Refused, &words)
+    }
+
+    /// For a conversation whose destination was taken out of the configuration.
+    pub fn destination_gone(to: &Destination) -> Self {
+        let words = format!("{}:{} is not in the list of destinations any more", to.host, to.port);
+        Self::new(Cause::DestinationNotListed, &words)
     }
 
     /// For a request in absolute form whose target is not of a listed host. Only what is surely a host is told: a target

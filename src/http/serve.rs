@@ -96,8 +96,7 @@ impl Way {
         if let To::Host(to) = &self.to
             && setup.policy.destinations.still(to).is_none()
         {
-            let words = format!("{}:{} is not in the list of destinations any more", to.host, to.port);
-            return Some(Fallen::Refused(Refusal::new(Cause::DestinationNotListed, &words)));
+            return Some(Fallen::Refused(Refusal::destination_gone(to)));
         }
         self.identity.lost_user(listen.credentials, &setup.users).map(|_| Fallen::User)
     }
@@ -237,10 +236,10 @@ impl Conversations {
         }
         let to = match way.to {
             // A conversation outlives setups, and what it began with may not be listed any more.
-            To::Host(to) => setup.policy.destinations.still(&to).cloned().ok_or_else(|| {
-                let words = format!("{}:{} is not in the list of destinations any more", to.host, to.port);
-                Refusal::new(Cause::DestinationNotListed, &words)
-            })?,
+            To::Host(to) => {
+                let still = setup.policy.destinations.still(&to).cloned();
+                still.ok_or_else(|| Refusal::destination_gone(&to))?
+            }
             To::ByTarget => {
                 let uri = request.uri();
                 let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
@@ -329,7 +328,8 @@ impl Conversations {
         Refusal::from(unproven)
     }
 
-    fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
+    /// Writes that something was refused whoever asks.
+    pub fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
         let mut record = Record::new(Action::AccessDenied, id);
         record.reason.clone_from(&refusal.sentence);
         self.exchange.refusals.note(record, client);

@@ -18,7 +18,7 @@ use crate::exchange::opaque::Passage;
 use crate::http::head::{Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
-use crate::ledger::record::{Action, Record, word};
+use crate::ledger::record::word;
 use crate::observe::access::{Access, is_authority, shown_authority, shown_target};
 use crate::policy::identity::{Identity, Unproven, WayIn};
 use crate::setup::Setup;
@@ -109,9 +109,7 @@ impl Proxy {
                 }
                 Err(Stopped::Refused(refusal)) => {
                     if matches!(refusal.cause, Cause::DestinationNotListed | Cause::PlainHttp) {
-                        let mut record = Record::new(Action::AccessDenied, access.id);
-                        record.reason = refusal.sentence.clone();
-                        self.conversations.exchange.refusals.note(record, client);
+                        self.conversations.note_denied(&refusal, client, access.id);
                     }
                     return self.refuse(stream, access, &refusal).await;
                 }
