@@ -71,6 +71,15 @@ pub(crate) enum Named {
     Ignored,
 }
 
+impl Named {
+    fn check(self, kind: Kind, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
+        match self {
+            Self::Examined => kind.check(path, must_exist),
+            Self::Ignored => Ok(path),
+        }
+    }
+}
+
 /// As [`read`], with a choice about the files that are named.
 pub(crate) fn read_with<T>(
     named: Named,
@@ -329,7 +338,7 @@ impl<'t> Table<'_, 't> {
     pub(crate) fn path(&mut self, key: &'static str, default: &str, kind: Kind) -> PathBuf {
         let (line, value) = self.take(key).unwrap_or_else(|| (self.line, DeValue::String(default.into())));
         let named = self.document.named;
-        let path = self.resolve(&value).and_then(|path| kind.check(path, named, false));
+        let path = self.resolve(&value).and_then(|path| named.check(kind, path, false));
         self.judge(key, line, path).unwrap_or_default()
     }
 
@@ -337,7 +346,7 @@ impl<'t> Table<'_, 't> {
     pub(crate) fn existing(&mut self, key: &'static str, kind: Kind) -> Option<PathBuf> {
         let (line, value) = self.take(key)?;
         let named = self.document.named;
-        let path = self.resolve(&value).and_then(|path| kind.check(path, named, true));
+        let path = self.resolve(&value).and_then(|path| named.check(kind, path, true));
         self.judge(key, line, path)
     }
 
@@ -350,7 +359,7 @@ impl<'t> Table<'_, 't> {
         must_exist: bool,
     ) -> Option<Vec<PathBuf>> {
         let (folder, named) = (self.document.folder.clone(), self.document.named);
-        self.list(key, least, |value| kind.check(folder.join(filled(value, WRITE_PATH)?), named, must_exist))
+        self.list(key, least, |value| named.check(kind, folder.join(filled(value, WRITE_PATH)?), must_exist))
     }
 
     /// Whether `key` is written, right or wrong; it must have been asked for before.
@@ -425,10 +434,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn check(self, path: PathBuf, named: Named, must_exist: bool) -> Result<PathBuf, Wrong> {
-        if named == Named::Ignored {
-            return Ok(path);
-        }
+    fn check(self, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
         let shown = path.to_string_lossy().escape_debug().to_string();
         match fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && !must_exist => Ok(path),
