@@ -148,9 +148,7 @@ fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(),
     let next = FilePaths::next_to(files);
     let mut rotation = read_rotation(files)?;
     if networks.is_empty() {
-        if rotation.is_finishing(files) {
-            return Err(Failure::new(Exit::Usage, FINISHING));
-        }
+        refuse_while_finishing(&rotation, files)?;
         if rotation.under_way {
             return Err(Failure::new(Exit::Usage, "a rotation is under way; --try, --finish or --abort it"));
         }
@@ -167,9 +165,7 @@ fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(),
                 "no rotation is under way; start with: license-relay ca rotate",
             ));
         }
-        if rotation.is_finishing(files) {
-            return Err(Failure::new(Exit::Usage, FINISHING));
-        }
+        refuse_while_finishing(&rotation, files)?;
         for network in networks {
             if !rotation.networks.contains(&network) {
                 rotation.networks.push(network);
@@ -238,10 +234,7 @@ fn abort(files: Files<'_>) -> Result<(), Failure> {
     if !rotation.under_way {
         return Err(Failure::new(Exit::Usage, "no rotation is under way"));
     }
-    // The old root's issuer is gone, or its key: taking the new ones away would leave nothing that clients trust.
-    if rotation.is_finishing(files) {
-        return Err(Failure::new(Exit::Usage, FINISHING));
-    }
+    refuse_while_finishing(&rotation, files)?;
     // First the relay lets go of the new files, then they go.
     let over = Rotation { under_way: false, networks: vec![], ..rotation };
     over.write(files).map_err(|e| unwritable(files.root, &e))?;
@@ -309,20 +302,24 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-const FINISHING: &str = "the rotation was cut off while it was finished, and there is no way back; run: license-relay ca rotate --finish";
+/// The old root's issuer is gone then, or its key: taking the new ones away would leave nothing that clients trust.
+fn refuse_while_finishing(rotation: &Rotation, files: Files<'_>) -> Result<(), Failure> {
+    let words = "the rotation was cut off while it was finished, and there is no way back; run: license-relay ca rotate \
+                 --finish";
+    match rotation.is_finishing(files) {
+        true => Err(Failure::new(Exit::Usage, words)),
+        false => Ok(()),
+    }
+}
 
 fn seen(config: &Config) -> Result<Vec<Seen>, Failure> {
     let path = Trust::path(&config.audit.directory);
-    Trust::read(&path).map_err(|e| unread(&path, &e))
-}
-
-fn unread(path: &Path, e: &std::io::Error) -> Failure {
-    Failure::new(Exit::of_configured(e), format!("{} can't be read: {e}", path.display()))
+    Trust::read(&path).map_err(|e| Failure::unread(&path, &e))
 }
 
 fn read_rotation(files: Files<'_>) -> Result<Rotation, Failure> {
     let path = Rotation::path(files);
-    Rotation::read(files).map_err(|e| unread(&path, &e))
+    Rotation::read(files).map_err(|e| Failure::unread(&path, &e))
 }
 
 /// What is there and no good, or not there, is the configuration's; what the system refuses is not.

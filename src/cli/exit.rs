@@ -2,6 +2,7 @@
 //! two of our own).
 
 use std::io;
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -124,5 +125,10 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(exit: Exit, words: impl ToString) -> Self {
         Self { exit, words: words.to_string() }
+    }
+
+    /// Where a table can't be read that a relay keeps.
+    pub(super) fn unread(path: &Path, e: &io::Error) -> Self {
+        Self::new(Exit::of_configured(e), format!("{} can't be read: {e}", path.display()))
     }
 }

@@ -307,8 +307,7 @@ fn user_name(text: &str) -> Result<String, String> {
 
 fn read_pending(config: &Config) -> Result<Vec<Refused>, Failure> {
     let path = Pending::path(&config.audit.directory);
-    Pending::read(&path)
-        .map_err(|e| Failure::new(Exit::of_configured(&e), format!("{} can't be read: {e}", path.display())))
+    Pending::read(&path).map_err(|e| Failure::unread(&path, &e))
 }
 
 impl From<EditError> for Failure {
