@@ -38,8 +38,7 @@ pub(super) fn run(args: &Capture, config: &Path) -> Result<(), Failure> {
     let log = load(config)?.audit.directory;
     refuse(out, std::slice::from_ref(&log), *force)?;
     let path = Captured::path(&log);
-    let table = state::read::<Table>(&path)
-        .map_err(|e| Failure::new(Exit::of_named(&e), format!("{} can't be read: {e}", path.display())))?;
+    let table = state::read::<Table>(&path).map_err(|e| Failure::unread(&path, &e))?;
     let Table { exchanges, left_out } = &table;
     let (Some(since), Some(to)) =
         (exchanges.iter().map(|seen| seen.first).min(), exchanges.iter().map(|seen| seen.last).max())
