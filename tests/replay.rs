@@ -68,6 +68,12 @@ fn cases() -> Vec<Case> {
         ),
         case("a report", "127.0.0.21", "", post("/v1/capacity", &CAPACITY.replace(SOURCE, "reporter"))),
         case(
+            "a sync of a license that can't be read",
+            "127.0.0.23",
+            "",
+            sync("odd").replacen("9999 0000 0000 1253", "9999.0000.0000.1253", 1),
+        ),
+        case(
             "a message with no body",
             "127.0.0.22",
             "",
@@ -237,7 +243,7 @@ fn it_names_deployments_and_reasons_and_says_what_it_can_not_know() {
         ) as &str,
         "  1 × refused: source moved is not allowed from this address or user",
         &format!("source steady \"the old one\", license {LICENSE}, from 127.0.0.12: 1 let in, 0 refused"),
-        "11 of 12 exchanges would be refused by these settings, of 11 deployments",
+        "12 of 13 exchanges would be refused by these settings, of 12 deployments",
         "It holds no bodies",
         "audit: fine",
     ] {

@@ -117,6 +117,7 @@ pub struct Said<'a> {
     pub server_date: Option<Text<'a>>,
     pub shape: Option<Text<'a>>,
     pub doubled: Vec<Text<'a>>,
+    pub lenient: Vec<Text<'a>>,
     pub previous_stop: Option<Text<'a>>,
     pub repeat: Option<Repeated>,
     pub other_reading: Option<OtherSaid<'a>>,

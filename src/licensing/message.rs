@@ -490,8 +490,8 @@ const CASE: &str = "the message has members whose names differ in case alone, an
 /// Why a message is refused that names more licenses than can be looked up.
 const LICENSES: &str = "the message names more than 16 licenses";
 const _: () = assert!(bounds::LICENSES == 16, "the words above name the limit");
-/// What stands where a license number should can't be one.
-const UNFIT_LICENSE: &str = "a license that can't be read";
+/// What stands where a license number should can't be one: such a message is not recognised, as far as policy goes.
+pub(crate) const UNFIT_LICENSE: &str = "a license that can't be read";
 /// Another method than that of all messages that are known.
 const METHOD: &str = "another method than POST";
 /// A member was read that only who folds names finds.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::bounds;
 use crate::config::names::{LicenseNumber, client};
 use crate::ledger::entry::{Entry, Text};
-use crate::licensing::message::NO_BODY;
+use crate::licensing::message::{NO_BODY, UNFIT_LICENSE};
 use crate::licensing::shape::Shape;
 use crate::policy::replay::{Kind, Passed, Reading, Replay, Verdict};
 use crate::report::open::Open;
@@ -252,6 +252,7 @@ impl Exchange {
                 Kind::Unrecognised
             }
             "license.unrecognised.request" => Kind::Unreadable(shape.to_owned()),
+            _ if entry.qlik.lenient.iter().any(|mark| **mark == *UNFIT_LICENSE) => Kind::Unrecognised,
             _ => Kind::Message,
         };
         let mut exchange = Self::of(entry, kind);
