@@ -4,15 +4,12 @@
 
 mod common;
 
-use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::tls::Tls;
 use common::*;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
 /// What becomes of a body.
 #[derive(Clone, Copy, PartialEq)]
@@ -27,12 +24,6 @@ enum Fate {
 
 fn sync(more: &str) -> Vec<u8> {
     format!("{{\"source\":\"{SOURCE}\",\"bases\":[],\"patches\":[]{more}}}").into_bytes()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[test]

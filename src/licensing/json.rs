@@ -598,7 +598,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The character of `uXXXX`, and of the escape behind it where they are a pair; stops at its last digit.
+    /// The character of an escape `u` with its four digits, and of the one behind it where they are a pair; stops at the
+    /// last digit.
     fn unit(&mut self) -> Result<char, NotJson> {
         let first = self.hex()?;
         if let Some(c) = char::from_u32(first) {
