@@ -72,7 +72,7 @@ enum Action {
         /// Finish though this client does not trust the new root, or has said so once: an address or a network; may repeat
         #[arg(long, value_name = "ADDRESS", value_parser = network, requires = "finish")]
         despite: Vec<IpNet>,
-        /// Take the new root and issuer away
+        /// Take the new root and issuer away; refused once a finish has begun
         #[arg(long)]
         abort: bool,
     },

@@ -24,7 +24,7 @@ pub(super) struct Allow {
     /// An id (in clear or as sha256:<64 hex>), or the number that a refusal tells
     #[arg(value_name = "ID|NUMBER", required_unless_present_any = ["license", "user", "network"])]
     who: Option<String>,
-    /// A license that vouches for messages without an id; may repeat
+    /// A license that lets in activations and definitions without an id; may repeat
     #[arg(long, value_name = "NUMBER")]
     license: Vec<LicenseNumber>,
     /// Take the first id that comes with the license within this time (default with --license alone: 24h)
