@@ -108,6 +108,12 @@ pub const UPSTREAM_KEPT: usize = 32;
 pub const DNS: Duration = Duration::from_secs(3);
 /// An answer over UDP.
 pub const DNS_ANSWER: usize = 4096;
+/// How much longer than for IPv4 addresses is waited for IPv6 addresses of a name (RFC 8305 §3).
+pub const DNS_DELAY: Duration = Duration::from_millis(50);
+/// Records of an answer, all sections together.
+pub const DNS_RECORDS: usize = 128;
+/// Aliases between a name and its addresses.
+pub const DNS_ALIASES: usize = 8;
 /// Addresses of one name that are tried.
 pub const ADDRESSES: usize = 8;
 /// The start of the next address's attempt while the last one still runs (RFC 8305 §5).
