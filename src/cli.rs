@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
+use crate::listen::local::LocalError;
 use crate::relay::StartError;
 use crate::setup::SetupError;
 use exit::{Exit, Failure};
@@ -174,7 +175,13 @@ impl From<StartError> for Failure {
                 Exit::Configuration
             }
             StartError::Log(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
-            StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
+            StartError::Socket { cause: LocalError::Io(_), .. } => Exit::Io,
+            StartError::Socket { cause: LocalError::TooLong(_) | LocalError::Taken(..), .. } => {
+                Exit::Configuration
+            }
+            StartError::Socket { cause: LocalError::InUse, .. }
+            | StartError::Log(OpenError::Locked { .. })
+            | StartError::Bind(..) => Exit::Running,
             StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })
             | StartError::FirstRecord(_) => Exit::Io,
         };
