@@ -291,7 +291,7 @@ pub const ASK_STARTING: Duration = Duration::from_secs(3);
 /// How often it looks.
 pub const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The answer to a verb, in bytes.
-pub const ASK_ANSWER: u64 = 4 << 20;
+pub const ASK_ANSWER: usize = 4 << 20;
 
 // --- standard error ---------------------------------------------------------------------------------------------
 
@@ -318,8 +318,9 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 pub const LOCK_TRY: Duration = Duration::from_millis(10);
 /// Locks of the whole system that are looked through for the holder of one.
 pub const LOCKS_LISTED: u64 = 1 << 20;
-/// How long the start of a relay waits for the lock of its log: a verb that asks whether a relay runs has it for a moment.
-pub const LOG_LOCK: Duration = Duration::from_millis(250);
+/// How often the lock of a log is tried, a [`LOCK_TRY`] after the other: a verb that asks whether a relay runs has it for a
+/// moment.
+pub const LOG_LOCK_TRIES: u32 = 25;
 /// How long the relay waits for a read of its files, which a disk or a mount that hangs never ends.
 pub const READ: Duration = Duration::from_secs(10);
 /// Reloads that may hang in a read at one time; a further one is refused.
