@@ -93,7 +93,9 @@ pub enum StartError {
     #[error("{0}; {1}")]
     Bind(BindError, &'static str),
     /// There can't be an admin socket.
-    #[error("{path} can't be the admin socket: {cause}; move away what is there, or set admin.socket to another path")]
+    #[error(
+        "{path} can't be the admin socket: {cause}; move away what is there, or set admin.socket to another path"
+    )]
     Socket {
         /// Where it was to be.
         path: PathBuf,

@@ -81,7 +81,10 @@ pub(super) fn take_force(config: &Config, part: Part, done: &str) -> Result<(), 
         Failure::new(Exit::Io, words)
     };
     let Some(answer) = reload(config).map_err(unknown)? else {
-        outln!("no relay has the log {}: it takes effect at the next start", config.audit.directory.display());
+        outln!(
+            "no relay has the log {}: it takes effect at the next start",
+            config.audit.directory.display()
+        );
         return Ok(());
     };
     let answer = Answer::read(&answer).map_err(unknown)?;
@@ -137,7 +140,9 @@ fn is_relay_of(log: &Path, socket: &Path) -> io::Result<bool> {
     match request(socket, "GET /status", bounds::ASK_WHO) {
         Ok(status) => Ok(is_same(&Who::deserialize(&status)?.log, log)),
         // A path that is too long for a socket is one where no relay made any.
-        Err(e) if matches!(e.kind(), ConnectionRefused | InvalidInput | NotADirectory | NotFound) => Ok(false),
+        Err(e) if matches!(e.kind(), ConnectionRefused | InvalidInput | NotADirectory | NotFound) => {
+            Ok(false)
+        }
         Err(e) => Err(e),
     }
 }
@@ -151,7 +156,8 @@ fn request(socket: &Path, what: &str, within: Duration) -> io::Result<Value> {
     let mut piece = [0; 16 * 1024];
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", within.as_secs()));
+        let late =
+            || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", within.as_secs()));
         if left.is_zero() {
             return Err(late());
         }
@@ -198,7 +204,8 @@ impl Answer {
     /// # Errors
     /// It is that of another version; in words.
     pub(super) fn read(answer: &Value) -> Result<Self, String> {
-        Self::deserialize(answer).map_err(|e| format!("its answer is that of another version of this program ({e})"))
+        Self::deserialize(answer)
+            .map_err(|e| format!("its answer is that of another version of this program ({e})"))
     }
 
     /// The generation since which a part is in force as its files say, which are those of this configuration.
@@ -208,14 +215,17 @@ impl Answer {
             return Err(format!("{why}; then run license-relay reload"));
         }
         let Some(in_force) = self.parts.iter().find(|known| known.part == name) else {
-            return Err(format!("the relay, another version of this program, does not tell of its {name}; restart it"));
+            return Err(format!(
+                "the relay, another version of this program, does not tell of its {name}; restart it"
+            ));
         };
         let files = part.files(config);
         if files.len() != in_force.files.len()
             || files.iter().zip(&in_force.files).any(|(own, other)| !is_same(own, other))
         {
             let others: Vec<String> = in_force.files.iter().map(|file| file.display().to_string()).collect();
-            let held = self.held(Part::Configuration).map(|held| format!(" ({})", held.why)).unwrap_or_default();
+            let held =
+                self.held(Part::Configuration).map(|held| format!(" ({})", held.why)).unwrap_or_default();
             return Err(format!(
                 "the running relay has its {name} from {}, as {} in force says{held}; restart it with this configuration, or \
                  name its own with --config",

@@ -45,10 +45,12 @@ pub(super) fn run(args: &Reload, path: &Path) -> Result<(), Failure> {
 
 fn in_words(answer: &Answer) -> String {
     let configuration = &answer.configuration;
-    let mut words = format!("generation {} is in force since {:.0}", configuration.generation, configuration.since);
+    let mut words =
+        format!("generation {} is in force since {:.0}", configuration.generation, configuration.since);
     for part in answer.parts.iter().filter(|part| !part.files.is_empty()) {
         let files: Vec<String> = part.files.iter().map(|file| file.display().to_string()).collect();
-        words += &format!("\n  {:<22}since generation {}: {}", part.part, part.since_generation, files.join(", "));
+        words +=
+            &format!("\n  {:<22}since generation {}: {}", part.part, part.since_generation, files.join(", "));
     }
     words += &match answer.changed.as_slice() {
         [] => "\nnothing has changed by this reload".to_owned(),

@@ -221,7 +221,9 @@ impl Watch {
             sleep(bounds::DEBOUNCE).await;
             match self.settle().await {
                 Some(true) => return Cause::Changed,
-                Some(false) if self.again.is_some_and(|again| again <= Instant::now()) => return Cause::Again,
+                Some(false) if self.again.is_some_and(|again| again <= Instant::now()) => {
+                    return Cause::Again;
+                }
                 _ => {}
             }
         }

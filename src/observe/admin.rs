@@ -74,9 +74,8 @@ impl Admin {
     /// Serves until it is dropped; it goes last and abruptly, so that no scraper holds the relay up. One request a
     /// connection, and all of it in time: whoever holds places open here takes descriptors from the clients.
     pub async fn serve(self, listener: TcpListener) {
-        let accept = |cx: &mut Context<'_>| {
-            listener.poll_accept(cx).map_ok(|(stream, _)| (stream, Way::Address))
-        };
+        let accept =
+            |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| (stream, Way::Address));
         self.serve_all(accept, bounds::ADMIN, bounds::ADMIN).await;
     }
 
@@ -182,7 +181,9 @@ async fn reload(user: Option<u32>, reloads: &mpsc::Sender<Asked>) -> Response<Fu
     }
     match answer.await {
         Ok(answer) => text("application/json", format!("{answer:#}\n")),
-        Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the relay stops, and reads nothing any more\n".into()),
+        Err(_) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "the relay stops, and reads nothing any more\n".into())
+        }
     }
 }
 

@@ -64,7 +64,8 @@ impl Reloads {
             next = self.asked.try_recv().ok();
         }
         for Asker { user, .. } in &askers {
-            let user = user.map_or_else(|| "an unknown user".into(), |user| format!("the user with the id {user}"));
+            let user =
+                user.map_or_else(|| "an unknown user".into(), |user| format!("the user with the id {user}"));
             tracing::info!("{user} asks for a reload over the admin socket");
         }
         let before = self.shown.conversations.setup.load_full();
