@@ -48,7 +48,7 @@ impl Exit {
         (Self::Internal, "a mistake of the program or of the system"),
         (
             Self::Io,
-            "input or output failed: a file or folder can't be read or written, a disk is full, or a relay can't be asked",
+            "a file or folder can't be read or written, a disk is full, or a relay can't be asked",
         ),
         (Self::Running, "another one is running or edits the same files, or a port is taken"),
         (Self::WentBack, "the log went back, or is not what was signed: nothing is added to it"),
