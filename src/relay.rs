@@ -93,9 +93,7 @@ pub enum StartError {
     #[error("{0}; {1}")]
     Bind(BindError, &'static str),
     /// There can't be an admin socket.
-    #[error(
-        "{path} can't be the admin socket: {cause}; move away what is there, or set admin.socket to another path"
-    )]
+    #[error("{path} can't be the admin socket: {cause}")]
     Socket {
         /// Where it was to be.
         path: PathBuf,
@@ -329,7 +327,7 @@ fn bind_socket(config: &Config) -> Result<Option<Local>, StartError> {
         Ok(local) => Ok(Some(local)),
         Err(cause @ (LocalError::TooLong(_) | LocalError::Io(_))) if config.admin.socket.is_none() => {
             tracing::warn!(
-                "there is no admin socket, so that verbs can't ask this relay: {} can't be made: {cause}; set admin.socket",
+                "there is no admin socket, so that verbs can't ask this relay: {} can't be made: {cause}",
                 path.display()
             );
             Ok(None)

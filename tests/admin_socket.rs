@@ -350,7 +350,10 @@ fn what_is_no_socket_is_never_replaced_and_the_relay_says_what_it_is() {
             make();
             let (status, said) = plan.refuses_to_start();
             assert_eq!(status.code(), Some(78), "{said}");
-            assert!(said.contains(&format!("admin.sock is {what} and no socket")), "{said}");
+            let words = format!("admin.sock is {what} and no socket");
+            assert!(said.contains(&words), "{said}");
+            let mut check = program();
+            ended(&run(check.arg("--config").arg(plan.path("relay.toml")).arg("check")), 78, &words);
             let there = fs::symlink_metadata(&place).unwrap();
             if there.is_dir() { fs::remove_dir(&place).unwrap() } else { fs::remove_file(&place).unwrap() }
         }

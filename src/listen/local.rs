@@ -74,16 +74,16 @@ pub struct Placed {
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// The path does not fit into the address of a socket.
-    #[error("its path is {0} bytes long, and a socket's has at most {limit}", limit = bounds::SOCKET_PATH)]
+    #[error("its path is {0} bytes long, and a socket's has at most {limit}; set admin.socket to a shorter one", limit = bounds::SOCKET_PATH)]
     TooLong(usize),
     /// Something lies in its place that is no socket.
-    #[error("{0} is {1} and no socket, and is left as it is")]
+    #[error("{0} is {1} and no socket; move it away, or set admin.socket to another path")]
     Taken(PathBuf, What),
     /// Another process listens there.
-    #[error("another process listens there")]
+    #[error("another process listens there; end it, or set admin.socket to another path")]
     InUse,
     /// The system refuses.
-    #[error("{0}")]
+    #[error("{0}; make its folder so that the relay can write there, or set admin.socket to another path")]
     Io(#[from] io::Error),
 }
 
@@ -101,12 +101,12 @@ impl Local {
         if length > bounds::SOCKET_PATH {
             return Err(LocalError::TooLong(length));
         }
-        make_way(path)?;
+        examine(path)?;
         if is_answered(path)? {
             return Err(LocalError::InUse);
         }
         let beside = beside(path)?;
-        make_way(&beside)?;
+        examine(&beside)?;
         match fs::remove_file(&beside) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
@@ -155,8 +155,11 @@ impl fmt::Display for What {
     }
 }
 
-/// Refuses what lies at a path and is no socket.
-fn make_way(path: &Path) -> Result<(), LocalError> {
+/// Refuses what lies in the place of a socket and is none.
+///
+/// # Errors
+/// [`LocalError::Taken`]; or the system refuses.
+pub(crate) fn examine(path: &Path) -> Result<(), LocalError> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => Ok(()),
         Ok(found) => Err(LocalError::Taken(path.to_owned(), What(found.file_type()))),
