@@ -279,7 +279,7 @@ pub const SOCKET: Duration = Duration::from_secs(35);
 /// Reloads that are asked for and have not begun; further ones are refused at once.
 pub const RELOADS_ASKED: usize = 64;
 /// How long a reload that a verb asked for waits for files that somebody writes just now.
-pub const RELOAD_SETTLES: Duration = Duration::from_secs(3);
+pub const RELOAD_SETTLES: Duration = Duration::from_secs(5);
 /// How often a reload is tried where files change while they are read.
 pub const RELOAD_TRIES: usize = 4;
 /// How long a verb waits for the relay to say which one it is.

@@ -362,6 +362,34 @@ fn what_is_no_socket_is_never_replaced_and_the_relay_says_what_it_is() {
 }
 
 #[test]
+fn a_socket_that_can_not_be_made_ends_the_start_only_where_it_is_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let wrong = plan(&stub).with("[admin]", "[admin]\nsocket = \"nowhere/admin.sock\"");
+    let (status, said) = wrong.refuses_to_start();
+    assert_eq!(status.code(), Some(74), "{said}");
+    assert!(
+        said.contains("nowhere/admin.sock can't be the admin socket: ") && said.contains("make its folder")
+    );
+    let mut env = tool("env", "coreutils");
+    env.arg("RUNTIME_DIRECTORY=/proc/nowhere");
+    let relay = plan(&stub).start_under(env);
+    let said = relay.stderr();
+    assert!(said.contains("there is no admin socket") && said.contains("/proc/nowhere/admin.sock"), "{said}");
+    assert_eq!(sync(&mut relay.inside(), OTHER), 200);
+}
+
+#[test]
+fn a_relay_that_stands_still_is_not_taken_for_none() {
+    let (relay, _stub, _folder) = relay_and_stub();
+    relay.signal("STOP");
+    let denied = relay.verb(&["sources", "deny", OTHER]);
+    relay.signal("CONT");
+    ended(&denied, 74, "it is written, but whether it is in force is not known");
+    eventually("the relay notices by itself", || (sync(&mut relay.inside(), OTHER) == 503).then_some(()));
+}
+
+#[test]
 fn a_path_that_is_too_long_for_a_socket() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
