@@ -70,7 +70,10 @@ impl Reloads {
         }
         let before = self.shown.conversations.setup.load_full();
         // A signal says that all files are whole, a verb only that its own is.
-        let done = if is_told { self.reload(Cause::Told).await } else { self.reload_settled().await };
+        let mut done = if is_told { self.reload(Cause::Told).await } else { Err(Undone::Unsettled) };
+        if matches!(done, Err(Undone::Unsettled)) {
+            done = self.reload_settled().await;
+        }
         let answer = self.answer(&before, done.err());
         for Asker { reply, .. } in askers {
             // Who does not wait any more has been told of that by its own clock.
