@@ -274,6 +274,31 @@ pub const ADMIN: Duration = Duration::from_secs(10);
 /// A request head on it; the least that hyper takes is 8 KiB.
 pub const ADMIN_HEAD_BYTES: usize = 16 * 1024;
 
+// --- the admin socket --------------------------------------------------------------------------------------------
+
+/// The path of a socket, in bytes (unix(7)).
+pub const SOCKET_PATH: usize = 107;
+/// A request head on it: whoever asks is on this machine.
+pub const SOCKET_HEAD: Duration = Duration::from_secs(2);
+/// One connection to it; longer than a reload takes, of which each part has its own limit.
+pub const SOCKET: Duration = Duration::from_secs(35);
+/// Reloads that are asked for and have not begun; further ones are refused at once.
+pub const RELOADS_ASKED: usize = 64;
+/// How long a reload that a verb asked for waits for files that somebody writes just now.
+pub const RELOAD_SETTLES: Duration = Duration::from_secs(5);
+/// How often a reload is tried where files change while they are read.
+pub const RELOAD_TRIES: usize = 4;
+/// How long a verb waits for the relay to say which one it is.
+pub const ASK_WHO: Duration = Duration::from_secs(10);
+/// How long a verb waits for a reload.
+pub const ASK_RELOAD: Duration = Duration::from_secs(40);
+/// How long a verb looks for the socket of a relay that has the log: it may be starting, or stopping.
+pub const ASK_STARTING: Duration = Duration::from_secs(3);
+/// How often it looks.
+pub const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// The answer to a verb, in bytes.
+pub const ASK_ANSWER: usize = 4 << 20;
+
 // --- standard error ---------------------------------------------------------------------------------------------
 
 /// Lines that wait to be written; further ones are dropped and counted.
@@ -299,6 +324,9 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 pub const LOCK_TRY: Duration = Duration::from_millis(10);
 /// Locks of the whole system that are looked through for the holder of one.
 pub const LOCKS_LISTED: u64 = 1 << 20;
+/// How often the lock of a log is tried, a [`LOCK_TRY`] after the other: a verb that asks whether a relay runs has it for a
+/// moment.
+pub const LOG_LOCK_TRIES: u32 = 25;
 /// How long the relay waits for a read of its files, which a disk or a mount that hangs never ends.
 pub const READ: Duration = Duration::from_secs(10);
 /// Reloads that may hang in a read at one time; a further one is refused.

@@ -1,5 +1,6 @@
 //! The command line: one file a verb, and what each failure is as an exit code.
 
+mod ask;
 mod audit;
 mod ca;
 mod check;
@@ -7,6 +8,7 @@ mod demo;
 mod exit;
 mod hand_over;
 mod out;
+mod reload;
 mod renamed;
 mod serve;
 mod sources;
@@ -21,6 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
+use crate::listen::local::LocalError;
 use crate::relay::StartError;
 use crate::setup::SetupError;
 use exit::{Exit, Failure};
@@ -57,6 +60,9 @@ enum Verb {
                       license-relay check --replay"
     )]
     Check(check::Check),
+    /// Have the running relay read all its files again, and see what is in force then
+    #[command(after_help = "Example:\n  license-relay reload --config /etc/license-relay/relay.toml")]
+    Reload(reload::Reload),
     /// The root that clients must trust, and the issuer below it
     #[command(after_help = "Example:\n  license-relay ca show")]
     Ca(ca::Ca),
@@ -103,6 +109,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let fine = |()| Exit::Fine;
     match cli.verb {
         Verb::Check(args) => check::run(args, &config::locate(cli.config)),
+        Verb::Reload(args) => reload::run(&args, &config::locate(cli.config)).map(fine),
         Verb::Ca(args) => ca::run(args, &config::locate(cli.config)).map(fine),
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)).map(fine),
         Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)).map(fine),
@@ -174,7 +181,13 @@ impl From<StartError> for Failure {
                 Exit::Configuration
             }
             StartError::Log(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
-            StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
+            StartError::Socket { cause: LocalError::Io(_), .. } => Exit::Io,
+            StartError::Socket { cause: LocalError::TooLong(_) | LocalError::Taken(..), .. } => {
+                Exit::Configuration
+            }
+            StartError::Socket { cause: LocalError::InUse, .. }
+            | StartError::Log(OpenError::Locked { .. })
+            | StartError::Bind(..) => Exit::Running,
             StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })
             | StartError::FirstRecord(_) => Exit::Io,
         };

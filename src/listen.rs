@@ -2,5 +2,6 @@
 
 pub mod accept;
 pub mod bound;
+pub mod local;
 pub mod proxy_protocol;
 pub mod sniff;

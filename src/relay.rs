@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -40,8 +40,9 @@ use crate::ledger::subject::Pseudonyms;
 use crate::ledger::subject::keys::{KeyError, Keys};
 use crate::listen::accept::Door;
 use crate::listen::bound::{BindError, Bound};
+use crate::listen::local::{self, Local, LocalError, Placed};
 use crate::listen::sniff::Entrance;
-use crate::observe::admin::{Admin, Insight};
+use crate::observe::admin::{Admin, Asked, Insight};
 use crate::observe::metrics::Metrics;
 use crate::policy::pending::{Codes, Pending};
 use crate::setup::held::Held;
@@ -65,7 +66,9 @@ pub struct Relay {
     /// What must not end before the relay does.
     vital: Vital,
     /// Reads everything again, now.
-    reload: Arc<Notify>,
+    reload: mpsc::Sender<Asked>,
+    /// The admin socket, as long as it can be asked.
+    socket: Option<Placed>,
 }
 
 /// Why a relay does not start.
@@ -89,6 +92,14 @@ pub enum StartError {
     /// An address can't be listened on.
     #[error("{0}; {1}")]
     Bind(BindError, &'static str),
+    /// There can't be an admin socket.
+    #[error("{path} can't be the admin socket: {cause}")]
+    Socket {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why it can't.
+        cause: LocalError,
+    },
 }
 
 /// Why a relay ended.
@@ -173,7 +184,10 @@ impl Relay {
             metrics: lasting.metrics.clone(),
             held: Mutex::default(),
         });
-        let (health, showing) = (Admin(shown.clone()), vital.clone());
+        let socket = bind_socket(config)?;
+        let (reload, asked) = mpsc::channel(bounds::RELOADS_ASKED);
+        let admin = Admin(shown.clone());
+        let (health, showing) = (admin.clone(), vital.clone());
         let mut listeners = Listeners {
             clients: Bound::new(open),
             admin: Bound::new(move |listener| {
@@ -191,7 +205,7 @@ impl Relay {
             .await
             .map_err(|cause| StartError::Bind(cause, "stop what listens there, or set listen.address"))?;
         let addresses = listeners.clients.addresses();
-        let admin = listeners.admin.addresses().first().copied().unwrap_or(config.admin.address);
+        let admin_address = listeners.admin.addresses().first().copied().unwrap_or(config.admin.address);
         lasting.own.store(Arc::new(addresses.clone()));
         conversations
             .exchange
@@ -205,9 +219,13 @@ impl Relay {
 
         let mut watch = Watch::new();
         watch.follow(first.contents().clone(), false);
-        let reload = watch.asker();
-        let reloads = Reloads { shown, lasting, listeners, watch };
+        let reloads = Reloads { shown, lasting, listeners, watch, asked };
         let mut services = JoinSet::new();
+        let socket = socket.map(|Local { listener, placed }| {
+            let serving = admin.serve_local(listener, reload.clone());
+            services.spawn(vital.service("serves the admin socket", serving));
+            placed
+        });
         services.spawn(vital.service("remembers trust", reloads.lasting.trust.clone().keep_written()));
         services.spawn(vital.service("reloads and listens", reloads.keep()));
         services.spawn(vital.service("enrols", keep_learned(conversations.clone(), learning)));
@@ -218,7 +236,7 @@ impl Relay {
         services.spawn(vital.service("keeps time", keep_time(conversations.clone())));
         services.spawn(vital.service("renews leaves", keep_leaves(conversations.clone())));
 
-        Ok(Self { conversations, addresses, admin, services, vital, reload })
+        Ok(Self { conversations, addresses, admin: admin_address, services, vital, reload, socket })
     }
 
     /// Where it listens.
@@ -231,13 +249,19 @@ impl Relay {
         self.admin
     }
 
+    /// Where verbs ask it, if they can.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(Placed::path)
+    }
+
     /// Whether root, issuer and key were made at this start.
     pub fn made_authority(&self) -> bool {
         self.conversations.setup.load().faces.made
     }
 
-    /// Makes the relay read its configuration and all files of it now, without waiting for an event.
-    pub fn reloader(&self) -> Arc<Notify> {
+    /// Makes the relay read its configuration and all files of it now, without waiting for an event. Where it takes none,
+    /// others that were asked for have not begun yet.
+    pub fn reloader(&self) -> mpsc::Sender<Asked> {
         self.reload.clone()
     }
 
@@ -278,6 +302,7 @@ impl Relay {
         self.conversations.stop.cancel();
         self.conversations.tasks.close();
         let drained = timeout(bounds::DRAIN, self.conversations.tasks.wait()).await.is_ok();
+        drop(self.socket.take());
         self.services.shutdown().await;
         self.conversations.exchange.captured.clone().write_last().await;
         self.conversations.setup.load().sender.close();
@@ -291,6 +316,23 @@ impl Relay {
         }
         journal.close().await;
         drained
+    }
+}
+
+/// Makes the admin socket. Where the configuration names none, a relay does without one on a file system that has no
+/// sockets; but nothing that lies in its place is taken away, or left unsaid.
+fn bind_socket(config: &Config) -> Result<Option<Local>, StartError> {
+    let path = local::place(config);
+    match Local::bind(&path) {
+        Ok(local) => Ok(Some(local)),
+        Err(cause @ (LocalError::TooLong(_) | LocalError::Io(_))) if config.admin.socket.is_none() => {
+            tracing::warn!(
+                "there is no admin socket, so that verbs can't ask this relay: {} can't be made: {cause}",
+                path.display()
+            );
+            Ok(None)
+        }
+        Err(cause) => Err(StartError::Socket { path, cause }),
     }
 }
 
@@ -354,6 +396,26 @@ impl Shown {
     fn hold(&self, held: Vec<Held>) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
+
+    /// Which configuration is in force, and what of its files is not.
+    fn configuration(&self) -> serde_json::Value {
+        let setup = self.conversations.setup.load();
+        let held = self.held();
+        let whys: Vec<&str> = held.iter().map(|held| held.why.as_str()).collect();
+        let refused = held.iter().map(|held| held.since).max();
+        let refused = refused.map(|at| serde_json::json!({ "at": at, "why": whys.join("\n") }));
+        let parts = held.iter().map(
+            |held| serde_json::json!({ "part": held.part.name(), "since": held.since, "why": held.why }),
+        );
+        let parts: Vec<serde_json::Value> = parts.collect();
+        serde_json::json!({
+            "file": setup.config.file,
+            "generation": setup.generation,
+            "since": setup.since,
+            "last_reload_refused": refused,
+            "not_in_force": parts,
+        })
+    }
 }
 
 impl Insight for Shown {
@@ -378,24 +440,11 @@ impl Insight for Shown {
 
     fn status(&self) -> serde_json::Value {
         let setup = self.conversations.setup.load();
-        let held = self.held();
-        let whys: Vec<&str> = held.iter().map(|held| held.why.as_str()).collect();
-        let refused = held.iter().map(|held| held.since).max();
-        let refused = refused.map(|at| serde_json::json!({ "at": at, "why": whys.join("\n") }));
-        let parts = held.iter().map(
-            |held| serde_json::json!({ "part": held.part.name(), "since": held.since, "why": held.why }),
-        );
-        let parts: Vec<serde_json::Value> = parts.collect();
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "not_ready": self.unready(),
-            "configuration": {
-                "file": setup.config.file,
-                "generation": setup.generation,
-                "since": setup.since,
-                "last_reload_refused": refused,
-                "not_in_force": parts,
-            },
+            "log": setup.config.audit.directory,
+            "configuration": self.configuration(),
             "sources": {
                 "file": setup.config.sources.file,
                 "allowed": setup.policy.registry.entries().len(),

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::bounds;
-use crate::config::model::{AllowList, Config, Identity, Stranger};
+use crate::config::model::{AllowList, Config, Stranger};
 use crate::config::watch::Contents;
 use crate::config::{Problem, Problems, edit, file, private, sources};
 use crate::licensing::vocabulary::Words;
@@ -28,11 +28,9 @@ use crate::observe::metrics::Metrics;
 use crate::policy::Policy;
 use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
-use crate::tls::authority::Files;
 use crate::tls::faces::Faces;
 use crate::tls::leaf::LeafError;
 use crate::tls::roots::{self, RootsError};
-use crate::tls::rotation::{FilePaths, Rotation};
 use crate::tls::trust::Trust;
 use crate::upstream::dial::{Dialer, OwnAddresses};
 use crate::upstream::send::Sender;
@@ -71,6 +69,8 @@ pub struct Setup {
     /// What the reader of `relay.toml` should know.
     warnings: Vec<Problem>,
     contents: Contents,
+    /// The setup since which each part is in force as it is.
+    since_generations: Vec<(Part, u64)>,
     _counted: Counted,
 }
 
@@ -210,6 +210,12 @@ impl Setup {
         [self.config.sources.unknown, self.config.sources.unidentified].contains(&Stranger::Observe)
     }
 
+    /// The setup since which a part is in force as it is.
+    pub(crate) fn since_generation(&self, part: Part) -> u64 {
+        let found = self.since_generations.iter().find(|(known, _)| *known == part);
+        found.map_or(self.generation, |(_, generation)| *generation)
+    }
+
     /// What its files held.
     pub fn contents(&self) -> &Contents {
         &self.contents
@@ -232,34 +238,34 @@ impl Setup {
         let led = where_same(same_way);
         let shown = where_same(same_names);
 
-        let own = std::slice::from_ref(&config.sources.file);
+        let own = Part::AllowList.files(&config);
         let kept = listed.map(|before| before.policy.registry.list());
-        let list = reading.part(Part::AllowList, own, allow_list(&config, before), kept)?;
+        let list = reading.part(Part::AllowList, &own, allow_list(&config, before), kept)?;
 
-        let own = config.licensing.vocabulary.as_slice();
+        let own = Part::Vocabulary.files(&config);
         let read = Words::load(config.licensing.vocabulary.as_deref()).map_err(Into::into);
-        let words = reading.part(Part::Vocabulary, own, read, named.map(|before| before.words.clone()))?;
+        let words = reading.part(Part::Vocabulary, &own, read, named.map(|before| before.words.clone()))?;
 
-        let own = std::slice::from_ref(&config.listen.users);
-        let read = match reading.unchanged(own) {
+        let own = Part::Users.files(&config);
+        let read = match reading.unchanged(&own) {
             Some(before) => Ok(before.users.clone()),
             None => Users::load(&config.listen.users).map(Arc::new).map_err(at(&config.listen.users)),
         };
-        let users = reading.part(Part::Users, own, read, known.map(|before| before.users.clone()))?;
+        let users = reading.part(Part::Users, &own, read, known.map(|before| before.users.clone()))?;
 
-        let own = config.admin.token_file.as_slice();
+        let own = Part::Token.files(&config);
         let token_of = |path: &PathBuf| AdminToken::load(path).map_err(at(path));
         let read = config.admin.token_file.as_ref().map(token_of).transpose();
-        let token = reading.part(Part::Token, own, read, guarded.map(|before| before.token.clone()))?;
+        let token = reading.part(Part::Token, &own, read, guarded.map(|before| before.token.clone()))?;
 
-        let own = upstream_files(&config);
+        let own = Part::Upstream.files(&config);
         let read = match reading.unchanged(&own).filter(|_| led.is_some()) {
             Some(before) => Ok(before.sender.clone()),
             None => make_sender(&config, lasting).map(Arc::new),
         };
         let sender = reading.part(Part::Upstream, &own, read, led.map(|before| before.sender.clone()))?;
 
-        let own = identity_files(&config);
+        let own = Part::Certificates.files(&config);
         let read = match reading.unchanged(&own).filter(|_| shown.is_some()) {
             Some(before) => Ok(before.faces.clone()),
             // Only a first start makes certificates: where they are lost later, new ones that nobody trusts are no help.
@@ -272,6 +278,12 @@ impl Setup {
         let policy = Policy::new(&config, list, before.map(|before| &before.policy));
         let access = AccessLog::new(config.log, lasting.metrics.clone());
         let generation = before.map_or(1, |before| before.generation + 1);
+        let since_generation = |part: Part| {
+            let files = part.files(&config);
+            let unchanged = reading.unchanged(&files).filter(|before| part.files(&before.config) == files);
+            unchanged.map_or(generation, |before| before.since_generation(part))
+        };
+        let since_generations = Part::ALL.map(|part| (part, since_generation(part))).to_vec();
         lasting.metrics.setups.inc();
         Ok(Self {
             generation,
@@ -286,6 +298,7 @@ impl Setup {
             token,
             warnings: Vec::new(),
             contents: reading.contents.clone(),
+            since_generations,
             _counted: Counted(lasting.metrics.clone()),
         })
     }
@@ -377,7 +390,7 @@ fn make_sender(config: &Config, lasting: &Lasting) -> Result<Sender, SetupError>
     Ok(Sender::new(dialer, upstream))
 }
 
-/// The log, its keys and its place can't change under the records that are in it.
+/// The log, its keys and its place can't change under the records that are in it, nor the socket under verbs that look for it.
 fn refuse_fixed(old: &Config, new: &Config) -> Result<(), SetupError> {
     let (a, b) = (&old.audit, &new.audit);
     let pairs = [
@@ -388,6 +401,7 @@ fn refuse_fixed(old: &Config, new: &Config) -> Result<(), SetupError> {
         ("audit.subject_case", a.subject_case == b.subject_case),
         ("audit.signing_key", a.signing_key == b.signing_key),
         ("audit.anchors", a.anchors == b.anchors),
+        ("admin.socket", old.admin.socket == new.admin.socket),
         ("log.format", old.log.format == new.log.format),
     ];
     let changed: Vec<&str> = pairs.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect();
@@ -399,29 +413,7 @@ fn refuse_fixed(old: &Config, new: &Config) -> Result<(), SetupError> {
 
 /// Everything that is read, and watched.
 fn files(config: &Config) -> Vec<PathBuf> {
-    let own = [&config.file, &config.sources.file, &config.listen.users].map(Clone::clone);
-    let named = config.licensing.vocabulary.iter().chain(&config.admin.token_file).cloned();
-    own.into_iter().chain(named).chain(upstream_files(config)).chain(identity_files(config)).collect()
-}
-
-fn upstream_files(config: &Config) -> Vec<PathBuf> {
-    let credentials = config.upstream.parent_proxy.iter().filter_map(|proxy| proxy.credentials.clone());
-    config.upstream.extra_ca.iter().cloned().chain(credentials).collect()
-}
-
-fn identity_files(config: &Config) -> Vec<PathBuf> {
-    match &config.tls.identity {
-        Identity::Issuer { root, issuer, issuer_key } => {
-            let files = Files { root, issuer, issuer_key };
-            let next = FilePaths::next_to(files);
-            let rotation = Rotation::path(files);
-            let these = [root, issuer, issuer_key].map(Clone::clone);
-            these.into_iter().chain([rotation, next.root, next.issuer, next.issuer_key]).collect()
-        }
-        Identity::Leaves(pairs) => {
-            pairs.iter().flat_map(|(chain, key)| [chain.clone(), key.clone()]).collect()
-        }
-    }
+    Part::ALL.iter().flat_map(|part| part.files(config)).collect()
 }
 
 /// Kept connections lead where they led.

@@ -247,7 +247,7 @@ fn what_a_living_edit_writes_is_left_alone() {
     let left = eventually("it has written", || site.left().pop());
     let relay = site.0.start();
     assert!(left.exists() || relay.path("users").exists());
-    ended(&slow.wait_with_output().unwrap(), 0, "may now use this relay");
+    ended(&slow.wait_with_output().unwrap(), 0, "is written with this password");
     assert!(fs::read_to_string(relay.path("users")).unwrap().starts_with("new:"));
 }
 

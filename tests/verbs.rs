@@ -55,6 +55,7 @@ fn help_and_version_are_0_and_every_verb_has_an_example() {
         "serve",
         "demo",
         "check",
+        "reload",
         "ca",
         "ca init",
         "ca show",

@@ -4,16 +4,18 @@
 //! A log that is behind its newest checkpoint, or of which that is no prefix, was rolled back or changed: nothing is
 //! written to it any more.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 
 use jiff::Timestamp;
 use rustix::fs::IFlags;
 
 use super::disk::{self, Disk};
 use super::tree::{self, Tree};
+use crate::bounds;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, Verifier, anchor_name};
@@ -478,14 +480,43 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
         .mode(0o600)
         .open(&path)
         .map_err(io)?;
-    if file.try_lock().is_err() {
-        let mut holder = String::new();
-        file.take(200).read_to_string(&mut holder).map_err(io)?;
-        return Err(OpenError::Locked { directory: directory.to_owned(), holder: holder.trim().to_owned() });
+    let mut tries = 0;
+    while file.try_lock().is_err() {
+        // Whoever only asks for the holder has the lock for a moment.
+        tries += 1;
+        if tries == bounds::LOG_LOCK_TRIES {
+            let holder = named_in(file).map_err(io)?;
+            return Err(OpenError::Locked { directory: directory.to_owned(), holder });
+        }
+        sleep(bounds::LOCK_TRY);
     }
     file.set_len(0).map_err(io)?;
     writeln!(file, "process {} since {:.0}", std::process::id(), Timestamp::now()).map_err(io)?;
     Ok(file)
+}
+
+/// Who has the lock of a log, in words; none where nobody has it.
+///
+/// # Errors
+/// That can't be found out.
+pub(crate) fn holder(directory: &Path) -> io::Result<Option<String>> {
+    let file = match plain::open(&directory.join("LOCK")) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => named_in(file).map(Some),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// The holder that a lock names.
+fn named_in(lock: File) -> io::Result<String> {
+    let mut holder = String::new();
+    lock.take(200).read_to_string(&mut holder)?;
+    Ok(holder.trim().to_owned())
 }
 
 /// Keeps what is behind the last whole line, byte for byte.

@@ -12,6 +12,7 @@ use crate::config::{Problem, Severity, file, sources};
 use crate::ledger::note::Signer;
 use crate::ledger::subject::keys::Keys;
 use crate::licensing::vocabulary::Vocabulary;
+use crate::listen::local::{self, LocalError};
 use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
 use crate::setup::AdminToken;
@@ -79,6 +80,9 @@ fn examine(path: &Path) -> Result<Settings, Failure> {
         && let Err(e) = AdminToken::load(path)
     {
         problems.0.push(problem(&config, format!("{}: {e}", path.display()), "see admin.token_file"));
+    }
+    if let Err(e @ LocalError::Taken(..)) = local::examine(&local::place(&config)) {
+        problems.0.push(problem(&config, e.to_string(), "see admin.socket"));
     }
     let audit = &config.audit;
     if audit.subject_key.exists()

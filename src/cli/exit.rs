@@ -46,10 +46,13 @@ impl Exit {
         (Self::Gaps, "the log is whole, with gaps that it tells of itself"),
         (Self::Usage, "the command line is wrong, or names what is not there"),
         (Self::Internal, "a mistake of the program or of the system"),
-        (Self::Io, "input or output failed: a file or folder can't be read or written, or a disk is full"),
+        (Self::Io, "a file or folder can't be read or written, a disk is full, or a relay can't be asked"),
         (Self::Running, "another one is running or edits the same files, or a port is taken"),
         (Self::WentBack, "the log went back, or is not what was signed: nothing is added to it"),
-        (Self::Configuration, "the configuration, or a file that it names, is wrong"),
+        (
+            Self::Configuration,
+            "the configuration, or a file that it names, is wrong, or not in force in the running relay",
+        ),
     ];
 
     /// For an edit that failed by its own rules: somebody else edits, or the edit is done and may not last.

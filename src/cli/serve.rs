@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::out;
 use super::{Exit, Failure, load};
 use crate::config::model::{Config, Identity};
+use crate::observe::admin::Asked;
 use crate::observe::log;
 use crate::relay::{Ended, Relay};
 
@@ -34,7 +35,7 @@ pub(super) async fn run(path: PathBuf) -> Result<(), Failure> {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hang_up.recv() => reload.notify_one(),
+                _ = hang_up.recv() => drop(reload.try_send(Asked { by: None })),
             }
         }
     };
@@ -93,6 +94,9 @@ fn greeting(config: &Config, relay: &Relay) -> String {
     }
     line("allowed sources", &shown(&config.sources.file));
     line("audit log", &shown(&config.audit.directory));
+    if let Some(socket) = relay.socket() {
+        line("verbs ask", &shown(socket));
+    }
     line("health", &format!("http://{}/readyz", relay.admin()));
     text
 }

@@ -10,12 +10,13 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use zeroize::Zeroizing;
 
 use super::out::{self, outln};
-use super::{Exit, Failure, configuration, load_alone};
+use super::{Exit, Failure, ask, configuration, load_alone};
 use crate::config::edit;
 use crate::config::model::{AllowList, Config, Credentials, Source};
 use crate::config::sources::{self, EditError};
 use crate::policy::pending::{Pending, Refused};
 use crate::policy::users::{self, PasswordHash};
+use crate::setup::held::Part;
 
 /// Who may ask.
 #[derive(Debug, clap::Args)]
@@ -40,18 +41,18 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Let a deployment in; a running relay notices by itself
+    /// Let a deployment in, also in the running relay
     #[command(after_help = "Examples:\n  license-relay sources allow 0123456789012\n  \
         license-relay sources allow --license 9999000000001253 --learn 24h\n  \
         license-relay sources allow fbe89d02-6d24-4595-915e-c52ce76f2195 --name Production")]
     Allow(allow::Allow),
-    /// Take a deployment out of the allow-list; a running relay notices by itself
+    /// Take a deployment out of the allow-list, also in the running relay
     #[command(
         after_help = "Examples:\n  license-relay sources deny fbe89d02-6d24-4595-915e-c52ce76f2195\n  \
         license-relay sources deny Production\n  license-relay sources deny --network 10.20.0.7/32"
     )]
     Deny(deny::Deny),
-    /// Basic users, for deployments that send a user name and password; a running relay notices by itself
+    /// Basic users, for deployments that send a user name and password; a running relay takes the change at once
     #[command(after_help = "Example:\n  license-relay sources user add qlik-prod < password.txt")]
     User {
         #[command(subcommand)]
@@ -84,16 +85,15 @@ pub(super) fn run(args: Sources, path: &Path) -> Result<(), Failure> {
     match args.action {
         Action::List { json } => list(&config, json),
         Action::Pending { json } => pending(&config, json),
-        Action::Allow(args) => say(allow::run(&config, args)),
-        Action::Deny(args) => say(deny::run(&config, &args)),
+        Action::Allow(args) if args.is_shown_only() => {
+            outln!("{}", allow::run(&config, args)?);
+            Ok(())
+        }
+        Action::Allow(args) => ask::take_force(&config, Part::AllowList, &allow::run(&config, args)?),
+        Action::Deny(args) => ask::take_force(&config, Part::AllowList, &deny::run(&config, &args)?),
         Action::User { action: UserAction::Add { name } } => add_user(&config, &name),
         Action::User { action: UserAction::Remove { name } } => remove_user(&config, &name),
     }
-}
-
-fn say(said: Result<String, Failure>) -> Result<(), Failure> {
-    outln!("{}", said?);
-    Ok(())
 }
 
 fn list(config: &Config, json: bool) -> Result<(), Failure> {
@@ -217,7 +217,8 @@ fn add_user(config: &Config, name: &str) -> Result<(), Failure> {
     let hash = PasswordHash::new(password)
         .ok_or_else(|| Failure::new(Exit::Internal, "the system gives no random numbers"))?;
     users::edit(path, name, Some(&hash)).map_err(|e| unwritable(path, &e))?;
-    outln!("{}: {name} may now use this relay with this password", path.display());
+    let done = format!("{}: {name} is written with this password", path.display());
+    ask::take_force(config, Part::Users, &done)?;
     if config.listen.credentials == Credentials::Off {
         outln!("listen.credentials is \"off\": nobody's user name is looked at until that is changed");
     }
@@ -285,10 +286,9 @@ impl Drop for Hidden<'_> {
 fn remove_user(config: &Config, name: &str) -> Result<(), Failure> {
     let path = &config.listen.users;
     match users::edit(path, name, None).map_err(|e| unwritable(path, &e))? {
-        true => outln!("{}: {name} is taken out", path.display()),
-        false => return Err(Failure::new(Exit::Usage, format!("{} has no user {name}", path.display()))),
+        true => ask::take_force(config, Part::Users, &format!("{}: {name} is taken out", path.display())),
+        false => Err(Failure::new(Exit::Usage, format!("{} has no user {name}", path.display()))),
     }
-    Ok(())
 }
 
 fn unwritable(path: &Path, e: &io::Error) -> Failure {

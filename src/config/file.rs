@@ -21,6 +21,7 @@ use super::model::{
 use super::names::{Host, HostName};
 use super::walk::{self, Kind, Named, Table, Wrong};
 use super::{MAX_LIST, Problems};
+use crate::bounds;
 
 /// Reads `path`: the configuration and its warnings, or every problem of the file.
 pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
@@ -381,7 +382,15 @@ fn admin(t: &mut Table<'_, '_>, listen: &[SocketAddr]) -> Admin {
     if address.port() != 0 && listen.contains(&address) {
         t.error("address", format!("{address} is listen.address too"), "write another port");
     }
-    Admin { address, token_file }
+    let socket = t.place("socket").filter(|path| {
+        let length = path.as_os_str().len();
+        if length > bounds::SOCKET_PATH {
+            let what = format!("{} is {length} bytes long", path.display());
+            t.error("socket", what, format!("write a path of at most {} bytes", bounds::SOCKET_PATH));
+        }
+        length <= bounds::SOCKET_PATH
+    });
+    Admin { address, token_file, socket }
 }
 
 fn log(t: &mut Table<'_, '_>) -> Log {

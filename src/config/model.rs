@@ -303,6 +303,9 @@ pub struct Admin {
     pub address: SocketAddr,
     /// File with the bearer token that is demanded; required for any address but loopback.
     pub token_file: Option<PathBuf>,
+    /// The socket on which this machine is served the same without a token, and which takes reloads. None: the place that
+    /// [`listen::local`](crate::listen::local) chooses.
+    pub socket: Option<PathBuf>,
 }
 
 /// The program's own log.

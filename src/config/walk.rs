@@ -350,6 +350,16 @@ impl<'t> Table<'_, 't> {
         self.judge(key, line, path)
     }
 
+    /// The path of what is neither a file nor a directory, which may be missing still; none if empty.
+    pub(crate) fn place(&mut self, key: &'static str) -> Option<PathBuf> {
+        let folder = self.document.folder.clone();
+        let place = |value: &DeValue<'_>| {
+            let path = text(value, WRITE_PATH)?;
+            Ok((!path.trim().is_empty()).then(|| folder.join(path)))
+        };
+        self.optional(key, place).flatten()
+    }
+
     /// At least `least` paths, of things that must be there or may be missing still.
     pub(crate) fn paths(
         &mut self,

@@ -23,13 +23,13 @@ use crate::bounds;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Contents(BTreeMap<PathBuf, Option<[u8; 32]>>);
 
-/// Why a [`Watch`] returns.
+/// Why files are read again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
     /// A file has changed, and settled.
     Changed,
-    /// Somebody asked for it (SIGHUP), who knows that the files are whole.
-    Asked,
+    /// Somebody told the relay to (SIGHUP), who knows that the files are whole.
+    Told,
     /// Nothing has changed, but what could not be used is to be tried again.
     Again,
 }
@@ -49,7 +49,6 @@ pub struct Watch {
     /// Reads the files again, also where a look hangs: somebody may have put right what it hangs at, and asked.
     reads: Reads,
     poke: Arc<Notify>,
-    asked: Arc<Notify>,
     /// Held for its events; `None` where the system has none to give, and the poll must do.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
@@ -171,15 +170,9 @@ impl Watch {
             is_blind: false,
             reads: Reads::new(bounds::READS_THAT_HANG),
             poke,
-            asked: Arc::default(),
             watcher,
             folders: BTreeSet::new(),
         }
-    }
-
-    /// Makes [`Self::changed`] return now.
-    pub fn asker(&self) -> Arc<Notify> {
-        self.asked.clone()
     }
 
     /// Whether these files, as they were read, are those that had settled.
@@ -218,41 +211,43 @@ impl Watch {
         self.seen = seen;
     }
 
-    /// Returns once a content has changed and all have settled, or somebody asks. A file that is gone for longer than a
-    /// moment is a change too, which its reader will say.
+    /// Returns once a content has changed and all have settled, or what could not be used is to be tried again. A file that
+    /// is gone for longer than a moment is a change too, which its reader will say. May be dropped at any time.
     pub async fn changed(&mut self) -> Cause {
-        'look: loop {
+        loop {
             // Without an event within the poll time the files are looked at all the same.
-            tokio::select! {
-                () = self.asked.notified() => return Cause::Asked,
-                _ = timeout(bounds::POLL, self.poke.notified()) => {}
-            }
+            let _ = timeout(bounds::POLL, self.poke.notified()).await;
             // Events come in swarms, and a busy folder has some all the time: one look is enough for many.
-            tokio::select! {
-                () = self.asked.notified() => return Cause::Asked,
-                () = sleep(bounds::DEBOUNCE) => {}
-            }
-            let Some(mut now) = self.look().await else { continue };
-            let (mut writes, mut since) = (self.writes(&now), Instant::now());
-            while now != self.seen {
-                tokio::select! {
-                    () = self.asked.notified() => return Cause::Asked,
-                    () = sleep(bounds::SETTLE) => {}
+            sleep(bounds::DEBOUNCE).await;
+            match self.settle().await {
+                Some(true) => return Cause::Changed,
+                Some(false) if self.again.is_some_and(|again| again <= Instant::now()) => {
+                    return Cause::Again;
                 }
-                let Some(later) = self.look().await else { continue 'look };
-                let more = self.writes(&later);
-                if now != later || writes != more {
-                    (now, writes, since) = (later, more, Instant::now());
-                } else if self.is_whole(&now) || since.elapsed() >= bounds::QUIET {
-                    self.settled = now;
-                    return Cause::Changed;
-                }
-            }
-            if self.again.is_some_and(|again| again <= Instant::now()) {
-                self.settled = now;
-                return Cause::Again;
+                _ => {}
             }
         }
+    }
+
+    /// Waits until what is not as it was read has settled, and says whether there was any. `None` where that can't be
+    /// found out.
+    pub(crate) async fn settle(&mut self) -> Option<bool> {
+        let mut now = self.look().await?;
+        let (mut writes, mut since) = (self.writes(&now), Instant::now());
+        let mut has_settled = false;
+        while !has_settled && now != self.seen {
+            sleep(bounds::SETTLE).await;
+            let later = self.look().await?;
+            let more = self.writes(&later);
+            if now != later || writes != more {
+                (now, writes, since) = (later, more, Instant::now());
+            } else {
+                has_settled = self.is_whole(&now) || since.elapsed() >= bounds::QUIET;
+            }
+        }
+        let has_changed = now != self.seen;
+        self.settled = now;
+        Some(has_changed)
     }
 
     /// How often what changed has been written, as far as events tell.

@@ -1,8 +1,15 @@
-//! The admin address: `/healthz` says that the process lives, `/readyz` that it can do its work (with `?verbose`, also which
-//! files are not in force), `/status` what it works with, `/metrics` what it has done.
+//! The admin address and the admin socket: `/healthz` says that the process lives, `/readyz` that it can do its work (with
+//! `?verbose`, also which files are not in force), `/status` what it works with, `/metrics` what it has done.
+//!
+//! The socket is for this machine alone. Its mode says who may ask, so it demands no token; and it takes `POST /reload`,
+//! which reads everything again and answers with what is in force then.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
@@ -11,9 +18,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
@@ -37,17 +45,64 @@ pub trait Insight: Send + Sync {
 #[derive(Clone)]
 pub struct Admin(pub Arc<dyn Insight>);
 
+/// Somebody who wants everything to be read again.
+#[derive(Debug)]
+pub struct Asked {
+    /// Whoever waits for the answer; none for a signal.
+    pub by: Option<Asker>,
+}
+
+/// Who waits for the answer to a reload.
+#[derive(Debug)]
+pub struct Asker {
+    /// The user that runs the verb, as the system knows it.
+    pub user: Option<u32>,
+    /// Takes the answer.
+    pub reply: oneshot::Sender<serde_json::Value>,
+}
+
+/// How a request came in.
+#[derive(Clone, Debug)]
+enum Way {
+    /// Over the admin address.
+    Address,
+    /// Over the admin socket, from this user; reloads go here.
+    Socket { user: Option<u32>, reloads: mpsc::Sender<Asked> },
+}
+
 impl Admin {
     /// Serves until it is dropped; it goes last and abruptly, so that no scraper holds the relay up. One request a
     /// connection, and all of it in time: whoever holds places open here takes descriptors from the clients.
     pub async fn serve(self, listener: TcpListener) {
+        let accept =
+            |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| (stream, Way::Address));
+        self.serve_all(accept, bounds::ADMIN, bounds::ADMIN).await;
+    }
+
+    /// Likewise, on the socket; who asks for a reload is handed on.
+    pub async fn serve_local(self, listener: UnixListener, reloads: mpsc::Sender<Asked>) {
+        let accept = |cx: &mut Context<'_>| {
+            listener.poll_accept(cx).map_ok(|(stream, _)| {
+                let user = stream.peer_cred().ok().map(|peer| peer.uid());
+                (stream, Way::Socket { user, reloads: reloads.clone() })
+            })
+        };
+        self.serve_all(accept, bounds::SOCKET_HEAD, bounds::SOCKET).await;
+    }
+
+    async fn serve_all<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self,
+        mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, Way)>>,
+        head: Duration,
+        all: Duration,
+    ) {
         let places = Arc::new(Semaphore::new(bounds::ADMIN_CONNECTIONS));
         // Those beyond wait unaccepted, in turn.
         while let Ok(place) = places.clone().acquire_owned().await {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, way) = match poll_fn(&mut accept).await {
+                Ok(accepted) => accepted,
                 Err(e) => {
-                    tracing::debug!("no connection to the admin address can be accepted for now: {e}");
+                    tracing::debug!("no connection for administration can be accepted for now: {e}");
                     sleep(bounds::ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -55,29 +110,39 @@ impl Admin {
             let admin = self.clone();
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
-                    let response = admin.answer(&request);
-                    async { Ok::<_, Infallible>(response) }
+                    let (admin, way) = (admin.clone(), way.clone());
+                    async move { Ok::<_, Infallible>(admin.answer(&request, &way).await) }
                 });
                 let connection = http1::Builder::new()
                     .keep_alive(false)
-                    .header_read_timeout(None)
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(head)
                     .max_buf_size(bounds::ADMIN_HEAD_BYTES)
                     .serve_connection(TokioIo::new(stream), service);
-                let _ = timeout(bounds::ADMIN, connection).await;
+                let _ = timeout(all, connection).await;
                 drop(place);
             });
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !self.may_see(request) {
+    async fn answer(&self, request: &Request<Incoming>, way: &Way) -> Response<Full<Bytes>> {
+        if !self.may_see(request, way) {
             return plain(StatusCode::UNAUTHORIZED, String::new());
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, String::new());
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+        match (request.method(), way) {
+            (&Method::POST, Way::Socket { user, reloads }) if request.uri().path() == "/reload" => {
+                reload(*user, reloads).await
+            }
+            (&Method::GET | &Method::HEAD, _) => self.show(request),
+            _ => {
+                let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, String::new());
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response
+            }
         }
+    }
+
+    fn show(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         match request.uri().path() {
             "/healthz" => plain(StatusCode::OK, "alive\n".into()),
             "/readyz" => {
@@ -100,11 +165,25 @@ impl Admin {
     }
 
     /// Whether it has the token, where one is demanded.
-    fn may_see(&self, request: &Request<Incoming>) -> bool {
-        let Some(token) = self.0.token() else { return true };
+    fn may_see(&self, request: &Request<Incoming>, way: &Way) -> bool {
+        let (Way::Address, Some(token)) = (way, self.0.token()) else { return true };
         let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         sent.and_then(|value| value.strip_prefix("Bearer "))
             .is_some_and(|sent| verify_slices_are_equal(sent.as_bytes(), token.as_bytes()).is_ok())
+    }
+}
+
+async fn reload(user: Option<u32>, reloads: &mpsc::Sender<Asked>) -> Response<Full<Bytes>> {
+    let (reply, answer) = oneshot::channel();
+    if reloads.try_send(Asked { by: Some(Asker { user, reply }) }).is_err() {
+        let words = "so many reloads are asked for already that no more are taken for now; try again\n";
+        return plain(StatusCode::SERVICE_UNAVAILABLE, words.into());
+    }
+    match answer.await {
+        Ok(answer) => text("application/json", format!("{answer:#}\n")),
+        Err(_) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "the relay stops, and reads nothing any more\n".into())
+        }
     }
 }
 

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{Listeners, Shown, forget_known};
 use crate::bounds;
 use crate::config::watch::{Cause, Watch};
 use crate::ledger::record::{Action, Outcome, Record};
+use crate::observe::admin::{Asked, Asker};
 use crate::observe::log;
 use crate::policy::sources::Registry;
-use crate::setup::held::Held;
+use crate::setup::held::{Held, Part};
 use crate::setup::{Attempt, Lasting, Setup, SetupError};
 
 /// What reloads work with.
@@ -20,24 +24,109 @@ pub(super) struct Reloads {
     pub(super) lasting: Lasting,
     pub(super) listeners: Listeners,
     pub(super) watch: Watch,
+    pub(super) asked: mpsc::Receiver<Asked>,
+}
+
+/// Why a reload has changed nothing.
+#[derive(Debug, thiserror::Error)]
+enum Undone {
+    /// What was read may be half of it.
+    #[error(
+        "files that changed do not settle, because somebody writes them just now or a disk hangs; try again once they are \
+         whole"
+    )]
+    Unsettled,
+    /// Nothing can be made of what was read.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl Reloads {
-    /// Reloads as files change, for as long as the relay runs.
+    /// Reloads as files change and as somebody asks, for as long as the relay runs.
     pub(super) async fn keep(mut self) {
         loop {
-            let cause = self.watch.changed().await;
-            self.reload(cause).await;
+            tokio::select! {
+                // What failed has been told, and is tried again.
+                cause = self.watch.changed() => drop(self.reload(cause).await),
+                Some(asked) = self.asked.recv() => self.reload_as_asked(asked).await,
+            }
         }
     }
 
-    async fn reload(&mut self, cause: Cause) {
+    /// One reload for all who ask at this moment: each of them has written before it asked.
+    async fn reload_as_asked(&mut self, asked: Asked) {
+        let mut askers = Vec::new();
+        let mut is_told = false;
+        let mut next = Some(asked);
+        while let Some(Asked { by }) = next {
+            is_told |= by.is_none();
+            askers.extend(by);
+            next = self.asked.try_recv().ok();
+        }
+        for Asker { user, .. } in &askers {
+            let user =
+                user.map_or_else(|| "an unknown user".into(), |user| format!("the user with the id {user}"));
+            tracing::info!("{user} asks for a reload over the admin socket");
+        }
         let before = self.shown.conversations.setup.load_full();
-        let Some(attempt) = self.read(&before, Setup::again).await else { return };
-        let overtaken = cause != Cause::Asked && !self.watch.has_settled_at(&attempt.contents);
+        // A signal says that all files are whole, a verb only that its own is.
+        let mut done = if is_told { self.reload(Cause::Told).await } else { Err(Undone::Unsettled) };
+        if matches!(done, Err(Undone::Unsettled)) {
+            done = self.reload_settled().await;
+        }
+        let answer = self.answer(&before, done.err());
+        for Asker { reply, .. } in askers {
+            // Who does not wait any more has been told of that by its own clock.
+            let _ = reply.send(answer.clone());
+        }
+    }
+
+    /// Reads everything once what changed has settled.
+    async fn reload_settled(&mut self) -> Result<(), Undone> {
+        for _ in 0..bounds::RELOAD_TRIES {
+            if timeout(bounds::RELOAD_SETTLES, self.watch.settle()).await.is_err() {
+                self.watch.look_again();
+                break;
+            }
+            match self.reload(Cause::Changed).await {
+                Err(Undone::Unsettled) => {}
+                done => return done,
+            }
+        }
+        Err(Undone::Unsettled)
+    }
+
+    /// What is in force now, for whoever asked.
+    fn answer(&self, before: &Setup, undone: Option<Undone>) -> Value {
+        let setup = self.shown.conversations.setup.load();
+        let changed = match setup.generation == before.generation {
+            true => Vec::new(),
+            false => setup.contents().changed_since(before.contents()),
+        };
+        let parts = Part::ALL.map(|part| {
+            json!({
+                "part": part.name(),
+                "files": part.files(&setup.config),
+                "since_generation": setup.since_generation(part),
+            })
+        });
+        json!({
+            "log": setup.config.audit.directory,
+            "configuration": self.shown.configuration(),
+            "parts": parts,
+            "changed": changed,
+            "undone": undone.map(|why| why.to_string()),
+        })
+    }
+
+    async fn reload(&mut self, cause: Cause) -> Result<(), Undone> {
+        let before = self.shown.conversations.setup.load_full();
+        let attempt = self.read(&before, Setup::again).await?;
+        let overtaken = cause != Cause::Told && !self.watch.has_settled_at(&attempt.contents);
         if !attempt.settled || overtaken {
             // Somebody writes just now, and what was read may be half of it.
-            return self.watch.look_again();
+            self.watch.look_again();
+            return Err(Undone::Unsettled);
         }
         let differs = attempt.made.contents() != before.contents();
         let bound = if differs { self.listen(&attempt.made, &before).await } else { Ok(()) };
@@ -49,9 +138,10 @@ impl Reloads {
                     before.again_but_for_the_configuration(&why, lasting)
                 };
                 let contents = attempt.contents;
-                let Some(again) = self.read(&before, but_for_it).await else { return };
+                let again = self.read(&before, but_for_it).await?;
                 if !again.settled {
-                    return self.watch.look_again();
+                    self.watch.look_again();
+                    return Err(Undone::Unsettled);
                 }
                 Attempt { contents: contents.and(again.contents), ..again }
             }
@@ -61,10 +151,11 @@ impl Reloads {
         if differs {
             self.put_in_force(attempt.made, &before);
         } else if cause != Cause::Again && attempt.held.is_empty() {
-            let why = if cause == Cause::Asked { "asked for a reload" } else { "files are as they were" };
+            let why = if cause == Cause::Told { "asked for a reload" } else { "files are as they were" };
             tracing::info!("{why}: nothing differs from what is in force (generation {})", before.generation);
         }
         self.tell(attempt.held, cause);
+        Ok(())
     }
 
     /// Off the workers, and under a deadline: a disk that stalls must stall nothing else.
@@ -72,20 +163,20 @@ impl Reloads {
         &self,
         before: &Arc<Setup>,
         read: impl FnOnce(&Setup, &Lasting) -> Result<Attempt, SetupError> + Send + 'static,
-    ) -> Option<Attempt> {
+    ) -> Result<Attempt, Undone> {
         let (before, lasting) = (before.clone(), self.lasting.clone());
         let generation = before.generation;
-        let Ok(attempt) = self.watch.read(move || read(&before, &lasting)).await else {
-            self.shown.metrics.reloads_refused.inc();
-            return None;
+        let why = match self.watch.read(move || read(&before, &lasting)).await {
+            Ok(Ok(attempt)) => return Ok(attempt),
+            // It has been told.
+            Err(e) => e.to_string(),
+            Ok(Err(e)) => {
+                tracing::error!("all that was in force stays (generation {generation}): {e}");
+                e.to_string()
+            }
         };
-        let why = match attempt {
-            Ok(attempt) => return Some(attempt),
-            Err(e) => e,
-        };
-        tracing::error!("all that was in force stays (generation {generation}): {why}");
         self.shown.metrics.reloads_refused.inc();
-        None
+        Err(Undone::Failed(why))
     }
 
     /// The sockets: the only step that a new setup can fail at and that is seen outside.

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::{Setup, SetupError};
+use crate::config::model::{Config, Identity};
 use crate::config::watch::Contents;
+use crate::tls::authority::Files;
+use crate::tls::rotation::{FilePaths, Rotation};
 
 /// A part of a setup, with files of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,6 +55,30 @@ pub(super) struct Reading<'a> {
 }
 
 impl Part {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Configuration,
+        Self::AllowList,
+        Self::Users,
+        Self::Vocabulary,
+        Self::Token,
+        Self::Upstream,
+        Self::Certificates,
+    ];
+
+    /// The files that it is made of.
+    pub(crate) fn files(self, config: &Config) -> Vec<PathBuf> {
+        match self {
+            Self::Configuration => vec![config.file.clone()],
+            Self::AllowList => vec![config.sources.file.clone()],
+            Self::Users => vec![config.listen.users.clone()],
+            Self::Vocabulary => config.licensing.vocabulary.iter().cloned().collect(),
+            Self::Token => config.admin.token_file.iter().cloned().collect(),
+            Self::Upstream => upstream_files(config),
+            Self::Certificates => identity_files(config),
+        }
+    }
+
     /// What people call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -106,5 +133,25 @@ impl<'a> Reading<'a> {
             self.contents.put_back(&before.contents, files);
         }
         self.held.push(Held { part, why, since: Timestamp::now() });
+    }
+}
+
+fn upstream_files(config: &Config) -> Vec<PathBuf> {
+    let credentials = config.upstream.parent_proxy.iter().filter_map(|proxy| proxy.credentials.clone());
+    config.upstream.extra_ca.iter().cloned().chain(credentials).collect()
+}
+
+fn identity_files(config: &Config) -> Vec<PathBuf> {
+    match &config.tls.identity {
+        Identity::Issuer { root, issuer, issuer_key } => {
+            let files = Files { root, issuer, issuer_key };
+            let next = FilePaths::next_to(files);
+            let rotation = Rotation::path(files);
+            let these = [root, issuer, issuer_key].map(Clone::clone);
+            these.into_iter().chain([rotation, next.root, next.issuer, next.issuer_key]).collect()
+        }
+        Identity::Leaves(pairs) => {
+            pairs.iter().flat_map(|(chain, key)| [chain.clone(), key.clone()]).collect()
+        }
     }
 }

@@ -49,7 +49,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The program under test.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_license-relay"));
-    command.env_remove("LICENSE_RELAY_CONFIG");
+    command.env_remove("LICENSE_RELAY_CONFIG").env_remove("RUNTIME_DIRECTORY");
     command
 }
 

@@ -32,6 +32,6 @@ def add(name, keys):
 
 
 status, said = add("typed", b"hunter2 hunter2\n")
-assert status == 0 and b"typed may now use" in said, (status, said)
+assert status == 0 and b"typed is written with this password" in said, (status, said)
 status, said = add("interrupted", b"hunter2\x03")
 assert status != 0 and b"nothing was changed" in said, (status, said)

@@ -44,6 +44,13 @@ pub(super) struct Allow {
     print: bool,
 }
 
+impl Allow {
+    /// Whether it writes nothing.
+    pub(super) fn is_shown_only(&self) -> bool {
+        self.print
+    }
+}
+
 fn usage(words: impl ToString) -> Failure {
     Failure::new(Exit::Usage, words)
 }
