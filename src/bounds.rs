@@ -114,6 +114,8 @@ pub const ADDRESSES: usize = 8;
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// A reply head.
 pub const REPLY_HEAD_BYTES: usize = 64 * 1024;
+/// So many bytes in a row of the parent's credentials are never told.
+pub const SECRET_PART: usize = 6;
 /// A reply that is read whole; a longer one is passed on as it comes and recorded as unread.
 pub const REPLY_BYTES: usize = 8 << 20;
 
