@@ -18,11 +18,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
 use crate::relay::StartError;
 use crate::setup::SetupError;
+use crate::{bounds, file_size};
 use exit::{Exit, Failure};
 use out::{note, out};
 
@@ -75,6 +75,11 @@ enum Verb {
 
 /// Parses the arguments, runs the verb, and gives its exit code.
 pub fn main() -> ExitCode {
+    if let Err(e) = file_size::take_signal() {
+        note!(
+            "license-relay: warning: a file that reaches the limit of file sizes will end this process ({e})"
+        );
+    }
     let done = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(e) => explain(&e),

@@ -24,13 +24,13 @@ use super::notary::{Head, Notary};
 use super::recover::{self, Found, OpenError, Opened};
 use super::reserve::Reserve;
 use super::tree::Tree;
-use crate::bounds;
 use crate::config::model::Audit;
 use crate::config::state;
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::Signer;
 use crate::ledger::record::{Action, Observer, Outcome, Record, RecordError, Repeat};
 use crate::ledger::{segment, tiles};
+use crate::{bounds, file_size};
 
 /// A handle on the log; clones share it.
 #[derive(Clone, Debug)]
@@ -621,7 +621,7 @@ impl Pen {
     }
 
     fn block(&mut self, cause: &io::Error) -> CommitError {
-        let why = format!("{}: {cause}", self.path.display());
+        let why = format!("{}: {cause}{}", self.path.display(), file_size::advice(cause));
         if self.blocked_since.is_none() {
             self.blocked_since = Some(Timestamp::now());
             tracing::error!("the audit log can't be written, nothing is forwarded until it can: {why}");

@@ -1,7 +1,7 @@
 //! What is said on standard error, by a thread of its own: a reader that has stopped reading must not stop the relay.
 //!
-//! Lines wait in a bounded queue; those for which there is no room are dropped and counted, and the count is told once
-//! there is room again.
+//! Lines wait in a bounded queue; those for which there is no room, and those that the system does not take, are counted, and
+//! the count is told once there is room again.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -101,6 +101,8 @@ impl Lines {
 
     fn run(&self, mut to: impl Write) {
         let mut queue = self.lock();
+        // What was written last is a part of a line.
+        let mut cut = false;
         loop {
             let Some(line) = queue.waiting.pop_front() else {
                 queue.writing = false;
@@ -109,11 +111,18 @@ impl Lines {
                 continue;
             };
             queue.writing = true;
-            let told = (queue.dropped > 0).then(|| gap(std::mem::take(&mut queue.dropped), queue.format));
+            let dropped = std::mem::take(&mut queue.dropped);
+            let told = if dropped > 0 { gap(dropped, queue.format) } else { Vec::new() };
             drop(queue);
-            // Where it can't be said there is nobody to say that to.
-            let _ = to.write_all(&[told.unwrap_or_default(), line].concat());
+            let begin: &[u8] = if cut { b"\n" } else { b"" };
+            let bytes = [begin, &told, &line].concat();
+            let written = write_some(&mut to, &bytes);
             queue = self.lock();
+            if written < bytes.len() {
+                // Where it can't be said there is nobody to say that to, until it can.
+                queue.dropped += dropped + 1;
+            }
+            cut = (cut && written == 0) || (written > 0 && written < bytes.len());
         }
     }
 
@@ -123,8 +132,22 @@ impl Lines {
     }
 }
 
+/// Writes as much as can be written, and says how much that is.
+fn write_some(to: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match to.write(rest) {
+            Ok(0) => break,
+            Ok(more) => written += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    written
+}
+
 fn gap(lines: u64, format: LogFormat) -> Vec<u8> {
-    let words = format!("{lines} lines of this log were dropped, because nobody took them");
+    let words = format!("{lines} lines of this log were dropped, because they could not be written");
     let now = Timestamp::now();
     match format {
         LogFormat::Text => format!("{now:.6} WARN {words}\n"),
@@ -175,7 +198,7 @@ mod tests {
         let all: Vec<String> = (0..=bounds::LOG_LINES).map(|_| text(&taken)).collect();
         assert_eq!(all[0], "first\n");
         assert!(
-            all[1].ends_with(" 100 lines of this log were dropped, because nobody took them\n0\n"),
+            all[1].ends_with(" 100 lines of this log were dropped, because they could not be written\n0\n"),
             "{}",
             all[1]
         );
