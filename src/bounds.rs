@@ -293,6 +293,8 @@ pub const LOCK_TOLD: Duration = Duration::from_secs(1);
 pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often it tries: a lock of a file gives no event that could be waited for with a limit.
 pub const LOCK_TRY: Duration = Duration::from_millis(10);
+/// Files that are made for one that is handed over, until one of them is not taken away by somebody else.
+pub const LOCK_TRIES: usize = 8;
 /// Locks of the whole system that are looked through for the holder of one.
 pub const LOCKS_LISTED: u64 = 1 << 20;
 /// How long the relay waits for a read of its files, which a disk or a mount that hangs never ends.
