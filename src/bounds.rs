@@ -293,6 +293,10 @@ pub const LOCK_TOLD: Duration = Duration::from_secs(1);
 pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often it tries: a lock of a file gives no event that could be waited for with a limit.
 pub const LOCK_TRY: Duration = Duration::from_millis(10);
+/// How long threads that were started to count them may take to end.
+pub const THREADS_END: Duration = Duration::from_secs(1);
+/// How long a thread for blocking work is kept idle: as long as any relay runs.
+pub const THREAD_KEPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Files that are made for one that is handed over, until one of them is not taken away by somebody else.
 pub const LOCK_TRIES: usize = 8;
 /// Locks of the whole system that are looked through for the holder of one.

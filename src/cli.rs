@@ -8,6 +8,7 @@ mod exit;
 mod hand_over;
 mod out;
 mod renamed;
+mod runtime;
 mod serve;
 mod sources;
 mod stub;
@@ -20,9 +21,9 @@ use clap::{Parser, Subcommand};
 
 use crate::config::model::Config;
 use crate::config::{self, Problems};
+use crate::file_size;
 use crate::relay::StartError;
 use crate::setup::SetupError;
-use crate::{bounds, file_size};
 use exit::{Exit, Failure};
 use out::{note, out};
 
@@ -111,27 +112,17 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Ca(args) => ca::run(args, &config::locate(cli.config)).map(fine),
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)).map(fine),
         Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)).map(fine),
-        Verb::Serve => on_runtime(serve::run(config::locate(cli.config))).map(fine),
+        Verb::Serve => serve::run(&config::locate(cli.config)).map(fine),
         Verb::Demo(args) => {
             reads_none(cli.config.as_deref(), "demo")?;
-            on_runtime(demo::run(args)).map(fine)
+            runtime::on_workers(0, demo::run(args)).map(fine)
         }
-        Verb::Audit(args) => on_runtime(audit::run(args, cli.config)),
+        Verb::Audit(args) => runtime::alone(audit::run(args, cli.config)),
         Verb::Stub(args) => {
             reads_none(cli.config.as_deref(), "stub")?;
-            on_runtime(stub::run(args)).map(fine)
+            runtime::on_workers(0, stub::run(args)).map(fine)
         }
     }
-}
-
-fn on_runtime<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|e| Failure::new(Exit::Internal, format!("no threads can be started: {e}")))?;
-    let done = runtime.block_on(verb);
-    // A read that hangs, as on a mount whose server is gone, must not keep the process.
-    runtime.shutdown_timeout(bounds::LAST_READS);
-    done
 }
 
 /// Refuses a configuration where none is read.
@@ -180,6 +171,7 @@ impl From<StartError> for Failure {
             }
             StartError::Log(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             StartError::Log(OpenError::Locked { .. }) | StartError::Bind(..) => Exit::Running,
+            StartError::Log(OpenError::Thread(_)) => Exit::Internal,
             StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })
             | StartError::FirstRecord(_) => Exit::Io,
         };

@@ -5,21 +5,28 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::bounds;
 use crate::config::model::LogFormat;
+use crate::{bounds, threads};
 
 /// The queue to standard error, which is one for the process.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
-/// Says a line, which ends in a line feed. Never waits.
+/// Says a line, which ends in a line feed. Never waits, but where the system gave no thread to write it: a relay does not
+/// start there, and that the last words of a verb are heard is worth more.
 pub fn write(line: Vec<u8>) {
-    to_stderr().push(line);
+    let lines = to_stderr();
+    if lines.has_writer.load(Ordering::Relaxed) {
+        lines.push(line);
+    } else {
+        // Where it can't be said there is nobody to say that to.
+        let _ = io::stderr().write_all(&line);
+    }
 }
 
 /// How the line looks that counts dropped ones.
@@ -57,6 +64,8 @@ struct Lines {
     said: Condvar,
     /// There is nothing to write any more.
     written: Condvar,
+    /// The system gives a thread.
+    has_writer: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -76,11 +85,16 @@ fn to_stderr() -> &'static Arc<Lines> {
 impl Lines {
     fn start(to: impl Write + Send + 'static) -> Arc<Self> {
         let queue = Queue { waiting: VecDeque::new(), writing: false, dropped: 0, format: LogFormat::Text };
-        let lines =
-            Arc::new(Self { queue: Mutex::new(queue), said: Condvar::new(), written: Condvar::new() });
+        let lines = Arc::new(Self {
+            queue: Mutex::new(queue),
+            said: Condvar::new(),
+            written: Condvar::new(),
+            has_writer: AtomicBool::new(true),
+        });
         let writer = lines.clone();
-        // Where no thread can be had, there is no relay either.
-        let _ = thread::Builder::new().name("log".into()).spawn(move || writer.run(to));
+        if threads::start("log", move || writer.run(to)).is_err() {
+            lines.has_writer.store(false, Ordering::Relaxed);
+        }
         lines
     }
 
@@ -161,6 +175,7 @@ fn gap(lines: u64, format: LogFormat) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+    use std::thread;
 
     use super::*;
 

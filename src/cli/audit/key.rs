@@ -249,6 +249,7 @@ impl From<VisitError> for Failure {
     fn from(e: VisitError) -> Self {
         let exit = match &e {
             VisitError::Open(OpenError::Locked { .. }) => Exit::Running,
+            VisitError::Open(OpenError::Thread(_)) => Exit::Internal,
             VisitError::Open(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             VisitError::NoLog(_) | VisitError::Key(_) | VisitError::Open(OpenError::Foreign { .. }) => {
                 Exit::Configuration
