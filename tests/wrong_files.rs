@@ -13,18 +13,20 @@ use std::time::{Duration, SystemTime};
 
 use common::wire::*;
 use common::*;
+use rcgen::{CertificateParams, KeyPair};
 
 /// Puts something at a path.
 type Put = fn(&Path);
 
 /// What is said of what lies there instead of a file, and how it gets there.
-const WRONG: [(&str, Put); 5] = [
+const WRONG: [(&str, Put); 6] = [
     ("no regular file, but a FIFO", |path| {
         assert!(run(tool("mkfifo", "coreutils").args(["-m", "600"]).arg(path)).status.success());
     }),
     ("no regular file, but a device", |path| symlink("/dev/zero", path).unwrap()),
     ("no regular file, but a folder", |path| fs::create_dir(path).unwrap()),
     ("no regular file, but a socket", |path| drop(UnixListener::bind(path).unwrap())),
+    ("Too many levels of symbolic links", |path| symlink(path.file_name().unwrap(), path).unwrap()),
     ("it is larger than 8388608 bytes", |path| {
         File::create(path).unwrap().set_len(6 << 30).unwrap();
         fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
@@ -115,17 +117,84 @@ fn a_certificate_of_the_company_is_read_as_carefully() {
         config: config.replace("trust = \"files\"\nextra_ca = [\"none\"]", "trust = \"bundled\""),
         ..plan
     };
-    for name in ["leaf.pem", "leaf.key"] {
-        fs::write(plan.path(name), "").unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new([HOST, "localhost", "127.0.0.1"].map(str::to_owned))
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    for (name, text) in [("leaf.pem", leaf.pem()), ("leaf.key", key.serialize_pem())] {
+        fs::write(plan.path(name), text).unwrap();
         fs::set_permissions(plan.path(name), Permissions::from_mode(0o600)).unwrap();
     }
-    let path = plan.path("leaf.pem");
+    // The key is read once the certificate can be; so its turn comes first, and the certificate's after that.
+    for name in ["leaf.key", "leaf.pem"] {
+        let path = plan.path(name);
+        for (what, put) in WRONG {
+            clear(&path);
+            put(&path);
+            let (status, said) = plan.refuses_to_start();
+            assert_eq!(status.code(), Some(78), "{name}: {said}");
+            assert!(said.contains(what), "{name}, {what}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_parents_credentials_are_read_as_carefully() {
+    let plan = Plan::leading_to("127.0.0.1:9", Path::new("none"))
+        .with("trust = \"files\"\nextra_ca = [\"none\"]", "trust = \"bundled\"")
+        .with(
+            "[upstream]",
+            "[upstream]\nparent_proxy = \"http://127.0.0.1:9\"\nparent_credentials = \"parent.txt\"",
+        );
+    let path = plan.path("parent.txt");
     for (what, put) in WRONG {
-        clear(&path);
         put(&path);
         let (status, said) = plan.refuses_to_start();
         assert_eq!(status.code(), Some(78), "{said}");
-        assert!(said.contains(what), "{what}: {said}");
+        assert!(said.contains(what) && said.contains("parent.txt"), "{what}: {said}");
+        let check = run(program().arg("check").arg("--config").arg(plan.path("relay.toml")));
+        ended(&check, 78, what);
+        clear(&path);
+    }
+}
+
+#[test]
+fn verbs_end_with_a_sentence_and_wait_for_nothing() {
+    let (_stub, mut relay, _folder) = started();
+    assert!(relay.stop().success());
+    let aside = relay.path("aside");
+    for (name, verbs) in [
+        (
+            "relay.toml",
+            &[&["sources", "list"][..], &["ca", "show"], &["audit", "verify"], &["vocabulary", "show"]][..],
+        ),
+        (
+            "sources.toml",
+            &[&["sources", "list"], &["sources", "allow", "another"], &["sources", "deny", SOURCE]],
+        ),
+        ("users", &[&["sources", "user", "remove", "ann"]]),
+        ("vocabulary.toml", &[&["vocabulary", "show"]]),
+        ("certs/root.pem", &[&["ca", "show"], &["ca", "status"], &["ca", "export"]]),
+        ("certs/subject.key", &[&["audit", "key", "list"], &["audit", "key", "new"]]),
+        ("certs/log.key", &[&["audit", "key", "new"], &["audit", "fork", "--reason", "a test"]]),
+    ] {
+        let path = relay.path(name);
+        fs::rename(&path, &aside).unwrap();
+        for (what, put) in WRONG {
+            put(&path);
+            for verb in verbs {
+                let begun = SystemTime::now();
+                let output = relay.verb(verb);
+                let said = all_said(&output);
+                let code = output.status.code().unwrap_or_default();
+                assert!(matches!(code, 64 | 74 | 78), "{verb:?}, {name}, {what}: {code} {said}");
+                assert!(said.contains(what), "{verb:?}, {name}, {what}: {said}");
+                assert!(begun.elapsed().unwrap_or_default() < Duration::from_secs(10), "{verb:?}, {name}");
+            }
+            clear(&path);
+        }
+        fs::rename(&aside, &path).unwrap();
     }
 }
 

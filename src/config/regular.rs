@@ -57,6 +57,12 @@ pub(crate) fn read_opened(mut file: File, most: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
 }
 
+/// Whether nothing lies at a path. What can't be looked at, such as a link that leads to itself, is there, and whoever reads
+/// it hears why it can't be read.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
 /// What lies at a path where a regular file belongs; `None` for a regular file.
 pub(crate) fn other_than_file(found: &Metadata) -> Option<&'static str> {
     let kind = found.file_type();
@@ -113,6 +119,10 @@ mod tests {
             assert!(said.contains(what), "{name}: {said}");
         }
         assert_eq!(read(&at("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        symlink("loop", at("loop")).unwrap();
+        symlink("none", at("dangling")).unwrap();
+        let missing = ["file", "loop", "none", "dangling"].map(|name| is_missing(&at(name)));
+        assert_eq!(missing, [false, false, true, true]);
     }
 
     #[test]
