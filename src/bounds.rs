@@ -303,6 +303,8 @@ pub const LOCK_TRIES: usize = 8;
 pub const LOCKS_LISTED: u64 = 1 << 20;
 /// How long the relay waits for a read of its files, which a disk or a mount that hangs never ends.
 pub const READ: Duration = Duration::from_secs(10);
+/// How long a file is waited for before that is told.
+pub const READ_TOLD: Duration = Duration::from_secs(3);
 /// Reloads that may hang in a read at one time; a further one is refused.
 pub const READS_THAT_HANG: usize = 4;
 /// How long the end of the program waits for reads and writes that are under way.

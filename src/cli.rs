@@ -102,10 +102,6 @@ fn explain(e: &clap::Error) -> Result<Exit, Failure> {
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
-    // The relay has a log for that.
-    if !matches!(cli.verb, Verb::Serve) {
-        config::edit::tell_by(|words| note!("license-relay: {words}"));
-    }
     let fine = |()| Exit::Fine;
     match cli.verb {
         Verb::Check(args) => check::run(args, &config::locate(cli.config)),

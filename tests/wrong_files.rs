@@ -9,6 +9,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use common::wire::*;
@@ -261,14 +262,7 @@ fn a_read_that_hangs_is_told_and_keeps_neither_reloads_nor_the_end_waiting() {
     let plan = Plan::new(&stub);
     let hangs: PathBuf = plan.path("vocabulary.toml");
     fs::write(&hangs, "").unwrap();
-    // -D: the relay is our child. Whoever opens this file waits for an hour.
-    let path = hangs.display().to_string();
-    let inject = "inject=openat:delay_enter=3600000000";
-    let Some(strace) =
-        strace(&["-D", "-f", "-qq", "-o", "/dev/null", "-P", &path, "-e", "trace=openat", "-e", inject])
-    else {
-        return;
-    };
+    let Some(strace) = slow(&hangs, Duration::from_secs(3600)) else { return };
     let mut relay = plan.start_under(strace);
     let mut inside = relay.inside();
     let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
@@ -283,18 +277,106 @@ fn a_read_that_hangs_is_told_and_keeps_neither_reloads_nor_the_end_waiting() {
     relay.signal("HUP");
     eventually("a reload", || relay.stderr().contains("generation 2 of the configuration").then_some(()));
     drop(inside);
-    let status = |what: &str| {
-        let status = fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
-        status.lines().find_map(|line| line.strip_prefix(what)).unwrap().trim().to_owned()
-    };
-    let strace = status("TracerPid:");
     let begun = SystemTime::now();
     relay.signal("TERM");
     // It has ended but for the one thread, which strace holds longer than any system does.
-    eventually("the relay ends", || status("State:").starts_with('Z').then_some(()));
+    eventually("the relay ends", || status(relay.pid(), "State:").starts_with('Z').then_some(()));
     assert!(begun.elapsed().unwrap_or_default() < Duration::from_secs(15));
-    assert!(run(tool("kill", "procps").args(["-KILL", &strace])).status.success());
+    answers_again(relay.pid());
     relay.wait();
+}
+
+/// strace that keeps whoever opens this file waiting for so long. The program is our child.
+fn slow(path: &Path, time: Duration) -> Option<Command> {
+    let path = path.display().to_string();
+    let inject = format!("inject=openat:delay_enter={}", time.as_micros());
+    strace(&["-D", "-f", "-qq", "-o", "/dev/null", "-P", &path, "-e", "trace=openat", "-e", &inject])
+}
+
+#[test]
+fn a_start_and_verbs_say_which_file_they_wait_for_and_go_on_once_it_answers() {
+    let (_stub, mut relay, _folder) = started();
+    assert!(relay.stop().success());
+    let plan = relay.into_plan();
+    for (name, verb) in [
+        ("relay.toml", &["check"][..]),
+        ("sources.toml", &["sources", "allow", "another"]),
+        ("certs/root.pem", &["ca", "show"]),
+        ("certs/subject.key", &["audit", "key", "list"]),
+    ] {
+        let path = plan.path(name);
+        let Some(mut command) = slow(&path, Duration::from_millis(3_500)) else { return };
+        command.arg(env!("CARGO_BIN_EXE_license-relay")).args(verb);
+        let output = run(command.arg("--config").arg(plan.path("relay.toml")));
+        ended(&output, 0, &format!("{name}: its disk or mount does not answer"));
+        assert!(all_said(&output).contains("license-relay: waiting for "), "{}", all_said(&output));
+    }
+    let log = plan.path("certs/log.key");
+    let Some(strace) = slow(&log, Duration::from_millis(3_500)) else { return };
+    let mut relay = plan.start_under(strace);
+    let said = relay.stderr();
+    assert_eq!(said.matches("certs/log.key: its disk or mount does not answer").count(), 1, "{said}");
+    assert!(relay.stop().success());
+}
+
+/// A line of what the system says of a process.
+fn status(pid: u32, what: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix(what)).unwrap().trim().to_owned()
+}
+
+/// Ends the strace that holds a process; what it holds goes on.
+fn answers_again(pid: u32) {
+    let strace = status(pid, "TracerPid:");
+    assert!(run(tool("kill", "procps").args(["-KILL", &strace])).status.success());
+}
+
+#[test]
+fn a_start_that_hangs_ends_when_it_is_told_to() {
+    let (_stub, mut relay, _folder) = started();
+    assert!(relay.stop().success());
+    let plan = relay.into_plan();
+    let Some(mut command) = slow(&plan.path("certs/log.key"), Duration::from_secs(3600)) else { return };
+    command.arg(env!("CARGO_BIN_EXE_license-relay")).args(["serve", "--config"]).arg(plan.path("relay.toml"));
+    let stderr = plan.path("stderr");
+    let mut hangs = command.stdout(Stdio::null()).stderr(File::create(&stderr).unwrap()).spawn().unwrap();
+    let said = || fs::read_to_string(&stderr).unwrap();
+    eventually("it is told", || said().contains("log.key: its disk or mount does not answer").then_some(()));
+    let begun = SystemTime::now();
+    assert!(run(tool("kill", "procps").args(["-TERM", &hangs.id().to_string()])).status.success());
+    // It has ended but for the one thread, which strace holds longer than any system does.
+    eventually("it ends", || status(hangs.id(), "State:").starts_with('Z').then_some(()));
+    assert!(begun.elapsed().unwrap_or_default() < Duration::from_secs(15));
+    answers_again(hangs.id());
+    hangs.wait().unwrap();
+}
+
+#[test]
+fn a_reload_that_was_given_up_is_made_good_once_the_mount_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub);
+    let hangs = plan.path("vocabulary.toml");
+    fs::write(&hangs, "").unwrap();
+    let Some(strace) = slow(&hangs, Duration::from_secs(3600)) else { return };
+    let relay = plan.start_under(strace);
+    let mut inside = relay.inside();
+    let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
+    fs::write(relay.path("relay.toml"), format!("{config}[licensing]\nvocabulary = \"vocabulary.toml\"\n"))
+        .unwrap();
+    relay.signal("HUP");
+    let told = eventually("it is told that the read hangs", || refusals(&relay).pop());
+    assert!(told.contains("a disk or a mount hangs"), "{told}");
+    assert!(
+        relay.stderr().contains("vocabulary.toml: its disk or mount does not answer"),
+        "{}",
+        relay.stderr()
+    );
+    assert!(passes(&mut inside));
+    answers_again(relay.pid());
+    relay.signal("HUP");
+    eventually("a reload", || relay.stderr().contains("generation 2 of the configuration").then_some(()));
+    assert!(passes(&mut inside));
 }
 
 #[test]

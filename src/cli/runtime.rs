@@ -8,6 +8,8 @@ use tokio::runtime::Builder;
 use super::{Exit, Failure};
 use crate::{bounds, threads};
 
+/// While one is held up by a disk, as at a start, another one hears signals.
+const WORKERS: usize = 2;
 /// What is read and written off the workers needs a thread at least.
 const BLOCKING: usize = 1;
 
@@ -16,7 +18,8 @@ pub(super) fn on_workers<T>(
     own: usize,
     verb: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let (others, workers) = (own + BLOCKING, available_parallelism().map_or(1, usize::from));
+    let (others, workers) =
+        (own + BLOCKING, available_parallelism().map_or(WORKERS, usize::from).max(WORKERS));
     let had = threads::to_be_had(others + workers);
     match had.checked_sub(others) {
         Some(0) => on(Builder::new_current_thread(), BLOCKING, verb),

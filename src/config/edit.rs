@@ -17,10 +17,8 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::lock::Lock;
-use super::regular;
+use super::{regular, waits};
 use crate::bounds;
-
-pub(crate) use super::lock::tell_by;
 
 /// How the name ends that a file has until an edit puts it in its place. Only who has the lock makes such files, so
 /// whoever has it next knows that their writer is gone.
@@ -364,6 +362,7 @@ fn give_to_owner_of_folder(file: &File, target: &Path) -> io::Result<()> {
 /// Links of root lead anywhere, and those of others only to files of their own: the relay's user, whose folder this may
 /// be, can't have root edit a file that is not the relay's.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let _wait = waits::for_file(path);
     let (mut target, mut lenders) = (path.to_owned(), BTreeSet::new());
     for _ in 0..=bounds::LINKS {
         let owner = match fs::symlink_metadata(&target) {
