@@ -103,7 +103,8 @@ pub(super) fn finish(done: Result<Exit, Failure>) -> Exit {
         Ok(exit) => exit,
         Err(Failure { exit, words }) => {
             // Whatever the error was made into on its way: this is what it comes from, and the way out.
-            let limit = if file_size::is_reached() { file_size::words() } else { String::new() };
+            let is_limit = exit == Exit::Io && file_size::is_reached();
+            let limit = if is_limit { file_size::words() } else { String::new() };
             say(&format!("license-relay: {}{limit}", printable(&words)));
             exit
         }
