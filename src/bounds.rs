@@ -120,6 +120,8 @@ pub const ADDRESSES: usize = 8;
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// A reply head.
 pub const REPLY_HEAD_BYTES: usize = 64 * 1024;
+/// So many bytes in a row of the parent's credentials are never told.
+pub const SECRET_PART: usize = 6;
 /// A reply that is read whole; a longer one is passed on as it comes and recorded as unread.
 pub const REPLY_BYTES: usize = 8 << 20;
 
@@ -322,6 +324,12 @@ pub const LOCK_TOLD: Duration = Duration::from_secs(1);
 pub const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often it tries: a lock of a file gives no event that could be waited for with a limit.
 pub const LOCK_TRY: Duration = Duration::from_millis(10);
+/// How long threads that were started to count them may take to end.
+pub const THREADS_END: Duration = Duration::from_secs(1);
+/// How long a thread for blocking work is kept idle: as long as any relay runs.
+pub const THREAD_KEPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Files that are made for one that is handed over, until one of them is not taken away by somebody else.
+pub const LOCK_TRIES: usize = 8;
 /// Locks of the whole system that are looked through for the holder of one.
 pub const LOCKS_LISTED: u64 = 1 << 20;
 /// How often the lock of a log is tried, a [`LOCK_TRY`] after the other: a verb that asks whether a relay runs has it for a
@@ -329,6 +337,8 @@ pub const LOCKS_LISTED: u64 = 1 << 20;
 pub const LOG_LOCK_TRIES: u32 = 25;
 /// How long the relay waits for a read of its files, which a disk or a mount that hangs never ends.
 pub const READ: Duration = Duration::from_secs(10);
+/// How long a file is waited for before that is told.
+pub const READ_TOLD: Duration = Duration::from_secs(3);
 /// Reloads that may hang in a read at one time; a further one is refused.
 pub const READS_THAT_HANG: usize = 4;
 /// How long the end of the program waits for reads and writes that are under way.

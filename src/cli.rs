@@ -10,6 +10,7 @@ mod hand_over;
 mod out;
 mod reload;
 mod renamed;
+mod runtime;
 mod serve;
 mod sources;
 mod stub;
@@ -20,9 +21,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::bounds;
 use crate::config::model::Config;
 use crate::config::{self, Problems};
+use crate::file_size;
 use crate::listen::local::LocalError;
 use crate::relay::StartError;
 use crate::setup::SetupError;
@@ -81,6 +82,11 @@ enum Verb {
 
 /// Parses the arguments, runs the verb, and gives its exit code.
 pub fn main() -> ExitCode {
+    if let Err(e) = file_size::take_signal() {
+        note!(
+            "license-relay: warning: a file that reaches the limit of file sizes will end this process ({e})"
+        );
+    }
     let done = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(e) => explain(&e),
@@ -102,10 +108,6 @@ fn explain(e: &clap::Error) -> Result<Exit, Failure> {
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
-    // The relay has a log for that.
-    if !matches!(cli.verb, Verb::Serve) {
-        config::edit::tell_by(|words| note!("license-relay: {words}"));
-    }
     let fine = |()| Exit::Fine;
     match cli.verb {
         Verb::Check(args) => check::run(args, &config::locate(cli.config)),
@@ -113,27 +115,17 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Ca(args) => ca::run(args, &config::locate(cli.config)).map(fine),
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)).map(fine),
         Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)).map(fine),
-        Verb::Serve => on_runtime(serve::run(config::locate(cli.config))).map(fine),
+        Verb::Serve => serve::run(&config::locate(cli.config)).map(fine),
         Verb::Demo(args) => {
             reads_none(cli.config.as_deref(), "demo")?;
-            on_runtime(demo::run(args)).map(fine)
+            runtime::on_workers(0, demo::run(args)).map(fine)
         }
-        Verb::Audit(args) => on_runtime(audit::run(args, cli.config)),
+        Verb::Audit(args) => runtime::alone(audit::run(args, cli.config)),
         Verb::Stub(args) => {
             reads_none(cli.config.as_deref(), "stub")?;
-            on_runtime(stub::run(args)).map(fine)
+            runtime::on_workers(0, stub::run(args)).map(fine)
         }
     }
-}
-
-fn on_runtime<T>(verb: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|e| Failure::new(Exit::Internal, format!("no threads can be started: {e}")))?;
-    let done = runtime.block_on(verb);
-    // A read that hangs, as on a mount whose server is gone, must not keep the process.
-    runtime.shutdown_timeout(bounds::LAST_READS);
-    done
 }
 
 /// Refuses a configuration where none is read.
@@ -188,6 +180,7 @@ impl From<StartError> for Failure {
             StartError::Socket { cause: LocalError::InUse, .. }
             | StartError::Log(OpenError::Locked { .. })
             | StartError::Bind(..) => Exit::Running,
+            StartError::Log(OpenError::Thread(_)) => Exit::Internal,
             StartError::Log(OpenError::Io { .. } | OpenError::Flagged { .. })
             | StartError::FirstRecord(_) => Exit::Io,
         };

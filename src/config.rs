@@ -14,6 +14,7 @@ pub(crate) mod read;
 pub(crate) mod regular;
 pub mod sources;
 pub mod state;
+pub(crate) mod waits;
 pub(crate) mod walk;
 pub mod watch;
 

@@ -55,6 +55,10 @@ use crate::{bounds, ledger};
 use reload::Reloads;
 use vital::Vital;
 
+/// The threads that a relay starts beside those that it runs on, without one for each anchor: the writer of the log, its
+/// notary and its archive, and the watch of files.
+pub const THREADS: usize = 4;
+
 /// A relay that listens.
 #[derive(Debug)]
 pub struct Relay {

@@ -47,9 +47,17 @@ pub enum UpstreamError {
         #[source]
         cause: std::io::Error,
     },
-    /// No address took a connection, or finished TLS, in time.
+    /// No address took a connection in time.
     #[error("{host} did not take a connection within {} s", .after.as_secs())]
     ConnectTimeout {
+        /// The name.
+        host: String,
+        /// `upstream.connect_timeout`.
+        after: Duration,
+    },
+    /// An address took the connection, and then TLS took too long.
+    #[error("{host} took the connection, and did not finish TLS within {} s", .after.as_secs())]
+    HandshakeTimeout {
         /// The name.
         host: String,
         /// `upstream.connect_timeout`.
@@ -113,14 +121,17 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// The class that the log records: `dns`, `connect`, `tls`, `timeout`, `reply`, `policy`.
+    /// The class that the log records: `dns`, `connect`, `tls`, `timeout`, `reply`, `policy`, and those of
+    /// [`parent::ParentError::class`].
     pub fn class(&self) -> &'static str {
         match self {
             Self::Dns { .. } => "dns",
-            Self::Parent { .. } => "parent",
+            Self::Parent { cause, .. } => cause.class(),
             Self::Prohibited { .. } | Self::Loop { .. } => "policy",
             Self::Connect { .. } => "connect",
-            Self::ConnectTimeout { .. } | Self::ResponseTimeout { .. } => "timeout",
+            Self::ConnectTimeout { .. } | Self::HandshakeTimeout { .. } | Self::ResponseTimeout { .. } => {
+                "timeout"
+            }
             Self::Certificate { .. } | Self::WantsCertificate { .. } | Self::Tls { .. } => "tls",
             Self::Incomplete { .. } | Self::Switched { .. } => "reply",
         }

@@ -322,7 +322,7 @@ fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end_and_what_it_los
     }
     let mut all = String::new();
     let mut buffer = vec![0; 64 * 1024];
-    while !all.contains(" lines of this log were dropped, because nobody took them\n") {
+    while !all.contains(" lines of this log were dropped, because they could not be written\n") {
         let read = reader.read(&mut buffer).unwrap();
         all.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }

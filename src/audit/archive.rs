@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use super::disk::{self, Disk, Tape, make_read_only};
+use super::recover::OpenError;
 use crate::ledger::merkle::Hash;
 use crate::ledger::plain::hash_of;
 use crate::ledger::record::hex;
 use crate::ledger::segment::{self, SUMS};
+use crate::threads;
 
 /// zstd's own default: a segment of 64 MiB takes half a second and becomes a tenth.
 const LEVEL: i32 = 3;
@@ -31,13 +33,14 @@ impl Archive {
     ///
     /// # Errors
     /// The system gives no thread, or the folder can't be read.
-    pub(super) fn start(log: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
+    pub(super) fn start(log: &Path, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let io = |cause| OpenError::Io { path: log.to_owned(), cause };
         let (queue, sealed) = mpsc::channel::<PathBuf>();
         let mut plain: Vec<_> =
-            segment::list(log)?.into_iter().filter(|segment| !segment.compressed).collect();
+            segment::list(log).map_err(io)?.into_iter().filter(|segment| !segment.compressed).collect();
         // The newest is being written.
         plain.pop();
-        std::thread::Builder::new().name("archive".into()).spawn(move || {
+        threads::start("archive", move || {
             let left = plain.into_iter().map(|segment| segment.path);
             for path in left.chain(sealed) {
                 if let Err(e) = put_away(disk.as_ref(), &path) {

@@ -24,13 +24,13 @@ use super::notary::{Head, Notary};
 use super::recover::{self, Found, OpenError, Opened};
 use super::reserve::Reserve;
 use super::tree::Tree;
-use crate::bounds;
 use crate::config::model::Audit;
 use crate::config::state;
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::Signer;
 use crate::ledger::record::{Action, Observer, Outcome, Record, RecordError, Repeat};
 use crate::ledger::{segment, tiles};
+use crate::{bounds, file_size, threads};
 
 /// A handle on the log; clones share it.
 #[derive(Clone, Debug)]
@@ -184,17 +184,12 @@ impl Journal {
         let (tell, state) = watch::channel(State::Writable);
         let (commit, committed) = watch::channel(opened.tree.size());
         let lost = Arc::new(Lost::default());
-        let path = directory.clone();
-        let io = |cause| OpenError::Io { path: path.clone(), cause };
         let archive = match held {
             true => Archive::idle(),
-            false => Archive::start(&path, disk.clone()).map_err(io)?,
+            false => Archive::start(directory, disk.clone())?,
         };
         let mut pen = Pen::new(opened, opening, archive, tell, commit, lost.clone())?;
-        let thread = std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || pen.write_all(&batches))
-            .map_err(io)?;
+        let thread = threads::start("journal", move || pen.write_all(&batches))?;
         let places = Arc::new(Semaphore::new(bounds::JOURNAL_QUEUE));
         Ok((Self { queue, places, state, committed, lost, previous_stop }, Writer { thread }))
     }
@@ -339,7 +334,7 @@ impl Pen {
         let io = |cause| OpenError::Io { path: segment.path.clone(), cause };
         let tape = disk.append(&segment.path).map_err(io)?;
         let inode = tape.state().map_err(io)?.inode;
-        let notary = Notary::start(&directory, &anchors, signer, disk.clone()).map_err(io)?;
+        let notary = Notary::start(&directory, &anchors, signer, disk.clone())?;
         let reserve = Reserve::new(&directory);
         let last = found.last.as_ref().map(|last| last.time);
         let gap: GapFile = state::read_or_warn(&gap_file);
@@ -621,7 +616,7 @@ impl Pen {
     }
 
     fn block(&mut self, cause: &io::Error) -> CommitError {
-        let why = format!("{}: {cause}", self.path.display());
+        let why = format!("{}: {cause}{}", self.path.display(), file_size::advice(cause));
         if self.blocked_since.is_none() {
             self.blocked_since = Some(Timestamp::now());
             tracing::error!("the audit log can't be written, nothing is forwarded until it can: {why}");

@@ -19,6 +19,7 @@ use crate::bounds;
 use crate::ledger::merkle::Hash;
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, LINE, Signer, anchor_name};
 use crate::ledger::tiles;
+use crate::threads::{self, NoThread};
 
 /// How far the log has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,14 +76,14 @@ impl Notary {
         anchors: &[PathBuf],
         signer: Signer,
         disk: Arc<dyn Disk>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, NoThread> {
         let (desk, name) = (Arc::new(Desk::default()), signer.verifier.name.clone());
         let mut clerk = Clerk {
             log: log.to_owned(),
             anchors: anchors
                 .iter()
                 .map(|folder| Anchor::start(folder, &name, disk.clone()))
-                .collect::<io::Result<_>>()?,
+                .collect::<Result<_, _>>()?,
             signer,
             disk,
             last: None,
@@ -90,7 +91,7 @@ impl Notary {
             failing: false,
         };
         let shared = desk.clone();
-        std::thread::Builder::new().name("notary".into()).spawn(move || clerk.work(&shared))?;
+        threads::start("notary", move || clerk.work(&shared))?;
         Ok(Self { desk })
     }
 
@@ -232,12 +233,10 @@ struct Letter {
 }
 
 impl Anchor {
-    fn start(folder: &Path, origin: &str, disk: Arc<dyn Disk>) -> io::Result<Self> {
+    fn start(folder: &Path, origin: &str, disk: Arc<dyn Disk>) -> Result<Self, NoThread> {
         let (file, anchor) = (folder.join(anchor_name(origin)), Self::default());
         let carrier = anchor.clone();
-        std::thread::Builder::new()
-            .name("anchor".into())
-            .spawn(move || carrier.carry(&file, disk.as_ref()))?;
+        threads::start("anchor", move || carrier.carry(&file, disk.as_ref()))?;
         Ok(anchor)
     }
 

@@ -23,6 +23,7 @@ use crate::ledger::plain;
 use crate::ledger::record::{Glance, hex};
 use crate::ledger::segment::{self, Segment, Walk};
 use crate::ledger::tiles;
+use crate::threads::NoThread;
 
 /// A log that may be written from here on.
 #[derive(Debug)]
@@ -83,6 +84,9 @@ pub enum OpenError {
         /// What the system said.
         cause: io::Error,
     },
+    /// There is no thread to write it.
+    #[error("{0}")]
+    Thread(#[from] NoThread),
     /// It is behind a checkpoint, or not what that has signed.
     #[error(
         "{directory} {what}; it was restored from a copy, or changed. Put the newer log back; if there is none, run: license-relay \

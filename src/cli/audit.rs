@@ -179,6 +179,7 @@ impl From<ForkError> for Failure {
                 Exit::Configuration
             }
             ForkError::Open(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
+            ForkError::Open(OpenError::Thread(_)) => Exit::Internal,
             ForkError::Open(_) | ForkError::Io { .. } | ForkError::FirstRecord(_) => Exit::Io,
         };
         Self::new(exit, e)

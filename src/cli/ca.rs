@@ -15,6 +15,7 @@ use super::out::{Out, outln};
 use super::{Exit, Failure, load};
 use crate::config::model::{Config, Identity};
 use crate::config::regular;
+use crate::config::regular::is_missing;
 use crate::tls::authority::{Authority, AuthorityError, Files};
 use crate::tls::faces::{self, fingerprint};
 use crate::tls::rotation::{self, FilePaths, Rotation};
@@ -123,7 +124,7 @@ fn lock(files: Files<'_>) -> Result<File, Failure> {
 }
 
 fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<(), Failure> {
-    let present = [files.root, files.issuer, files.issuer_key].iter().any(|path| path.exists());
+    let present = [files.root, files.issuer, files.issuer_key].iter().any(|path| !is_missing(path));
     let Some(key) = root_key else {
         let (_, made) = Authority::open_or_make(files, &faces::names(config)).map_err(unfit)?;
         let what = if made { "made" } else { "there already, nothing changed" };
@@ -188,7 +189,7 @@ fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<(), Fa
         ));
     }
     // After a finish that was cut short the new root may be in its place already.
-    let root = if next.root.exists() { read(&next.root)? } else { read(files.root)? };
+    let root = if is_missing(&next.root) { read(files.root)? } else { read(&next.root)? };
     let root = fingerprint(&root);
     let seen = seen(config)?;
     let refusing = seen.iter().filter(|seen| seen.root == root && seen.refuses()).map(|seen| seen.address);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::out::outln;
 use super::{Exit, Failure, configuration};
 use crate::config::model::{AllowList, Config, Identity};
+use crate::config::regular::is_missing;
 use crate::config::{Problem, Severity, file, sources};
 use crate::ledger::note::Signer;
 use crate::ledger::subject::keys::Keys;
@@ -21,6 +22,7 @@ use crate::tls::faces;
 use crate::tls::leaf::Face;
 use crate::tls::roots;
 use crate::tls::rotation::Rotation;
+use crate::upstream::parent::ParentCredentials;
 
 /// What to check beside the files.
 #[derive(Debug, clap::Args)]
@@ -62,7 +64,7 @@ pub(super) fn run(args: Check, path: &Path) -> Result<Exit, Failure> {
 
 fn examine(path: &Path) -> Result<Settings, Failure> {
     let (config, mut problems) = file::load(path).map_err(configuration)?;
-    let list = config.sources.file.exists().then(|| sources::load(&config.sources.file));
+    let list = (!is_missing(&config.sources.file)).then(|| sources::load(&config.sources.file));
     let list = list.transpose().unwrap_or_else(|found| {
         problems.0.extend(found.0);
         None
@@ -72,6 +74,15 @@ fn examine(path: &Path) -> Result<Settings, Failure> {
     }
     if let Err(e) = roots::client_config(&config.upstream) {
         problems.0.push(problem(&config, e.to_string(), "see [upstream]"));
+    }
+    if let Some(path) = config.upstream.parent_proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref())
+        && let Err(e) = ParentCredentials::load(path)
+    {
+        problems.0.push(problem(
+            &config,
+            format!("{}: {e}", path.display()),
+            "see upstream.parent_credentials",
+        ));
     }
     if let Err(words) = check_certificates(&config) {
         problems.0.push(problem(&config, words, "see [tls]"));
@@ -85,12 +96,12 @@ fn examine(path: &Path) -> Result<Settings, Failure> {
         problems.0.push(problem(&config, e.to_string(), "see admin.socket"));
     }
     let audit = &config.audit;
-    if audit.subject_key.exists()
+    if !is_missing(&audit.subject_key)
         && let Err(e) = Keys::read(&audit.subject_key, audit.subject_case)
     {
         problems.0.push(problem(&config, e.to_string(), "see audit.subject_key"));
     }
-    if audit.signing_key.exists()
+    if !is_missing(&audit.signing_key)
         && let Err(e) = Signer::load(&audit.signing_key, &audit.origin)
     {
         problems.0.push(problem(&config, e.to_string(), "see audit.signing_key"));
@@ -120,7 +131,7 @@ fn check_certificates(config: &Config) -> Result<(), String> {
             Face::load(pairs, &faces::names(config)).map(drop).map_err(|e| e.to_string())
         }
         Identity::Issuer { root, issuer, issuer_key } => {
-            if [root, issuer, issuer_key].iter().all(|path| !path.exists()) {
+            if [root, issuer, issuer_key].iter().all(|path| is_missing(path)) {
                 return Ok(());
             }
             let files = Files { root, issuer, issuer_key };

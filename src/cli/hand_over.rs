@@ -1,12 +1,13 @@
 //! Files that are handed over: for their owner alone, whole or not at all, and never into a log's own folder. What is no
-//! file, such as a pipe or a device, is written into.
+//! file, such as a pipe or a device, is written into. What a crash has left of one is taken away by the next.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::out::note;
 use super::{Exit, Failure};
-use crate::config::edit::create_beside;
+use crate::config::edit::{clear_handed_over, create_beside};
 
 /// Refuses a file that is there already, and one below one of these logs.
 pub(super) fn refuse(to: &Path, logs: &[PathBuf], force: bool) -> Result<(), Failure> {
@@ -41,6 +42,12 @@ pub(super) fn hand_over<T, E: From<io::Error>>(
     }
     // A link stays one: what it leads to is replaced.
     let to = fs::canonicalize(to).unwrap_or_else(|_| to.to_owned());
+    if let Err(e) = clear_handed_over(&to) {
+        note!(
+            "license-relay: warning: what a crash may have left beside {} can't be removed: {e}",
+            to.display()
+        );
+    }
     let (file, temporary) = create_beside(&to)?;
     let written = file.try_clone().map_err(E::from).and_then(write).and_then(|written| {
         file.sync_all()?;

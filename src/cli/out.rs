@@ -11,9 +11,9 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 
 use super::exit::{Exit, Failure};
-use crate::bounds;
 use crate::observe::lines;
 use crate::report::table::printable;
+use crate::{bounds, file_size};
 
 /// Why standard output takes no more.
 static LOST: OnceLock<io::Error> = OnceLock::new();
@@ -102,7 +102,10 @@ pub(super) fn finish(done: Result<Exit, Failure>) -> Exit {
     let exit = match done.and_then(|exit| is_written().map(|()| exit)) {
         Ok(exit) => exit,
         Err(Failure { exit, words }) => {
-            say(&format!("license-relay: {}", printable(&words)));
+            // Whatever the error was made into on its way: this is what it comes from, and the way out.
+            let is_limit = exit == Exit::Io && file_size::is_reached();
+            let limit = if is_limit { file_size::words() } else { String::new() };
+            say(&format!("license-relay: {}{limit}", printable(&words)));
             exit
         }
     };

@@ -1,21 +1,24 @@
 //! `license-relay serve`: the relay, until it is told to stop.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::out;
-use super::{Exit, Failure, load};
+use super::{Exit, Failure, load, out, runtime};
 use crate::config::model::{Config, Identity};
 use crate::observe::admin::Asked;
 use crate::observe::log;
-use crate::relay::{Ended, Relay};
+use crate::relay::{self, Ended, Relay};
 
 /// Runs the relay; SIGTERM and SIGINT drain it, SIGHUP makes it read its configuration and all files of it at once.
-pub(super) async fn run(path: PathBuf) -> Result<(), Failure> {
-    let config = load(&path)?;
+pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    let config = load(path)?;
     log::start(config.log);
     harden();
+    runtime::on_workers(relay::THREADS + config.audit.anchors.len(), serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
     let signals = |kind| signal(kind).map_err(|e| Failure::new(Exit::Internal, format!("no signals: {e}")));
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;

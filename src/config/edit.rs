@@ -7,25 +7,27 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::lock::Lock;
-use super::regular;
+use super::{regular, waits};
 use crate::bounds;
-
-pub(crate) use super::lock::tell_by;
 
 /// How the name ends that a file has until an edit puts it in its place. Only who has the lock makes such files, so
 /// whoever has it next knows that their writer is gone.
 const EDITED: &str = "tmp";
 /// The same for files that are written without a lock.
 const ALONE: &str = "new";
+/// The same for files that are handed over to somebody. Their folder may be anybody's, so the lock is on the file: whoever
+/// can lock it knows that its writer is gone.
+const HANDED: &str = "out";
 /// What a folder gets that is made for a file.
 const FOLDER: u32 = 0o700;
 
@@ -241,10 +243,7 @@ fn clear(folder: &Path, ending: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if is_ours(&entry.file_name(), ending) && entry.file_type()?.is_file() {
-            match fs::remove_file(entry.path()) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            remove(&entry.path())?;
         }
     }
     Ok(())
@@ -276,12 +275,55 @@ fn write(target: &Path, bytes: &[u8], mode: u32, ending: &str) -> io::Result<Bes
     Ok(beside)
 }
 
-/// Makes a file beside the one that it shall become, which is handed to somebody. Nobody takes it away after a crash.
+/// Makes a file beside the one that it shall become, which is handed to somebody. It is locked as long as it is open.
 ///
 /// # Errors
 /// The system refuses, or gives no random numbers.
 pub(crate) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
-    create(path, 0o600, ALONE)
+    for _ in 0..bounds::LOCK_TRIES {
+        let (file, beside) = create(path, 0o600, HANDED)?;
+        // Where the file system has no locks, nobody takes away anything.
+        let is_locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        // Before it was locked, somebody may have taken it for one that a crash has left.
+        if is_locked && file.metadata()?.nlink() > 0 {
+            return Ok((file, beside));
+        }
+    }
+    Err(io::Error::other("what is written beside it is taken away again and again"))
+}
+
+/// Takes away what a crash has left of files that this user was handing over into the folder of this one.
+///
+/// # Errors
+/// The folder can't be listed, or a file in it not be removed.
+pub(crate) fn clear_handed_over(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder_of(path))? {
+        let entry = entry?;
+        if !is_ours(&entry.file_name(), HANDED) {
+            continue;
+        }
+        // Its writer may put it in its place at any moment.
+        let Ok(found) = fs::symlink_metadata(entry.path()) else { continue };
+        let own = found.is_file() && found.uid() == rustix::process::geteuid().as_raw();
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let Some(file) =
+            own.then(|| OpenOptions::new().read(true).custom_flags(flags).open(entry.path()).ok()).flatten()
+        else {
+            continue;
+        };
+        if file.try_lock().is_ok() {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a file under a name of its own. Whoever may write to the folder can neither know the name before nor have put a
@@ -320,6 +362,7 @@ fn give_to_owner_of_folder(file: &File, target: &Path) -> io::Result<()> {
 /// Links of root lead anywhere, and those of others only to files of their own: the relay's user, whose folder this may
 /// be, can't have root edit a file that is not the relay's.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let _wait = waits::for_file(path);
     let (mut target, mut lenders) = (path.to_owned(), BTreeSet::new());
     for _ in 0..=bounds::LINKS {
         let owner = match fs::symlink_metadata(&target) {

@@ -7,7 +7,6 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::thread::sleep;
 
 use rustix::fs::{major, minor};
@@ -16,14 +15,7 @@ use tokio::time::Instant;
 
 use super::edit::Fault;
 use crate::bounds;
-
-/// Who tells people that an edit waits. Where nobody is set, the program's own log does.
-static TELLER: OnceLock<fn(&str)> = OnceLock::new();
-
-/// Sets who tells people that an edit waits; the first one stays.
-pub(crate) fn tell_by(teller: fn(&str)) {
-    let _ = TELLER.set(teller);
-}
+use crate::observe::log;
 
 /// A folder that is locked as long as this lives.
 #[derive(Debug)]
@@ -47,16 +39,12 @@ impl Lock {
             }
             if waited >= bounds::LOCK_TOLD && !is_told {
                 is_told = true;
-                let words = format!(
+                log::tell(&format!(
                     "{} is locked by {}; waiting up to {} s for it",
                     folder.display(),
                     lock.holder(),
                     bounds::LOCK_WAIT.as_secs()
-                );
-                match TELLER.get() {
-                    Some(tell) => tell(&words),
-                    None => tracing::warn!("{words}"),
-                }
+                ));
             }
             sleep(bounds::LOCK_TRY);
         }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::edit::{self, Editing};
-use super::regular;
+use super::{regular, waits};
 use crate::bounds;
 
 /// Writes a new file that only its owner may read. Its folder is made where it is missing.
@@ -42,6 +42,7 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// It can't be read, is no regular file, too large or no UTF-8, or others may read it; the message says what to run.
 pub fn read_private(path: &Path) -> io::Result<Zeroizing<String>> {
+    let _wait = waits::for_file(path);
     let file = regular::open(path)?;
     let mode = file.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {

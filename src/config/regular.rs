@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::waits;
 use crate::bounds;
 
 /// Opens a regular file to be read, also where a link leads to it.
@@ -21,6 +22,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 
 /// As [`open`], with more flags.
 pub(crate) fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    let _wait = waits::for_file(path);
     // Opening some devices has an effect, and a socket can't be opened at all: look first. What takes the place of the file
     // between the two calls is opened without waiting, and then refused.
     if let Ok(found) = fs::metadata(path) {
@@ -37,6 +39,7 @@ pub(crate) fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
 /// # Errors
 /// As [`open`]; it can't be read; or it is larger than [`bounds::CONFIGURED`] ([`io::ErrorKind::InvalidData`]).
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let _wait = waits::for_file(path);
     read_opened(open(path)?, bounds::CONFIGURED).map(Zeroizing::new)
 }
 
@@ -55,6 +58,13 @@ pub(crate) fn read_opened(mut file: File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default().saturating_add(1));
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// Whether nothing lies at a path. What can't be looked at, such as a link that leads to itself, is there, and whoever reads
+/// it hears why it can't be read.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    let _wait = waits::for_file(path);
+    fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 /// What lies at a path where a regular file belongs; `None` for a regular file.
@@ -113,6 +123,10 @@ mod tests {
             assert!(said.contains(what), "{name}: {said}");
         }
         assert_eq!(read(&at("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        symlink("loop", at("loop")).unwrap();
+        symlink("none", at("dangling")).unwrap();
+        let missing = ["file", "loop", "none", "dangling"].map(|name| is_missing(&at(name)));
+        assert_eq!(missing, [false, false, true, true]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use toml_edit::{DocumentMut, Item, Key};
 use super::edit::{self, Editing, Fault};
 use super::model::{AllowList, Learn, Mode, Source, SourcePattern};
 use super::names::{LicenseNumber, NameError, SourceId};
+use super::regular::is_missing;
 use super::walk::{self, Table, Wrong};
 use super::{MAX_SOURCES, Problem, Problems, Severity};
 
@@ -255,7 +256,7 @@ pub enum EditError {
 /// Makes `path`, and the directories above it, unless it is there: an empty list that explains itself.
 /// Says whether it did.
 pub fn create_if_missing(path: &Path) -> io::Result<bool> {
-    if path.exists() {
+    if !is_missing(path) {
         return Ok(false);
     }
     match Editing::begin(path)?.create(TEMPLATE.as_bytes(), 0o600) {

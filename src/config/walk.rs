@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::model::Rate;
 use super::regular;
-use super::{MAX_LIST, Problem, Problems, Severity};
+use super::{MAX_LIST, Problem, Problems, Severity, waits};
 
 /// The text of `file`; `missing` says what to do when it can't be read.
 pub(crate) fn load(file: &Path, missing: &str) -> Result<String, Problems> {
@@ -446,7 +446,11 @@ pub(crate) enum Kind {
 impl Kind {
     fn check(self, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
         let shown = path.to_string_lossy().escape_debug().to_string();
-        match fs::metadata(&path) {
+        // A secret that somebody has written in place of its file is not told.
+        let wait = (!matches!(self, Self::Secret)).then(|| waits::for_file(&path));
+        let found = fs::metadata(&path);
+        drop(wait);
+        match found {
             Err(e) if e.kind() == io::ErrorKind::NotFound && !must_exist => Ok(path),
             // Somebody may have written the secret in place of its file: it must not be printed.
             Err(_) if matches!(self, Self::Secret) && shown.contains(':') => Err(Wrong::new(

@@ -24,6 +24,7 @@ use crate::policy::Denial;
 use crate::policy::identity::{Unproven, Why};
 use crate::policy::pending::Code;
 use crate::upstream::UpstreamError;
+use crate::upstream::parent::ParentError;
 
 /// The longest reason phrase, in bytes.
 pub const REASON: usize = 120;
@@ -72,12 +73,18 @@ pub enum Cause {
     Connect,
     /// No connection in time.
     ConnectTimeout,
+    /// A connection, and then not a word in time.
+    Silent,
+    /// A connection that was closed before a word was said.
+    Closed,
     /// The back end's certificate is not believed.
     Certificate,
     /// TLS with the back end failed.
     Tls,
-    /// The parent proxy refused.
+    /// The parent proxy refused, or is none.
     Parent,
+    /// The head of the answer is too large.
+    HeadTooLarge,
     /// The reply was cut short.
     ReplyCut,
     /// The back end switched to another protocol.
@@ -128,9 +135,12 @@ impl Cause {
             Self::Dns => row(502, 502, "dns_error"),
             Self::Connect => row(502, 502, "connection_refused"),
             Self::ConnectTimeout => row(504, 504, "connection_timeout"),
+            Self::Silent => row(504, 504, "connection_read_timeout"),
+            Self::Closed => row(502, 502, "connection_terminated"),
             Self::Certificate => row(502, 502, "tls_certificate_error"),
             Self::Tls => row(502, 502, "tls_protocol_error"),
             Self::Parent => row(502, 502, "proxy_configuration_error"),
+            Self::HeadTooLarge => row(502, 502, "http_response_header_section_size"),
             Self::ReplyCut => row(502, 502, "http_response_incomplete"),
             Self::Switched => row(502, 502, "http_protocol_error"),
             Self::ReplyLate => row(504, 504, "http_response_timeout"),
@@ -326,15 +336,29 @@ impl From<&UpstreamError> for Refusal {
             UpstreamError::Prohibited { .. } => Cause::AddressForbidden,
             UpstreamError::Loop { .. } => Cause::Loop,
             UpstreamError::Connect { .. } => Cause::Connect,
-            UpstreamError::ConnectTimeout { .. } => Cause::ConnectTimeout,
             UpstreamError::Certificate { .. } | UpstreamError::WantsCertificate { .. } => Cause::Certificate,
-            UpstreamError::Parent { .. } => Cause::Parent,
+            UpstreamError::ConnectTimeout { .. } | UpstreamError::HandshakeTimeout { .. } => {
+                Cause::ConnectTimeout
+            }
+            UpstreamError::Parent { cause, .. } => of_parent(cause),
             UpstreamError::Tls { .. } => Cause::Tls,
             UpstreamError::Incomplete { .. } => Cause::ReplyCut,
             UpstreamError::Switched { .. } => Cause::Switched,
             UpstreamError::ResponseTimeout { .. } => Cause::ReplyLate,
         };
         Self::new(cause, &error.to_string())
+    }
+}
+
+fn of_parent(error: &ParentError) -> Cause {
+    match error {
+        ParentError::Refused { .. } | ParentError::Tls | ParentError::Http2 | ParentError::NoHttp => {
+            Cause::Parent
+        }
+        ParentError::Silent(_) | ParentError::Stalled(_) => Cause::Silent,
+        ParentError::Closed | ParentError::Io(_) => Cause::Closed,
+        ParentError::Cut => Cause::ReplyCut,
+        ParentError::TooLarge => Cause::HeadTooLarge,
     }
 }
 
@@ -487,8 +511,12 @@ mod tests {
             Dns,
             Connect,
             ConnectTimeout,
+            Silent,
+            Closed,
             Certificate,
             Tls,
+            Parent,
+            HeadTooLarge,
             ReplyCut,
             ReplyLate,
             Log,

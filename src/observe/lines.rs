@@ -1,25 +1,32 @@
 //! What is said on standard error, by a thread of its own: a reader that has stopped reading must not stop the relay.
 //!
-//! Lines wait in a bounded queue; those for which there is no room are dropped and counted, and the count is told once
-//! there is room again.
+//! Lines wait in a bounded queue; those for which there is no room, and those that the system does not take, are counted, and
+//! the count is told once there is room again.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::bounds;
 use crate::config::model::LogFormat;
+use crate::{bounds, threads};
 
 /// The queue to standard error, which is one for the process.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
-/// Says a line, which ends in a line feed. Never waits.
+/// Says a line, which ends in a line feed. Never waits, but where the system gave no thread to write it: a relay does not
+/// start there, and that the last words of a verb are heard is worth more.
 pub fn write(line: Vec<u8>) {
-    to_stderr().push(line);
+    let lines = to_stderr();
+    if lines.has_writer.load(Ordering::Relaxed) {
+        lines.push(line);
+    } else {
+        // Where it can't be said there is nobody to say that to.
+        let _ = io::stderr().write_all(&line);
+    }
 }
 
 /// How the line looks that counts dropped ones.
@@ -57,6 +64,8 @@ struct Lines {
     said: Condvar,
     /// There is nothing to write any more.
     written: Condvar,
+    /// The system gives a thread.
+    has_writer: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -76,11 +85,16 @@ fn to_stderr() -> &'static Arc<Lines> {
 impl Lines {
     fn start(to: impl Write + Send + 'static) -> Arc<Self> {
         let queue = Queue { waiting: VecDeque::new(), writing: false, dropped: 0, format: LogFormat::Text };
-        let lines =
-            Arc::new(Self { queue: Mutex::new(queue), said: Condvar::new(), written: Condvar::new() });
+        let lines = Arc::new(Self {
+            queue: Mutex::new(queue),
+            said: Condvar::new(),
+            written: Condvar::new(),
+            has_writer: AtomicBool::new(true),
+        });
         let writer = lines.clone();
-        // Where no thread can be had, there is no relay either.
-        let _ = thread::Builder::new().name("log".into()).spawn(move || writer.run(to));
+        if threads::start("log", move || writer.run(to)).is_err() {
+            lines.has_writer.store(false, Ordering::Relaxed);
+        }
         lines
     }
 
@@ -101,6 +115,8 @@ impl Lines {
 
     fn run(&self, mut to: impl Write) {
         let mut queue = self.lock();
+        // What was written last is a part of a line.
+        let mut cut = false;
         loop {
             let Some(line) = queue.waiting.pop_front() else {
                 queue.writing = false;
@@ -109,11 +125,18 @@ impl Lines {
                 continue;
             };
             queue.writing = true;
-            let told = (queue.dropped > 0).then(|| gap(std::mem::take(&mut queue.dropped), queue.format));
+            let dropped = std::mem::take(&mut queue.dropped);
+            let told = if dropped > 0 { gap(dropped, queue.format) } else { Vec::new() };
             drop(queue);
-            // Where it can't be said there is nobody to say that to.
-            let _ = to.write_all(&[told.unwrap_or_default(), line].concat());
+            let begin: &[u8] = if cut { b"\n" } else { b"" };
+            let bytes = [begin, &told, &line].concat();
+            let written = write_some(&mut to, &bytes);
             queue = self.lock();
+            if written < bytes.len() {
+                // Where it can't be said there is nobody to say that to, until it can.
+                queue.dropped += dropped + 1;
+            }
+            cut = (cut && written == 0) || (written > 0 && written < bytes.len());
         }
     }
 
@@ -123,8 +146,22 @@ impl Lines {
     }
 }
 
+/// Writes as much as can be written, and says how much that is.
+fn write_some(to: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match to.write(rest) {
+            Ok(0) => break,
+            Ok(more) => written += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    written
+}
+
 fn gap(lines: u64, format: LogFormat) -> Vec<u8> {
-    let words = format!("{lines} lines of this log were dropped, because nobody took them");
+    let words = format!("{lines} lines of this log were dropped, because they could not be written");
     let now = Timestamp::now();
     match format {
         LogFormat::Text => format!("{now:.6} WARN {words}\n"),
@@ -138,6 +175,7 @@ fn gap(lines: u64, format: LogFormat) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+    use std::thread;
 
     use super::*;
 
@@ -175,7 +213,7 @@ mod tests {
         let all: Vec<String> = (0..=bounds::LOG_LINES).map(|_| text(&taken)).collect();
         assert_eq!(all[0], "first\n");
         assert!(
-            all[1].ends_with(" 100 lines of this log were dropped, because nobody took them\n0\n"),
+            all[1].ends_with(" 100 lines of this log were dropped, because they could not be written\n0\n"),
             "{}",
             all[1]
         );

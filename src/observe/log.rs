@@ -34,6 +34,15 @@ pub fn set_level(level: LogLevel) {
     }
 }
 
+/// Says what people should know now: in the log of a relay, and before that is started, as in a verb, as it is.
+pub(crate) fn tell(words: &str) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::warn!("{words}");
+    } else {
+        lines::write(format!("license-relay: {words}\n").into_bytes());
+    }
+}
+
 fn filter(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::ERROR,

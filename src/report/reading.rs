@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::verify::{Foreign, Verified, VerifyError, verify_and_read};
 use crate::ledger::entry::Entry;
 use crate::ledger::log::LogFile;
+use crate::threads::NoThread;
 
 /// Lines are handed over in batches of so many bytes.
 const BATCH: usize = 256 * 1024;
@@ -35,8 +36,8 @@ pub enum ReadError {
     #[error("{0} logs are more than the {LOGS} that are read together")]
     TooMany(usize),
     /// The system gives no thread.
-    #[error("no thread can be started: {0}")]
-    Thread(std::io::Error),
+    #[error("{0}")]
+    Thread(#[from] NoThread),
 }
 
 /// Verifies these logs against these anchors and gives each record of them, with the place of its log in the list, for as
@@ -83,7 +84,7 @@ pub fn read_up_to(
             let reader = thread::Builder::new()
                 .name("verify".into())
                 .spawn_scoped(scope, move || verify_into(directory, anchors, size, told, &send))
-                .map_err(ReadError::Thread)?;
+                .map_err(NoThread)?;
             readers.push(reader);
             feeds.push(Feed::new(receive));
         }

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -123,39 +123,41 @@ impl Dialer {
             None => Endpoint { host: Host::Name(to.host.clone()), port: to.port },
         };
         let Some((proxy, credentials)) = &self.parent else {
-            let found = self.in_time(&host, self.resolve(&endpoint)).await??;
+            let found = self.resolve(&endpoint.host.to_string(), &endpoint).await?;
             let allowed = self.allowed(to, &endpoint, found)?;
             let (stream, address) = self.connect(&host, allowed).await?;
             return Ok(Opened { stream: AnyStream::new(stream), address });
         };
-        let name = proxy.endpoint.to_string();
-        let found = self.in_time(&name, self.resolve(&proxy.endpoint)).await??;
+        let name = format!("the parent proxy {}", proxy.endpoint);
+        let found = self.resolve(&name, &proxy.endpoint).await?;
         let (stream, address) = self.connect(&name, found).await?;
         let stream = if proxy.tls {
             AnyStream::new(self.secure(AnyStream::new(stream), &proxy.endpoint.host, &name).await?.0)
         } else {
             AnyStream::new(stream)
         };
-        let tunnel = self.in_time(&name, parent::connect(stream, &endpoint, credentials.as_ref())).await?;
-        let tunnel = tunnel.map_err(|cause| UpstreamError::Parent { proxy: name, cause })?;
+        let tunnel = parent::connect(stream, &endpoint, credentials.as_ref(), self.connect_timeout).await;
+        let tunnel =
+            tunnel.map_err(|cause| UpstreamError::Parent { proxy: proxy.endpoint.to_string(), cause })?;
         Ok(Opened { stream: AnyStream::new(tunnel), address })
     }
 
-    async fn in_time<T>(&self, host: &str, what: impl Future<Output = T>) -> Result<T, UpstreamError> {
-        let after = self.connect_timeout;
-        let late = |_| UpstreamError::ConnectTimeout { host: host.to_owned(), after };
-        timeout(after, what).await.map_err(late)
-    }
-
-    async fn resolve(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, UpstreamError> {
+    /// The addresses of an endpoint. `host` is what errors call it.
+    async fn resolve(&self, host: &str, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, UpstreamError> {
         match &endpoint.host {
             Host::Address(address) => Ok(vec![SocketAddr::new(*address, endpoint.port)]),
             Host::Name(name) => {
-                let dns = |cause| UpstreamError::Dns { host: name.to_string(), cause };
-                let found = resolve(name, &self.resolvers).await.map_err(dns)?;
+                let found = timeout(self.connect_timeout, resolve(name, &self.resolvers)).await;
+                let found = found.unwrap_or_else(|_| Err(self.no_resolver_answers()));
+                let found = found.map_err(|cause| UpstreamError::Dns { host: host.to_owned(), cause })?;
                 Ok(found.into_iter().map(|address| SocketAddr::new(address, endpoint.port)).collect())
             }
         }
+    }
+
+    fn no_resolver_answers(&self) -> io::Error {
+        let words = format!("no resolver answered within {} s", self.connect_timeout.as_secs());
+        io::Error::new(io::ErrorKind::TimedOut, words)
     }
 
     /// The addresses that may be dialled. `connect_to` is the administrator's own word and is not judged, except for
@@ -195,7 +197,8 @@ impl Dialer {
         host: &str,
         addresses: Vec<SocketAddr>,
     ) -> Result<(TcpStream, SocketAddr), UpstreamError> {
-        let connected = self.in_time(host, race(addresses)).await?;
+        let late = |_| UpstreamError::ConnectTimeout { host: host.to_owned(), after: self.connect_timeout };
+        let connected = timeout(self.connect_timeout, race(addresses)).await.map_err(late)?;
         connected.map_err(|cause| UpstreamError::Connect { host: host.to_owned(), cause })
     }
 
@@ -214,9 +217,21 @@ impl Dialer {
         let mut config = ClientConfig::clone(&self.tls);
         config.client_auth_cert_resolver = Arc::new(asked.clone());
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        match self.in_time(host, handshake).await? {
+        let late = |_| UpstreamError::HandshakeTimeout { host: host.to_owned(), after: self.connect_timeout };
+        match timeout(self.connect_timeout, handshake).await.map_err(late)? {
             Ok(stream) => Ok((stream, asked)),
-            Err(cause) => Err(tls_error(host, cause, &asked)),
+            Err(cause) => Err(self.without_credentials(tls_error(host, cause, &asked))),
+        }
+    }
+
+    /// A parent that signs TLS anew chooses the name of the issuer, which is told: where it is our credentials, it is not.
+    fn without_credentials(&self, error: UpstreamError) -> UpstreamError {
+        let Some((_, Some(credentials))) = &self.parent else { return error };
+        match error {
+            UpstreamError::Certificate { host, cause } if credentials.are_in(&cause.to_string()) => {
+                UpstreamError::Certificate { host, cause: CertificateError::UnknownIssuer }
+            }
+            other => other,
         }
     }
 }

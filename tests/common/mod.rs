@@ -512,7 +512,7 @@ pub struct Curl {
 }
 
 impl Curl {
-    fn run(mut command: Command, arguments: &[&str]) -> Self {
+    pub fn run(mut command: Command, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (heads, body) = (folder.path().join("heads"), folder.path().join("body"));
         command.args(["-sS", "-m", "60", "-w", "%{http_code} %{http_connect}", "-D"]).arg(&heads);

@@ -134,6 +134,7 @@ impl From<PruneError> for Failure {
     fn from(e: PruneError) -> Self {
         let exit = match &e {
             PruneError::Open(OpenError::Locked { .. }) => Exit::Running,
+            PruneError::Open(OpenError::Thread(_)) => Exit::Internal,
             PruneError::Open(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             PruneError::Open(OpenError::Foreign { .. })
             | PruneError::Key(_)

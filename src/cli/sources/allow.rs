@@ -11,6 +11,7 @@ use super::{Exit, Failure, read_pending};
 use crate::cli::configuration;
 use crate::config::model::{AllowList, Config, Learn, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::regular::is_missing;
 use crate::config::sources::{self, Enrolment, NewSource};
 use crate::config::walk::plain;
 use crate::policy::pending::{Claim, Code, Refused, network_of};
@@ -306,7 +307,7 @@ fn is_ours(address: IpAddr) -> bool {
 
 fn current(config: &Config) -> Result<AllowList, Failure> {
     let file = &config.sources.file;
-    if file.exists() { sources::load(file).map_err(configuration) } else { Ok(AllowList::default()) }
+    if is_missing(file) { Ok(AllowList::default()) } else { sources::load(file).map_err(configuration) }
 }
 
 /// The one address that was refused with one of these licenses; none where there are several.

@@ -37,7 +37,7 @@ impl Archive {
             unsigned(at.minute()),
             unsigned(at.second()),
         );
-        let zip = ZipWriter::new(Out(Some(BufWriter::new(to))));
+        let zip = ZipWriter::new(Out::new(to));
         Self { zip, sums: String::new(), made: made.unwrap_or_default() }
     }
 
@@ -88,35 +88,55 @@ impl Archive {
 }
 
 /// The file; once it has failed, nowhere: a zip that is given up writes its end all the same, and would say on standard
-/// error that it can't.
-struct Out(Option<BufWriter<File>>);
+/// error that it can't. It relies on positions that only grow, so they are kept up without the file as well.
+struct Out {
+    file: Option<BufWriter<File>>,
+    /// Where the next byte goes, and where the file ends.
+    at: u64,
+    end: u64,
+}
 
 impl Out {
-    fn with<T: Default>(&mut self, act: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> io::Result<T> {
-        let Some(file) = &mut self.0 else { return Ok(T::default()) };
+    fn new(to: File) -> Self {
+        Self { file: Some(BufWriter::new(to)), at: 0, end: 0 }
+    }
+
+    /// What the file does; `None` once it has failed.
+    fn with<T>(&mut self, act: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> io::Result<Option<T>> {
+        let Some(file) = &mut self.file else { return Ok(None) };
         let done = act(file);
         if done.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::Interrupted)
-            && let Some(file) = self.0.take()
+            && let Some(file) = self.file.take()
         {
             // What it still has is not written either.
             drop(file.into_parts());
         }
-        done
+        done.map(Some)
     }
 }
 
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.is_none() { Ok(bytes.len()) } else { self.with(|file| file.write(bytes)) }
+        let written = self.with(|file| file.write(bytes))?.unwrap_or(bytes.len());
+        self.at = self.at.saturating_add(written as u64);
+        self.end = self.end.max(self.at);
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.with(Write::flush)
+        self.with(Write::flush).map(|_| ())
     }
 }
 
 impl Seek for Out {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.with(|file| file.seek(to))
+        let (at, end) = (self.at, self.end);
+        let there = || match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::Current(by) => at.saturating_add_signed(by),
+            SeekFrom::End(by) => end.saturating_add_signed(by),
+        };
+        self.at = self.with(|file| file.seek(to))?.unwrap_or_else(there);
+        Ok(self.at)
     }
 }

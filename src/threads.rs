@@ -1,0 +1,69 @@
+//! Threads of our own, and the system's limit of them (`ulimit -u`, `LimitNPROC=`, `TasksMax=`): where there are too few,
+//! that is an error with a way out, and no panic.
+
+use std::fs;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle, sleep};
+
+use tokio::time::Instant;
+
+use crate::bounds;
+
+/// What to do where the system gives no more threads.
+pub(crate) const ADVICE: &str =
+    "raise the limit of processes of its user (ulimit -u), or LimitNPROC= and TasksMax= of its unit";
+
+/// The system gives no thread.
+#[derive(Debug, thiserror::Error)]
+#[error("no thread can be started ({0}); {ADVICE}")]
+pub struct NoThread(pub(crate) io::Error);
+
+/// Starts a thread.
+///
+/// # Errors
+/// The system gives none.
+pub(crate) fn start<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, NoThread> {
+    Builder::new().name(name.into()).spawn(work).map_err(NoThread)
+}
+
+/// How many threads the system gives just now, of so many that are wanted. All of them are started, and have ended when this
+/// returns.
+pub(crate) fn to_be_had(wanted: usize) -> usize {
+    let before = running();
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    let waits = |gate: Arc<Mutex<()>>| move || drop(gate.lock());
+    let started: Vec<_> = (0..wanted).map_while(|_| start("count", waits(gate.clone())).ok()).collect();
+    let count = started.len();
+    drop(closed);
+    for thread in started {
+        // It can't have failed: it does nothing.
+        let _ = thread.join();
+    }
+    // The system counts a thread for a moment after it has been joined.
+    let begun = Instant::now();
+    while running() > before && begun.elapsed() < bounds::THREADS_END {
+        sleep(bounds::LOCK_TRY);
+    }
+    count
+}
+
+/// The threads of this process; none where the system doesn't show them.
+fn running() -> usize {
+    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_were_counted_have_ended() {
+        assert_eq!(to_be_had(5), 5);
+        assert_eq!(start("adds", || 2 + 3).unwrap().join().unwrap(), 5);
+    }
+}
