@@ -30,9 +30,9 @@ use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
 use crate::tls::authority::Files;
 use crate::tls::faces::Faces;
+use crate::tls::generations;
 use crate::tls::leaf::LeafError;
 use crate::tls::roots::{self, RootsError};
-use crate::tls::rotation::{FilePaths, Rotation};
 use crate::tls::trust::Trust;
 use crate::upstream::dial::{Dialer, OwnAddresses};
 use crate::upstream::send::Sender;
@@ -262,10 +262,7 @@ impl Setup {
         let own = identity_files(&config);
         let read = match reading.unchanged(&own).filter(|_| shown.is_some()) {
             Some(before) => Ok(before.faces.clone()),
-            // Only a first start makes certificates: where they are lost later, new ones that nobody trusts are no help.
-            None => {
-                Faces::new(&config, lasting.trust.clone(), before.is_none()).map(Arc::new).map_err(Into::into)
-            }
+            None => faces(&config, reading, lasting),
         };
         let faces = reading.part(Part::Certificates, &own, read, shown.map(|before| before.faces.clone()))?;
 
@@ -369,6 +366,19 @@ fn allow_list(config: &Config, before: Option<&Setup>) -> Result<AllowList, Setu
     Ok(sources::load(file)?)
 }
 
+/// The certificates. Only a start makes or restores them: where they are lost later, new ones that nobody trusts are no
+/// help.
+fn faces(config: &Config, reading: &mut Reading<'_>, lasting: &Lasting) -> Result<Arc<Faces>, SetupError> {
+    let is_start = reading.before.is_none();
+    let made = is_start && Faces::prepare(config)?;
+    if is_start {
+        // What was put in order just now is no change.
+        let contents = std::mem::take(&mut reading.contents);
+        reading.contents = contents.and(Contents::of(identity_files(config)));
+    }
+    Ok(Faces::new(config, lasting.trust.clone(), made, is_start).map(Arc::new)?)
+}
+
 fn make_sender(config: &Config, lasting: &Lasting) -> Result<Sender, SetupError> {
     let upstream = &config.upstream;
     let credentials = || upstream.parent_proxy.as_ref().and_then(|proxy| proxy.credentials.clone());
@@ -412,11 +422,8 @@ fn upstream_files(config: &Config) -> Vec<PathBuf> {
 fn identity_files(config: &Config) -> Vec<PathBuf> {
     match &config.tls.identity {
         Identity::Issuer { root, issuer, issuer_key } => {
-            let files = Files { root, issuer, issuer_key };
-            let next = FilePaths::next_to(files);
-            let rotation = Rotation::path(files);
-            let these = [root, issuer, issuer_key].map(Clone::clone);
-            these.into_iter().chain([rotation, next.root, next.issuer, next.issuer_key]).collect()
+            let watched = generations::watched(Files { root, issuer, issuer_key });
+            [root, issuer, issuer_key].into_iter().cloned().chain(watched).collect()
         }
         Identity::Leaves(pairs) => {
             pairs.iter().flat_map(|(chain, key)| [chain.clone(), key.clone()]).collect()
