@@ -262,7 +262,7 @@ impl Setup {
         let own = identity_files(&config);
         let read = match reading.unchanged(&own).filter(|_| shown.is_some()) {
             Some(before) => Ok(before.faces.clone()),
-            None => faces(&config, reading, lasting),
+            None => faces(&config, reading, lasting, shown.map(|before| &*before.faces)),
         };
         let faces = reading.part(Part::Certificates, &own, read, shown.map(|before| before.faces.clone()))?;
 
@@ -368,15 +368,20 @@ fn allow_list(config: &Config, before: Option<&Setup>) -> Result<AllowList, Setu
 
 /// The certificates. Only a start makes or restores them: where they are lost later, new ones that nobody trusts are no
 /// help.
-fn faces(config: &Config, reading: &mut Reading<'_>, lasting: &Lasting) -> Result<Arc<Faces>, SetupError> {
-    let is_start = reading.before.is_none();
-    let made = is_start && Faces::prepare(config)?;
-    if is_start {
-        // What was put in order just now is no change.
-        let contents = std::mem::take(&mut reading.contents);
-        reading.contents = contents.and(Contents::of(identity_files(config)));
+fn faces(
+    config: &Config,
+    reading: &mut Reading<'_>,
+    lasting: &Lasting,
+    known: Option<&Faces>,
+) -> Result<Arc<Faces>, SetupError> {
+    if reading.before.is_some() {
+        return Ok(Faces::again(config, lasting.trust.clone(), known).map(Arc::new)?);
     }
-    Ok(Faces::new(config, lasting.trust.clone(), made, is_start).map(Arc::new)?)
+    let made = Faces::prepare(config)?;
+    // What was put in order just now is no change.
+    let contents = std::mem::take(&mut reading.contents);
+    reading.contents = contents.and(Contents::of(identity_files(config)));
+    Ok(Faces::first(config, lasting.trust.clone(), made).map(Arc::new)?)
 }
 
 fn make_sender(config: &Config, lasting: &Lasting) -> Result<Sender, SetupError> {

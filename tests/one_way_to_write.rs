@@ -56,7 +56,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// The lines of a source that are in the program: neither comments nor tests, which stand at the end of a file or in files
 /// of their own.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let program = text.split("#[cfg(test)]\npub(crate) mod tests {").next().unwrap_or_default();
+    let program = program.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     program.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 

@@ -21,9 +21,9 @@ use crate::ledger::record::hex;
 /// What is shown, to whom.
 #[derive(Debug)]
 pub struct Faces {
-    current: Album,
+    current: Arc<Album>,
     /// The new leaves of a rotation, and the networks that are served them.
-    next: Option<(Vec<IpNet>, Album)>,
+    next: Option<(Vec<IpNet>, Arc<Album>)>,
     trust: Arc<Trust>,
     /// The root, issuer and key were made just now.
     pub made: bool,
@@ -47,6 +47,8 @@ pub struct Chosen {
 #[derive(Debug)]
 struct Album {
     root: Arc<str>,
+    /// The issuer; nobody where the company's own PKI made the leaves.
+    issuer: Option<Arc<Authority>>,
     own_names: Vec<HostName>,
     /// For the relay's own names. It has DNS names alone: BoringSSL can't judge an address below name constraints, and
     /// refuses a leaf that has one, whichever name it asked for.
@@ -139,43 +141,74 @@ impl Faces {
         }
     }
 
-    /// Opens the authority and mints all leaves, those of a rotation too; or takes the company's own. At a start, a new root
-    /// that can't be tried is told and left out; later, it keeps what is in force as it is.
+    /// Opens the authority and mints all leaves, those of a rotation too; or takes the company's own. A new root that can't
+    /// be tried is told and left out. `made` says that the authority was made just now.
     ///
     /// # Errors
     /// The authority can't be opened, or doesn't permit a name.
-    pub fn new(config: &Config, trust: Arc<Trust>, made: bool, is_start: bool) -> Result<Self, LeafError> {
+    pub fn first(config: &Config, trust: Arc<Trust>, made: bool) -> Result<Self, LeafError> {
+        let open = |files: Files<'_>| {
+            let mut standing = generations::standing(files)?;
+            if let Some(fault) = standing.leave_out_broken_trial() {
+                tracing::warn!("the new root of the rotation is served to nobody: {fault}");
+            }
+            Signers::open(files, standing, config)
+        };
+        Self::of(config, trust, open, None).map(|faces| Self { made, ..faces })
+    }
+
+    /// The same in a running relay, where nothing is made, restored or left out. Leaves `known` to be for the same names are
+    /// kept as long as their issuer is the same.
+    ///
+    /// # Errors
+    /// As [`Self::first`].
+    pub fn again(config: &Config, trust: Arc<Trust>, known: Option<&Self>) -> Result<Self, LeafError> {
+        let open = |files: Files<'_>| match files.all().into_iter().find(|path| !path.exists()) {
+            Some(lost) => Err(generations::lost_while_running(lost).into()),
+            None => Signers::open(files, generations::standing(files)?, config),
+        };
+        Self::of(config, trust, open, known)
+    }
+
+    fn of(
+        config: &Config,
+        trust: Arc<Trust>,
+        open: impl FnOnce(Files<'_>) -> Result<Signers, LeafError>,
+        known: Option<&Self>,
+    ) -> Result<Self, LeafError> {
         let (current, next) = match &config.tls.identity {
             Identity::Issuer { root, issuer, issuer_key } => {
-                let files = Files { root, issuer, issuer_key };
-                let mut standing = generations::standing(files)?;
-                if let Some(lost) = files.all().iter().find(|path| !is_start && !path.exists()) {
-                    return Err(generations::lost_while_running(lost).into());
-                }
-                if is_start && let Some(fault) = standing.leave_out_broken_trial() {
-                    tracing::warn!("the new root of the rotation is served to nobody: {fault}");
-                }
-                let Signers { current, trial } = Signers::open(files, standing, config)?;
-                let next = trial
-                    .map(|(networks, signer)| Ok::<_, LeafError>((networks, Album::mint(signer, config)?)));
-                (Album::mint(current, config)?, next.transpose()?)
+                let Signers { current, trial } = open(Files { root, issuer, issuer_key })?;
+                let album = |signer: Signer| match known.and_then(|known| known.album_of(&signer.authority)) {
+                    Some(album) => Ok(album),
+                    None => Album::mint(signer, config).map(Arc::new),
+                };
+                let next = trial.map(|(networks, signer)| Ok::<_, LeafError>((networks, album(signer)?)));
+                (album(current)?, next.transpose()?)
             }
-            Identity::Leaves(pairs) => (Album::load(pairs, config)?, None),
+            Identity::Leaves(pairs) => (Arc::new(Album::load(pairs, config)?), None),
         };
-        Ok(Self { current, next, trust, made })
+        Ok(Self { current, next, trust, made: false })
+    }
+
+    fn album_of(&self, authority: &Authority) -> Option<Arc<Album>> {
+        let is_its = |album: &&Arc<Album>| {
+            album.issuer.as_ref().is_some_and(|issuer| issuer.chain() == authority.chain())
+        };
+        self.albums().find(is_its).cloned()
     }
 
     /// What is shown on the port itself: a terminated host's face (direct mode), the one of the relay's own names, or
     /// for clients that send no name (an address in the URI) the one that has its addresses too.
     pub fn choose(&self, sni: Option<&str>, client: IpAddr) -> Option<Chosen> {
-        let Some(sni) = sni else { return self.first(client, |album| album.nameless.as_ref()) };
+        let Some(sni) = sni else { return self.shown(client, |album| album.nameless.as_ref()) };
         let name: HostName = sni.parse().ok()?;
-        self.first(client, |album| album.of_name(&name))
+        self.shown(client, |album| album.of_name(&name))
     }
 
     /// What is shown inside a tunnel to a terminated host.
     pub fn of_host(&self, host: &HostName, client: IpAddr) -> Option<Chosen> {
-        self.first(client, |album| album.hosts.get(host))
+        self.shown(client, |album| album.hosts.get(host))
     }
 
     /// Which clients trust which root.
@@ -196,15 +229,18 @@ impl Faces {
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Face>> {
-        let albums = [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album));
-        albums.flat_map(|album| {
+        self.albums().flat_map(|album| {
             let own = album.named.iter().chain(&album.nameless);
             album.hosts.values().chain(own).map(|shown| &shown.face)
         })
     }
 
+    fn albums(&self) -> impl Iterator<Item = &Arc<Album>> {
+        [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album))
+    }
+
     /// What a client is shown: from the album that is meant for it, or from the other one where only that has it.
-    fn first(&self, client: IpAddr, find: impl Fn(&Album) -> Option<&Shown>) -> Option<Chosen> {
+    fn shown(&self, client: IpAddr, find: impl Fn(&Album) -> Option<&Shown>) -> Option<Chosen> {
         let chosen = |album: &Album| find(album).map(|shown| album.chosen(shown));
         match &self.next {
             Some((networks, next)) if networks.iter().any(|network| network.contains(&client)) => {
@@ -237,7 +273,7 @@ impl Album {
             }
         }
         let root = fingerprint(authority.root_der()).into();
-        Ok(Self { root, own_names: host_names(&dns), named, nameless, hosts })
+        Ok(Self { root, issuer: Some(authority), own_names: host_names(&dns), named, nameless, hosts })
     }
 
     fn load(pairs: &[(std::path::PathBuf, std::path::PathBuf)], config: &Config) -> Result<Self, LeafError> {
@@ -248,7 +284,7 @@ impl Album {
         }
         let named = Some(Shown::new(face, config.tls.min_version)?);
         let own_names = host_names(&config.listen.hostnames);
-        Ok(Self { root: "".into(), own_names, nameless: named.clone(), named, hosts })
+        Ok(Self { root: "".into(), issuer: None, own_names, nameless: named.clone(), named, hosts })
     }
 
     /// The face for a name that a client sends.

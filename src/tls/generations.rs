@@ -280,7 +280,7 @@ impl<'a> Generations<'a> {
         }
         let is_absent =
             |path: &&Path| fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
-        if generations.is_empty() && configured.iter().all(|path| is_absent(path)) {
+        if generations.is_empty() && configured.iter().all(is_absent) {
             return Ok(Found::Nothing);
         }
         if configured.iter().any(|path| path.exists()) {
