@@ -740,6 +740,21 @@ fn what_root_makes_for_the_user_of_the_relay_is_that_users() {
     assert!(rotate.status.success(), "{rotate:?}");
     let found = run(tool("find", "findutils").arg(plan.path("certs")).args(["!", "-user", "65534"]));
     assert_eq!(text(&found), "", "of somebody else");
+    // A key that is somebody else's is not copied for that user, who may have put a link to it there.
+    let other = made(&stub);
+    make_plain(&plan);
+    for name in FILES {
+        fs::remove_file(plan.path("certs").join(name)).unwrap();
+        std::os::unix::fs::symlink(other.path("certs").join(name), plan.path("certs").join(name)).unwrap();
+    }
+    let rotate = || run(program().args(["ca", "rotate", "--config"]).arg(plan.path("relay.toml")));
+    let _rotation = fs::remove_file(plan.path("certs/rotation.json"));
+    ended(&rotate(), 74, "would be given to user 65534");
+    assert!(!plan.path("certs/generations/1").exists());
+    for name in FILES {
+        chown(other.path("certs/generations/1").join(name), Some(65534), Some(65534)).unwrap();
+    }
+    ended(&rotate(), 0, "");
     let mode = |name: &str| fs::metadata(plan.path("certs/generations").join(name)).unwrap().mode() & 0o777;
     assert_eq!(
         (mode("."), mode("2"), mode("2/issuer.key"), mode("2/root.pem")),

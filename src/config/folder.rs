@@ -55,6 +55,14 @@ impl Folder {
         &self.path
     }
 
+    /// Whose it is.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn user(&self) -> io::Result<u32> {
+        Ok(self.opened().metadata()?.uid())
+    }
+
     /// Makes what was added, linked and removed durable.
     ///
     /// # Errors

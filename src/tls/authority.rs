@@ -21,7 +21,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::dates::{self, Window};
 use crate::config::names::Host;
-use crate::config::private::read_private;
+use crate::config::private::{read_private, read_private_for};
 use crate::config::regular;
 use crate::ledger::record::hex;
 
@@ -102,13 +102,15 @@ impl FilePaths {
 }
 
 impl Pem {
-    /// Reads all three files.
-    pub(super) fn read(files: Files<'_>) -> Result<Self, AuthorityError> {
+    /// Reads all three files, to write them again for a user.
+    pub(super) fn read_for(files: Files<'_>, user: u32) -> Result<Self, AuthorityError> {
         let public = |path: &Path| regular::read(path).map(|bytes| bytes.to_vec());
         Ok(Self {
             root: public(files.root).map_err(|e| io_error(files.root, e))?,
             issuer: public(files.issuer).map_err(|e| io_error(files.issuer, e))?,
-            issuer_key: SecretPem(read_private(files.issuer_key).map_err(|e| io_error(files.issuer_key, e))?),
+            issuer_key: read_private_for(files.issuer_key, user)
+                .map(SecretPem)
+                .map_err(|e| io_error(files.issuer_key, e))?,
         })
     }
 }

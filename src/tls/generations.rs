@@ -519,7 +519,8 @@ impl<'a> Change<'a> {
     fn take_over(&self, files: Files<'_>) -> Result<u64, AuthorityError> {
         Authority::open(files)?;
         let names = Reach::of_pem(files.issuer)?.permitted();
-        self.add(&Pem::read(files)?, names.into_iter(), true)
+        let user = self.folder.user().map_err(|e| io_error(&self.generations.path, e))?;
+        self.add(&Pem::read_for(files, user)?, names.into_iter(), true)
     }
 
     fn add(
