@@ -280,6 +280,7 @@ impl Relay {
         let drained = timeout(bounds::DRAIN, self.conversations.tasks.wait()).await.is_ok();
         self.services.shutdown().await;
         self.conversations.exchange.captured.clone().write_last().await;
+        self.conversations.setup.load_full().faces.trust().clone().write_last().await;
         self.conversations.setup.load().sender.close();
         self.conversations.exchange.refusals.flush();
         let mut record = Record::new(Action::RelayStop, Uuid::now_v7());

@@ -102,7 +102,8 @@ fn a_rotation_that_is_aborted_leaves_everything_as_it_was() {
     rotate(&relay, &["--try", "127.0.0.1/32"]);
     let current = relay.root();
     eventually("the new leaves are served", || (trusting(&relay, &current).0 == 60).then_some(()));
-    assert_eq!(rotate(&relay, &["--abort"]).0, Some(0));
+    let (code, said) = rotate(&relay, &["--abort"]);
+    assert_eq!((code, said.contains("may not sign")), (Some(0), false), "{said}");
     eventually("the old leaves are served again", || (trusting(&relay, &current) == (0, 404)).then_some(()));
     assert_eq!(fs::read(relay.root()).unwrap(), root);
     assert!(!relay.path("certs/generations/2").exists());
@@ -156,6 +157,16 @@ fn who_leaves_after_the_handshake_without_a_word_does_not_trust_and_both_from_on
     assert_eq!((&held_up[0]["address"], &held_up[0]["why"]), (&"127.0.0.1".into(), &"mixed-on-new".into()));
     assert_eq!(rotate(&relay, &["--finish"]).0, Some(78));
     assert_eq!(rotate(&relay, &["--finish", "--despite", "127.0.0.0/8"]).0, Some(0));
+}
+
+#[test]
+fn what_a_client_showed_just_before_a_stop_is_remembered() {
+    let (_stub, mut relay, _folder) = pair();
+    let (root, address) = (relay.root(), relay.address.to_string());
+    assert_eq!(trusting(&relay, &root), (0, 404));
+    run(tool("openssl", "openssl").args(["s_client", "-connect", &address, "-servername", HOST]));
+    assert!(relay.stop().success());
+    assert_eq!(status(&relay)["clients"][0]["verdict"], "mixed");
 }
 
 #[test]
@@ -470,6 +481,9 @@ fn a_name_that_is_configured_later_is_served_below_the_new_root_and_all_others_a
     fs::write(relay.path("relay.toml"), more.replace("relay.corp.example", "other.corp.example")).unwrap();
     ended(&relay.verb(&["check"]), 78, "license-relay ca rotate --abort");
     ended(&relay.verb(&["ca", "rotate", "--finish", "--despite", "0.0.0.0/0"]), 78, "other.corp.example");
+    ended(&relay.verb(&["ca", "rotate", "--abort"]), 0, "the old issuer may not sign for other.corp.example");
+    assert_eq!(rotate(&relay, &[]).0, Some(0));
+    ended(&relay.verb(&["check"]), 0, "fine");
 }
 
 #[test]

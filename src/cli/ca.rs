@@ -103,7 +103,7 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
             return Ok(());
         }
         Action::Rotate { finish: true, despite, .. } => finish(&config, files, &despite)?,
-        Action::Rotate { abort: true, .. } => abort(files)?,
+        Action::Rotate { abort: true, .. } => abort(&config, files)?,
         Action::Rotate { networks, .. } if networks.is_empty() => rotate(&config, files)?,
         Action::Rotate { networks, .. } => try_on(files, networks)?,
     };
@@ -244,12 +244,23 @@ fn network(text: &str) -> Result<IpNet, String> {
         .map_err(|_| "not an address such as 10.20.0.99, nor a network".to_owned())
 }
 
-fn abort(files: Files<'_>) -> Result<String, Failure> {
+fn abort(config: &Config, files: Files<'_>) -> Result<String, Failure> {
     let change = begin(files)?;
     refuse_after_finish(&change)?;
     refuse_without_rotation(&change)?;
     change.abort().map_err(unfit)?;
-    Ok("the new root and issuer are taken away; everybody is served leaves below the old root\n".to_owned())
+    let done = "the new root and issuer are taken away; everybody is served leaves below the old root\n";
+    let in_force = in_force(files, &standing(files)?);
+    let old = Authority::open(in_force.files()).map_err(unfit)?;
+    let old = Signer::new(old, &faces::names(config)).map_err(unusable)?;
+    if old.refused.is_empty() {
+        return Ok(done.to_owned());
+    }
+    Ok(format!(
+        "{done}the old issuer may not sign for {}: before the relay starts the next time, take that out of the \
+         configuration, or run: license-relay ca rotate\n",
+        listed(old.refused.keys())
+    ))
 }
 
 fn status(config: &Config, files: Files<'_>, json: bool) -> Result<String, Failure> {

@@ -212,7 +212,7 @@ impl Faces {
     }
 
     /// Which clients trust which root.
-    pub(super) fn trust(&self) -> &Arc<Trust> {
+    pub(crate) fn trust(&self) -> &Arc<Trust> {
         &self.trust
     }
 
