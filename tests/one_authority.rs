@@ -684,42 +684,28 @@ fn several_at_once_make_one_authority() {
 }
 
 #[test]
-fn a_whole_authority_is_served_from_where_nothing_can_be_written() {
-    let (_stub, mut relay, _folder) = pair();
-    assert!(relay.verb(&["ca", "rotate"]).status.success());
+fn a_start_with_a_whole_authority_does_not_try_to_write_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    // The keys of the log are made, and so elsewhere.
+    let plan = Plan::new(&stub).with("certs/subject.key", "subject.key").with("certs/log.key", "log.key");
+    plan.write();
+    assert!(init(&plan).status.success());
+    let rotate = run(program().args(["ca", "rotate", "--config"]).arg(plan.path("relay.toml")));
+    assert!(rotate.status.success(), "{rotate:?}");
+    let trace = plan.path("trace");
+    let calls = "trace=openat,mkdirat,mkdir,renameat,renameat2,rename,symlinkat,unlinkat,unlink,fchmod";
+    // -D: the relay is our child, and strace watches it from beside.
+    let Some(mut strace) = strace(&["-D", "-f", "-y", "-qq", "-e", calls, "-o"]) else { return };
+    strace.arg(&trace);
+    let mut relay = plan.start_under(strace);
     assert!(relay.stop().success());
-    let config = relay.path("relay.toml");
-    // The keys of the log are written elsewhere.
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(
-        &config,
-        text.replace("\"certs/subject.key", "\"subject.key").replace("\"certs/log.key", "\"log.key"),
-    )
-    .unwrap();
-    for name in ["subject.key", "log.key"] {
-        fs::rename(relay.path("certs").join(name), relay.path(name)).unwrap();
-    }
-    let trace = relay.path("trace");
-    let options =
-        ["-f", "-e", "trace=openat,mkdirat,mkdir,renameat,rename,symlinkat,unlinkat,unlink,fchmod", "-o"];
-    let Some(mut command) = strace(&options) else { return };
-    command.arg(&trace).arg(env!("CARGO_BIN_EXE_license-relay")).args(["serve", "--config"]).arg(&config);
-    command.stdout(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut greeting = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("health") {
-        line.clear();
-        assert!(std::io::BufRead::read_line(&mut greeting, &mut line).unwrap() > 0, "no start");
-    }
-    let pid = run(tool("pgrep", "procps").args(["-P", &child.id().to_string()])).stdout;
-    let pid = String::from_utf8(pid).unwrap();
-    assert!(run(tool("kill", "procps").args(["-TERM", pid.trim()])).status.success());
-    child.wait().unwrap();
-    let trace = fs::read_to_string(trace).unwrap();
-    let touched: Vec<&str> =
-        trace.lines().filter(|line| line.contains("/certs") && !line.contains("O_RDONLY")).collect();
-    assert!(touched.is_empty() && trace.contains("issuer.key"), "{touched:?}");
+    let trace = eventually("strace has written", || {
+        fs::read_to_string(&trace).ok().filter(|trace| trace.contains("issuer.key"))
+    });
+    let is_change = |line: &&str| line.contains("/certs") && !line.contains("O_RDONLY");
+    let changes: Vec<&str> = trace.lines().filter(is_change).collect();
+    assert!(changes.is_empty(), "{changes:?}");
 }
 
 #[test]
