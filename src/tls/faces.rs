@@ -131,7 +131,7 @@ impl Faces {
     /// says that it was made.
     ///
     /// # Errors
-    /// As [`generations::prepare`].
+    /// It can't be made, or what is missing can't be restored.
     pub fn prepare(config: &Config) -> Result<bool, LeafError> {
         match &config.tls.identity {
             Identity::Issuer { root, issuer, issuer_key } => {
