@@ -93,6 +93,8 @@ pub const RENEWAL_RETRY: Duration = Duration::from_secs(60);
 pub const TRUST_LEFT: Duration = Duration::from_secs(2);
 /// Where an address has trusted a root and refused it within this time, there are several clients behind it.
 pub const TRUST_MIXED: SignedDuration = SignedDuration::from_hours(24);
+/// A client that used the old root within this time, and never the new one, would be cut off by the end of a rotation.
+pub const TRUST_LATELY: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How often `trust.json` is written at most.
 pub const TRUST_WRITE: Duration = Duration::from_secs(1);
 

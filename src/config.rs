@@ -6,6 +6,7 @@
 
 pub(crate) mod edit;
 pub mod file;
+pub(crate) mod folder;
 mod lock;
 pub mod model;
 pub mod names;

@@ -309,6 +309,7 @@ impl Relay {
         drop(self.socket.take());
         self.services.shutdown().await;
         self.conversations.exchange.captured.clone().write_last().await;
+        self.conversations.setup.load_full().faces.trust().clone().write_last().await;
         self.conversations.setup.load().sender.close();
         self.conversations.exchange.refusals.flush();
         let mut record = Record::new(Action::RelayStop, Uuid::now_v7());

@@ -268,10 +268,7 @@ impl Setup {
         let own = Part::Certificates.files(&config);
         let read = match reading.unchanged(&own).filter(|_| shown.is_some()) {
             Some(before) => Ok(before.faces.clone()),
-            // Only a first start makes certificates: where they are lost later, new ones that nobody trusts are no help.
-            None => {
-                Faces::new(&config, lasting.trust.clone(), before.is_none()).map(Arc::new).map_err(Into::into)
-            }
+            None => faces(&config, reading, lasting, shown.map(|before| &*before.faces)),
         };
         let faces = reading.part(Part::Certificates, &own, read, shown.map(|before| before.faces.clone()))?;
 
@@ -380,6 +377,24 @@ fn allow_list(config: &Config, before: Option<&Setup>) -> Result<AllowList, Setu
         sources::create_if_missing(file).map_err(at(file))?;
     }
     Ok(sources::load(file)?)
+}
+
+/// The certificates. Only a start makes or restores them: where they are lost later, new ones that nobody trusts are no
+/// help.
+fn faces(
+    config: &Config,
+    reading: &mut Reading<'_>,
+    lasting: &Lasting,
+    known: Option<&Faces>,
+) -> Result<Arc<Faces>, SetupError> {
+    if reading.before.is_some() {
+        return Ok(Faces::again(config, lasting.trust.clone(), known).map(Arc::new)?);
+    }
+    let made = Faces::prepare(config)?;
+    // What was put in order just now is no change.
+    let contents = std::mem::take(&mut reading.contents);
+    reading.contents = contents.and(Contents::of(Part::Certificates.files(config)));
+    Ok(Faces::first(config, lasting.trust.clone(), made).map(Arc::new)?)
 }
 
 fn make_sender(config: &Config, lasting: &Lasting) -> Result<Sender, SetupError> {

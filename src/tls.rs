@@ -1,12 +1,16 @@
 //! TLS on the relay's own side: the constrained authority, the leaves it signs, and whom the upstream leg believes.
 
 pub mod authority;
+pub(crate) mod constraints;
 pub(crate) mod dates;
 pub mod faces;
+mod former;
+pub(crate) mod generations;
 pub mod handshake;
 pub mod leaf;
+pub(crate) mod readiness;
 pub mod roots;
-pub mod rotation;
+mod rotation;
 mod tickets;
 pub mod trust;
 pub mod witness;

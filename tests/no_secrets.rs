@@ -363,7 +363,7 @@ fn what_is_made_on_disk_is_for_its_owner_alone_and_no_root_key_is_kept() {
     for folder in ["certs", "audit", "audit/segments"] {
         assert_eq!(mode(&relay.path(folder)), 0o700, "{folder}");
     }
-    let public = [relay.path("certs/root.pem"), relay.path("certs/issuer.pem")];
+    let public = ["root.pem", "issuer.pem"].map(|name| relay.path("certs/generations/1").join(name));
     for file in [files(&relay.path("certs")), files(&relay.path("audit"))].concat() {
         // Written once, and never to be written again.
         let done = file == relay.path("audit/log.json");
@@ -390,7 +390,7 @@ fn what_is_made_on_disk_is_for_its_owner_alone_and_no_root_key_is_kept() {
     });
     let mut keys: Vec<_> = keys.collect();
     keys.sort();
-    assert_eq!(keys, ["certs/issuer.key", "certs/log.key"]);
+    assert_eq!(keys, ["certs/generations/1/issuer.key", "certs/log.key"]);
     let armoured = files(relay.folder.path())
         .into_iter()
         .filter(|file| fs::read(file).unwrap().windows(11).any(|window| window == b"PRIVATE KEY"));

@@ -402,7 +402,7 @@ fn no_key_of_the_root_is_on_the_disk() {
     let root_key = parsed(&root_der).public_key().raw.to_vec();
     assert!(relay.stop().success());
     let mut keys = Vec::new();
-    for path in files_below(relay.folder.path()) {
+    for path in secrets::files(relay.folder.path()) {
         let bytes = fs::read(&path).unwrap();
         if !bytes.windows(11).any(|window| window == b"PRIVATE KEY") {
             continue;
@@ -412,7 +412,7 @@ fn no_key_of_the_root_is_on_the_disk() {
         keys.push(path.strip_prefix(relay.folder.path()).unwrap().display().to_string());
     }
     keys.sort();
-    assert_eq!(keys, ["certs/issuer.key", "certs/log.key"]);
+    assert_eq!(keys, ["certs/generations/1/issuer.key", "certs/log.key"]);
 }
 
 /// Nothing is written outside of the folders that the configuration names, not even for a moment.
@@ -423,7 +423,7 @@ fn the_root_key_is_never_written_anywhere() {
     let plan = Plan::new(&stub);
     plan.write();
     let trace = folder.path().join("trace");
-    let options = ["-f", "-s", "4096", "-e", "trace=open,openat,creat,write,pwrite64,writev", "-o"];
+    let options = ["-f", "-y", "-s", "4096", "-e", "trace=open,openat,creat,write,pwrite64,writev", "-o"];
     let Some(mut command) = strace(&options) else { return };
     command
         .arg(&trace)
@@ -438,23 +438,12 @@ fn the_root_key_is_never_written_anywhere() {
         .filter(|line| ["O_WRONLY", "O_RDWR", "creat("].iter().any(|flag| line.contains(flag)))
         .filter_map(|line| line.split('"').nth(1))
         .collect();
-    // Each under a name that nobody can know before, beside the one that it gets.
-    let expected = ["rotation.lock", "issuer.key", "issuer.pem", "root.pem"];
-    assert_eq!(written.len(), expected.len(), "{written:?}");
-    for (file, name) in written.iter().zip(expected) {
-        let beside = format!("{}/.{name}.", plan.path("certs").display());
-        assert!(file.starts_with(&beside) && file.ends_with(".tmp"), "{file} for {name}");
-    }
+    // In a folder that has a name which nobody can know before, and no other one until it is whole.
+    assert_eq!(written, ["issuer.key", "issuer.pem", "root.pem", "made.json"]);
+    let beside = format!("{}/generations/.1.", plan.path("certs").display());
+    let made = trace.lines().filter(|line| line.contains("O_CREAT") && line.contains(&format!("<{beside}")));
+    assert_eq!(made.count(), 4, "{trace}");
     assert_eq!(trace.matches("PRIVATE KEY-----").count(), 2, "one key, its first and last line: {trace}");
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
-    }
-    files
 }
 
 #[test]
@@ -508,7 +497,7 @@ fn an_authority_that_is_not_whole_or_not_fit_is_told_with_file_and_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
     let elsewhere = made(&stub);
-    let cases: [Case<'_>; 8] = [
+    let cases: [Case<'_>; 10] = [
         (
             "another key",
             &|plan| {
@@ -530,17 +519,26 @@ fn an_authority_that_is_not_whole_or_not_fit_is_told_with_file_and_remedy() {
         ),
         (
             "no root",
-            &|plan| fs::remove_file(plan.path("certs/root.pem")).unwrap(),
+            &|plan| {
+                make_plain(plan);
+                fs::remove_file(plan.path("certs/root.pem")).unwrap();
+            },
             &["certs/root.pem is missing while", "restore it"],
         ),
         (
             "no issuer",
-            &|plan| fs::remove_file(plan.path("certs/issuer.pem")).unwrap(),
+            &|plan| {
+                make_plain(plan);
+                fs::remove_file(plan.path("certs/issuer.pem")).unwrap();
+            },
             &["certs/issuer.pem is missing while", "restore it"],
         ),
         (
             "no key",
-            &|plan| fs::remove_file(plan.path("certs/issuer.key")).unwrap(),
+            &|plan| {
+                make_plain(plan);
+                fs::remove_file(plan.path("certs/issuer.key")).unwrap();
+            },
             &["certs/issuer.key is missing while", "restore it"],
         ),
         (
@@ -560,12 +558,194 @@ fn an_authority_that_is_not_whole_or_not_fit_is_told_with_file_and_remedy() {
             &|plan| fs::write(plan.path("certs/issuer.key"), "x").unwrap(),
             &["certs/issuer.key", "holds no private key"],
         ),
+        (
+            "no generation",
+            &|plan| fs::remove_dir_all(plan.path("certs/generations")).unwrap(),
+            &["certs/root.pem: is gone", "no whole generation", "restore both"],
+        ),
+        (
+            "no key in the generation",
+            &|plan| fs::remove_file(plan.path("certs/generations/1/issuer.key")).unwrap(),
+            &["certs/issuer.key is missing while", "restore it"],
+        ),
     ];
     for (what, spoil, words) in cases {
         let plan = made(&stub);
         spoil(&plan);
         assert_refused(what, &plan, words);
     }
+}
+
+/// Puts the files themselves in the place of the links, as another PKI does.
+fn make_plain(plan: &Plan) {
+    for name in FILES {
+        let path = plan.path("certs").join(name);
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::remove_dir_all(plan.path("certs/generations")).unwrap();
+}
+
+const FILES: [&str; 3] = ["issuer.key", "issuer.pem", "root.pem"];
+
+/// `ca init` of a plan.
+fn init(plan: &Plan) -> Output {
+    run(program().args(["ca", "init", "--config"]).arg(plan.path("relay.toml")))
+}
+
+#[test]
+fn a_first_start_that_was_cut_off_anywhere_goes_on_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let certs = plan.path("certs");
+    let root = fs::read(certs.join("root.pem")).unwrap();
+    // What is there, in the order in which it is made: the generation, `current`, then a link for each file.
+    let links = ["generations/current", "issuer.key", "issuer.pem", "root.pem"];
+    for cut in 0..=links.len() {
+        for link in &links[cut..] {
+            let _ = fs::remove_file(certs.join(link));
+        }
+        let check = run(program().args(["check", "--config"]).arg(plan.path("relay.toml")));
+        ended(&check, 0, "fine");
+        assert_eq!(
+            links.iter().filter(|link| certs.join(link).exists()).count(),
+            cut,
+            "check changes something"
+        );
+        assert!(init(&plan).status.success());
+        assert_eq!(fs::read(certs.join("root.pem")).unwrap(), root, "cut off after {cut} links");
+    }
+    // A generation that is not whole yet has no name.
+    for name in links {
+        fs::remove_file(certs.join(name)).unwrap();
+    }
+    fs::rename(certs.join("generations/1"), certs.join("generations/.1.0123456789abcdef.tmp")).unwrap();
+    fs::remove_file(certs.join("generations/.1.0123456789abcdef.tmp/root.pem")).unwrap();
+    let relay = plan.start();
+    assert!(relay.greeting.contains("made just now"), "{}", relay.greeting);
+    assert_ne!(fs::read(certs.join("root.pem")).unwrap(), root, "nobody can have had that root");
+    assert_eq!(fs::read_dir(certs.join("generations")).unwrap().count(), 2);
+}
+
+#[test]
+fn links_that_somebody_deleted_are_restored_by_a_start_and_no_root_is_made() {
+    let (_stub, mut relay, _folder) = pair();
+    let root = fs::read(relay.root()).unwrap();
+    for gone in [&FILES[..], &FILES[..1], &FILES[2..]] {
+        assert!(relay.stop().success());
+        for name in gone {
+            fs::remove_file(relay.path("certs").join(name)).unwrap();
+        }
+        assert_eq!(relay.verb(&["ca", "export"]).stdout, root, "{gone:?}");
+        relay = relay.again();
+        assert!(!relay.greeting.contains("made just now"), "{}", relay.greeting);
+        assert_eq!(fs::read(relay.root()).unwrap(), root, "{gone:?}");
+    }
+    // Several generations, and nothing says which is in force: no guess, and no new root.
+    assert!(relay.verb(&["ca", "rotate"]).status.success());
+    assert!(relay.stop().success());
+    fs::remove_file(relay.path("certs/generations/current")).unwrap();
+    let said = all_said(&relay.verb(&["check"]));
+    assert!(said.contains("there are several (1, 2)") && said.contains("ln -s NUMBER"), "{said}");
+    ended(&relay.verb(&["ca", "init"]), 78, "there are several");
+    std::os::unix::fs::symlink("1", relay.path("certs/generations/current")).unwrap();
+    assert_eq!(fs::read(relay.again().root()).unwrap(), root);
+}
+
+#[test]
+fn several_at_once_make_one_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    for _ in 0..5 {
+        let plan = Plan::new(&stub);
+        plan.write();
+        let outputs: Vec<Output> = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..4).map(|_| scope.spawn(|| init(&plan))).collect();
+            running.into_iter().map(|init| init.join().unwrap()).collect()
+        });
+        let made = outputs.iter().filter(|output| text(output).contains("root.pem: made\n")).count();
+        assert!(outputs.iter().all(|output| output.status.success()), "{outputs:?}");
+        assert_eq!(
+            (made, fs::read_dir(plan.path("certs/generations")).unwrap().count()),
+            (1, 2),
+            "{outputs:?}"
+        );
+    }
+    let plan = Plan::new(&stub);
+    plan.write();
+    let mut beside = program().args(["ca", "init", "--config"]).arg(plan.path("relay.toml")).spawn().unwrap();
+    let relay = plan.start();
+    assert!(beside.wait().unwrap().success());
+    assert_eq!(fs::read_dir(relay.path("certs/generations")).unwrap().count(), 2);
+    assert_eq!(relay.curl(&[&format!("https://{HOST}/")]).status, 404);
+}
+
+#[test]
+fn a_start_with_a_whole_authority_does_not_try_to_write_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    // The keys of the log are made, and so elsewhere.
+    let plan = Plan::new(&stub).with("certs/subject.key", "subject.key").with("certs/log.key", "log.key");
+    plan.write();
+    assert!(init(&plan).status.success());
+    let rotate = run(program().args(["ca", "rotate", "--config"]).arg(plan.path("relay.toml")));
+    assert!(rotate.status.success(), "{rotate:?}");
+    let trace = plan.path("trace");
+    let calls = "trace=openat,mkdirat,mkdir,renameat,renameat2,rename,symlinkat,unlinkat,unlink,fchmod";
+    // -D: the relay is our child, and strace watches it from beside.
+    let Some(mut strace) = strace(&["-D", "-f", "-y", "-qq", "-e", calls, "-o"]) else { return };
+    strace.arg(&trace);
+    let mut relay = plan.start_under(strace);
+    assert!(relay.stop().success());
+    let trace = eventually("strace has written", || {
+        fs::read_to_string(&trace).ok().filter(|trace| trace.contains("issuer.key"))
+    });
+    let is_change = |line: &&str| line.contains("/certs") && !line.contains("O_RDONLY");
+    let changes: Vec<&str> = trace.lines().filter(is_change).collect();
+    assert!(changes.is_empty(), "{changes:?}");
+}
+
+#[test]
+fn what_root_makes_for_the_user_of_the_relay_is_that_users() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub);
+    plan.write();
+    if fs::metadata(plan.path("relay.toml")).unwrap().uid() != 0 {
+        return skip::skipped("only root can give files away");
+    }
+    fs::create_dir(plan.path("certs")).unwrap();
+    fs::set_permissions(plan.path("certs"), fs::Permissions::from_mode(0o750)).unwrap();
+    chown(plan.path("certs"), Some(65534), Some(65534)).unwrap();
+    assert!(init(&plan).status.success());
+    let rotate = run(program().args(["ca", "rotate", "--config"]).arg(plan.path("relay.toml")));
+    assert!(rotate.status.success(), "{rotate:?}");
+    let found = run(tool("find", "findutils").arg(plan.path("certs")).args(["!", "-user", "65534"]));
+    assert_eq!(text(&found), "", "of somebody else");
+    // A key that is somebody else's is not copied for that user, who may have put a link to it there.
+    let other = made(&stub);
+    make_plain(&plan);
+    for name in FILES {
+        fs::remove_file(plan.path("certs").join(name)).unwrap();
+        std::os::unix::fs::symlink(other.path("certs").join(name), plan.path("certs").join(name)).unwrap();
+    }
+    let rotate = || run(program().args(["ca", "rotate", "--config"]).arg(plan.path("relay.toml")));
+    let _rotation = fs::remove_file(plan.path("certs/rotation.json"));
+    ended(&rotate(), 74, "would be given to user 65534");
+    assert!(!plan.path("certs/generations/1").exists());
+    for name in FILES {
+        chown(other.path("certs/generations/1").join(name), Some(65534), Some(65534)).unwrap();
+    }
+    ended(&rotate(), 0, "");
+    let mode = |name: &str| fs::metadata(plan.path("certs/generations").join(name)).unwrap().mode() & 0o777;
+    assert_eq!(
+        (mode("."), mode("2"), mode("2/issuer.key"), mode("2/root.pem")),
+        (0o750, 0o750, 0o600, 0o644)
+    );
 }
 
 #[test]
@@ -587,7 +767,7 @@ fn a_name_that_the_issuer_was_not_made_for_is_told_with_file_and_remedy() {
 fn made(stub: &Stub) -> Plan {
     let plan = Plan::new(stub);
     plan.write();
-    let output = run(program().args(["ca", "init", "--config"]).arg(plan.path("relay.toml")));
+    let output = init(&plan);
     assert!(output.status.success(), "{}", text(&output));
     plan
 }

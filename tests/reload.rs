@@ -310,7 +310,7 @@ fn a_certificate_that_is_replaced_is_shown_to_the_next_client_and_lost_ones_are_
     let made = run(program().arg("--config").arg(there.join("relay.toml")).args(["ca", "init"]));
     assert!(made.status.success(), "{made:?}");
     for file in ["issuer.key", "issuer.pem", "root.pem"] {
-        fs::rename(there.join("certs").join(file), relay.path("certs").join(file)).unwrap();
+        fs::rename(there.join("certs/generations/1").join(file), relay.path("certs").join(file)).unwrap();
     }
     eventually("the new leaves are shown", || (generation(&relay) > 1).then_some(()));
     assert_ne!(fs::read_to_string(relay.root()).unwrap(), before);

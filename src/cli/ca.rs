@@ -1,6 +1,7 @@
 //! `license-relay ca`: make the authority, show it, hand out the root, change it without an outage.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,18 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::out::{Out, outln};
-use super::{Exit, Failure, load};
+use super::out::{Out, out};
+use super::{Exit, Failure, ask, load};
 use crate::config::model::{Config, Identity};
+use crate::config::names::Host;
 use crate::config::regular;
-use crate::config::regular::is_missing;
-use crate::tls::authority::{Authority, AuthorityError, Files};
-use crate::tls::faces::{self, fingerprint};
-use crate::tls::rotation::{self, FilePaths, Rotation};
+use crate::setup::held::Part;
+use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files};
+use crate::tls::constraints::Reach;
+use crate::tls::faces::{self, Signer, fingerprint};
+use crate::tls::generations::{self, Change, Standing};
+use crate::tls::leaf::LeafError;
+use crate::tls::readiness::{self, HeldUp, Why};
 use crate::tls::trust::{Seen, Trust, Verdict};
 
 /// The root that clients must trust, and the issuer below it.
@@ -38,7 +43,7 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },
-    /// Show what clients must trust, until when, and for which names
+    /// Show what clients must trust, until when, and which names can be signed for
     #[command(after_help = "Example:\n  license-relay ca show")]
     Show,
     /// Show for each client whether it trusts the root, and how far a rotation is
@@ -55,7 +60,7 @@ enum Action {
         #[arg(long)]
         der: bool,
     },
-    /// Make a new root and issuer beside the old; then try them, and finish or abort
+    /// Make a new root and issuer beside the old, for the names that are configured now; then try them, and finish or abort
     #[command(
         after_help = "Example, in this order:\n  license-relay ca rotate                     (then install the new root)\n  \
         license-relay ca rotate --try 10.20.0.0/24  (these clients are served the new leaves)\n  \
@@ -64,13 +69,13 @@ enum Action {
         license-relay ca rotate --finish --despite 10.20.0.99   (a machine that is none of yours)"
     )]
     Rotate {
-        /// Serve the new leaves to this network; may repeat, and each call adds
-        #[arg(long = "try", value_name = "NETWORK", conflicts_with_all = ["finish", "abort"])]
+        /// Serve the new leaves to this network or address; may repeat, and each call adds
+        #[arg(long = "try", value_name = "NETWORK", value_parser = network, conflicts_with_all = ["finish", "abort"])]
         networks: Vec<IpNet>,
-        /// Serve the new leaves to everybody; refused while a client's last word was that it doesn't trust them
+        /// Serve the new leaves to everybody; refused while a client would be cut off, as far as ca status knows
         #[arg(long, conflicts_with = "abort")]
         finish: bool,
-        /// Finish though this client does not trust the new root, or has said so once: an address or a network; may repeat
+        /// Finish though this client holds it up, and leave it behind: an address or a network; may repeat
         #[arg(long, value_name = "ADDRESS", value_parser = network, requires = "finish")]
         despite: Vec<IpNet>,
         /// Take the new root and issuer away; refused once a finish has begun
@@ -87,139 +92,169 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Configuration, words));
     };
     let files = Files { root, issuer, issuer_key };
-    let _lock = match &args.action {
-        Action::Init { .. } | Action::Rotate { .. } => Some(lock(files)?),
-        Action::Show | Action::Status { .. } | Action::Export { .. } => None,
-    };
-    match args.action {
-        Action::Init { root_key } => init(&config, files, root_key.as_deref()),
-        Action::Show => {
-            let in_force = read_rotation(files)?.in_force(files);
-            Authority::open(in_force.files()).map_err(unfit)?;
-            show(&in_force.root)?;
-            show(&in_force.issuer)?;
-            let names: Vec<String> = faces::names(&config).iter().map(ToString::to_string).collect();
-            outln!("certificates are made for: {}", names.join(", "));
-            Ok(())
-        }
-        Action::Status { json } => status(&config, files, json),
+    let said = match args.action {
+        Action::Init { root_key } => init(&config, files, root_key.as_deref())?,
+        Action::Show => show(&config, files)?,
+        Action::Status { json } => status(&config, files, json)?,
         Action::Export { der } => {
-            let root = read_rotation(files)?.in_force(files).root;
+            let root = in_force(files, &standing(files)?).root;
             let bytes = if der { read(&root)?.to_vec() } else { read_file(&root)?.to_vec() };
             // A failure is kept, and told at the end.
             let _ = Out.write_all(&bytes);
-            Ok(())
+            return Ok(());
         }
-        Action::Rotate { finish: true, despite, .. } => finish(&config, files, &despite),
-        Action::Rotate { abort: true, .. } => abort(files),
-        Action::Rotate { networks, .. } => rotate(&config, files, networks),
+        Action::Rotate { finish: true, despite, .. } => {
+            return finish(&config, files, &despite)?.take_force(&config);
+        }
+        Action::Rotate { abort: true, .. } => return abort(&config, files)?.take_force(&config),
+        Action::Rotate { networks, .. } if networks.is_empty() => {
+            return rotate(&config, files)?.take_force(&config);
+        }
+        Action::Rotate { networks, .. } => return try_on(files, networks)?.take_force(&config),
+    };
+    out!("{said}");
+    Ok(())
+}
+
+/// What a verb has written, and what to do once a relay works with it.
+struct Written {
+    done: String,
+    then: String,
+}
+
+impl Written {
+    fn take_force(self, config: &Config) -> Result<(), Failure> {
+        ask::take_force(config, Part::Certificates, self.done.trim_end())?;
+        out!("{}", self.then);
+        Ok(())
     }
 }
 
-/// Two verbs at once would each undo what the other does.
-fn lock(files: Files<'_>) -> Result<File, Failure> {
-    let locked = rotation::lock(files).map_err(|e| unwritable(files.root, &e))?;
-    let words = "another license-relay ca is at work on these certificates; wait for it, then run this again";
-    locked.ok_or_else(|| Failure::new(Exit::Running, words))
-}
-
-fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<(), Failure> {
-    let present = [files.root, files.issuer, files.issuer_key].iter().any(|path| !is_missing(path));
-    let Some(key) = root_key else {
-        let (_, made) = Authority::open_or_make(files, &faces::names(config)).map_err(unfit)?;
-        let what = if made { "made" } else { "there already, nothing changed" };
-        outln!("{}: {what}\n{}: {what}", files.root.display(), files.issuer.display());
-        return Ok(());
+fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<String, Failure> {
+    let standing = standing(files)?;
+    let made = match standing.in_force {
+        Some(_) if standing.is_settled => false,
+        _ => begin(files)?.first(&faces::names(config), root_key).map_err(unfit)?,
     };
-    if present {
+    if made {
+        let key =
+            root_key.map(|key| format!("{}: the root's key; take it off this machine now\n", key.display()));
+        let (root, issuer) = (files.root.display(), files.issuer.display());
+        return Ok(format!("{root}: made\n{issuer}: made\n{}", key.unwrap_or_default()));
+    }
+    if root_key.is_some() {
         let words = format!(
             "there is an authority already in {}; its root's key is gone and can't be had any more. Make a new one \
-             with ca rotate, or move root.pem, issuer.pem and issuer.key away first",
+             with ca rotate, or move root.pem, issuer.pem, issuer.key and generations away first",
             files.root.display()
         );
         return Err(Failure::new(Exit::Configuration, words));
     }
-    Authority::make(files, &faces::names(config), Some(key)).map_err(unfit)?;
-    outln!("{}: made\n{}: made", files.root.display(), files.issuer.display());
-    outln!("{}: the root's key; take it off this machine now", key.display());
-    Ok(())
+    Authority::open(files).map_err(unfit)?;
+    let what = "there already, nothing changed";
+    Ok(format!("{}: {what}\n{}: {what}\n", files.root.display(), files.issuer.display()))
 }
 
-fn rotate(config: &Config, files: Files<'_>, networks: Vec<IpNet>) -> Result<(), Failure> {
-    let next = FilePaths::next_to(files);
-    let mut rotation = read_rotation(files)?;
-    if networks.is_empty() {
-        refuse_while_finishing(&rotation, files)?;
-        if rotation.under_way {
-            return Err(Failure::new(Exit::Usage, "a rotation is under way; --try, --finish or --abort it"));
-        }
-        // What an abort that was cut short left.
-        rotation::abort(&next).map_err(|e| unwritable(&next.root, &e))?;
-        Authority::make(next.files(), &faces::names(config), None).map_err(unfit)?;
-        rotation = Rotation { under_way: true, networks: vec![], ..rotation };
-        outln!("{}: the new root; install it on every client beside the old one", next.root.display());
-        outln!("then: license-relay ca rotate --try NETWORK");
+fn show(config: &Config, files: Files<'_>) -> Result<String, Failure> {
+    let standing = standing(files)?;
+    let in_force = in_force(files, &standing);
+    let names = faces::names(config);
+    let current = generations::open(files, &in_force).map_err(unfit)?;
+    let current = Signer::new(current, &names).map_err(unusable)?;
+    let mut said = shown(&in_force.root)? + &shown(&in_force.issuer)?;
+    said += &format!("names that are configured: {}\n", listed(&names));
+    if current.refused.is_empty() {
+        said += "the issuer may sign for all of them\n";
     } else {
-        if !rotation.under_way {
-            return Err(Failure::new(
-                Exit::Usage,
-                "no rotation is under way; start with: license-relay ca rotate",
-            ));
-        }
-        refuse_while_finishing(&rotation, files)?;
-        for network in networks {
-            if !rotation.networks.contains(&network) {
-                rotation.networks.push(network);
-            }
-        }
-        let shown: Vec<String> = rotation.networks.iter().map(ToString::to_string).collect();
-        outln!("clients in {} are served leaves below the new root", shown.join(", "));
-        outln!("who trusts it: license-relay ca status");
+        said += &format!("the issuer may not sign for: {}\n", listed(current.refused.keys()));
     }
-    rotation.write(files).map_err(|e| unwritable(files.root, &e))
+    let Some(trial) = standing.trial.map_err(unfit)? else {
+        if !current.refused.is_empty() {
+            said += "have a new root and issuer made for them: license-relay ca rotate\n";
+        }
+        return Ok(said);
+    };
+    let new = Authority::open(trial.files.files()).map_err(unfit)?;
+    let new = Signer::new(new, &names).map_err(unusable)?;
+    said += "\na rotation is under way; the new root and issuer are:\n";
+    said += &(shown(&trial.files.root)? + &shown(&trial.files.issuer)?);
+    if new.refused.is_empty() {
+        said += "the new issuer may sign for all names that are configured\n";
+    } else {
+        said += &format!("{}\n", made_for_others(&new));
+    }
+    Ok(said)
 }
 
-fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<(), Failure> {
-    let next = FilePaths::next_to(files);
-    let mut rotation = read_rotation(files)?;
-    if !rotation.under_way {
-        return Err(Failure::new(
-            Exit::Usage,
-            "no rotation is under way; start with: license-relay ca rotate",
-        ));
+fn rotate(config: &Config, files: Files<'_>) -> Result<Written, Failure> {
+    let change = begin(files)?;
+    refuse_after_finish(&change)?;
+    if change.is_under_way() {
+        return Err(Failure::new(Exit::Usage, "a rotation is under way; --try, --finish or --abort it"));
     }
-    // After a finish that was cut short the new root may be in its place already.
-    let root = if is_missing(&next.root) { read(files.root)? } else { read(&next.root)? };
-    let root = fingerprint(&root);
-    let seen = seen(config)?;
-    let refusing = seen.iter().filter(|seen| seen.root == root && seen.refuses()).map(|seen| seen.address);
-    // Anybody in a tried network can refuse, and so hold a rotation up: who is a client is for people to say.
-    let (left_behind, refuse): (Vec<_>, Vec<_>) =
-        refusing.partition(|address| despite.iter().any(|network| network.contains(address)));
-    let list =
-        |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if !refuse.is_empty() {
+    let next = change.rotate(&faces::names(config)).map_err(unfit)?;
+    Ok(Written {
+        done: format!("{}: the new root; install it on every client beside the old one", next.root.display()),
+        then: "then: license-relay ca rotate --try NETWORK\n".into(),
+    })
+}
+
+fn try_on(files: Files<'_>, networks: Vec<IpNet>) -> Result<Written, Failure> {
+    let mut change = begin(files)?;
+    refuse_after_finish(&change)?;
+    refuse_without_rotation(&change)?;
+    change.add_networks(networks).map_err(unfit)?;
+    Ok(Written {
+        done: format!("clients in {} get leaves below the new root", listed(change.networks())),
+        then: "who trusts it: license-relay ca status\n".into(),
+    })
+}
+
+fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<Written, Failure> {
+    let change = begin(files)?;
+    let done =
+        format!("{}: the new root is in the place of the old one, for everybody", files.root.display());
+    let then = "the old root may be taken off the clients\n".to_owned();
+    if change.has_completed_finish {
+        return Ok(Written { done, then });
+    }
+    refuse_without_rotation(&change)?;
+    let standing = standing(files)?;
+    let old = fingerprint(&read(&in_force(files, &standing).root)?);
+    let Some(trial) = standing.trial.map_err(unfit)? else { return Ok(Written { done, then }) };
+    let new = Authority::open(trial.files.files()).map_err(unfit)?;
+    let root = fingerprint(new.root_der());
+    let new = Signer::new(new, &faces::names(config)).map_err(unusable)?;
+    if !new.refused.is_empty() {
+        return Err(Failure::new(Exit::Configuration, made_for_others(&new)));
+    }
+    let held_up = readiness::held_up(&seen(config)?, &old, &root, jiff::Timestamp::now());
+    let (left_behind, held_up) = readiness::split(held_up, despite);
+    if !held_up.is_empty() {
         let words = format!(
-            "these clients do not trust the new root yet: {}; install it there, wait until ca status shows a request \
-             of theirs below it, then finish; or leave those behind that are none of yours, with --despite ADDRESS",
-            list(&refuse)
+            "the rotation can't be finished yet:\n{}or leave those behind that are none of yours, with --despite ADDRESS",
+            held_up_in_words(&held_up)
         );
         return Err(Failure::new(Exit::Configuration, words));
     }
-    rotation::finish(files, &next).map_err(|e| unwritable(files.root, &e))?;
-    rotation = Rotation { under_way: false, networks: vec![], ..rotation };
-    rotation.write(files).map_err(|e| unwritable(files.root, &e))?;
-    if !left_behind.is_empty() {
-        outln!(
-            "these do not trust it, as far as they have said, and are left behind: {}",
-            list(&left_behind)
-        );
+    change.finish().map_err(|e| {
+        // What failed after the switch is put in order later, and undoes nothing.
+        let is_in_force = read(files.root).is_ok_and(|der| fingerprint(&der) == root);
+        let words =
+            "the new root is in the place of the old one, for everybody; what is left to do is done by the next start \
+             or ca verb";
+        match unfit(e) {
+            Failure { exit, words: why } if is_in_force => Failure::new(exit, format!("{words} ({why})")),
+            failure => failure,
+        }
+    })?;
+    if left_behind.is_empty() {
+        return Ok(Written { done, then });
     }
-    outln!(
-        "{}: the new root is in force for everybody; the old one may be taken off the clients",
-        files.root.display()
-    );
-    Ok(())
+    let addresses = listed(left_behind.iter().map(|client| client.address));
+    let done =
+        format!("these do not trust it, as far as they have shown, and are left behind: {addresses}\n{done}");
+    Ok(Written { done, then })
 }
 
 /// A network, or one address.
@@ -230,36 +265,41 @@ fn network(text: &str) -> Result<IpNet, String> {
         .map_err(|_| "not an address such as 10.20.0.99, nor a network".to_owned())
 }
 
-fn abort(files: Files<'_>) -> Result<(), Failure> {
-    let rotation = read_rotation(files)?;
-    if !rotation.under_way {
-        return Err(Failure::new(Exit::Usage, "no rotation is under way"));
+fn abort(config: &Config, files: Files<'_>) -> Result<Written, Failure> {
+    let change = begin(files)?;
+    refuse_after_finish(&change)?;
+    refuse_without_rotation(&change)?;
+    change.abort().map_err(unfit)?;
+    let done = "the new root and issuer are taken away; everybody gets leaves below the old root".to_owned();
+    let in_force = in_force(files, &standing(files)?);
+    let old = Authority::open(in_force.files()).map_err(unfit)?;
+    let old = Signer::new(old, &faces::names(config)).map_err(unusable)?;
+    if old.refused.is_empty() {
+        return Ok(Written { done, then: String::new() });
     }
-    refuse_while_finishing(&rotation, files)?;
-    // First the relay lets go of the new files, then they go.
-    let over = Rotation { under_way: false, networks: vec![], ..rotation };
-    over.write(files).map_err(|e| unwritable(files.root, &e))?;
-    let next = FilePaths::next_to(files);
-    rotation::abort(&next).map_err(|e| unwritable(&next.root, &e))?;
-    outln!("the new root and issuer are taken away; everybody is served leaves below the old root");
-    Ok(())
+    let done = format!(
+        "{done}\nthe old issuer may not sign for {}: before the relay starts the next time, take that out of the \
+         configuration, or run: license-relay ca rotate",
+        listed(old.refused.keys())
+    );
+    Ok(Written { done, then: String::new() })
 }
 
-fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> {
-    let rotation = read_rotation(files)?;
-    let current = fingerprint(&read(&rotation.in_force(files).root)?);
-    let next_path = FilePaths::next_to(files).root;
-    let next = if rotation.under_way && !rotation.is_finishing(files) {
-        Some(fingerprint(&read(&next_path)?))
-    } else {
-        None
-    };
+fn status(config: &Config, files: Files<'_>, json: bool) -> Result<String, Failure> {
+    let standing = standing(files)?;
+    let current = fingerprint(&read(&in_force(files, &standing).root)?);
+    let trial = standing.trial.map_err(unfit)?;
+    let next =
+        trial.as_ref().map(|trial| read(&trial.files.root).map(|der| fingerprint(&der))).transpose()?;
     let seen = seen(config)?;
     let which = |seen: &Seen| match &next {
         _ if seen.root == current => "current",
         Some(next) if seen.root == *next => "new",
         _ => "former",
     };
+    let held_up = next.as_ref().map(|next| readiness::held_up(&seen, &current, next, jiff::Timestamp::now()));
+    let held_up = held_up.unwrap_or_default();
+    let networks = trial.as_ref().map_or(&[][..], |trial| &trial.networks);
     if json {
         let clients: Vec<_> = seen
             .iter()
@@ -268,49 +308,107 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<(), Failure> 
                     "refused": seen.refused, "trusts": !seen.refuses(), "verdict": seen.verdict() })
             })
             .collect();
-        let networks: Vec<String> = rotation.networks.iter().map(ToString::to_string).collect();
-        let status =
-            serde_json::json!({ "rotation": rotation.under_way, "networks": networks, "clients": clients });
-        outln!("{status}");
-        return Ok(());
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        let status = serde_json::json!({ "rotation": trial.is_some(), "networks": networks, "clients": clients,
+            "holds_up_finish": held_up });
+        return Ok(format!("{status}\n"));
     }
-    match &next {
-        Some(_) => outln!("a rotation is under way; the new root is {}", next_path.display()),
-        None => outln!("no rotation is under way"),
-    }
-    for network in &rotation.networks {
-        outln!("  {network} is served leaves below the new root");
+    let mut said = match &trial {
+        Some(trial) => format!("a rotation is under way; the new root is {}\n", trial.files.root.display()),
+        None => "no rotation is under way\n".to_owned(),
+    };
+    for network in networks {
+        said += &format!("  {network} is served leaves below the new root\n");
     }
     if seen.is_empty() {
-        outln!("no client has been seen yet");
+        said += "no client has been seen yet\n";
     }
-    let time =
-        |time: &Option<jiff::Timestamp>| time.map_or_else(|| "never".into(), |time| format!("{time:.0}"));
     for client in &seen {
         let verdict = match client.verdict() {
             Verdict::Trusts => "trusts",
             Verdict::Refuses => "does not trust",
             Verdict::Mixed => "is mixed: some trust, and some refuse,",
         };
-        outln!(
-            "{:<40} {verdict} the {} root (asked {}, refused {})",
+        said += &format!(
+            "{:<40} {verdict} the {} root (last request: {}, last refusal: {})\n",
             client.address.to_string(),
             which(client),
-            time(&client.good),
-            time(&client.refused)
+            time(client.good),
+            time(client.refused)
         );
     }
-    Ok(())
+    if !held_up.is_empty() {
+        said += &format!("holds up --finish:\n{}", held_up_in_words(&held_up));
+    }
+    Ok(said)
 }
 
-/// The old root's issuer is gone then, or its key: taking the new ones away would leave nothing that clients trust.
-fn refuse_while_finishing(rotation: &Rotation, files: Files<'_>) -> Result<(), Failure> {
-    let words = "the rotation was cut off while it was finished, and there is no way back; run: license-relay ca rotate \
-                 --finish";
-    match rotation.is_finishing(files) {
+/// Each group of them with its times, and what to do about it.
+fn held_up_in_words(held_up: &[HeldUp]) -> String {
+    let mut groups: BTreeMap<Why, String> = BTreeMap::new();
+    for client in held_up {
+        *groups.entry(client.why).or_default() += &format!(
+            "  {:<40} last request below the old root: {}, below the new root: {}; last refusal of the new root: {}\n",
+            client.address.to_string(),
+            time(client.old_request),
+            time(client.new_request),
+            time(client.new_refusal)
+        );
+    }
+    let in_words = |why: Why| {
+        let (what, remedy) = why.words();
+        groups.get(&why).map(|clients| format!("these clients {what}:\n{clients}{remedy};\n"))
+    };
+    Why::ALL.into_iter().filter_map(in_words).collect()
+}
+
+fn time(time: Option<jiff::Timestamp>) -> String {
+    time.map_or_else(|| "never".into(), |time| format!("{time:.0}"))
+}
+
+fn listed(items: impl IntoIterator<Item = impl Display>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// What keeps the rotation from its end where names were configured later.
+fn made_for_others(new: &Signer) -> String {
+    let names: Vec<&Host> = new.refused.keys().collect();
+    format!(
+        "the new issuer may not sign for {}, as it was made for other names; begin again: license-relay ca rotate \
+         --abort, then license-relay ca rotate",
+        listed(names)
+    )
+}
+
+/// The old root's key is gone then: there is no way back, and nothing to be tried.
+fn refuse_after_finish(change: &Change<'_>) -> Result<(), Failure> {
+    let words = "the rotation was cut off while it was finished, and is complete now: the new root is in force for \
+                 everybody, and there is no way back; for another one, run: license-relay ca rotate";
+    match change.has_completed_finish {
         true => Err(Failure::new(Exit::Usage, words)),
         false => Ok(()),
     }
+}
+
+fn refuse_without_rotation(change: &Change<'_>) -> Result<(), Failure> {
+    match change.is_under_way() {
+        true => Ok(()),
+        false => {
+            Err(Failure::new(Exit::Usage, "no rotation is under way; start with: license-relay ca rotate"))
+        }
+    }
+}
+
+fn begin(files: Files<'_>) -> Result<Change<'_>, Failure> {
+    Change::begin(files).map_err(unfit)
+}
+
+fn standing(files: Files<'_>) -> Result<Standing, Failure> {
+    generations::standing(files).map_err(unfit)
+}
+
+fn in_force(files: Files<'_>, standing: &Standing) -> FilePaths {
+    standing.in_force.clone().unwrap_or_else(|| files.to_paths())
 }
 
 fn seen(config: &Config) -> Result<Vec<Seen>, Failure> {
@@ -318,26 +416,28 @@ fn seen(config: &Config) -> Result<Vec<Seen>, Failure> {
     Trust::read(&path).map_err(|e| Failure::unread(&path, &e))
 }
 
-fn read_rotation(files: Files<'_>) -> Result<Rotation, Failure> {
-    let path = Rotation::path(files);
-    Rotation::read(files).map_err(|e| Failure::unread(&path, &e))
-}
-
 /// What is there and no good, or not there, is the configuration's; what the system refuses is not.
 fn unfit(e: AuthorityError) -> Failure {
     let exit = match &e {
-        AuthorityError::Io { cause, .. } if Exit::of_named(cause) == Exit::Io => Exit::Io,
+        AuthorityError::Io { cause, .. } => match Exit::of_named(cause) {
+            Exit::Usage => Exit::Configuration,
+            exit => exit,
+        },
         AuthorityError::Mint(_) => Exit::Internal,
         _ => Exit::Configuration,
     };
     Failure::new(exit, e)
 }
 
-fn unwritable(path: &Path, e: &std::io::Error) -> Failure {
-    Failure::new(Exit::Io, format!("the files beside {} can't be changed: {e}", path.display()))
+fn unusable(e: LeafError) -> Failure {
+    match e {
+        LeafError::Authority(e) => unfit(e),
+        e => Failure::new(Exit::Internal, e),
+    }
 }
 
-fn show(path: &Path) -> Result<(), Failure> {
+/// A certificate: where it lies, whose it is, until when, for what.
+fn shown(path: &Path) -> Result<String, Failure> {
     let der = read(path)?;
     let fault = |e| Failure::new(Exit::Configuration, format!("{}: {e}", path.display()));
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|e| fault(e.to_string()))?;
@@ -347,14 +447,14 @@ fn show(path: &Path) -> Result<(), Failure> {
         .map(|byte| format!("{byte:02X}"))
         .collect::<Vec<_>>()
         .join(":");
-    outln!(
-        "{}\n  {}\n  valid {} to {}\n  SHA-256 {fingerprint}",
+    Ok(format!(
+        "{}\n  {}\n  valid {} to {}\n  SHA-256 {fingerprint}\n  may sign for {}\n",
         path.display(),
         certificate.subject(),
         certificate.validity().not_before,
-        certificate.validity().not_after
-    );
-    Ok(())
+        certificate.validity().not_after,
+        Reach::of(&certificate)
+    ))
 }
 
 fn read(path: &Path) -> Result<CertificateDer<'static>, Failure> {

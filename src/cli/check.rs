@@ -17,11 +17,11 @@ use crate::listen::local::{self, LocalError};
 use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
 use crate::setup::AdminToken;
-use crate::tls::authority::{Authority, Files};
-use crate::tls::faces;
+use crate::tls::authority::Files;
+use crate::tls::faces::{self, Signers};
+use crate::tls::generations;
 use crate::tls::leaf::Face;
 use crate::tls::roots;
-use crate::tls::rotation::Rotation;
 use crate::upstream::parent::ParentCredentials;
 
 /// What to check beside the files.
@@ -131,16 +131,12 @@ fn check_certificates(config: &Config) -> Result<(), String> {
             Face::load(pairs, &faces::names(config)).map(drop).map_err(|e| e.to_string())
         }
         Identity::Issuer { root, issuer, issuer_key } => {
-            if [root, issuer, issuer_key].iter().all(|path| is_missing(path)) {
+            let files = Files { root, issuer, issuer_key };
+            let standing = generations::standing(files).map_err(|e| e.to_string())?;
+            if standing.in_force.is_none() {
                 return Ok(());
             }
-            let files = Files { root, issuer, issuer_key };
-            let rotation = Rotation::read(files)
-                .map_err(|e| format!("{} can't be read: {e}", Rotation::path(files).display()))?;
-            let authority = Authority::open(rotation.in_force(files).files()).map_err(|e| e.to_string())?;
-            Face::mint(&authority.into(), faces::names(config).into_iter().collect())
-                .map(drop)
-                .map_err(|e| e.to_string())
+            Signers::open(files, standing, config).map(drop).map_err(|e| e.to_string())
         }
     }
 }

@@ -104,7 +104,9 @@ fn greeting(config: &Config, relay: &Relay) -> String {
     text
 }
 
-/// A path as people would write it: without the way through the configuration's folder.
+/// A path as people would write it: without the way through the configuration's folder. The file itself may be a link,
+/// which leads elsewhere some day.
 fn shown(path: &Path) -> String {
-    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+    let place = || Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
+    place().unwrap_or_else(|| path.to_owned()).display().to_string()
 }

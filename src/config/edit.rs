@@ -6,7 +6,7 @@
 //! next edit in the folder, and by the next start.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -22,14 +22,14 @@ use crate::bounds;
 
 /// How the name ends that a file has until an edit puts it in its place. Only who has the lock makes such files, so
 /// whoever has it next knows that their writer is gone.
-const EDITED: &str = "tmp";
+pub(super) const EDITED: &str = "tmp";
 /// The same for files that are written without a lock.
 const ALONE: &str = "new";
 /// The same for files that are handed over to somebody. Their folder may be anybody's, so the lock is on the file: whoever
 /// can lock it knows that its writer is gone.
 const HANDED: &str = "out";
 /// What a folder gets that is made for a file.
-const FOLDER: u32 = 0o700;
+pub(super) const FOLDER: u32 = 0o700;
 
 /// What an edit fails with that isn't the system's word alone. It is carried in an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
@@ -238,11 +238,12 @@ pub(crate) fn clear_left_tables(log: &Path) {
     }
 }
 
-/// Removes all files of a folder that have a name which this program gives, and no others.
+/// Removes all files and links of a folder that have a name which this program gives, and no others.
 fn clear(folder: &Path, ending: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if is_ours(&entry.file_name(), ending) && entry.file_type()?.is_file() {
+        let kind = entry.file_type()?;
+        if is_ours(&entry.file_name(), ending) && (kind.is_file() || kind.is_symlink()) {
             remove(&entry.path())?;
         }
     }
@@ -250,7 +251,7 @@ fn clear(folder: &Path, ending: &str) -> io::Result<()> {
 }
 
 /// `.NAME.0123456789abcdef.ENDING`
-fn is_ours(name: &OsStr, ending: &str) -> bool {
+pub(super) fn is_ours(name: &OsStr, ending: &str) -> bool {
     let parts = || {
         let rest = name.to_str()?.strip_prefix('.')?.strip_suffix(ending)?.strip_suffix('.')?;
         rest.rsplit_once('.')
@@ -329,12 +330,17 @@ fn remove(path: &Path) -> io::Result<()> {
 /// Makes a file under a name of its own. Whoever may write to the folder can neither know the name before nor have put a
 /// link there: root edits files in folders of the relay's user.
 fn create(target: &Path, mode: u32, ending: &str) -> io::Result<(File, PathBuf)> {
-    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
-    let mut random = [0; 8];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("the system gives no random numbers"))?;
-    let path = target.with_file_name(format!(".{name}.{:016x}.{ending}", u64::from_ne_bytes(random)));
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let path = target.with_file_name(name_beside(&name, ending)?);
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
     Ok((file, path))
+}
+
+/// A name that nobody can know before, for what shall get this name.
+pub(super) fn name_beside(name: &str, ending: &str) -> io::Result<OsString> {
+    let mut random = [0; 8];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    Ok(format!(".{name}.{:016x}.{ending}", u64::from_ne_bytes(random)).into())
 }
 
 /// Gives a file the owner and mode of the one whose place it takes, as far as the system lets us: only root can give a
@@ -361,7 +367,7 @@ fn give_to_owner_of_folder(file: &File, target: &Path) -> io::Result<()> {
 ///
 /// Links of root lead anywhere, and those of others only to files of their own: the relay's user, whose folder this may
 /// be, can't have root edit a file that is not the relay's.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     let _wait = waits::for_file(path);
     let (mut target, mut lenders) = (path.to_owned(), BTreeSet::new());
     for _ in 0..=bounds::LINKS {
@@ -392,7 +398,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::LOOP.into())
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
@@ -464,8 +470,7 @@ mod tests {
         clear_left([at("users").as_path()]);
         assert_eq!(names(folder.path()), with_living, "the lock is held");
         drop((living, held));
-        let expected: BTreeSet<String> =
-            others.iter().chain(&[".link.0123456789abcdef.tmp"]).map(ToString::to_string).collect();
+        let expected: BTreeSet<String> = others.iter().map(ToString::to_string).collect();
         assert_eq!(names(folder.path()), expected);
         fs::write(at(".users.0123456789abcdef.tmp"), "secret").unwrap();
         clear_left([at("users").as_path()]);

@@ -77,6 +77,11 @@ impl Lock {
         }
     }
 
+    /// The folder, opened.
+    pub(super) fn folder(&self) -> &File {
+        &self.folder
+    }
+
     /// Whether it keeps others out: not every file system has locks.
     pub(super) fn is_held(&self) -> bool {
         self.is_held

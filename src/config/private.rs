@@ -1,7 +1,8 @@
 //! Files that hold secrets: written once, whole, for their owner alone; read only where nobody else can.
 
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use base64::Engine;
@@ -43,7 +44,29 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// It can't be read, is no regular file, too large or no UTF-8, or others may read it; the message says what to run.
 pub fn read_private(path: &Path) -> io::Result<Zeroizing<String>> {
     let _wait = waits::for_file(path);
+    read_opened(path, regular::open(path)?)
+}
+
+/// Reads a file of secrets that is copied to where another user can read it, if that user could read it before: only its
+/// owner can, and the user may have put a link there.
+///
+/// # Errors
+/// As [`read_private`], or it is somebody else's.
+pub(crate) fn read_private_for(path: &Path, user: u32) -> io::Result<Zeroizing<String>> {
+    let _wait = waits::for_file(path);
     let file = regular::open(path)?;
+    let owner = file.metadata()?.uid();
+    if user != 0 && user != owner {
+        let advice = format!(
+            "it belongs to user {owner}, and would be given to user {user}; run: chown {user} {}",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, advice));
+    }
+    read_opened(path, file)
+}
+
+fn read_opened(path: &Path, file: File) -> io::Result<Zeroizing<String>> {
     let mode = file.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {
         let advice =

@@ -11,7 +11,7 @@ use super::{Setup, SetupError};
 use crate::config::model::{Config, Identity};
 use crate::config::watch::Contents;
 use crate::tls::authority::Files;
-use crate::tls::rotation::{FilePaths, Rotation};
+use crate::tls::generations;
 
 /// A part of a setup, with files of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -144,11 +144,8 @@ fn upstream_files(config: &Config) -> Vec<PathBuf> {
 fn identity_files(config: &Config) -> Vec<PathBuf> {
     match &config.tls.identity {
         Identity::Issuer { root, issuer, issuer_key } => {
-            let files = Files { root, issuer, issuer_key };
-            let next = FilePaths::next_to(files);
-            let rotation = Rotation::path(files);
-            let these = [root, issuer, issuer_key].map(Clone::clone);
-            these.into_iter().chain([rotation, next.root, next.issuer, next.issuer_key]).collect()
+            let watched = generations::watched(Files { root, issuer, issuer_key });
+            [root, issuer, issuer_key].into_iter().cloned().chain(watched).collect()
         }
         Identity::Leaves(pairs) => {
             pairs.iter().flat_map(|(chain, key)| [chain.clone(), key.clone()]).collect()

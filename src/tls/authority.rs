@@ -21,7 +21,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::dates::{self, Window};
 use crate::config::names::Host;
-use crate::config::private::{read_private, write_private, write_public};
+use crate::config::private::{read_private, read_private_for};
 use crate::config::regular;
 use crate::ledger::record::hex;
 
@@ -50,6 +50,71 @@ pub struct Files<'a> {
     pub issuer_key: &'a Path,
 }
 
+/// The same, owned.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FilePaths {
+    /// The root certificate.
+    pub root: PathBuf,
+    /// The issuer's certificate.
+    pub issuer: PathBuf,
+    /// The issuer's key.
+    pub issuer_key: PathBuf,
+}
+
+/// What an authority consists of, in PEM.
+#[derive(Debug)]
+pub(crate) struct Pem {
+    /// The root certificate.
+    pub(crate) root: Vec<u8>,
+    /// The issuer's certificate.
+    pub(crate) issuer: Vec<u8>,
+    /// The issuer's key.
+    pub(crate) issuer_key: SecretPem,
+}
+
+/// A key in PEM. It can't be printed, and is wiped once it is dropped.
+pub(crate) struct SecretPem(pub(crate) Zeroizing<String>);
+
+impl std::fmt::Debug for SecretPem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretPem(…)")
+    }
+}
+
+impl<'a> Files<'a> {
+    /// All three of them; the root is the last one, as nobody can have it before it is there.
+    pub(super) fn all(self) -> [&'a Path; 3] {
+        [self.issuer_key, self.issuer, self.root]
+    }
+
+    /// The same, owned.
+    pub(crate) fn to_paths(self) -> FilePaths {
+        let Files { root, issuer, issuer_key } = self;
+        FilePaths { root: root.into(), issuer: issuer.into(), issuer_key: issuer_key.into() }
+    }
+}
+
+impl FilePaths {
+    /// Without owning them.
+    pub fn files(&self) -> Files<'_> {
+        Files { root: &self.root, issuer: &self.issuer, issuer_key: &self.issuer_key }
+    }
+}
+
+impl Pem {
+    /// Reads all three files, to write them again for a user.
+    pub(super) fn read_for(files: Files<'_>, user: u32) -> Result<Self, AuthorityError> {
+        let public = |path: &Path| regular::read(path).map(|bytes| bytes.to_vec());
+        Ok(Self {
+            root: public(files.root).map_err(|e| io_error(files.root, e))?,
+            issuer: public(files.issuer).map_err(|e| io_error(files.issuer, e))?,
+            issuer_key: read_private_for(files.issuer_key, user)
+                .map(SecretPem)
+                .map_err(|e| io_error(files.issuer_key, e))?,
+        })
+    }
+}
+
 /// Why there is no authority to sign with.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
@@ -72,6 +137,14 @@ pub enum AuthorityError {
         /// One that is there.
         present: PathBuf,
     },
+    /// The files are gone, or what a link led to is, and nothing says where they are.
+    #[error("{path}: {fault}")]
+    Lost {
+        /// What is gone.
+        path: PathBuf,
+        /// What is left, and what to do.
+        fault: String,
+    },
     /// A file is not what it should be.
     #[error("{path}: {fault}")]
     Unfit {
@@ -86,22 +159,11 @@ pub enum AuthorityError {
 }
 
 impl Authority {
-    /// Opens the authority, or makes it when none of its files is there. The flag says that it was made.
-    ///
-    /// # Errors
-    /// A file that can't be read or written, a set that is not whole, or a certificate that is not fit to sign.
-    pub fn open_or_make(files: Files<'_>, names: &BTreeSet<Host>) -> Result<(Self, bool), AuthorityError> {
-        if [files.root, files.issuer, files.issuer_key].iter().all(|path| !path.exists()) {
-            return Self::make(files, names, None).map(|authority| (authority, true));
-        }
-        Self::open(files).map(|authority| (authority, false))
-    }
-
     /// Reads an authority and checks that it can sign: whole, CA, usage, dates, the key is the certificate's and the
     /// root is the issuer's.
     ///
     /// # Errors
-    /// As [`Self::open_or_make`].
+    /// A file that can't be read, a set that is not whole, or a certificate that is not fit to sign.
     pub fn open(files: Files<'_>) -> Result<Self, AuthorityError> {
         let (present, missing): (Vec<&Path>, Vec<&Path>) =
             [files.root, files.issuer, files.issuer_key].into_iter().partition(|path| path.exists());
@@ -141,42 +203,31 @@ impl Authority {
         Ok(Self { issuer, issuer_der, root_der, window })
     }
 
-    /// Makes root, issuer and key, none of which may be there. The root's key is thrown away, or kept in a file of
-    /// its own for those who want it offline.
+    /// Makes root, issuer and key for these names. The root's key is thrown away, or handed to those who want it offline.
     ///
     /// # Errors
-    /// A file is there already or can't be written.
-    pub fn make(
-        files: Files<'_>,
+    /// The library refuses, or the root's key can't be kept.
+    pub(super) fn make(
         names: &BTreeSet<Host>,
-        keep_root_key: Option<&Path>,
-    ) -> Result<Self, AuthorityError> {
+        keep_root_key: impl FnOnce(&SecretPem) -> Result<(), AuthorityError>,
+    ) -> Result<Pem, AuthorityError> {
         let mut root_key = KeyPair::generate()?;
         let window = Window::of_authority(dates::now());
         let root = CertifiedIssuer::self_signed(authority_params("root", 1, names, window)?, &root_key)?;
-        let issuer_key = KeyPair::generate()?;
+        let mut issuer_key = KeyPair::generate()?;
         let mut params = authority_params("issuer", 0, names, window)?;
         params.use_authority_key_identifier_extension = true;
         // Chains through this issuer are good for servers alone (Go, OpenSSL and Windows nest key purposes).
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&issuer_key, &root)?;
-        let issuer = Issuer::new(params, issuer_key);
-        let root_der = root.der().clone();
-        let root_pem = root.pem();
+        let root_pem = root.pem().into_bytes();
         drop(root);
-        if let Some(path) = keep_root_key {
-            let pem = Zeroizing::new(root_key.serialize_pem());
-            write_private(path, pem.as_bytes()).map_err(|cause| io_error(path, cause))?;
-        }
+        let kept = keep_root_key(&SecretPem(Zeroizing::new(root_key.serialize_pem())));
         root_key.zeroize();
-
-        let mut key_pem = issuer.key().serialize_pem();
-        let written = write_private(files.issuer_key, key_pem.as_bytes());
-        key_pem.zeroize();
-        written.map_err(|cause| io_error(files.issuer_key, cause))?;
-        write_public(files.issuer, certificate.pem().as_bytes()).map_err(|e| io_error(files.issuer, e))?;
-        write_public(files.root, root_pem.as_bytes()).map_err(|e| io_error(files.root, e))?;
-        Ok(Self { issuer, issuer_der: certificate.der().clone(), root_der, window })
+        kept?;
+        let key_pem = SecretPem(Zeroizing::new(issuer_key.serialize_pem()));
+        issuer_key.zeroize();
+        Ok(Pem { root: root_pem, issuer: certificate.pem().into_bytes(), issuer_key: key_pem })
     }
 
     /// The issuer that leaves are signed with.
@@ -282,7 +333,7 @@ fn check_can_sign(path: &Path, certificate: &X509Certificate<'_>) -> Result<(), 
     Ok(())
 }
 
-fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, AuthorityError> {
+pub(super) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, AuthorityError> {
     let pem = regular::read(path).map_err(|cause| io_error(path, cause))?;
     CertificateDer::from_pem_slice(&pem)
         .map_err(|e| unfit(path, format!("holds no certificate in PEM ({e})")))
@@ -293,14 +344,17 @@ fn read_key(path: &Path) -> Result<KeyPair, AuthorityError> {
     KeyPair::from_pem(&pem).map_err(|_| unfit(path, "holds no private key in PKCS#8 PEM".into()))
 }
 
-fn parse<'a>(path: &Path, der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, AuthorityError> {
+pub(super) fn parse<'a>(
+    path: &Path,
+    der: &'a CertificateDer<'_>,
+) -> Result<X509Certificate<'a>, AuthorityError> {
     match X509Certificate::from_der(der) {
         Ok((_, certificate)) => Ok(certificate),
         Err(e) => Err(unfit(path, format!("holds no X.509 certificate ({e})"))),
     }
 }
 
-fn io_error(path: &Path, cause: io::Error) -> AuthorityError {
+pub(super) fn io_error(path: &Path, cause: io::Error) -> AuthorityError {
     AuthorityError::Io { path: path.to_owned(), cause }
 }
 
@@ -309,11 +363,11 @@ fn unfit(path: &Path, fault: String) -> AuthorityError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::config::private::write_private;
 
     fn hosts(names: &[&str]) -> BTreeSet<Host> {
         names.iter().map(|name| name.parse().unwrap()).collect()
@@ -332,23 +386,30 @@ mod tests {
         assert!(v4.excluded_subtrees.is_empty());
     }
 
-    #[test]
-    fn an_authority_is_made_once_and_opened_after_that() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join("certs").join(name);
-        let (root, issuer, key) = (at("root.pem"), at("issuer.pem"), at("issuer.key"));
-        let files = Files { root: &root, issuer: &issuer, issuer_key: &key };
-        assert!(Authority::open_or_make(files, &hosts(&["a.example"])).unwrap().1);
-        assert!(!Authority::open_or_make(files, &hosts(&["a.example"])).unwrap().1);
-        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    /// The files of a new authority, in a folder.
+    pub(crate) fn written(folder: &Path, names: &BTreeSet<Host>) -> FilePaths {
+        let Pem { root, issuer, issuer_key } = Authority::make(names, |_| Ok(())).unwrap();
+        let at = |name: &str| folder.join(name);
+        let paths =
+            FilePaths { root: at("root.pem"), issuer: at("issuer.pem"), issuer_key: at("issuer.key") };
+        fs::write(&paths.root, root).unwrap();
+        fs::write(&paths.issuer, issuer).unwrap();
+        write_private(&paths.issuer_key, issuer_key.0.as_bytes()).unwrap();
+        paths
+    }
 
-        fs::remove_file(&key).unwrap();
-        write_private(&key, KeyPair::generate().unwrap().serialize_pem().as_bytes()).unwrap();
+    #[test]
+    fn a_set_that_is_not_whole_or_does_not_belong_together_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = written(folder.path(), &hosts(&["a.example"]));
+        let (files, key) = (paths.files(), &paths.issuer_key);
+        Authority::open(files).unwrap();
+        fs::remove_file(key).unwrap();
+        write_private(key, KeyPair::generate().unwrap().serialize_pem().as_bytes()).unwrap();
         let fault = Authority::open(files).err().unwrap().to_string();
         assert!(fault.contains("is not the key of"), "{fault}");
-
-        fs::remove_file(&key).unwrap();
-        let fault = Authority::open_or_make(files, &hosts(&["a.example"])).err().unwrap().to_string();
+        fs::remove_file(key).unwrap();
+        let fault = Authority::open(files).err().unwrap().to_string();
         assert!(fault.contains("issuer.key is missing while"), "{fault}");
     }
 

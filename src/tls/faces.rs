@@ -1,7 +1,8 @@
 //! All faces of the relay: one for each terminated host, one for its own names, and one for clients that send no name;
-//! all of them twice while a rotation is under way.
+//! all of them twice while a rotation is under way. Then a name that only one of the two issuers may sign for is served
+//! below that one's root to everybody.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,9 +10,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
-use super::authority::{Authority, AuthorityError, Files};
-use super::leaf::{Face, LeafError};
-use super::rotation::{FilePaths, Rotation};
+use super::authority::{Authority, Files};
+use super::generations::{self, Standing};
+use super::leaf::{self, Face, LeafError};
 use super::trust::Trust;
 use crate::config::model::{Config, Identity, Mode, TlsVersion};
 use crate::config::names::{Host, HostName};
@@ -20,10 +21,9 @@ use crate::ledger::record::hex;
 /// What is shown, to whom.
 #[derive(Debug)]
 pub struct Faces {
-    current: Album,
+    current: Arc<Album>,
     /// The new leaves of a rotation, and the networks that are served them.
-    next: Option<(Vec<IpNet>, Album)>,
-    own_names: Vec<HostName>,
+    next: Option<(Vec<IpNet>, Arc<Album>)>,
     trust: Arc<Trust>,
     /// The root, issuer and key were made just now.
     pub made: bool,
@@ -43,16 +43,35 @@ pub struct Chosen {
     pub root: Arc<str>,
 }
 
-/// The faces below one root.
+/// The faces below one root: those of the names that its issuer may sign for.
 #[derive(Debug)]
 struct Album {
     root: Arc<str>,
+    /// The issuer; nobody where the company's own PKI made the leaves.
+    issuer: Option<Arc<Authority>>,
+    own_names: Vec<HostName>,
     /// For the relay's own names. It has DNS names alone: BoringSSL can't judge an address below name constraints, and
     /// refuses a leaf that has one, whichever name it asked for.
-    named: Shown,
+    named: Option<Shown>,
     /// For clients that send no name: the relay's own names and addresses.
-    nameless: Shown,
+    nameless: Option<Shown>,
     hosts: HashMap<HostName, Shown>,
+}
+
+/// Who signs leaves, and for which of the configured names.
+#[derive(Debug)]
+pub(crate) struct Signers {
+    /// What is in force.
+    pub(crate) current: Signer,
+    /// What is tried, and the networks that are served its leaves.
+    pub(crate) trial: Option<(Vec<IpNet>, Signer)>,
+}
+
+/// One authority, and the configured names that it may not sign for, each with what clients say of it.
+#[derive(Debug)]
+pub(crate) struct Signer {
+    pub(crate) authority: Authority,
+    pub(crate) refused: BTreeMap<Host, rustls::Error>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,72 +81,138 @@ struct Shown {
     config_without_alpn: Arc<ServerConfig>,
 }
 
-impl Faces {
-    /// Opens the authority, or makes it where that is wanted and nothing of it is there, and mints all leaves, those of a
-    /// rotation too; or takes the company's own.
+impl Signers {
+    /// Opens what is in force, and what is tried beside it.
     ///
     /// # Errors
-    /// The authority can't be opened or made, or doesn't permit a name.
-    pub fn new(config: &Config, trust: Arc<Trust>, make: bool) -> Result<Self, LeafError> {
-        let own_names = config.listen.hostnames.iter().filter_map(|host| match host {
-            Host::Name(name) => Some(name.clone()),
-            Host::Address(_) => None,
-        });
-        let own_names = own_names.collect();
+    /// An authority can't be opened, or a name is one that none of them may sign for.
+    pub(crate) fn open(files: Files<'_>, standing: Standing, config: &Config) -> Result<Self, LeafError> {
+        let names = names(config);
+        let in_force = standing.in_force.unwrap_or_else(|| files.to_paths());
+        let current = Signer::new(generations::open(files, &in_force)?, &names)?;
+        let trial = match standing.trial? {
+            Some(trial) => {
+                let authority = Authority::open(trial.files.files())?;
+                Some((trial.networks, Signer::new(authority, &names)?))
+            }
+            None => None,
+        };
+        let signers = Self { current, trial };
+        match signers.refused() {
+            Some((name, cause)) => {
+                let is_tried = signers.trial.is_some();
+                Err(LeafError::NotPermitted { name, cause, is_tried })
+            }
+            None => Ok(signers),
+        }
+    }
+
+    /// A name that none of them may sign for.
+    fn refused(&self) -> Option<(Host, rustls::Error)> {
+        let tried = self.trial.as_ref().map(|(_, signer)| &signer.refused);
+        let is_refused = |name: &Host| tried.is_none_or(|tried| tried.contains_key(name));
+        let refused = self.current.refused.iter().find(|(name, _)| is_refused(name));
+        refused.map(|(name, cause)| (name.clone(), cause.clone()))
+    }
+}
+
+impl Signer {
+    /// Finds out what an authority may sign for.
+    ///
+    /// # Errors
+    /// A library refuses.
+    pub(crate) fn new(authority: Authority, names: &BTreeSet<Host>) -> Result<Self, LeafError> {
+        Ok(Self { refused: leaf::refused(&authority, names)?, authority })
+    }
+}
+
+impl Faces {
+    /// Makes the authority where there is none, and puts in order what a change of it that was cut off has left. The flag
+    /// says that it was made.
+    ///
+    /// # Errors
+    /// It can't be made, or what is missing can't be restored.
+    pub fn prepare(config: &Config) -> Result<bool, LeafError> {
         match &config.tls.identity {
             Identity::Issuer { root, issuer, issuer_key } => {
-                let files = Files { root, issuer, issuer_key };
-                let rotation = Rotation::read(files)
-                    .map_err(|cause| AuthorityError::Io { path: Rotation::path(files), cause })?;
-                let in_force = rotation.in_force(files);
-                let finishing = rotation.is_finishing(files);
-                if finishing {
-                    tracing::warn!(
-                        "a rotation of the root was cut off while it was finished; the new root is in force, as {}; run: \
-                         license-relay ca rotate --finish",
-                        in_force.root.display()
-                    );
-                }
-                let (authority, made) = match make {
-                    true => Authority::open_or_make(in_force.files(), &names(config))?,
-                    false => (Authority::open(in_force.files())?, false),
-                };
-                let current = Album::mint(authority, config)?;
-                let next = if rotation.under_way && !finishing {
-                    let authority = Authority::open(FilePaths::next_to(files).files())?;
-                    Some((rotation.networks, Album::mint(authority, config)?))
-                } else {
-                    None
-                };
-                Ok(Self { current, next, own_names, trust, made })
+                Ok(generations::prepare(Files { root, issuer, issuer_key }, &names(config))?)
             }
-            Identity::Leaves(pairs) => {
-                let current = Album::load(pairs, config)?;
-                Ok(Self { current, next: None, own_names, trust, made: false })
-            }
+            Identity::Leaves(_) => Ok(false),
         }
+    }
+
+    /// Opens the authority and mints all leaves, those of a rotation too; or takes the company's own. A new root that can't
+    /// be tried is told and left out. `made` says that the authority was made just now.
+    ///
+    /// # Errors
+    /// The authority can't be opened, or doesn't permit a name.
+    pub fn first(config: &Config, trust: Arc<Trust>, made: bool) -> Result<Self, LeafError> {
+        let open = |files: Files<'_>| {
+            let mut standing = generations::standing(files)?;
+            if let Some(fault) = standing.leave_out_broken_trial() {
+                tracing::warn!("the new root of the rotation is served to nobody: {fault}");
+            }
+            Signers::open(files, standing, config)
+        };
+        Self::of(config, trust, open, None).map(|faces| Self { made, ..faces })
+    }
+
+    /// The same in a running relay, where nothing is made, restored or left out. Leaves `known` to be for the same names are
+    /// kept as long as their issuer is the same.
+    ///
+    /// # Errors
+    /// As [`Self::first`].
+    pub fn again(config: &Config, trust: Arc<Trust>, known: Option<&Self>) -> Result<Self, LeafError> {
+        let open = |files: Files<'_>| match files.all().into_iter().find(|path| !path.exists()) {
+            Some(lost) => Err(generations::lost_while_running(lost).into()),
+            None => Signers::open(files, generations::standing(files)?, config),
+        };
+        Self::of(config, trust, open, known)
+    }
+
+    fn of(
+        config: &Config,
+        trust: Arc<Trust>,
+        open: impl FnOnce(Files<'_>) -> Result<Signers, LeafError>,
+        known: Option<&Self>,
+    ) -> Result<Self, LeafError> {
+        let (current, next) = match &config.tls.identity {
+            Identity::Issuer { root, issuer, issuer_key } => {
+                let Signers { current, trial } = open(Files { root, issuer, issuer_key })?;
+                let album = |signer: Signer| match known.and_then(|known| known.album_of(&signer.authority)) {
+                    Some(album) => Ok(album),
+                    None => Album::mint(signer, config).map(Arc::new),
+                };
+                let next = trial.map(|(networks, signer)| Ok::<_, LeafError>((networks, album(signer)?)));
+                (album(current)?, next.transpose()?)
+            }
+            Identity::Leaves(pairs) => (Arc::new(Album::load(pairs, config)?), None),
+        };
+        Ok(Self { current, next, trust, made: false })
+    }
+
+    fn album_of(&self, authority: &Authority) -> Option<Arc<Album>> {
+        let is_its = |album: &&Arc<Album>| {
+            album.issuer.as_ref().is_some_and(|issuer| issuer.chain() == authority.chain())
+        };
+        self.albums().find(is_its).cloned()
     }
 
     /// What is shown on the port itself: a terminated host's face (direct mode), the one of the relay's own names, or
     /// for clients that send no name (an address in the URI) the one that has its addresses too.
     pub fn choose(&self, sni: Option<&str>, client: IpAddr) -> Option<Chosen> {
-        let album = self.album(client);
-        let Some(sni) = sni else { return Some(album.chosen(&album.nameless)) };
+        let Some(sni) = sni else { return self.shown(client, |album| album.nameless.as_ref()) };
         let name: HostName = sni.parse().ok()?;
-        match album.hosts.get(&name) {
-            Some(shown) => Some(album.chosen(shown)),
-            None => self.own_names.contains(&name).then(|| album.chosen(&album.named)),
-        }
+        self.shown(client, |album| album.of_name(&name))
     }
 
     /// What is shown inside a tunnel to a terminated host.
     pub fn of_host(&self, host: &HostName, client: IpAddr) -> Option<Chosen> {
-        let album = self.album(client);
-        album.hosts.get(host).map(|shown| album.chosen(shown))
+        self.shown(client, |album| album.hosts.get(host))
     }
 
     /// Which clients trust which root.
-    pub(super) fn trust(&self) -> &Arc<Trust> {
+    pub(crate) fn trust(&self) -> &Arc<Trust> {
         &self.trust
     }
 
@@ -144,34 +229,51 @@ impl Faces {
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Face>> {
-        let albums = [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album));
-        albums.flat_map(|album| {
-            album.hosts.values().chain([&album.named, &album.nameless]).map(|shown| &shown.face)
+        self.albums().flat_map(|album| {
+            let own = album.named.iter().chain(&album.nameless);
+            album.hosts.values().chain(own).map(|shown| &shown.face)
         })
     }
 
-    fn album(&self, client: IpAddr) -> &Album {
+    fn albums(&self) -> impl Iterator<Item = &Arc<Album>> {
+        [&self.current].into_iter().chain(self.next.as_ref().map(|(_, album)| album))
+    }
+
+    /// What a client is shown: from the album that is meant for it, or from the other one where only that has it.
+    fn shown(&self, client: IpAddr, find: impl Fn(&Album) -> Option<&Shown>) -> Option<Chosen> {
+        let chosen = |album: &Album| find(album).map(|shown| album.chosen(shown));
         match &self.next {
-            Some((networks, album)) if networks.iter().any(|network| network.contains(&client)) => album,
-            _ => &self.current,
+            Some((networks, next)) if networks.iter().any(|network| network.contains(&client)) => {
+                chosen(next).or_else(|| chosen(&self.current))
+            }
+            Some((_, next)) => chosen(&self.current).or_else(|| chosen(next)),
+            None => chosen(&self.current),
         }
     }
 }
 
 impl Album {
-    fn mint(authority: Authority, config: &Config) -> Result<Self, LeafError> {
+    fn mint(signer: Signer, config: &Config) -> Result<Self, LeafError> {
+        let Signer { authority, refused } = signer;
         let authority = Arc::new(authority);
-        let shown = |names| Shown::new(Face::mint(&authority, names)?, config.tls.min_version);
-        let own = &config.listen.hostnames;
-        let nameless = shown(own.clone())?;
+        let shown = |names: &[Host]| match names {
+            [] => Ok(None),
+            names => Shown::new(Face::mint(&authority, names.to_vec())?, config.tls.min_version).map(Some),
+        };
+        let permitted = |name: &&Host| !refused.contains_key(*name);
+        let own: Vec<Host> = config.listen.hostnames.iter().filter(permitted).cloned().collect();
+        let nameless = shown(&own)?;
         let dns: Vec<Host> = own.iter().filter(|name| matches!(name, Host::Name(_))).cloned().collect();
-        let named = if dns.is_empty() || dns == *own { nameless.clone() } else { shown(dns)? };
+        let named = if dns == own { nameless.clone() } else { shown(&dns)? };
         let mut hosts = HashMap::new();
         for host in terminated(config) {
-            hosts.insert(host.clone(), shown(vec![Host::Name(host.clone())])?);
+            let name = Host::Name(host.clone());
+            if permitted(&&name) {
+                hosts.extend(shown(&[name])?.map(|shown| (host.clone(), shown)));
+            }
         }
         let root = fingerprint(authority.root_der()).into();
-        Ok(Self { root, named, nameless, hosts })
+        Ok(Self { root, issuer: Some(authority), own_names: host_names(&dns), named, nameless, hosts })
     }
 
     fn load(pairs: &[(std::path::PathBuf, std::path::PathBuf)], config: &Config) -> Result<Self, LeafError> {
@@ -180,8 +282,15 @@ impl Album {
         for host in terminated(config) {
             hosts.insert(host.clone(), Shown::new(face.clone(), config.tls.min_version)?);
         }
-        let named = Shown::new(face, config.tls.min_version)?;
-        Ok(Self { root: "".into(), nameless: named.clone(), named, hosts })
+        let named = Some(Shown::new(face, config.tls.min_version)?);
+        let own_names = host_names(&config.listen.hostnames);
+        Ok(Self { root: "".into(), issuer: None, own_names, nameless: named.clone(), named, hosts })
+    }
+
+    /// The face for a name that a client sends.
+    fn of_name(&self, name: &HostName) -> Option<&Shown> {
+        let own = || self.named.as_ref().filter(|_| self.own_names.contains(name));
+        self.hosts.get(name).or_else(own)
     }
 
     fn chosen(&self, shown: &Shown) -> Chosen {
@@ -207,6 +316,14 @@ impl Shown {
 pub fn names(config: &Config) -> BTreeSet<Host> {
     let hosts = terminated(config).map(|host| Host::Name(host.clone()));
     hosts.chain(config.listen.hostnames.iter().cloned()).collect()
+}
+
+fn host_names(hosts: &[Host]) -> Vec<HostName> {
+    let names = hosts.iter().filter_map(|host| match host {
+        Host::Name(name) => Some(name.clone()),
+        Host::Address(_) => None,
+    });
+    names.collect()
 }
 
 /// A root by the first 16 hex digits of its SHA-256.

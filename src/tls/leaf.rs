@@ -5,7 +5,7 @@
 //! Two leaves, because TLS 1.2 clients limited to `ECDHE_RSA` suites can't use an ECDSA one and the suites of
 //! Qlik's own example can't use an RSA one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,16 +44,14 @@ pub enum LeafError {
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     /// A freshly minted leaf is refused by the rules that clients apply.
-    #[error(
-        "the issuer (tls.issuer) may not sign for {name}: {}. Take the name out again, or make a new root and \
-         issuer, which clients then must trust: license-relay ca rotate",
-        why(.cause)
-    )]
+    #[error("the issuer (tls.issuer) may not sign for {name}: {}. {}", why(.cause), remedy(*.is_tried))]
     NotPermitted {
         /// The name.
         name: Host,
         /// What the verifier said.
         cause: rustls::Error,
+        /// A rotation is under way, and its new issuer may not either.
+        is_tried: bool,
     },
     /// The company's own leaf or key is not usable.
     #[error("{path}: {fault}")]
@@ -75,6 +73,36 @@ fn why(cause: &rustls::Error) -> String {
         return "its name constraints were made for other names".into();
     }
     text
+}
+
+/// What to do about a name that nobody may sign for.
+fn remedy(is_tried: bool) -> &'static str {
+    if is_tried {
+        return "Nor may the new one of the rotation under way. Take the name out again, or make a new root and issuer \
+                anew: license-relay ca rotate --abort, then license-relay ca rotate";
+    }
+    "Take the name out again, or make a new root and issuer, which clients then must trust: license-relay ca rotate"
+}
+
+/// The names that an issuer may not sign for, by the rules that clients apply, each with what they say.
+///
+/// # Errors
+/// A library refuses.
+pub(super) fn refused(
+    authority: &Authority,
+    names: &BTreeSet<Host>,
+) -> Result<BTreeMap<Host, rustls::Error>, LeafError> {
+    let now = dates::now();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Mint)?;
+    let window = Window::of_leaf(authority.window(), now);
+    let mut refused = BTreeMap::new();
+    for name in names {
+        match mint_leaf(authority, std::slice::from_ref(name), &key, window, now) {
+            Err(LeafError::NotPermitted { name, cause, .. }) => drop(refused.insert(name, cause)),
+            minted => drop(minted?),
+        }
+    }
+    Ok(refused)
 }
 
 /// What one face of the relay shows: the pair of leaves for its names.
@@ -267,17 +295,7 @@ fn mint_leaf(
     (params.not_before, params.not_after) = (from.into(), until.into());
     let certificate = params.signed_by(key, authority.issuer()).map_err(AuthorityError::Mint)?;
     // By a clock that is right: a wrong one is told elsewhere, and must not keep the relay from starting.
-    check_as_a_client(certificate.der(), authority, names, window.nearest(now)).map_err(
-        |fault| match names {
-            [] | [_] => fault,
-            // One name that is not permitted spoils the others with it: find out which.
-            several => {
-                let alone =
-                    |name: &Host| mint_leaf(authority, std::slice::from_ref(name), key, window, now).err();
-                several.iter().find_map(alone).unwrap_or(fault)
-            }
-        },
-    )?;
+    check_as_a_client(certificate.der(), authority, names, window.nearest(now))?;
 
     let key_der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signing_key = provider().key_provider.load_private_key(key_der)?;
@@ -300,7 +318,7 @@ fn check_as_a_client(
         let server_name = server_name(name)?;
         verifier
             .verify_server_cert(leaf, std::slice::from_ref(issuer), &server_name, &[], time)
-            .map_err(|cause| LeafError::NotPermitted { name: name.clone(), cause })?;
+            .map_err(|cause| LeafError::NotPermitted { name: name.clone(), cause, is_tried: false })?;
     }
     Ok(())
 }
@@ -382,7 +400,6 @@ mod tests {
 
     use super::*;
     use crate::config::private::write_private;
-    use crate::tls::authority::Files;
 
     fn names(names: &[&str]) -> BTreeSet<Host> {
         names.iter().map(|name| name.parse().unwrap()).collect()
@@ -391,10 +408,8 @@ mod tests {
     #[test]
     fn leaves_are_renewed_at_half_life_and_after_the_clock_was_set() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let (root, issuer, key) = (at("root.pem"), at("issuer.pem"), at("issuer.key"));
-        let files = Files { root: &root, issuer: &issuer, issuer_key: &key };
-        let (authority, _) = Authority::open_or_make(files, &names(&["a.example"])).unwrap();
+        let paths = authority::tests::written(folder.path(), &names(&["a.example"]));
+        let authority = Authority::open(paths.files()).unwrap();
         let face = Face::mint(&Arc::new(authority), vec!["a.example".parse().unwrap()]).unwrap();
         let shown = || face.current.load().ecdsa.as_ref().unwrap().cert[0].clone();
         let days = |days: i64| dates::now() + days * 24 * 3600;

@@ -20,6 +20,8 @@ pub struct Trust {
     path: PathBuf,
     table: Mutex<HashMap<(IpAddr, String), Seen>>,
     changed: Notify,
+    /// Held while the file is written, so that an older table is never the last one.
+    writing: Mutex<()>,
 }
 
 /// What one client showed of its trust in one root.
@@ -85,7 +87,7 @@ impl Trust {
         let path = Self::path(log);
         let seen = state::read_or_warn::<Vec<Seen>>(&path);
         let table = seen.into_iter().map(|seen| ((seen.address, seen.root.clone()), seen)).collect();
-        Self { path, table: Mutex::new(table), changed: Notify::new() }
+        Self { path, table: Mutex::new(table), changed: Notify::new(), writing: Mutex::new(()) }
     }
 
     /// Notes that a client showed trust in this root, or refused it.
@@ -123,9 +125,20 @@ impl Trust {
         state::keep_written(self, |this| &this.changed, Self::write, bounds::TRUST_WRITE).await;
     }
 
+    /// Writes the file a last time.
+    pub(crate) async fn write_last(self: Arc<Self>) {
+        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || self.write()).await {
+            tracing::warn!("what clients showed last of their trust can't be written: {e}");
+        }
+    }
+
     fn write(&self) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut seen: Vec<Seen> =
             self.table.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        if seen.is_empty() && !self.path.exists() {
+            return Ok(());
+        }
         seen.sort_unstable_by(|a, b| (a.address, &a.root).cmp(&(b.address, &b.root)));
         state::write(&self.path, &seen)
     }

@@ -81,10 +81,15 @@ pub fn in_url(text: &str) -> String {
     })
 }
 
-/// All files below a folder.
+/// All files below a folder, each once: links are left out.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let of = |entry: fs::DirEntry| match entry.file_type().unwrap() {
+        kind if kind.is_dir() => files(&entry.path()),
+        kind if kind.is_symlink() => Vec::new(),
+        _ => vec![entry.path()],
+    };
+    entries.flat_map(of).collect()
 }
 
 fn digests(sum: &str, texts: &[String]) -> Vec<String> {
