@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::out::outln;
 use super::{Exit, Failure, configuration};
 use crate::config::model::{AllowList, Config, Identity};
-use crate::config::{Problem, Severity, file, sources};
+use crate::config::{Problem, Severity, file, regular, sources};
 use crate::ledger::note::Signer;
 use crate::ledger::subject::keys::Keys;
 use crate::licensing::vocabulary::Vocabulary;
@@ -61,7 +61,7 @@ pub(super) fn run(args: Check, path: &Path) -> Result<Exit, Failure> {
 
 fn examine(path: &Path) -> Result<Settings, Failure> {
     let (config, mut problems) = file::load(path).map_err(configuration)?;
-    let list = config.sources.file.exists().then(|| sources::load(&config.sources.file));
+    let list = (!regular::is_missing(&config.sources.file)).then(|| sources::load(&config.sources.file));
     let list = list.transpose().unwrap_or_else(|found| {
         problems.0.extend(found.0);
         None
@@ -81,12 +81,12 @@ fn examine(path: &Path) -> Result<Settings, Failure> {
         problems.0.push(problem(&config, format!("{}: {e}", path.display()), "see admin.token_file"));
     }
     let audit = &config.audit;
-    if audit.subject_key.exists()
+    if !regular::is_missing(&audit.subject_key)
         && let Err(e) = Keys::read(&audit.subject_key, audit.subject_case)
     {
         problems.0.push(problem(&config, e.to_string(), "see audit.subject_key"));
     }
-    if audit.signing_key.exists()
+    if !regular::is_missing(&audit.signing_key)
         && let Err(e) = Signer::load(&audit.signing_key, &audit.origin)
     {
         problems.0.push(problem(&config, e.to_string(), "see audit.signing_key"));

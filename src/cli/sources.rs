@@ -13,6 +13,7 @@ use super::out::{self, outln};
 use super::{Exit, Failure, configuration, load_alone};
 use crate::config::edit;
 use crate::config::model::{AllowList, Config, Credentials, Source};
+use crate::config::regular;
 use crate::config::sources::{self, EditError};
 use crate::policy::pending::{Pending, Refused};
 use crate::policy::users::{self, PasswordHash};
@@ -98,8 +99,11 @@ fn say(said: Result<String, Failure>) -> Result<(), Failure> {
 
 fn list(config: &Config, json: bool) -> Result<(), Failure> {
     let file = &config.sources.file;
-    let AllowList { sources } =
-        if file.exists() { sources::load(file).map_err(configuration)? } else { AllowList::default() };
+    let AllowList { sources } = if regular::is_missing(file) {
+        AllowList::default()
+    } else {
+        sources::load(file).map_err(configuration)?
+    };
     if json {
         let rows: Vec<_> = sources.iter().map(row).collect();
         outln!("{}", serde_json::Value::from(rows));

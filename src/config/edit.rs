@@ -240,7 +240,7 @@ pub(crate) fn clear_left_tables(log: &Path) {
 fn clear(folder: &Path, ending: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if is_ours(&entry.file_name(), ending) && entry.file_type()?.is_file() {
+        if becomes(&entry.file_name(), ending).is_some() && entry.file_type()?.is_file() {
             match fs::remove_file(entry.path()) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
@@ -250,17 +250,13 @@ fn clear(folder: &Path, ending: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// `.NAME.0123456789abcdef.ENDING`
-fn is_ours(name: &OsStr, ending: &str) -> bool {
-    let parts = || {
-        let rest = name.to_str()?.strip_prefix('.')?.strip_suffix(ending)?.strip_suffix('.')?;
-        rest.rsplit_once('.')
-    };
-    parts().is_some_and(|(name, random)| {
-        !name.is_empty()
-            && random.len() == 16
-            && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    })
+/// The name of the file that one was to become which this program has named: `NAME` of
+/// `.NAME.0123456789abcdef.ENDING`.
+fn becomes<'a>(name: &'a OsStr, ending: &str) -> Option<&'a str> {
+    let rest = name.to_str()?.strip_prefix('.')?.strip_suffix(ending)?.strip_suffix('.')?;
+    let (name, random) = rest.rsplit_once('.')?;
+    let is_random = random.len() == 16 && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (is_random && !name.is_empty()).then_some(name)
 }
 
 /// Writes a durable file beside the one that it shall become.
@@ -276,12 +272,35 @@ fn write(target: &Path, bytes: &[u8], mode: u32, ending: &str) -> io::Result<Bes
     Ok(beside)
 }
 
-/// Makes a file beside the one that it shall become, which is handed to somebody. Nobody takes it away after a crash.
+/// Makes a file beside the one that it shall become, which is handed to somebody. It is locked as long as it is open, so that
+/// what a crash leaves is known, and taken away by the next try.
 ///
 /// # Errors
 /// The system refuses, or gives no random numbers.
 pub(crate) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
-    create(path, 0o600, ALONE)
+    clear_beside(path);
+    for _ in 0..bounds::LINKS {
+        let (file, beside) = create(path, 0o600, ALONE)?;
+        // Not every file system has locks. There, nobody takes it away.
+        if file.lock().is_err() || file.metadata()?.nlink() > 0 {
+            return Ok((file, beside));
+        }
+        // Somebody has taken it for what a crash left, before it was locked.
+    }
+    Err(io::Error::other("what is written beside it is taken away again and again"))
+}
+
+/// Takes away what a crash left that was to become this file. It is in nobody's way, so a failure is none.
+fn clear_beside(path: &Path) {
+    let (Some(name), Ok(entries)) = (path.file_name(), fs::read_dir(folder_of(path))) else { return };
+    for entry in entries.flatten() {
+        if becomes(&entry.file_name(), ALONE).is_some_and(|becomes| name == becomes)
+            && let Ok(left) = regular::open(&entry.path())
+            && left.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Makes a file under a name of its own. Whoever may write to the folder can neither know the name before nor have put a

@@ -11,6 +11,12 @@ use zeroize::Zeroizing;
 
 use crate::bounds;
 
+/// Whether nothing lies at a path. What the system doesn't let us look at may be there: whoever opens it is told why it
+/// can't be read.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
 /// Opens a regular file to be read, also where a link leads to it.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ use rustls::pki_types::pem::PemObject;
 use super::merkle::Hash;
 use super::record::hex;
 use crate::config::private::{pem, read_private, write_private};
+use crate::config::regular;
 
 /// The longest note that is read, in bytes; one of ours has about 250.
 pub const MAX_NOTE: usize = 64 * 1024;
@@ -127,7 +128,7 @@ impl Signer {
     /// # Errors
     /// As [`load`](Self::load), or it can't be made.
     pub fn open_or_make(path: &Path, origin: &str) -> Result<Self, SigningKeyError> {
-        if !path.exists() {
+        if regular::is_missing(path) {
             let made = match Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()) {
                 // Version 1, which OpenSSL 3.0 reads: an auditor's own tools are the point of this key.
                 Ok(key) => write_private(path, pem("PRIVATE KEY", key.as_ref()).as_bytes()),

@@ -25,6 +25,7 @@ use crate::bounds;
 use crate::config::edit::Editing;
 use crate::config::model::Rate;
 use crate::config::private::read_private;
+use crate::config::regular;
 
 /// OWASP's count for PBKDF2-HMAC-SHA-256.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(600_000).unwrap();
@@ -65,7 +66,7 @@ pub struct PasswordHash {
 /// # Errors
 /// It can't be read or written, or others may read it. `Ok(false)`: there was nobody to take out.
 pub fn edit(path: &Path, name: &str, hash: Option<&PasswordHash>) -> io::Result<bool> {
-    if hash.is_none() && !path.exists() {
+    if hash.is_none() && regular::is_missing(path) {
         return Ok(false);
     }
     let editing = Editing::begin(path)?;

@@ -10,6 +10,7 @@ use super::super::out::{Out, note};
 use super::super::{Exit, Failure, load};
 use crate::config;
 use crate::config::model::{Audit, Config, SubjectCase};
+use crate::config::regular;
 use crate::ledger::log::LogFile;
 use crate::ledger::note::anchor_name;
 use crate::ledger::subject::keys::Keys;
@@ -196,7 +197,7 @@ pub(super) fn find_sources(
                 .to_owned(),
         );
     }
-    let allow_list = config.map(|config| config.sources.file).filter(|file| file.exists());
+    let allow_list = config.map(|config| config.sources.file).filter(|file| !regular::is_missing(file));
     Ok(Sources { logs, anchors, keys, case, allow_list, notes })
 }
 

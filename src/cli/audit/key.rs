@@ -14,6 +14,7 @@ use crate::audit::recover::OpenError;
 use crate::audit::visit::{Visit, VisitError};
 use crate::config;
 use crate::config::model::{Audit, SubjectForm};
+use crate::config::regular;
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::ledger::subject::keys::{KeyError, Keys, retired_file};
 use crate::ledger::subject::rollover::{self, RollOver};
@@ -76,7 +77,7 @@ const NO_KEYS: &str =
 
 fn list(audit: &Audit, raw: bool, json: bool) -> Result<(), Failure> {
     let path = &audit.subject_key;
-    let none = raw || !path.exists();
+    let none = raw || regular::is_missing(path);
     let keys = if none { None } else { Some(read(audit)?) };
     let rows: Vec<Row> = keys.iter().flat_map(rows).collect();
     if json {

@@ -11,6 +11,7 @@ use super::{Exit, Failure, read_pending};
 use crate::cli::configuration;
 use crate::config::model::{AllowList, Config, Learn, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::regular;
 use crate::config::sources::{self, Enrolment, NewSource};
 use crate::config::walk::plain;
 use crate::policy::pending::{Claim, Code, Refused, network_of};
@@ -123,7 +124,9 @@ pub(super) fn run(config: &Config, args: Allow) -> Result<String, Failure> {
         sources::parse(&entry, file).map_err(configuration)?;
         return Ok(entry.trim_end().to_owned());
     }
-    sources::append(file, &new)?;
+    if !sources::append(file, &new)? {
+        return Ok(format!("{}: this entry stands there already; nothing was written", file.display()));
+    }
     let mut said = format!("{}: added\n\n{}", file.display(), entry.trim_end());
     if let Some(Learn { until, from }) = new.learn {
         let from = from.map(|address| format!(" from {address}")).unwrap_or_default();
@@ -299,7 +302,11 @@ fn is_ours(address: IpAddr) -> bool {
 
 fn current(config: &Config) -> Result<AllowList, Failure> {
     let file = &config.sources.file;
-    if file.exists() { sources::load(file).map_err(configuration) } else { Ok(AllowList::default()) }
+    if regular::is_missing(file) {
+        Ok(AllowList::default())
+    } else {
+        sources::load(file).map_err(configuration)
+    }
 }
 
 /// The one address that was refused with one of these licenses; none where there are several.

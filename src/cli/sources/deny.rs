@@ -5,8 +5,8 @@ use ipnet::IpNet;
 use super::{Exit, Failure};
 use crate::config::model::{AllowList, Config, Source, SourcePattern};
 use crate::config::names::LicenseNumber;
-use crate::config::sources;
 use crate::config::walk::plain;
+use crate::config::{regular, sources};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Deny {
@@ -31,7 +31,7 @@ pub(super) struct Deny {
 /// Takes the entry out; gives what to say.
 pub(super) fn run(config: &Config, args: &Deny) -> Result<String, Failure> {
     let file = config.sources.file.display();
-    if !config.sources.file.exists() {
+    if regular::is_missing(&config.sources.file) {
         return Err(Failure::new(Exit::Usage, format!("{file} is not there: nobody is allowed yet")));
     }
     let mut said = String::new();
