@@ -21,6 +21,7 @@ use super::recover::{self, OpenError};
 use super::reserve;
 use super::tree::Tree;
 use crate::config::model::Audit;
+use crate::config::regular;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Frontier, Hash, leaf};
 use crate::ledger::note::{CHECKPOINT, MAX_NOTE, Signer, SigningKeyError, Verifier, anchor_name};
@@ -206,7 +207,7 @@ pub(super) async fn prune_on(
     agree: impl FnOnce(&Plan) -> bool,
 ) -> Result<Option<Plan>, PruneError> {
     let log = opening.directory.clone();
-    if !LogFile::path(&log).exists() {
+    if regular::is_missing(&LogFile::path(&log)) {
         return Err(VerifyError::NotALog(log).into());
     }
     let held = recover::lock(&log)?;

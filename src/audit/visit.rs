@@ -8,6 +8,7 @@ use super::fork;
 use super::journal::{CommitError, Journal, Opening, Writer};
 use super::recover::{OpenError, lock};
 use crate::config::model::Audit;
+use crate::config::regular;
 use crate::ledger::log::LogFile;
 use crate::ledger::note::{Signer, SigningKeyError};
 use crate::ledger::record::Record;
@@ -84,5 +85,5 @@ impl Visit {
 
 /// Whether a folder holds a log, or what was left of one.
 pub(super) fn is_begun(directory: &Path) -> bool {
-    directory.join(segment::FOLDER).exists() || LogFile::path(directory).exists()
+    [directory.join(segment::FOLDER), LogFile::path(directory)].iter().any(|path| !regular::is_missing(path))
 }

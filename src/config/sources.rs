@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use aws_lc_rs::digest;
 use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
 use toml::de::DeValue;
 use toml_edit::{DocumentMut, Item, Key};
 
@@ -41,6 +42,9 @@ pub const TEMPLATE: &str = "\
 # limit = { requests = 120, per = \"1m\", burst = 60 }   # instead of limits.per_source
 # mode = \"terminate\"                    # or \"tunnel\", for one that can't trust the CA or can't be read
 ";
+
+/// A command that is run again within this time is meant to do once what it says.
+const AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Reads `path`: the allow-list, or every problem of the file.
 pub fn load(path: &Path) -> Result<AllowList, Problems> {
@@ -266,15 +270,18 @@ pub fn create_if_missing(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Adds an entry at the end of `path`, which is made if it is missing.
-pub fn append(path: &Path, new: &NewSource) -> Result<(), EditError> {
+/// Adds an entry at the end of `path`, which is made if it is missing. `false` where the entry stands there already: a
+/// command that is run again, as after a failure, does nothing twice.
+pub fn append(path: &Path, new: &NewSource) -> Result<bool, EditError> {
     create_if_missing(path).map_err(|source| EditError::Io { path: path.to_owned(), source })?;
     // As text, since toml_edit would move a comment at the end of the file below the new entry.
-    edit(path, |text, _| {
+    edit(path, |text, list| {
+        if list.sources.iter().any(|source| new.is_as(source)) {
+            return Ok(None);
+        }
         let gap = if text.ends_with('\n') { "\n" } else { "\n\n" };
         Ok(Some(format!("{text}{gap}{new}")))
-    })?;
-    Ok(())
+    })
 }
 
 /// What an entry that waits for its id is known by, over every edit of the others: all that tells it from another one
@@ -369,6 +376,25 @@ pub fn remove(
         Ok(Some(if text.is_empty() { TEMPLATE.to_owned() } else { text }))
     });
     removed.map(drop)
+}
+
+impl NewSource {
+    /// Whether an entry is this one, from a run of the same command before. An enrolment is the same while it waits, unless
+    /// it shall wait much longer now.
+    fn is_as(&self, source: &Source) -> bool {
+        let learns = match (self.learn, source.learn) {
+            (None, None) => true,
+            (Some(new), Some(old)) => {
+                let now = Timestamp::now();
+                old.from == new.from && old.until > now && new.until.duration_since(old.until) <= AGAIN
+            }
+            _ => false,
+        };
+        let Source { id, name, licenses, users, networks, .. } = source;
+        learns
+            && (&self.id, &self.licenses, &self.users, &self.networks) == (id, licenses, users, networks)
+            && self.name == *name
+    }
 }
 
 impl fmt::Display for NewSource {

@@ -22,7 +22,9 @@ pub mod secrets;
 pub mod skip;
 pub mod story;
 pub mod tls;
+pub mod traced;
 pub mod wire;
+pub mod worlds;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -131,7 +131,9 @@ pub(super) fn run(config: &Config, args: Allow) -> Result<String, Failure> {
         sources::parse(&entry, file).map_err(configuration)?;
         return Ok(entry.trim_end().to_owned());
     }
-    sources::append(file, &new)?;
+    if !sources::append(file, &new)? {
+        return Ok(format!("{}: this entry stands there already; nothing was written", file.display()));
+    }
     let mut said = format!("{}: added\n\n{}", file.display(), entry.trim_end());
     if let Some(Learn { until, from }) = new.learn {
         let from = from.map(|address| format!(" from {address}")).unwrap_or_default();
