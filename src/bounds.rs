@@ -186,8 +186,15 @@ pub const SHAPES: usize = 1_000;
 /// Client addresses with a limiter of their own; beyond, limiters that have refilled are forgotten, and where none has,
 /// further addresses share one.
 pub const LIMITED_ADDRESSES: usize = 10_000;
-/// Addresses with a limiter of their own at one entry of the allow-list; likewise.
+/// Addresses with a limiter of their own at one entry of the allow-list; beyond, further addresses share one until an
+/// address loses its place.
 pub const ADDRESSES_PER_SOURCE: usize = 16;
+/// An address loses its place at an entry once it has been silent for so long: two idle syncs of a deployment, and some.
+pub const PLACE_SILENT: Duration = Duration::from_secs(3600);
+/// One that has come for so long has its place for longer.
+pub const PLACE_STANDING: Duration = Duration::from_secs(24 * 3600);
+/// As long as that, when it is silent.
+pub const PLACE_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often a full table of limiters is searched for those that have refilled at most.
 pub const LIMITER_SWEEP: Duration = Duration::from_secs(1);
 /// Changes, or elements of a capacity report, in one message; one with more is recorded as unread. A first sync of a large

@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use common::wire::*;
@@ -337,6 +338,27 @@ fn where_nothing_proves_an_id_each_address_has_a_share_of_its_own() {
     assert!(statuses(&relay, &ours, more.iter().map(String::as_str)).iter().all(|status| *status == 200));
     assert_eq!(statuses(&relay, &ours, ["127.0.0.18", "127.0.0.19", "127.0.0.20"]), [200, 200, 429]);
     assert_eq!(statuses(&relay, &ours, ["127.0.0.17", "127.0.0.17"]), [200, 429]);
+}
+
+#[test]
+fn twenty_one_addresses_that_have_learned_an_id_do_not_push_its_deployment_out_of_its_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let entry =
+        format!("[[source]]\nid = \"{SOURCE}\"\nlimit = {{ requests = 1, per = \"1s\", burst = 2 }}\n");
+    let relay = Plan::new(&stub).sources(&entry).start();
+    let ours = sync(SOURCE);
+    assert_eq!(statuses(&relay, &ours, ["127.0.0.200"]), [200]);
+    // While they flood, the limiter of the deployment refills, and theirs do not.
+    let others: Vec<String> = (1..=21).map(|n| format!("127.0.1.{n}")).collect();
+    let mut others: Vec<Inside> = others.iter().map(|address| relay.inside_from(address, "")).collect();
+    let begun = Instant::now();
+    let mut last = vec![];
+    while begun.elapsed() < Duration::from_secs(3) {
+        last = others.iter_mut().map(|inside| ask(inside, &ours).status).collect();
+    }
+    assert!(last[16..].contains(&429), "those without a place share one, and use it up: {last:?}");
+    assert_eq!(statuses(&relay, &ours, ["127.0.0.200"; 2]), [200, 200]);
 }
 
 #[test]

@@ -48,8 +48,8 @@ impl EntryLimits {
         Self {
             rate,
             proven: Limiter::new(rate),
-            unproven: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE),
-            activations: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE),
+            unproven: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE, Keep::ByStanding),
+            activations: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE, Keep::ByStanding),
         }
     }
 
@@ -75,7 +75,7 @@ pub struct AddressLimits(Limiters<IpAddr>);
 impl AddressLimits {
     /// All full.
     pub fn new(rate: Rate) -> Self {
-        Self(Limiters::new(rate, bounds::LIMITED_ADDRESSES))
+        Self(Limiters::new(rate, bounds::LIMITED_ADDRESSES, Keep::UntilRefilled))
     }
 
     /// The rate that each counts by.
@@ -92,44 +92,82 @@ impl AddressLimits {
     }
 }
 
-/// A limiter for each of at most so many keys. A further key takes the place of one whose limiter has refilled, which
-/// is as good as a new one; where none has, all further keys share one limiter.
+/// A limiter for each of at most so many keys. A further key takes a place that its holder has lost; where there is none,
+/// all further keys share one limiter.
 #[derive(Debug)]
 struct Limiters<K> {
     rate: Rate,
     most: usize,
+    keep: Keep,
     table: Mutex<Table<K>>,
+}
+
+/// When the holder of a place in a full table loses it.
+#[derive(Clone, Copy, Debug)]
+enum Keep {
+    /// Once its limiter has refilled, which is as good as a new one.
+    UntilRefilled,
+    /// Not before it has been silent for a time, which is longer for one that has come for long. So those who have learned
+    /// an id can't push the deployment out of its place while it waits for its next sync.
+    ByStanding,
 }
 
 #[derive(Debug)]
 struct Table<K> {
-    known: HashMap<K, Limiter>,
+    known: HashMap<K, Place>,
     others: Option<Limiter>,
     swept: Option<Instant>,
 }
 
+#[derive(Debug)]
+struct Place {
+    limiter: Limiter,
+    first: Instant,
+    last: Instant,
+}
+
+impl Place {
+    fn new(rate: Rate) -> Self {
+        let now = Instant::now();
+        Self { limiter: Limiter::new(rate), first: now, last: now }
+    }
+
+    fn check(&mut self) -> Result<(), Duration> {
+        self.last = Instant::now();
+        self.limiter.check()
+    }
+
+    fn is_lost(&self, keep: Keep, rate: Rate) -> bool {
+        let stays = match keep {
+            Keep::UntilRefilled => Duration::ZERO,
+            Keep::ByStanding if self.last - self.first >= bounds::PLACE_STANDING => bounds::PLACE_KEPT,
+            Keep::ByStanding => bounds::PLACE_SILENT,
+        };
+        self.last.elapsed() >= stays && self.limiter.is_full(rate)
+    }
+}
+
 impl<K: Eq + Hash> Limiters<K> {
-    fn new(rate: Rate, most: usize) -> Self {
-        Self { rate, most, table: Mutex::new(Table { known: HashMap::new(), others: None, swept: None }) }
+    fn new(rate: Rate, most: usize, keep: Keep) -> Self {
+        let table = Table { known: HashMap::new(), others: None, swept: None };
+        Self { rate, most, keep, table: Mutex::new(table) }
     }
 
     fn check(&self, key: K) -> Result<(), Duration> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let Table { known, others, swept } = &mut *table;
-        if let Some(limiter) = known.get(&key) {
-            return limiter.check();
+        if let Some(place) = known.get_mut(&key) {
+            return place.check();
         }
         // Not at every request: whoever comes from ever new addresses must not make each of them dear.
         if known.len() >= self.most && swept.is_none_or(|at| at.elapsed() >= bounds::LIMITER_SWEEP) {
             *swept = Some(Instant::now());
-            known.retain(|_, limiter| !limiter.is_full(self.rate));
+            known.retain(|_, place| !place.is_lost(self.keep, self.rate));
         }
-        let limiter = if known.len() < self.most {
-            known.entry(key).or_insert_with(|| Limiter::new(self.rate))
-        } else {
-            others.get_or_insert_with(|| Limiter::new(self.rate))
-        };
-        limiter.check()
+        match known.len() < self.most {
+            true => known.entry(key).or_insert_with(|| Place::new(self.rate)).check(),
+            false => others.get_or_insert_with(|| Limiter::new(self.rate)).check(),
+        }
     }
 }
 
@@ -204,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_further_address_takes_the_place_of_one_that_has_refilled() {
-        let limits = Limiters::new(rate(1, Duration::from_millis(5), 1), 2);
+        let limits = Limiters::new(rate(1, Duration::from_millis(5), 1), 2, Keep::UntilRefilled);
         assert!(limits.check(1).is_ok() && limits.check(2).is_ok());
         std::thread::sleep(Duration::from_millis(20));
         assert!(limits.check(3).is_ok());
@@ -214,10 +252,38 @@ mod tests {
 
     #[test]
     fn one_that_has_not_refilled_keeps_its_place() {
-        let limits = Limiters::new(rate(2, Duration::from_secs(7200), 2), 1);
+        let limits = Limiters::new(rate(2, Duration::from_secs(7200), 2), 1, Keep::UntilRefilled);
         assert!(limits.check(1).is_ok());
         assert!(limits.check(2).is_ok() && limits.check(2).is_ok() && limits.check(2).is_err());
         assert!(limits.check(1).is_ok() && limits.check(1).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_come_for_long_keeps_its_place_from_those_who_have_learned_its_id() {
+        let rate = rate(1, Duration::from_millis(5), 1);
+        let limits = Limiters::new(rate, 2, Keep::ByStanding);
+        let has_place = |key| limits.table.lock().unwrap().known.contains_key(&key);
+        let come = async |key, after| {
+            // Limiters count by the clock of the machine, which is not paused.
+            std::thread::sleep(Duration::from_millis(10));
+            tokio::time::advance(after).await;
+            let _ = limits.check(key);
+        };
+        let moment = Duration::from_secs(2);
+        come(1, Duration::ZERO).await;
+        come(2, moment).await;
+        come(3, moment).await;
+        assert!(has_place(1) && has_place(2) && !has_place(3), "a place is kept from a sync to the next");
+        // The first one comes for days, the second one no more.
+        for _ in 0..60 {
+            come(1, Duration::from_secs(1500)).await;
+        }
+        come(3, moment).await;
+        assert!(has_place(1) && !has_place(2) && has_place(3));
+        come(4, bounds::PLACE_KEPT - moment * 2).await;
+        assert!(has_place(1) && has_place(4), "who has come for long may be silent for a while");
+        come(5, moment * 2).await;
+        assert!(!has_place(1) && has_place(5), "and not for ever");
     }
 
     #[test]
