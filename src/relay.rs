@@ -114,6 +114,7 @@ impl Relay {
             trust: Arc::new(Trust::open(&config.audit.directory)),
             own: Arc::default(),
             metrics: Arc::default(),
+            refused: Arc::default(),
         };
         let setup = Arc::new(InForce::new(Setup::first(config, &lasting)?));
         let first = setup.load_full();
@@ -282,6 +283,7 @@ impl Relay {
         self.conversations.exchange.captured.clone().write_last().await;
         self.conversations.setup.load().sender.close();
         self.conversations.exchange.refusals.flush();
+        self.conversations.setup.load().access.write_folded();
         let mut record = Record::new(Action::RelayStop, Uuid::now_v7());
         record.outcome = if drained { Outcome::Success } else { Outcome::Failure };
         record.reason = if drained { "" } else { "requests in hand were cut off" }.into();
@@ -470,6 +472,7 @@ async fn keep_time(conversations: Arc<Conversations>) {
     loop {
         sleep(bounds::REFUSAL_WINDOW).await;
         conversations.exchange.refusals.flush();
+        conversations.setup.load().access.write_folded();
         let committed = *journal.committed().borrow();
         let silent = written == committed;
         if silent {

@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use common::wire::*;
@@ -352,7 +352,7 @@ fn twenty_one_addresses_that_have_learned_an_id_do_not_push_its_deployment_out_o
     // While they flood, the limiter of the deployment refills, and theirs do not.
     let others: Vec<String> = (1..=21).map(|n| format!("127.0.1.{n}")).collect();
     let mut others: Vec<Inside> = others.iter().map(|address| relay.inside_from(address, "")).collect();
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     let mut last = vec![];
     while begun.elapsed() < Duration::from_secs(3) {
         last = others.iter_mut().map(|inside| ask(inside, &ours).status).collect();
@@ -405,7 +405,7 @@ fn whoever_waits_as_long_as_told_gets_in() {
             let wait = refused.refuses_for_a_while(429, "connection_limit_reached");
             assert!(wait <= 2, "one comes back in 1.25 s: {refused:?}");
             // What is tried is that this very wait is enough: no event tells it.
-            std::thread::sleep(std::time::Duration::from_secs(wait));
+            std::thread::sleep(Duration::from_secs(wait));
             assert_eq!(ask(&mut inside, &request).status, 200, "round {round}");
         }
     }

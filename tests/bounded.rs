@@ -197,6 +197,35 @@ fn silent_connections_cost_a_bystander_nothing() {
 }
 
 #[test]
+fn lines_of_one_client_that_is_refused_are_few_and_say_how_many_they_stand_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let mut relay = Plan::new(&stub).start();
+    let lines = |relay: &Relay| -> Vec<String> {
+        let said = relay.stderr();
+        said.lines().filter(|line| line.contains(" access ")).map(ToOwned::to_owned).collect()
+    };
+    for n in 0..60 {
+        // A handshake that fails, and a destination that is not listed.
+        let mut stream = relay.connect();
+        stream.write_all(b"\x16\x03\x01\x00\x01\x00").unwrap();
+        ends(&mut stream);
+        relay.refused_connect(&format!("host-{n}.example:443"));
+    }
+    let single = lines(&relay).len();
+    assert!((1..=20).contains(&single), "{single} lines");
+    serves(&relay);
+    assert!(lines(&relay).len() > single, "who is served has its lines all the same");
+    relay.stop();
+    let last = lines(&relay);
+    let counts = last.iter().filter_map(|line| {
+        let (_, count) = line.split_once(" count=")?;
+        count.split(' ').next()?.parse::<usize>().ok()
+    });
+    assert_eq!(single + counts.sum::<usize>(), 120);
+}
+
+#[test]
 fn out_of_descriptors_it_goes_on_serving_and_accepts_again_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
