@@ -332,6 +332,33 @@ fn one_address_can_fill_a_part_of_the_memory_for_bodies_and_no_more() {
 }
 
 #[test]
+fn bodies_for_which_the_machine_has_no_memory_are_refused_and_end_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let mut narrow = tool("prlimit", "util-linux");
+    narrow.arg("--as=300000000");
+    let mut relay = Plan::new(&stub).start_under(narrow);
+    serves(&relay);
+    std::thread::scope(|scope| {
+        for n in 2..6 {
+            let mut inside = relay.inside_from(&format!("127.0.0.{n}"), "");
+            scope.spawn(move || {
+                let length = 60 << 20;
+                let head =
+                    format!("POST /v1/sync HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n");
+                // One that is refused is not read to its end.
+                let _ =
+                    inside.write_all(head.as_bytes()).and_then(|()| inside.write_all(&vec![b'x'; length]));
+                let _ = inside.read(&mut [0]);
+            });
+        }
+    });
+    assert!(relay.is_running());
+    assert!(relay.stderr().contains("too many request bodies"), "{}", relay.stderr());
+    serves(&relay);
+}
+
+#[test]
 fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end_and_what_it_lost_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
