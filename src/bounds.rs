@@ -2,6 +2,7 @@
 //!
 //! What a site may want to change is in `relay.toml` (`[limits]`, `listen.max_connections`, `[upstream]` time-outs).
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -183,6 +184,11 @@ pub const SHAPES: usize = 1_000;
 
 // --- policy -----------------------------------------------------------------------------------------------------
 
+/// Records in the log that a source may cause for each request that it may send, unless the configuration says so: with the
+/// default limit, a first sync of 5,000 people passes.
+pub const RECORDS_A_REQUEST: NonZeroU32 = NonZeroU32::new(100).unwrap();
+/// The longest that a source may owe for a message dearer than its limit.
+pub const OWED: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Client addresses with a limiter of their own; beyond, limiters that have refilled are forgotten, and where none has,
 /// further addresses share one.
 pub const LIMITED_ADDRESSES: usize = 10_000;

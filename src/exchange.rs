@@ -255,7 +255,9 @@ impl Exchange {
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
         let action = match denial {
-            Denial::SourceLimit(_) | Denial::AddressLimit(_) => Action::AccessLimited,
+            Denial::SourceLimit(_) | Denial::RecordLimit(_) | Denial::AddressLimit(_) => {
+                Action::AccessLimited
+            }
             Denial::Unreadable(_)
             | Denial::Unrecognised
             | Denial::TwoSources
@@ -321,6 +323,7 @@ fn asker<'a>(message: &'a Message, identity: &'a Identity) -> Asker<'a> {
         identity,
         activates: matches!(message.kind, Kind::Activation { .. }),
         sourceless: message.is_sourceless(),
+        records: message.records(),
     }
 }
 
