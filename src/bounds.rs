@@ -155,6 +155,12 @@ pub const OTHER_SOURCES: usize = 4;
 pub const DOUBLED: usize = 8;
 /// The text of a shape, in bytes.
 pub const SHAPE: usize = 8 * 1024;
+/// A body that is read on the spot, in bytes; a longer one, and one that is compressed, is read off the workers.
+pub const QUICK_BODY: usize = 32 * 1024;
+/// Records that are made on the spot.
+pub const QUICK_RECORDS: usize = 100;
+/// Clients whose turn at such work is remembered before those are forgotten that have none.
+pub const TURNS: usize = 1024;
 /// Values of a body that its shape is made of.
 pub const SHAPE_VALUES: usize = 20_000;
 /// Elements of an array that its shape is made of.
@@ -247,6 +253,8 @@ pub const SEEN_NETWORKS: usize = 10_000;
 
 /// Batches that wait for the writer.
 pub const JOURNAL_QUEUE: usize = 1024;
+/// Records that are written together; more are written in turns, beside those of others.
+pub const JOURNAL_TURN: usize = 500;
 /// How long a sender waits for a place in the queue.
 pub const JOURNAL_WAIT: Duration = Duration::from_secs(5);
 /// Bytes that one write carries, but for a single longer batch.

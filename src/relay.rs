@@ -31,6 +31,7 @@ use crate::config::watch::Watch;
 use crate::exchange::Exchange;
 use crate::exchange::aliases::Aliases;
 use crate::exchange::captured::Captured;
+use crate::exchange::desk::Desk;
 use crate::exchange::unread::Unread;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
@@ -147,6 +148,7 @@ impl Relay {
                 pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
                 unread: Arc::new(Unread::open(&audit.directory)),
                 captured: Arc::new(Captured::open(&audit.directory)),
+                desk: Desk::default(),
                 journal,
                 learned,
             },

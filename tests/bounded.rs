@@ -7,6 +7,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::wire::*;
@@ -329,6 +330,54 @@ fn one_address_can_fill_a_part_of_the_memory_for_bodies_and_no_more() {
     assert_eq!(Answer::read(&mut first).status, 503);
     let answer = ask(&mut relay.inside_from("127.0.0.2", ""), post("/v1/sync", IDLE));
     assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[test]
+fn compressed_bodies_of_ten_thousand_changes_keep_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).start();
+    let patch = r#"{"instance":"","version":0,"license":"9999000000001253","allotment":"professional","subject":"a\\b","created":""}"#;
+    let body = format!(
+        r#"{{"source":"{SOURCE}","bases":[{{"license":"9999000000001253","version":1}}],"patches":[{}]}}"#,
+        vec![patch; 10_000].join(",")
+    );
+    let body = gzip(body.as_bytes());
+    let head = format!(
+        "POST /v1/sync HTTP/1.1\r\nHost: {HOST}\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let request = [head.as_bytes(), &body[..]].concat();
+    let (done, begun) = (AtomicBool::new(false), SystemTime::now());
+    let (slowest, asked) = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let sent: Vec<_> = (2..7)
+                .map(|n| {
+                    let (relay, request) = (&relay, &request);
+                    scope.spawn(move || {
+                        ask(&mut relay.inside_from(&format!("127.0.0.{n}"), ""), request).status
+                    })
+                })
+                .collect();
+            let statuses: Vec<u16> = sent.into_iter().map(|sent| sent.join().unwrap()).collect();
+            done.store(true, Ordering::Relaxed);
+            statuses
+        });
+        let (mut slowest, mut asked) = (Duration::ZERO, 0);
+        let mut kept = relay.inside();
+        while !done.load(Ordering::Relaxed) {
+            let asked_at = SystemTime::now();
+            assert_eq!(ask(&mut kept, post("/v1/sync", IDLE)).status, 200);
+            slowest = slowest.max(asked_at.elapsed().unwrap());
+            asked += 1;
+        }
+        let statuses = flood.join().unwrap();
+        assert!(statuses.iter().all(|status| *status < 500), "{statuses:?}");
+        (slowest, asked)
+    });
+    let all = begun.elapsed().unwrap();
+    println!("{asked} idle syncs in {all:?}, the slowest took {slowest:?}");
+    assert!(slowest < all / 4, "{slowest:?} of {all:?}");
 }
 
 #[test]
