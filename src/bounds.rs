@@ -2,6 +2,7 @@
 //!
 //! What a site may want to change is in `relay.toml` (`[limits]`, `listen.max_connections`, `[upstream]` time-outs).
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -158,6 +159,12 @@ pub const OTHER_SOURCES: usize = 4;
 pub const DOUBLED: usize = 8;
 /// The text of a shape, in bytes.
 pub const SHAPE: usize = 8 * 1024;
+/// A body that is read on the spot, in bytes; a longer one, and one that is compressed, is read off the workers.
+pub const QUICK_BODY: usize = 32 * 1024;
+/// Records that are made on the spot.
+pub const QUICK_RECORDS: usize = 100;
+/// Clients whose turn at such work is remembered before those are forgotten that have none.
+pub const TURNS: usize = 1024;
 /// Values of a body that its shape is made of.
 pub const SHAPE_VALUES: usize = 20_000;
 /// Elements of an array that its shape is made of.
@@ -187,11 +194,23 @@ pub const SHAPES: usize = 1_000;
 
 // --- policy -----------------------------------------------------------------------------------------------------
 
+/// Records in the log that a source may cause for each request that it may send, unless the configuration says so: with the
+/// default limit, a first sync of 5,000 people passes.
+pub const RECORDS_A_REQUEST: NonZeroU32 = NonZeroU32::new(100).unwrap();
+/// The longest that a source may owe for a message dearer than its limit.
+pub const OWED: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Client addresses with a limiter of their own; beyond, limiters that have refilled are forgotten, and where none has,
 /// further addresses share one.
 pub const LIMITED_ADDRESSES: usize = 10_000;
-/// Addresses with a limiter of their own at one entry of the allow-list; likewise.
+/// Addresses with a limiter of their own at one entry of the allow-list; beyond, further addresses share one until an
+/// address loses its place.
 pub const ADDRESSES_PER_SOURCE: usize = 16;
+/// An address loses its place at an entry once it has been silent for so long: two idle syncs of a deployment, and some.
+pub const PLACE_SILENT: Duration = Duration::from_secs(3600);
+/// One that has come for so long has its place for longer.
+pub const PLACE_STANDING: Duration = Duration::from_secs(24 * 3600);
+/// As long as that, when it is silent.
+pub const PLACE_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often a full table of limiters is searched for those that have refilled at most.
 pub const LIMITER_SWEEP: Duration = Duration::from_secs(1);
 /// Changes, or elements of a capacity report, in one message; one with more is recorded as unread. A first sync of a large
@@ -238,6 +257,8 @@ pub const SEEN_NETWORKS: usize = 10_000;
 
 /// Batches that wait for the writer.
 pub const JOURNAL_QUEUE: usize = 1024;
+/// Records that are written together; more are written in turns, beside those of others.
+pub const JOURNAL_TURN: usize = 500;
 /// How long a sender waits for a place in the queue.
 pub const JOURNAL_WAIT: Duration = Duration::from_secs(5);
 /// Bytes that one write carries, but for a single longer batch.

@@ -4,6 +4,7 @@
 
 pub mod aliases;
 pub mod captured;
+pub mod desk;
 pub mod opaque;
 pub mod records;
 pub mod unread;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use crate::audit::journal::{CommitError, Journal, State};
 use crate::audit::refusals::Refusals;
+use crate::bounds;
 use crate::config::model::{Destination, OnFailure, Unread as Understanding};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::ledger::record::{Action, Record, Repeat};
@@ -37,6 +39,7 @@ use crate::upstream::send::{Reply, ReplyBody, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
 use aliases::{Aliases, Joined};
 use captured::Captured;
+use desk::Desk;
 use records::Scene;
 use unread::{Unread, Who};
 
@@ -57,6 +60,8 @@ pub struct Exchange {
     pub unread: Arc<Unread>,
     /// The shapes of what passes.
     pub captured: Arc<Captured>,
+    /// Where bodies are read that take long.
+    pub desk: Desk,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
     pub learned: mpsc::Sender<SourceId>,
 }
@@ -108,7 +113,10 @@ impl Exchange {
     /// It is refused here, or there is no reply.
     pub async fn run(&self, setup: &Setup, mut asked: Asked, access: &mut Access) -> Result<Reply, Fault> {
         let words = &setup.words;
-        let message = Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
+        let client = asked.identity.address;
+        let is_quick = is_quick(&asked.headers, &asked.body);
+        let read = || Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
+        let message = self.desk.work(client, is_quick, read).await;
         note_message(access, &message);
         if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
             self.note_unread(&message, asked.identity.address);
@@ -136,9 +144,23 @@ impl Exchange {
         }
 
         let keys = self.pseudonyms.keys();
-        let records = records::intent(&scene, &self.pseudonyms);
-        let Joined { records, people } = self.aliases.join(records, aliases::asked(&message), keys);
-        let logged = self.write_intent(setup, records).await?;
+        let made = || {
+            let records = records::intent(&scene, &self.pseudonyms);
+            self.aliases.join(records, aliases::asked(&message), keys)
+        };
+        let is_quick = message.records() <= bounds::QUICK_RECORDS;
+        let Joined { records, people } = self.desk.work(client, is_quick, made).await;
+        let in_turns = records.len() > bounds::JOURNAL_TURN;
+        let logged = match self.write_intent(setup, records).await {
+            Ok(logged) => logged,
+            Err(e) => {
+                // Some of it may be in the log.
+                if in_turns {
+                    self.journal.note(records::withheld(&scene));
+                }
+                return Err(e.into());
+            }
+        };
         if logged {
             self.aliases.remember(people);
         }
@@ -148,14 +170,18 @@ impl Exchange {
         match setup.sender.send(&asked.to, request(&asked)).await {
             Ok(reply) => {
                 note_reply(access, &reply);
-                let told = read_reply(&message, &reply, words);
+                let is_quick = reply_is_quick(&reply);
+                let told = self.desk.work(client, is_quick, || read_reply(&message, &reply, words)).await;
                 if matches!(told.what, What::Unread { .. }) {
                     access.reply_unread = true;
                     self.note_unread(&message, asked.identity.address);
                 }
                 self.captured.note(outline(&asked, &message, &reply, &told), asked.identity.address);
-                let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
-                let Joined { records, people } = self.aliases.join(records, aliases::told(&told), keys);
+                let made = || {
+                    let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
+                    self.aliases.join(records, aliases::told(&told), keys)
+                };
+                let Joined { records, people } = self.desk.work(client, is_quick, made).await;
                 if self.write_outcome(records, logged).await {
                     self.aliases.remember(people);
                 }
@@ -255,7 +281,9 @@ impl Exchange {
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
         let action = match denial {
-            Denial::SourceLimit(_) | Denial::AddressLimit(_) => Action::AccessLimited,
+            Denial::SourceLimit(_) | Denial::RecordLimit(_) | Denial::AddressLimit(_) => {
+                Action::AccessLimited
+            }
             Denial::Unreadable(_)
             | Denial::Unrecognised
             | Denial::TwoSources
@@ -313,6 +341,18 @@ impl Exchange {
     }
 }
 
+/// Whether a body is read in no time: compressed ones may be of any length.
+fn is_quick(headers: &HeaderMap, body: &[u8]) -> bool {
+    body.len() <= bounds::QUICK_BODY && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+fn reply_is_quick(reply: &Reply) -> bool {
+    match &reply.body {
+        ReplyBody::Streamed(..) => true,
+        ReplyBody::Whole(body) => is_quick(reply.head.headers(), body),
+    }
+}
+
 fn asker<'a>(message: &'a Message, identity: &'a Identity) -> Asker<'a> {
     Asker {
         said: message.said(),
@@ -321,6 +361,7 @@ fn asker<'a>(message: &'a Message, identity: &'a Identity) -> Asker<'a> {
         identity,
         activates: matches!(message.kind, Kind::Activation { .. }),
         sourceless: message.is_sourceless(),
+        records: message.records(),
     }
 }
 

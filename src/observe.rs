@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admin;
+pub(crate) mod fold;
 pub mod lines;
 pub mod log;
 pub mod metrics;

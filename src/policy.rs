@@ -15,7 +15,7 @@ use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unrea
 use crate::config::names::{LicenseNumber, SourceId};
 use destination::Destinations;
 use identity::Identity;
-use limits::AddressLimits;
+use limits::{AddressLimits, Limited, StrangerLimits};
 use sources::{Entry, Registry, Standing};
 
 /// All that is allowed.
@@ -25,6 +25,8 @@ pub struct Policy {
     pub destinations: Destinations,
     /// One limiter for each client address.
     pub per_address: Arc<AddressLimits>,
+    /// The records of those whom no entry lets in.
+    strangers: Arc<StrangerLimits>,
     /// Who may ask.
     pub registry: Registry,
     credentials: Credentials,
@@ -49,6 +51,8 @@ pub struct Asker<'a> {
     pub activates: bool,
     /// Whether such messages name no source by nature: activations and definitions.
     pub sourceless: bool,
+    /// How many records it has in the log before it is sent.
+    pub records: usize,
 }
 
 impl<'a> Asker<'a> {
@@ -61,6 +65,7 @@ impl<'a> Asker<'a> {
             identity,
             activates: false,
             sourceless: false,
+            records: 1,
         }
     }
 }
@@ -177,9 +182,21 @@ pub enum Denial {
     /// Too many requests of this source.
     #[error("too many requests of this source")]
     SourceLimit(Duration),
+    /// Too many changes of this source.
+    #[error("too many changes of this source (limits.per_source.records)")]
+    RecordLimit(Duration),
     /// Too many requests of this address.
     #[error("too many requests of this address")]
     AddressLimit(Duration),
+}
+
+impl From<Limited> for Denial {
+    fn from(limited: Limited) -> Self {
+        match limited {
+            Limited::Requests(wait) => Self::SourceLimit(wait),
+            Limited::Records(wait) => Self::RecordLimit(wait),
+        }
+    }
 }
 
 impl Policy {
@@ -190,11 +207,17 @@ impl Policy {
             Some(before) if before.per_address.rate() == rate => before.per_address.clone(),
             _ => Arc::new(AddressLimits::new(rate)),
         };
+        let rate = config.limits.per_source;
+        let strangers = match before {
+            Some(before) if before.strangers.rate == rate => before.strangers.clone(),
+            _ => Arc::new(StrangerLimits::new(rate)),
+        };
         let known = before.map(|before| &before.registry);
         Self {
             destinations: Destinations::new(config.destinations.clone()),
             per_address,
-            registry: Registry::new(list, config.limits.per_source, known),
+            strangers,
+            registry: Registry::new(list, rate, known),
             credentials: config.listen.credentials,
             unknown: config.sources.unknown,
             unidentified: config.sources.unidentified,
@@ -224,9 +247,12 @@ impl Policy {
     /// It is refused, and why.
     pub fn judge(&self, asker: Asker<'_>, other: Option<Asker<'_>>) -> Result<Admission, Denial> {
         match self.weigh(asker, other)? {
-            Decision::In(admission, None) => Ok(admission),
+            Decision::In(admission, None) => {
+                self.strangers.check(asker.identity.address, asker.records)?;
+                Ok(admission)
+            }
             Decision::In(admission, Some(entry)) => {
-                entry.count(asker).map_err(Denial::SourceLimit)?;
+                entry.count(asker)?;
                 Ok(admission)
             }
             Decision::Unlisted(id) => {
@@ -237,12 +263,16 @@ impl Policy {
                     Some((entry, first)) => {
                         // What was just learned must reach the file, so this one is not turned away.
                         if !first {
-                            entry.count(asker).map_err(Denial::SourceLimit)?;
+                            entry.count(asker)?;
                         }
                         let admission = Admission::new("license", true, &entry.source.name);
                         Ok(Admission { learned: first.then(|| id.clone()), ..admission })
                     }
-                    None => self.stranger(id),
+                    None => {
+                        let admission = self.stranger(id)?;
+                        self.strangers.check(*address, asker.records)?;
+                        Ok(admission)
+                    }
                 }
             }
         }

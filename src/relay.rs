@@ -31,6 +31,7 @@ use crate::config::watch::Watch;
 use crate::exchange::Exchange;
 use crate::exchange::aliases::Aliases;
 use crate::exchange::captured::Captured;
+use crate::exchange::desk::Desk;
 use crate::exchange::unread::Unread;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
@@ -129,6 +130,7 @@ impl Relay {
             trust: Arc::new(Trust::open(&config.audit.directory)),
             own: Arc::default(),
             metrics: Arc::default(),
+            refused: Arc::default(),
         };
         let setup = Arc::new(InForce::new(Setup::first(config, &lasting)?));
         let first = setup.load_full();
@@ -161,6 +163,7 @@ impl Relay {
                 pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
                 unread: Arc::new(Unread::open(&audit.directory)),
                 captured: Arc::new(Captured::open(&audit.directory)),
+                desk: Desk::default(),
                 journal,
                 learned,
             },
@@ -312,6 +315,7 @@ impl Relay {
         self.conversations.setup.load_full().faces.trust().clone().write_last().await;
         self.conversations.setup.load().sender.close();
         self.conversations.exchange.refusals.flush();
+        self.conversations.setup.load().access.write_folded();
         let mut record = Record::new(Action::RelayStop, Uuid::now_v7());
         record.outcome = if drained { Outcome::Success } else { Outcome::Failure };
         record.reason = if drained { "" } else { "requests in hand were cut off" }.into();
@@ -524,6 +528,7 @@ async fn keep_time(conversations: Arc<Conversations>) {
     loop {
         sleep(bounds::REFUSAL_WINDOW).await;
         conversations.exchange.refusals.flush();
+        conversations.setup.load().access.write_folded();
         let committed = *journal.committed().borrow();
         let silent = written == committed;
         if silent {

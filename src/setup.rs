@@ -23,7 +23,7 @@ use crate::config::model::{AllowList, Config, Stranger};
 use crate::config::watch::Contents;
 use crate::config::{Problem, Problems, edit, file, private, sources};
 use crate::licensing::vocabulary::Words;
-use crate::observe::access::AccessLog;
+use crate::observe::access::{AccessLog, Refused};
 use crate::observe::metrics::Metrics;
 use crate::policy::Policy;
 use crate::policy::identity::cannot_work;
@@ -91,6 +91,8 @@ pub struct Lasting {
     pub own: OwnAddresses,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Access lines of refusals that are counted.
+    pub(crate) refused: Arc<Refused>,
 }
 
 /// An attempt to read everything again.
@@ -273,7 +275,7 @@ impl Setup {
         let faces = reading.part(Part::Certificates, &own, read, shown.map(|before| before.faces.clone()))?;
 
         let policy = Policy::new(&config, list, before.map(|before| &before.policy));
-        let access = AccessLog::new(config.log, lasting.metrics.clone());
+        let access = AccessLog::new(config.log, lasting.metrics.clone(), lasting.refused.clone());
         let generation = before.map_or(1, |before| before.generation + 1);
         let since_generation = |part: Part| {
             let files = part.files(&config);

@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs;
+use std::time::Duration;
 
 use base64::Engine;
 use common::wire::*;
@@ -339,6 +340,72 @@ fn where_nothing_proves_an_id_each_address_has_a_share_of_its_own() {
     assert_eq!(statuses(&relay, &ours, ["127.0.0.17", "127.0.0.17"]), [200, 429]);
 }
 
+/// The limit of sources in the configuration of a test.
+const LIMIT: &str = "per_source = { requests = 100000, per = \"1s\", burst = 100000 }\n";
+
+/// A sync of so many changes.
+fn changes(id: &str, count: usize) -> String {
+    let patch = r#"{"instance":"","version":0,"license":"9999000000001253","allotment":"professional","subject":"a\\b","created":"2019-04-18T10:01:35.024031Z"}"#;
+    let patches = vec![patch; count].join(",");
+    let base = r#"{"license":"9999000000001253","version":1}"#;
+    post("/v1/sync", &format!(r#"{{"source":"{id}","bases":[{base}],"patches":[{patches}]}}"#))
+}
+
+#[test]
+fn a_first_sync_of_a_large_site_gets_in_and_one_after_the_other_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let entry = |id: &str| format!("[[source]]\nid = \"{id}\"\n");
+    // Without a limit that is written, the one that the program has.
+    let plan = Plan::new(&stub).with(LIMIT, "");
+    let relay = plan.sources(&(entry(SOURCE) + &entry(STRANGER))).start();
+    let mut inside = relay.inside();
+    assert_eq!(ask(&mut inside, changes(SOURCE, 5_000)).status, 200);
+    let sent = stub.counters()["requests"].clone();
+    let refused = ask(&mut inside, changes(SOURCE, 5_000));
+    let wait = refused.refuses_for_a_while(429, "connection_limit_reached");
+    assert!((30..=45).contains(&wait), "{wait} s");
+    assert!(refused.reason.contains("limits.per_source.records"), "{refused:?}");
+    assert_eq!(stub.counters()["requests"], sent, "it is refused before it is sent");
+    assert_eq!(ask(&mut inside, sync(SOURCE)).status, 200, "what is cheap passes");
+    // More than the limit once, where nothing is owed.
+    assert_eq!(ask(&mut inside, changes(STRANGER, 7_000)).status, 200);
+    let wait = ask(&mut inside, sync(STRANGER)).refuses_for_a_while(429, "connection_limit_reached");
+    assert!((1..=11).contains(&wait), "{wait} s");
+}
+
+#[test]
+fn strangers_who_are_let_in_are_limited_by_their_records_for_each_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub).and("[sources]\nunknown = \"observe\"\n");
+    let limit = "per_source = { requests = 1000, per = \"1h\", burst = 1000, records = 100 }\n";
+    let relay = plan.with(LIMIT, limit).start();
+    assert_eq!(statuses(&relay, &changes("stranger-1", 200), ["127.0.0.2", "127.0.0.3"]), [200, 200]);
+    assert_eq!(statuses(&relay, &changes("stranger-2", 1), ["127.0.0.2", "127.0.0.4"]), [429, 200]);
+}
+
+#[test]
+fn twenty_one_addresses_that_have_learned_an_id_do_not_push_its_deployment_out_of_its_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let entry =
+        format!("[[source]]\nid = \"{SOURCE}\"\nlimit = {{ requests = 1, per = \"1s\", burst = 2 }}\n");
+    let relay = Plan::new(&stub).sources(&entry).start();
+    let ours = sync(SOURCE);
+    assert_eq!(statuses(&relay, &ours, ["127.0.0.200"]), [200]);
+    // While they flood, the limiter of the deployment refills, and theirs do not.
+    let others: Vec<String> = (1..=21).map(|n| format!("127.0.1.{n}")).collect();
+    let mut others: Vec<Inside> = others.iter().map(|address| relay.inside_from(address, "")).collect();
+    let begun = tokio::time::Instant::now();
+    let mut last = vec![];
+    while begun.elapsed() < Duration::from_secs(3) {
+        last = others.iter_mut().map(|inside| ask(inside, &ours).status).collect();
+    }
+    assert!(last[16..].contains(&429), "those without a place share one, and use it up: {last:?}");
+    assert_eq!(statuses(&relay, &ours, ["127.0.0.200"; 2]), [200, 200]);
+}
+
 #[test]
 fn where_a_network_proves_it_there_is_one_share_and_a_stranger_with_the_license_can_not_touch_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -383,7 +450,7 @@ fn whoever_waits_as_long_as_told_gets_in() {
             let wait = refused.refuses_for_a_while(429, "connection_limit_reached");
             assert!(wait <= 2, "one comes back in 1.25 s: {refused:?}");
             // What is tried is that this very wait is enough: no event tells it.
-            std::thread::sleep(std::time::Duration::from_secs(wait));
+            std::thread::sleep(Duration::from_secs(wait));
             assert_eq!(ask(&mut inside, &request).status, 200, "round {round}");
         }
     }

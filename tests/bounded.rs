@@ -7,6 +7,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::wire::*;
@@ -197,6 +198,35 @@ fn silent_connections_cost_a_bystander_nothing() {
 }
 
 #[test]
+fn lines_of_one_client_that_is_refused_are_few_and_say_how_many_they_stand_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let mut relay = Plan::new(&stub).start();
+    let lines = |relay: &Relay| -> Vec<String> {
+        let said = relay.stderr();
+        said.lines().filter(|line| line.contains(" access ")).map(ToOwned::to_owned).collect()
+    };
+    for n in 0..60 {
+        // A handshake that fails, and a destination that is not listed.
+        let mut stream = relay.connect();
+        stream.write_all(b"\x16\x03\x01\x00\x01\x00").unwrap();
+        ends(&mut stream);
+        relay.refused_connect(&format!("host-{n}.example:443"));
+    }
+    let single = lines(&relay).len();
+    assert!((1..=20).contains(&single), "{single} lines");
+    serves(&relay);
+    assert!(lines(&relay).len() > single, "who is served has its lines all the same");
+    relay.stop();
+    let last = lines(&relay);
+    let counts = last.iter().filter_map(|line| {
+        let (_, count) = line.split_once(" count=")?;
+        count.split(' ').next()?.parse::<usize>().ok()
+    });
+    assert_eq!(single + counts.sum::<usize>(), 120);
+}
+
+#[test]
 fn out_of_descriptors_it_goes_on_serving_and_accepts_again_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
@@ -300,6 +330,81 @@ fn one_address_can_fill_a_part_of_the_memory_for_bodies_and_no_more() {
     assert_eq!(Answer::read(&mut first).status, 503);
     let answer = ask(&mut relay.inside_from("127.0.0.2", ""), post("/v1/sync", IDLE));
     assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[test]
+fn compressed_bodies_of_ten_thousand_changes_keep_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).start();
+    let patch = r#"{"instance":"","version":0,"license":"9999000000001253","allotment":"professional","subject":"a\\b","created":""}"#;
+    let body = format!(
+        r#"{{"source":"{SOURCE}","bases":[{{"license":"9999000000001253","version":1}}],"patches":[{}]}}"#,
+        vec![patch; 10_000].join(",")
+    );
+    let body = gzip(body.as_bytes());
+    let head = format!(
+        "POST /v1/sync HTTP/1.1\r\nHost: {HOST}\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let request = [head.as_bytes(), &body[..]].concat();
+    let (done, begun) = (AtomicBool::new(false), SystemTime::now());
+    let (slowest, asked) = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let sent: Vec<_> = (2..7)
+                .map(|n| {
+                    let (relay, request) = (&relay, &request);
+                    scope.spawn(move || {
+                        ask(&mut relay.inside_from(&format!("127.0.0.{n}"), ""), request).status
+                    })
+                })
+                .collect();
+            let statuses: Vec<u16> = sent.into_iter().map(|sent| sent.join().unwrap()).collect();
+            done.store(true, Ordering::Relaxed);
+            statuses
+        });
+        let (mut slowest, mut asked) = (Duration::ZERO, 0);
+        let mut kept = relay.inside();
+        while !done.load(Ordering::Relaxed) {
+            let asked_at = SystemTime::now();
+            assert_eq!(ask(&mut kept, post("/v1/sync", IDLE)).status, 200);
+            slowest = slowest.max(asked_at.elapsed().unwrap());
+            asked += 1;
+        }
+        let statuses = flood.join().unwrap();
+        assert!(statuses.iter().all(|status| *status < 500), "{statuses:?}");
+        (slowest, asked)
+    });
+    let all = begun.elapsed().unwrap();
+    println!("{asked} idle syncs in {all:?}, the slowest took {slowest:?}");
+    assert!(slowest < all / 4, "{slowest:?} of {all:?}");
+}
+
+#[test]
+fn bodies_for_which_the_machine_has_no_memory_are_refused_and_end_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let mut narrow = tool("prlimit", "util-linux");
+    narrow.arg("--as=300000000");
+    let mut relay = Plan::new(&stub).start_under(narrow);
+    serves(&relay);
+    std::thread::scope(|scope| {
+        for n in 2..6 {
+            let mut inside = relay.inside_from(&format!("127.0.0.{n}"), "");
+            scope.spawn(move || {
+                let length = 60 << 20;
+                let head =
+                    format!("POST /v1/sync HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n");
+                // One that is refused is not read to its end.
+                let _ =
+                    inside.write_all(head.as_bytes()).and_then(|()| inside.write_all(&vec![b'x'; length]));
+                let _ = inside.read(&mut [0]);
+            });
+        }
+    });
+    assert!(relay.is_running());
+    assert!(relay.stderr().contains("too many request bodies"), "{}", relay.stderr());
+    serves(&relay);
 }
 
 #[test]

@@ -342,6 +342,7 @@ fn connections_over_the_limit_are_told_so() {
         let answer = relay.refused_connect(&format!("{HOST}:443"));
         answer.refuses_for_a_while(429, "connection_limit_reached");
         assert!(answer.reason.contains(&format!("listen.{key})")), "{answer:?}");
+        is_noted(&relay, "access.limited", key);
         ends(&mut held[0]);
         eventually("the place is given back", || {
             let mut stream = relay.connect();
@@ -360,7 +361,22 @@ fn a_client_from_a_network_that_may_not_connect_is_told_so() {
     let answer = relay.refused_connect(&format!("{HOST}:443"));
     answer.refuses_for_a_while(403, "http_request_denied");
     assert!(answer.reason.contains("allow_from"), "{answer:?}");
+    is_noted(&relay, "access.denied", "listen.allow_from");
     seen_by(&stub, 0);
+}
+
+/// One who is turned away at the door is in the log, in an access line, and in the metrics.
+fn is_noted(relay: &Relay, action: &str, key: &str) {
+    eventually("it is in the log", || {
+        let records = relay.records(action);
+        let reason = records.first()?["event"]["reason"].as_str()?.to_owned();
+        assert!(reason.contains(key), "{reason}");
+        Some(())
+    });
+    let said = relay.stderr();
+    assert!(said.lines().any(|line| line.contains(" access ") && line.contains(key)), "{said}");
+    let (_, metrics) = relay.admin("/metrics");
+    assert!(metrics.contains("mode=\"none\",exchange=\"none\",verdict=\"refuse\""), "{metrics}");
 }
 
 #[test]

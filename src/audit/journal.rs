@@ -194,12 +194,13 @@ impl Journal {
         Ok((Self { queue, places, state, committed, lost, previous_stop }, Writer { thread }))
     }
 
-    /// Writes what is about to happen as one unit and returns once it is on disk.
+    /// Writes what is about to happen and returns once it is on disk. Up to [`bounds::JOURNAL_TURN`] records are one unit;
+    /// more are several, between which others have their turn.
     ///
     /// # Errors
-    /// It is not: nothing of it will be found in the log.
+    /// It is not: nothing of this unit, and of those that would follow, will be found in the log.
     pub async fn commit(&self, records: Vec<Record>) -> Result<(), CommitError> {
-        self.hand_over(records, Kind::Intent).await
+        self.in_turns(records, Kind::Intent).await
     }
 
     /// The same for what has happened already: where the disk is full, the space that is reserved for it is used.
@@ -207,7 +208,7 @@ impl Journal {
     /// # Errors
     /// As [`Self::commit`].
     pub async fn commit_outcome(&self, records: Vec<Record>) -> Result<(), CommitError> {
-        self.hand_over(records, Kind::Outcome).await
+        self.in_turns(records, Kind::Outcome).await
     }
 
     /// Signs a checkpoint over all that is written, and waits for it within a bound.
@@ -218,6 +219,20 @@ impl Journal {
     /// Signs the last checkpoint and ends the writer; what is committed after that is refused.
     pub async fn close(&self) {
         let _ = self.hand_over(Vec::new(), Kind::Close).await;
+    }
+
+    async fn in_turns(&self, records: Vec<Record>, kind: Kind) -> Result<(), CommitError> {
+        if records.len() <= bounds::JOURNAL_TURN {
+            return self.hand_over(records, kind).await;
+        }
+        let mut records = records.into_iter();
+        loop {
+            let turn: Vec<Record> = records.by_ref().take(bounds::JOURNAL_TURN).collect();
+            if turn.is_empty() {
+                return Ok(());
+            }
+            self.hand_over(turn, kind).await?;
+        }
     }
 
     async fn hand_over(&self, records: Vec<Record>, kind: Kind) -> Result<(), CommitError> {

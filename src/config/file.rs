@@ -15,8 +15,8 @@ use toml::de::DeValue;
 
 use super::model::{
     Admin, Audit, ClientAddress, Config, Credentials, Destination, Identity, Licensing, Limits, Listen, Log,
-    LogFormat, LogLevel, Mode, OnFailure, ParentProxy, Rate, Sources, Stranger, SubjectCase, SubjectForm,
-    Tls, TlsVersion, Trust, Unread, Upstream,
+    LogFormat, LogLevel, Mode, OnFailure, ParentProxy, Rate, SourceRate, Sources, Stranger, SubjectCase,
+    SubjectForm, Tls, TlsVersion, Trust, Unread, Upstream,
 };
 use super::names::{Host, HostName};
 use super::walk::{self, Kind, Named, Table, Wrong};
@@ -266,7 +266,7 @@ fn limits(t: &mut Table<'_, '_>) -> Limits {
         let (one, per) = (NonZeroU32::MIN, MINUTE);
         Rate { requests: one.saturating_add(requests - 1), per, burst: one.saturating_add(burst - 1) }
     }
-    let per_source = t.rate("per_source").unwrap_or(a_minute(60, 30));
+    let per_source = t.source_rate("per_source").unwrap_or(SourceRate::new(a_minute(60, 30), None));
     let per_address = t.rate("per_address").unwrap_or(a_minute(600, 200));
     let max_body = t.or("max_body", 64 << 20, walk::size);
     let all_bodies = t.or("all_bodies", 256 << 20, walk::size);
@@ -694,7 +694,7 @@ mod tests {
         let parent = config.upstream.parent_proxy.unwrap();
         assert!(parent.tls && parent.endpoint.to_string() == "proxy.corp:3128");
         assert_eq!(config.upstream.connect_timeout, Duration::from_millis(100));
-        assert_eq!(config.limits.per_source.burst.get(), 1_000_000_000);
+        assert_eq!(config.limits.per_source.requests.burst.get(), 1_000_000_000);
         assert_eq!((config.limits.max_body, config.limits.all_bodies), (16, 2 << 30));
         assert_eq!(config.audit.origin, "dmz/1");
     }

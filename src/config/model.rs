@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::names::{Endpoint, Host, HostName, LicenseNumber, SourceId};
+use crate::bounds;
 
 /// A whole, validated configuration.
 #[derive(Clone, Debug)]
@@ -200,7 +201,7 @@ pub enum Stranger {
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// For each source.
-    pub per_source: Rate,
+    pub per_source: SourceRate,
     /// For each client address.
     pub per_address: Rate,
     /// Bytes of one request body.
@@ -218,6 +219,27 @@ pub struct Rate {
     pub per: Duration,
     /// Requests at once.
     pub burst: NonZeroU32,
+}
+
+/// How much a source may ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SourceRate {
+    /// So many requests.
+    pub requests: Rate,
+    /// So many records in the log, in the same time: what a request asks for, and not how many there are, is what others
+    /// wait for.
+    pub records: NonZeroU32,
+}
+
+impl SourceRate {
+    /// With [`bounds::RECORDS_A_REQUEST`] for each request unless there is a number.
+    pub const fn new(requests: Rate, records: Option<NonZeroU32>) -> Self {
+        let records = match records {
+            Some(records) => records,
+            None => requests.requests.saturating_mul(bounds::RECORDS_A_REQUEST),
+        };
+        Self { requests, records }
+    }
 }
 
 /// The assignment log.
@@ -373,7 +395,7 @@ pub struct Source {
     /// Client networks.
     pub networks: Vec<IpNet>,
     /// Its limit, instead of `limits.per_source`.
-    pub limit: Option<Rate>,
+    pub limit: Option<SourceRate>,
     /// `terminate` or `tunnel`; never `http`. Absent: the destination's.
     pub mode: Option<Mode>,
     /// Its id is yet to be learned.

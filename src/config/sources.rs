@@ -80,7 +80,7 @@ fn source(t: &mut Table<'_, '_>, lines: &mut HashMap<[u8; 32], usize>) -> Source
     let users = t.list("users", 0, user);
     let networks = t.list("networks", 0, walk::network);
     let mode = t.optional("mode", walk::one_of([("terminate", Mode::Terminate), ("tunnel", Mode::Tunnel)]));
-    let limit = t.rate("limit");
+    let limit = t.source_rate("limit");
     let learn = t.table("learn", learn);
 
     let no_caller = t.lacks("users", &users) && t.lacks("networks", &networks);
@@ -481,7 +481,7 @@ mod tests {
         let list = read(&example.join("\n")).unwrap();
         let source = &list.sources[0];
         assert_eq!(source.id, Some(SourcePattern::Clear(UUID.parse().unwrap())));
-        assert_eq!(source.limit.unwrap().burst.get(), 60);
+        assert_eq!(source.limit.unwrap().requests.burst.get(), 60);
         assert_eq!((source.mode, source.line, source.users.len()), (Some(Mode::Terminate), 1, 1));
     }
 

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::model::Rate;
+use super::model::{Rate, SourceRate};
 use super::regular;
 use super::{MAX_LIST, Problem, Problems, Severity, waits};
 
@@ -307,30 +307,38 @@ impl<'t> Table<'_, 't> {
 
     /// A rate limit, `{ requests, per, burst }`. `per` is a minute and `burst` is `requests` unless written.
     pub(crate) fn rate(&mut self, key: &'static str) -> Option<Rate> {
-        const WRITE: &str = "write { requests = 60, per = \"1m\", burst = 30 }";
-        fn count(value: &DeValue<'_>) -> Result<NonZeroU32, Wrong> {
-            let count = integer(0..=u64::from(u32::MAX), value)?;
-            u32::try_from(count).ok().and_then(NonZeroU32::new).ok_or_else(|| {
-                Wrong::new(
-                    "a limit of 0 lets nobody through",
-                    "write 1 or more, or take the source off the list",
-                )
-            })
-        }
+        self.table(key, |t| t.rate_in())
+    }
+
+    /// The same of a source, with `records`: [`bounds::RECORDS_A_REQUEST`] for each request unless written.
+    pub(crate) fn source_rate(&mut self, key: &'static str) -> Option<SourceRate> {
         self.table(key, |t| {
-            let requests = t.optional("requests", count);
-            let per = t.or("per", Duration::from_secs(60), duration);
-            let burst = t.optional("burst", count);
-            let Some(requests) = requests else {
-                if t.is_written() && !t.has("requests") {
-                    t.error("requests", "is missing", WRITE);
-                }
-                return None;
-            };
-            if per.as_nanos() < u128::from(requests.get()) {
-                t.error("requests", "allows more than one request a nanosecond", WRITE);
+            let records = t.optional("records", Self::count);
+            t.rate_in().map(|rate| SourceRate::new(rate, records))
+        })
+    }
+
+    fn rate_in(&mut self) -> Option<Rate> {
+        const WRITE: &str = "write { requests = 60, per = \"1m\", burst = 30 }";
+        let requests = self.optional("requests", Self::count);
+        let per = self.or("per", Duration::from_secs(60), duration);
+        let burst = self.optional("burst", Self::count);
+        let Some(requests) = requests else {
+            if self.is_written() && !self.has("requests") {
+                self.error("requests", "is missing", WRITE);
             }
-            Some(Rate { requests, per, burst: burst.unwrap_or(requests) })
+            return None;
+        };
+        if per.as_nanos() < u128::from(requests.get()) {
+            self.error("requests", "allows more than one request a nanosecond", WRITE);
+        }
+        Some(Rate { requests, per, burst: burst.unwrap_or(requests) })
+    }
+
+    fn count(value: &DeValue<'_>) -> Result<NonZeroU32, Wrong> {
+        let count = integer(0..=u64::from(u32::MAX), value)?;
+        u32::try_from(count).ok().and_then(NonZeroU32::new).ok_or_else(|| {
+            Wrong::new("a limit of 0 lets nobody through", "write 1 or more, or take the source off the list")
         })
     }
 

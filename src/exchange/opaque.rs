@@ -95,7 +95,7 @@ impl Exchange {
     }
 
     async fn refuse_tunnel(&self, access: &Access, user: Option<&str>, denial: Denial) -> Fault {
-        let limited = matches!(denial, Denial::SourceLimit(_));
+        let limited = matches!(denial, Denial::SourceLimit(_) | Denial::RecordLimit(_));
         let mut record =
             Record::new(if limited { Action::AccessLimited } else { Action::AccessDenied }, access.id);
         record.reason = denial.to_string();

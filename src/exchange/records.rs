@@ -332,6 +332,16 @@ pub fn failure(scene: &Scene<'_>, error: &UpstreamError, sent: bool) -> Vec<Reco
     std::iter::once(upstream).chain(response).collect()
 }
 
+/// What is written where an intent could not be written whole, and so was not sent.
+pub fn withheld(scene: &Scene<'_>) -> Vec<Record> {
+    let response = response_action(&scene.message.kind).map(|action| {
+        let mut record = scene.record(action, Direction::In, Outcome::Failure);
+        record.reason = "not sent: the audit log could not be written".into();
+        record
+    });
+    response.into_iter().collect()
+}
+
 /// The client's `User-Agent`, cut to what is kept.
 pub(super) fn user_agent(asked: &Asked) -> Option<String> {
     let value = asked.headers.get(header::USER_AGENT)?;

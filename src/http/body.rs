@@ -113,7 +113,7 @@ impl BodyMemory {
             if length > memory.bytes {
                 let room = (2 * memory.bytes).max(bounds::BODY_PIECE).min(announced.unwrap_or(max_body));
                 memory.grow_to(room.max(length), max_body).await?;
-                grow(&mut bytes, memory.bytes);
+                grow(&mut bytes, memory.bytes)?;
             }
             bytes.extend_from_slice(&data);
         }
@@ -176,11 +176,14 @@ impl Drop for Held {
     }
 }
 
-/// A plain `Vec` would leave a copy of the token behind when it grows.
-fn grow(bytes: &mut Zeroizing<Vec<u8>>, capacity: u64) {
-    let mut larger = Zeroizing::new(Vec::with_capacity(usize::try_from(capacity).unwrap_or(usize::MAX)));
+/// A plain `Vec` would leave a copy of the token behind when it grows, and end the process where the system has no memory.
+fn grow(bytes: &mut Zeroizing<Vec<u8>>, capacity: u64) -> Result<(), BodyError> {
+    let mut larger = Zeroizing::new(Vec::new());
+    let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+    larger.try_reserve_exact(capacity).map_err(|_| BodyError::NoMemory)?;
     larger.extend_from_slice(bytes);
     *bytes = larger;
+    Ok(())
 }
 
 /// The body of what is sent to a client.

@@ -318,7 +318,7 @@ fn denied(denial: &Denial, pending: Option<Code>) -> Refusal {
     // The command is what matters; the id is in the log and in `sources pending`.
     let short = |id: &str| id.chars().take(20).chain("...".chars()).collect();
     match denial {
-        Denial::SourceLimit(wait) | Denial::AddressLimit(wait) => {
+        Denial::SourceLimit(wait) | Denial::RecordLimit(wait) | Denial::AddressLimit(wait) => {
             refusal(Cause::RateLimited, denial).after(*wait)
         }
         Denial::UnknownSource(id) if !fits(denial) => {

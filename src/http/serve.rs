@@ -330,9 +330,21 @@ impl Conversations {
 
     /// Writes that something was refused whoever asks.
     pub fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
-        let mut record = Record::new(Action::AccessDenied, id);
+        let action = match refusal.cause {
+            Cause::Connections => Action::AccessLimited,
+            _ => Action::AccessDenied,
+        };
+        let mut record = Record::new(action, id);
         record.reason.clone_from(&refusal.sentence);
         self.exchange.refusals.note(record, client);
+    }
+
+    /// Writes the access line and the record of whoever is turned away before it is served.
+    pub(crate) fn note_turned_away(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
+        let mut access = Access::new(id, client, "none");
+        refusal.note(&mut access, refusal.on_connect());
+        self.setup.load().access.write(access);
+        self.note_denied(refusal, client, id);
     }
 
     fn note_left(&self, way: &Way, error: Option<&io::Error>) {

@@ -104,6 +104,7 @@ fn begins_as_json(body: &[u8]) -> bool {
 
 const BROKEN: &str = "the body's compression is broken or cut short";
 const TOO_LONG: &str = "the body is too long once it is decompressed";
+const NO_MEMORY: &str = "there is no memory to decompress the body in";
 
 fn gunzip(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     let mut decoder = MultiGzDecoder::new(body);
@@ -149,7 +150,9 @@ fn decoded(
             return Err(TOO_LONG);
         }
         if all.len() + made > all.capacity() {
-            let mut larger = Vec::with_capacity(2 * all.capacity());
+            let mut larger = Vec::new();
+            // A plain growth would end the process where the system has no memory.
+            larger.try_reserve_exact(2 * all.capacity()).map_err(|_| NO_MEMORY)?;
             larger.extend_from_slice(&all);
             all.zeroize();
             all = Zeroizing::new(larger);

@@ -359,6 +359,16 @@ impl Message {
         by_kind || self.other.as_ref().is_some_and(|other| other.changes_something())
     }
 
+    /// How many records it has in the log before it is sent, at least one: what it costs.
+    pub fn records(&self) -> usize {
+        let own = match &self.kind {
+            Kind::Sync(sync) => 1 + sync.patches.len(),
+            Kind::Capacity(report) => report.len(),
+            _ => 1,
+        };
+        own.max(1) + self.other.as_ref().map_or(0, |other| other.records() - 1)
+    }
+
     /// Whether it is exactly an activation or a definition, which name no source by nature.
     pub fn is_sourceless(&self) -> bool {
         matches!(self.kind, Kind::Activation { .. } | Kind::Definition)

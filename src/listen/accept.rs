@@ -86,7 +86,7 @@ impl Door {
             None => {
                 let refusal =
                     Refusal::new(Cause::Connections, "too many connections (listen.max_connections)");
-                tasks.spawn(async move { door.turn_away(stream, &refusal).await });
+                tasks.spawn(async move { door.turn_away(stream, peer, &refusal, &entrance).await });
             }
         }
     }
@@ -116,7 +116,7 @@ impl Door {
             }
             Err(refusal) => {
                 drop(place);
-                self.turn_away(stream, &refusal).await;
+                self.turn_away(stream, client, &refusal, &entrance).await;
             }
         }
     }
@@ -152,13 +152,15 @@ impl Door {
         Ok(())
     }
 
-    /// A client that speaks HTTP is told why, as long as there are not too many to be told; one that speaks TLS can't
-    /// be told anything cheaper than a handshake.
-    async fn turn_away(&self, stream: TcpStream, refusal: &Refusal) {
+    /// It is recorded, and a client that speaks HTTP is told why, as long as there are not too many to be told; one that
+    /// speaks TLS can't be told anything cheaper than a handshake.
+    async fn turn_away(&self, stream: TcpStream, client: IpAddr, refusal: &Refusal, entrance: &Entrance) {
+        let id = Uuid::now_v7();
+        entrance.conversations.note_turned_away(refusal, client, id);
         let Ok(_place) = self.turned_away.try_acquire() else { return };
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
         if let First::Byte(b'A'..=b'Z') = stream.first_byte(Instant::now() + bounds::OVER_LIMIT).await {
-            let bytes = refusal.to_bytes(refusal.on_connect(), Uuid::now_v7());
+            let bytes = refusal.to_bytes(refusal.on_connect(), id);
             let _ = timeout(bounds::OVER_LIMIT, last_word(&mut stream, &bytes)).await;
         }
     }

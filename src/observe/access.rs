@@ -1,8 +1,9 @@
-//! The access line: one an exchange, with nothing secret in it.
+//! The access line: one an exchange, with nothing secret in it. Lines of refusals are folded by client: whoever is refused
+//! asks as often as they like.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::fold::{Fold, Folded, Whose};
 use super::lines;
 use super::metrics::Metrics;
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
@@ -20,11 +22,15 @@ use crate::ledger::record::{HIDDEN, clip, word};
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     metrics: Arc<Metrics>,
+    refused: Arc<Refused>,
     format: LogFormat,
     client_address: ClientAddress,
     /// Lines are of level `info`.
     shown: bool,
 }
+
+/// The lines of refusals in the current window, by their error; it outlives each setup.
+pub(crate) type Refused = Mutex<Fold<&'static str>>;
 
 /// What is known of one exchange; what is not known is not written.
 #[derive(Clone, Debug)]
@@ -77,6 +83,8 @@ pub struct Access {
     pub resent: bool,
     /// The back end's reply could not be read, so the audit log does not hold what it tells.
     pub reply_unread: bool,
+    /// How many refusals the line stands for, where it is not one.
+    pub(crate) count: Option<u64>,
     /// Bytes of the request's body.
     pub bytes_in: u64,
     /// Bytes of the reply's body, as far as it was read here.
@@ -86,9 +94,9 @@ pub struct Access {
 
 impl AccessLog {
     /// As `[log]` says.
-    pub fn new(log: Log, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(log: Log, metrics: Arc<Metrics>, refused: Arc<Refused>) -> Self {
         let shown = matches!(log.level, LogLevel::Info | LogLevel::Debug | LogLevel::Trace);
-        Self { metrics, format: log.format, client_address: log.client_address, shown }
+        Self { metrics, refused, format: log.format, client_address: log.client_address, shown }
     }
 
     /// Writes the line of an exchange that ends now.
@@ -97,8 +105,39 @@ impl AccessLog {
         if !self.shown {
             return;
         }
-        let pairs = access.pairs(self.address(access.client));
-        let known = pairs.into_iter().filter(|(_, value)| !value.is_null());
+        if access.verdict != "refuse" {
+            return self.write_line(&access, &self.address(access.client));
+        }
+        let write = || {
+            self.write_line(&access, &self.address(access.client));
+            true
+        };
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.note(access.error.unwrap_or("none"), access.client, write);
+    }
+
+    /// Writes a line for each count of refusals that had no line of their own, and starts the next window.
+    pub(crate) fn write_folded(&self) {
+        let folded = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        if !self.shown {
+            return;
+        }
+        for Folded { kind, repeat, whose } in folded.folded() {
+            let (client, shown) = match whose {
+                Whose::Address(address) | Whose::Network(address) => (address, self.address(address)),
+                Whose::Others => (IpAddr::from([0; 4]), "several".into()),
+            };
+            let mut access = Access::new(Uuid::now_v7(), client, "none");
+            access.verdict = "refuse";
+            access.error = Some(kind);
+            access.reason = Some(format!("more refusals of {}, counted together", whose.words()));
+            access.count = Some(repeat.count);
+            self.write_line(&access, &shown);
+        }
+    }
+
+    fn write_line(&self, access: &Access, client: &str) {
+        let known = access.pairs(client).into_iter().filter(|(_, value)| !value.is_null());
         let mut line = String::with_capacity(512);
         match self.format {
             LogFormat::Json => {
@@ -158,6 +197,7 @@ impl Access {
             generation: None,
             resent: false,
             reply_unread: false,
+            count: None,
             bytes_in: 0,
             bytes_out: 0,
             begun: Instant::now(),
@@ -165,7 +205,7 @@ impl Access {
     }
 
     /// In the order people read them.
-    fn pairs(&self, client: String) -> [(&'static str, Value); 26] {
+    fn pairs(&self, client: &str) -> [(&'static str, Value); 27] {
         let text = |value: &Option<String>| value.as_deref().map(clip).into();
         [
             ("id", self.id.to_string().into()),
@@ -192,6 +232,7 @@ impl Access {
             ("resent", self.resent.then_some(true).into()),
             ("reply_unread", self.reply_unread.then_some(true).into()),
             ("generation", self.generation.into()),
+            ("count", self.count.into()),
             ("bytes", format!("{}/{}", self.bytes_in, self.bytes_out).into()),
             ("ms", u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
         ]
@@ -338,6 +379,7 @@ mod tests {
     fn addresses_are_shown_as_networks_where_the_site_asks_for_it() {
         let log = AccessLog::new(
             Log { format: LogFormat::Text, client_address: ClientAddress::Network, level: LogLevel::Info },
+            Arc::default(),
             Arc::default(),
         );
         assert_eq!(log.address("10.20.30.40".parse().unwrap()), "10.20.30.0/24");

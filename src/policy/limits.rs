@@ -1,4 +1,5 @@
-//! How often: GCRA limiters from `governor`, for client addresses and for the entries of the allow-list.
+//! How often, and how much: GCRA limiters from `governor` for the requests of client addresses and of the entries of the
+//! allow-list, and what an entry owes for the records that its requests cause.
 //!
 //! This module hides where a count lives. Outside it there are a rate, whom a request counts for ([`Whose`] or an
 //! address), and the answer: pass, or wait so long. A count that several relays share (GCRA in Redis, say) fits behind
@@ -15,7 +16,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::bounds;
-use crate::config::model::Rate;
+use crate::config::model::{Rate, SourceRate};
 use crate::config::names::LicenseNumber;
 pub use crate::config::names::client;
 
@@ -23,10 +24,19 @@ pub use crate::config::names::client;
 #[derive(Debug)]
 pub struct EntryLimits {
     /// The rate that each of its limiters counts by.
-    pub rate: Rate,
-    proven: Limiter,
-    unproven: Limiters<IpAddr>,
-    activations: Limiters<(Option<LicenseNumber>, IpAddr)>,
+    pub rate: SourceRate,
+    proven: SourceLimiter,
+    unproven: Limiters<IpAddr, SourceLimiter>,
+    activations: Limiters<(Option<LicenseNumber>, IpAddr), SourceLimiter>,
+}
+
+/// What an entry has used up, and the wait until there is more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Limited {
+    /// Its requests.
+    Requests(Duration),
+    /// Its records.
+    Records(Duration),
 }
 
 /// Whom a request of an entry counts for.
@@ -44,38 +54,62 @@ pub enum Whose<'a> {
 
 impl EntryLimits {
     /// All full.
-    pub fn new(rate: Rate) -> Self {
+    pub fn new(rate: SourceRate) -> Self {
         Self {
             rate,
-            proven: Limiter::new(rate),
-            unproven: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE),
-            activations: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE),
+            proven: SourceLimiter::new(rate),
+            unproven: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE, Keep::ByStanding),
+            activations: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE, Keep::ByStanding),
         }
     }
 
-    /// Takes one request.
+    /// Takes one request, that has so many records.
     ///
     /// # Errors
-    /// There is none to take; the wait until there is.
-    pub fn check(&self, whose: Whose<'_>) -> Result<(), Duration> {
+    /// There is none to take, or not so many.
+    pub fn check(&self, whose: Whose<'_>, records: usize) -> Result<(), Limited> {
         match whose {
-            Whose::Proven => self.proven.check(),
-            Whose::Address(address) => self.unproven.check(client(address)),
+            Whose::Proven => self.proven.check(records),
+            Whose::Address(address) => self.unproven.check(client(address), |limiter| limiter.check(records)),
             Whose::Activation(license, address) => {
-                self.activations.check((license.cloned(), client(address)))
+                let key = (license.cloned(), client(address));
+                self.activations.check(key, |limiter| limiter.check(records))
             }
         }
     }
 }
 
+/// The records of those whom no entry lets in, for each client address.
+#[derive(Debug)]
+pub struct StrangerLimits {
+    /// The rate that each counts by.
+    pub rate: SourceRate,
+    by_address: Limiters<IpAddr, Debt>,
+}
+
+impl StrangerLimits {
+    /// Nobody owes anything.
+    pub fn new(rate: SourceRate) -> Self {
+        Self { rate, by_address: Limiters::new(rate, bounds::LIMITED_ADDRESSES, Keep::UntilRefilled) }
+    }
+
+    /// Takes so many records of this address.
+    ///
+    /// # Errors
+    /// There are not so many to take; the wait until there are.
+    pub fn check(&self, address: IpAddr, records: usize) -> Result<(), Limited> {
+        self.by_address.check(client(address), |debt| debt.take(records)).map_err(Limited::Records)
+    }
+}
+
 /// One limiter for each client address.
 #[derive(Debug)]
-pub struct AddressLimits(Limiters<IpAddr>);
+pub struct AddressLimits(Limiters<IpAddr, Limiter>);
 
 impl AddressLimits {
     /// All full.
     pub fn new(rate: Rate) -> Self {
-        Self(Limiters::new(rate, bounds::LIMITED_ADDRESSES))
+        Self(Limiters::new(rate, bounds::LIMITED_ADDRESSES, Keep::UntilRefilled))
     }
 
     /// The rate that each counts by.
@@ -88,66 +122,180 @@ impl AddressLimits {
     /// # Errors
     /// There is none to take; the wait until there is.
     pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
-        self.0.check(client(address))
+        self.0.check(client(address), Limiter::check)
     }
 }
 
-/// A limiter for each of at most so many keys. A further key takes the place of one whose limiter has refilled, which
-/// is as good as a new one; where none has, all further keys share one limiter.
+/// A limiter for each of at most so many keys. A further key takes a place that its holder has lost; where there is none,
+/// all further keys share one limiter.
 #[derive(Debug)]
-struct Limiters<K> {
-    rate: Rate,
+struct Limiters<K, L: Limits> {
+    rate: L::Rate,
     most: usize,
-    table: Mutex<Table<K>>,
+    keep: Keep,
+    table: Mutex<Table<K, L>>,
+}
+
+/// What counts by a rate.
+trait Limits {
+    type Rate: Copy + std::fmt::Debug;
+
+    fn new(rate: Self::Rate) -> Self;
+
+    /// Whether it is as good as a new one. Asking may use up one that is, so only one that is dropped then is asked.
+    fn is_full(&self, rate: Self::Rate) -> bool;
+}
+
+/// When the holder of a place in a full table loses it.
+#[derive(Clone, Copy, Debug)]
+enum Keep {
+    /// Once its limiter has refilled, which is as good as a new one.
+    UntilRefilled,
+    /// Not before it has been silent for a time, which is longer for one that has come for long. So those who have learned
+    /// an id can't push the deployment out of its place while it waits for its next sync.
+    ByStanding,
 }
 
 #[derive(Debug)]
-struct Table<K> {
-    known: HashMap<K, Limiter>,
-    others: Option<Limiter>,
+struct Table<K, L> {
+    known: HashMap<K, Place<L>>,
+    others: Option<L>,
     swept: Option<Instant>,
 }
 
-impl<K: Eq + Hash> Limiters<K> {
-    fn new(rate: Rate, most: usize) -> Self {
-        Self { rate, most, table: Mutex::new(Table { known: HashMap::new(), others: None, swept: None }) }
+#[derive(Debug)]
+struct Place<L> {
+    limiter: L,
+    first: Instant,
+    last: Instant,
+}
+
+impl<L: Limits> Place<L> {
+    fn new(rate: L::Rate) -> Self {
+        let now = Instant::now();
+        Self { limiter: L::new(rate), first: now, last: now }
     }
 
-    fn check(&self, key: K) -> Result<(), Duration> {
+    fn is_lost(&self, keep: Keep, rate: L::Rate) -> bool {
+        let stays = match keep {
+            Keep::UntilRefilled => Duration::ZERO,
+            Keep::ByStanding if self.last - self.first >= bounds::PLACE_STANDING => bounds::PLACE_KEPT,
+            Keep::ByStanding => bounds::PLACE_SILENT,
+        };
+        self.last.elapsed() >= stays && self.limiter.is_full(rate)
+    }
+}
+
+impl<K: Eq + Hash, L: Limits> Limiters<K, L> {
+    fn new(rate: L::Rate, most: usize, keep: Keep) -> Self {
+        let table = Table { known: HashMap::new(), others: None, swept: None };
+        Self { rate, most, keep, table: Mutex::new(table) }
+    }
+
+    /// What `check` says of the limiter of this key.
+    fn check<T>(&self, key: K, check: impl FnOnce(&L) -> T) -> T {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let Table { known, others, swept } = &mut *table;
-        if let Some(limiter) = known.get(&key) {
-            return limiter.check();
+        if let Some(place) = known.get_mut(&key) {
+            place.last = Instant::now();
+            return check(&place.limiter);
         }
         // Not at every request: whoever comes from ever new addresses must not make each of them dear.
         if known.len() >= self.most && swept.is_none_or(|at| at.elapsed() >= bounds::LIMITER_SWEEP) {
             *swept = Some(Instant::now());
-            known.retain(|_, limiter| !limiter.is_full(self.rate));
+            known.retain(|_, place| !place.is_lost(self.keep, self.rate));
         }
-        let limiter = if known.len() < self.most {
-            known.entry(key).or_insert_with(|| Limiter::new(self.rate))
-        } else {
-            others.get_or_insert_with(|| Limiter::new(self.rate))
-        };
-        limiter.check()
+        match known.len() < self.most {
+            true => check(&known.entry(key).or_insert_with(|| Place::new(self.rate)).limiter),
+            false => check(others.get_or_insert_with(|| L::new(self.rate))),
+        }
     }
 }
 
 #[derive(Debug)]
 struct Limiter(DefaultDirectRateLimiter);
 
-impl Limiter {
+impl Limits for Limiter {
+    type Rate = Rate;
+
     fn new(rate: Rate) -> Self {
         Self(RateLimiter::direct(quota(rate)))
     }
 
+    fn is_full(&self, rate: Rate) -> bool {
+        matches!(self.0.check_n(rate.burst), Ok(Ok(())))
+    }
+}
+
+impl Limiter {
     fn check(&self) -> Result<(), Duration> {
         self.0.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
+}
 
-    /// Whether it is as good as a new one. Asking empties one that is, so only one that is dropped then is asked.
-    fn is_full(&self, rate: Rate) -> bool {
-        matches!(self.0.check_n(rate.burst), Ok(Ok(())))
+/// Requests, and the records that they cause.
+#[derive(Debug)]
+struct SourceLimiter {
+    requests: Limiter,
+    records: Debt,
+}
+
+impl Limits for SourceLimiter {
+    type Rate = SourceRate;
+
+    fn new(rate: SourceRate) -> Self {
+        Self { requests: Limiter::new(rate.requests), records: Debt::new(rate) }
+    }
+
+    fn is_full(&self, rate: SourceRate) -> bool {
+        self.records.is_full(rate) && self.requests.is_full(rate.requests)
+    }
+}
+
+impl SourceLimiter {
+    fn check(&self, records: usize) -> Result<(), Limited> {
+        self.requests.check().map_err(Limited::Requests)?;
+        self.records.take(records).map_err(Limited::Records)
+    }
+}
+
+/// Records that somebody owes for.
+#[derive(Debug)]
+struct Debt {
+    /// The time that one record is worth.
+    a_record: Duration,
+    /// What may be owed.
+    most: Duration,
+    /// When nothing is owed any more.
+    paid: Mutex<Instant>,
+}
+
+impl Limits for Debt {
+    type Rate = SourceRate;
+
+    fn new(SourceRate { requests, records }: SourceRate) -> Self {
+        Self { a_record: requests.per / records.get(), most: requests.per, paid: Mutex::new(Instant::now()) }
+    }
+
+    fn is_full(&self, _: SourceRate) -> bool {
+        *self.paid.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+    }
+}
+
+impl Debt {
+    /// Takes so many records. Who owes nothing may send a message that is dearer than the limit, such as the first sync of
+    /// a large site, and then owes it.
+    fn take(&self, records: usize) -> Result<(), Duration> {
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let owed = paid.saturating_duration_since(now);
+        let price = self.a_record.saturating_mul(records).min(bounds::OWED);
+        if owed.is_zero() || owed + price <= self.most {
+            *paid = now + owed + price;
+            return Ok(());
+        }
+        Err(owed.min((owed + price).saturating_sub(self.most)))
     }
 }
 
@@ -190,46 +338,99 @@ mod tests {
 
     #[test]
     fn no_stranger_uses_up_the_share_of_another_address_and_strangers_beyond_the_table_share_one() {
-        let limits = EntryLimits::new(hourly());
-        let check = |n| limits.check(Whose::Address(address(n))).is_ok();
+        let limits = EntryLimits::new(SourceRate::new(hourly(), None));
+        let check = |n| limits.check(Whose::Address(address(n)), 1).is_ok();
         let most = u32::try_from(bounds::ADDRESSES_PER_SOURCE).unwrap();
         assert!((0..most).all(check), "each has a share of its own");
         assert!(check(most), "the first of the others has theirs");
         assert!((most..1000).all(|n| !check(n)), "and there is no more of it");
         assert!((0..most).all(|n| !check(n)), "nobody's share has grown");
         assert_eq!(limits.unproven.table.lock().unwrap().known.len(), bounds::ADDRESSES_PER_SOURCE);
-        assert!(limits.check(Whose::Proven).is_ok(), "whoever proves to be the deployment has its own");
-        assert!(limits.check(Whose::Proven).is_err());
+        assert!(limits.check(Whose::Proven, 1).is_ok(), "whoever proves to be the deployment has its own");
+        assert!(limits.check(Whose::Proven, 1).is_err());
     }
 
     #[test]
     fn a_further_address_takes_the_place_of_one_that_has_refilled() {
-        let limits = Limiters::new(rate(1, Duration::from_millis(5), 1), 2);
-        assert!(limits.check(1).is_ok() && limits.check(2).is_ok());
+        let limits =
+            Limiters::<_, Limiter>::new(rate(1, Duration::from_millis(5), 1), 2, Keep::UntilRefilled);
+        assert!(limits.check(1, Limiter::check).is_ok() && limits.check(2, Limiter::check).is_ok());
         std::thread::sleep(Duration::from_millis(20));
-        assert!(limits.check(3).is_ok());
+        assert!(limits.check(3, Limiter::check).is_ok());
         let table = limits.table.lock().unwrap();
         assert!(table.known.contains_key(&3) && table.known.len() < 3 && table.others.is_none());
     }
 
     #[test]
     fn one_that_has_not_refilled_keeps_its_place() {
-        let limits = Limiters::new(rate(2, Duration::from_secs(7200), 2), 1);
-        assert!(limits.check(1).is_ok());
-        assert!(limits.check(2).is_ok() && limits.check(2).is_ok() && limits.check(2).is_err());
-        assert!(limits.check(1).is_ok() && limits.check(1).is_err());
+        let limits =
+            Limiters::<_, Limiter>::new(rate(2, Duration::from_secs(7200), 2), 1, Keep::UntilRefilled);
+        assert!(limits.check(1, Limiter::check).is_ok());
+        assert!(
+            limits.check(2, Limiter::check).is_ok()
+                && limits.check(2, Limiter::check).is_ok()
+                && limits.check(2, Limiter::check).is_err()
+        );
+        assert!(limits.check(1, Limiter::check).is_ok() && limits.check(1, Limiter::check).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_come_for_long_keeps_its_place_from_those_who_have_learned_its_id() {
+        let rate = rate(1, Duration::from_millis(5), 1);
+        let limits = Limiters::<_, Limiter>::new(rate, 2, Keep::ByStanding);
+        let has_place = |key| limits.table.lock().unwrap().known.contains_key(&key);
+        let come = async |key, after| {
+            // Limiters count by the clock of the machine, which is not paused.
+            std::thread::sleep(Duration::from_millis(10));
+            tokio::time::advance(after).await;
+            let _ = limits.check(key, Limiter::check);
+        };
+        let moment = Duration::from_secs(2);
+        come(1, Duration::ZERO).await;
+        come(2, moment).await;
+        come(3, moment).await;
+        assert!(has_place(1) && has_place(2) && !has_place(3), "a place is kept from a sync to the next");
+        // The first one comes for days, the second one no more.
+        for _ in 0..60 {
+            come(1, Duration::from_secs(1500)).await;
+        }
+        come(3, moment).await;
+        assert!(has_place(1) && !has_place(2) && has_place(3));
+        come(4, bounds::PLACE_KEPT - moment * 2).await;
+        assert!(has_place(1) && has_place(4), "who has come for long may be silent for a while");
+        come(5, moment * 2).await;
+        assert!(!has_place(1) && has_place(5), "and not for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_owes_nothing_may_take_more_than_the_limit_and_then_waits_as_long_as_told() {
+        let minute = Duration::from_secs(60);
+        let records = NonZeroU32::new(600);
+        let debt = Debt::new(SourceRate::new(rate(6, minute, 6), records));
+        debt.take(500).unwrap();
+        debt.take(100).unwrap();
+        assert_eq!(debt.take(100), Err(minute / 6));
+        tokio::time::advance(minute / 6).await;
+        debt.take(100).unwrap();
+        assert_eq!(debt.take(3000), Err(minute), "more than the limit waits until nothing is owed");
+        tokio::time::advance(minute).await;
+        debt.take(3000).unwrap();
+        assert_eq!(debt.take(600), Err(5 * minute));
+        tokio::time::advance(5 * minute).await;
+        debt.take(600).unwrap();
+        assert_eq!(debt.take(usize::MAX), Err(minute));
     }
 
     #[test]
     fn activations_and_syncs_of_one_address_starve_each_other_neither_way() {
-        let limits = EntryLimits::new(hourly());
+        let limits = EntryLimits::new(SourceRate::new(hourly(), None));
         let license: LicenseNumber = "9999000000001253".parse().unwrap();
-        let sync = || limits.check(Whose::Address(address(1))).is_ok();
-        let activation = |license| limits.check(Whose::Activation(license, address(1))).is_ok();
+        let sync = || limits.check(Whose::Address(address(1)), 1).is_ok();
+        let activation = |license| limits.check(Whose::Activation(license, address(1)), 1).is_ok();
         assert!(activation(Some(&license)) && !activation(Some(&license)));
         assert!(sync() && !sync());
         assert!(activation(None), "another license has its own");
-        let other = limits.check(Whose::Activation(Some(&license), address(2)));
+        let other = limits.check(Whose::Activation(Some(&license), address(2)), 1);
         assert!(other.is_ok(), "and so has another address");
     }
 

@@ -264,7 +264,7 @@ impl Guess<'_> {
 
     fn asker<'a>(&'a self, source: &'a Asking, identity: &'a Identity) -> Asker<'a> {
         let Self { said, activates, sourceless, licenses, .. } = *self;
-        Asker { said, source, licenses, identity, activates, sourceless }
+        Asker { said, source, licenses, identity, activates, sourceless, records: 1 }
     }
 }
 

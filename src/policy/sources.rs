@@ -3,15 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
 use super::Asker;
-use super::limits::{EntryLimits, Whose};
+use super::limits::{EntryLimits, Limited, Whose};
 use super::pending::Refused;
-use crate::config::model::{AllowList, Learn, Rate, Source, SourcePattern};
+use crate::config::model::{AllowList, Learn, Source, SourcePattern, SourceRate};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::sources::Enrolment;
 
@@ -76,7 +75,7 @@ pub enum Standing<'a> {
 impl Registry {
     /// Indexes a list. An entry that goes on from one of the old list keeps its counts, so that a reload gives nobody
     /// a fresh burst, unless its limit has changed.
-    pub fn new(list: AllowList, default: Rate, old: Option<&Self>) -> Self {
+    pub fn new(list: AllowList, default: SourceRate, old: Option<&Self>) -> Self {
         let mut new = Self {
             entries: Vec::new(),
             by_id: HashMap::new(),
@@ -321,12 +320,12 @@ impl Registry {
 }
 
 impl Entry {
-    /// Takes one request of this entry.
+    /// Takes one request of this entry, that has so many records.
     ///
     /// # Errors
-    /// Its limit is reached; the wait until it is not.
-    pub fn count(&self, asker: Asker<'_>) -> Result<(), Duration> {
-        let Asker { licenses, identity, activates, .. } = asker;
+    /// Its limit is reached; which, and the wait until it is not.
+    pub fn count(&self, asker: Asker<'_>) -> Result<(), Limited> {
+        let Asker { licenses, identity, activates, records, .. } = asker;
         let (user, address) = (identity.user.as_deref(), identity.address);
         let license = || licenses.iter().find(|license| self.source.licenses.contains(license));
         let whose = match activates {
@@ -334,7 +333,7 @@ impl Entry {
             false if self.proves(user, address) => Whose::Proven,
             false => Whose::Address(address),
         };
-        self.limits.check(whose)
+        self.limits.check(whose, records)
     }
 
     /// What people tell it by: its name, or the first of what it lists.
@@ -380,12 +379,15 @@ fn sha256(text: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::config::model::Rate;
     use crate::config::sources::parse;
 
-    const RATE: Rate = {
+    const RATE: SourceRate = {
         let sixty = std::num::NonZeroU32::new(60).unwrap();
-        Rate { requests: sixty, per: Duration::from_secs(60), burst: sixty }
+        SourceRate::new(Rate { requests: sixty, per: Duration::from_secs(60), burst: sixty }, None)
     };
 
     fn registry(text: &str) -> Registry {
@@ -598,6 +600,7 @@ mod tests {
             },
             activates: false,
             sourceless: false,
+            records: 1,
         };
         list.entries[0].count(asker).is_ok()
     }

@@ -1,11 +1,15 @@
 //! One sync carries many, and nobody is released before it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use super::trace::{Call, Op, TraceDisk};
+use rustix::io::Errno;
+
+use super::super::journal::CommitError;
+use super::trace::{Call, Fault, Op, TraceDisk};
 use super::*;
 
 fn is_segment(path: &Path) -> bool {
@@ -94,20 +98,62 @@ fn a_thousand_exchanges_at_once_take_fewer_than_200_syncs_and_each_is_on_disk() 
 }
 
 #[test]
-fn a_batch_of_5000_records_is_one_write_and_one_sync() {
+fn a_turn_is_one_write_and_one_sync() {
     let site = Site::new();
     let disk = TraceDisk::new(&site.log());
     let running = site.open_on(disk.clone());
     running.commit([1]);
     let (before, from) = (disk.syncs("segments"), disk.ops().len());
-    running.commit(10..5010);
+    running.commit(10..10 + bounds::JOURNAL_TURN as u64);
     assert_eq!(disk.syncs("segments") - before, 1);
     let segment = disk.file(Path::new("segments/00000000000000000000.jsonl"));
     let writes =
         disk.ops()[from..].iter().filter(|op| matches!(op, Op::Write(file, _) if *file == segment)).count();
     assert_eq!(writes, 1);
     running.close();
-    assert_eq!(site.numbers().len(), 5001);
+    assert_eq!(site.numbers().len(), bounds::JOURNAL_TURN + 1);
+}
+
+#[test]
+fn between_the_turns_of_a_message_with_50_000_records_others_have_theirs() {
+    let site = Site::new();
+    let running = site.open_on(Arc::new(RealDisk));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let journal = running.journal.clone();
+        let large = tokio::spawn(async move {
+            journal.commit_outcome((1..=50_000).map(record).collect()).await.unwrap();
+        });
+        running.journal.committed().wait_for(|size| *size > 0).await.unwrap();
+        running.journal.commit(vec![record(0)]).await.unwrap();
+        assert!(!large.is_finished(), "it waited for all of it");
+        large.await.unwrap();
+    });
+    running.close();
+    let numbers = site.numbers();
+    let place = numbers.iter().position(|number| *number == 0).unwrap();
+    assert!(place < 10 * bounds::JOURNAL_TURN, "behind {place} records");
+    assert_eq!(numbers.len(), 50_001);
+}
+
+#[test]
+fn of_a_message_that_is_written_in_turns_what_follows_a_failure_is_not_written() {
+    let site = Site::new();
+    let disk = TraceDisk::new(&site.log());
+    let running = site.open_on(disk.clone());
+    let turn = bounds::JOURNAL_TURN as u64;
+    let writes = AtomicUsize::new(0);
+    disk.order(move |call, path| {
+        let is_second =
+            matches!(call, Call::Write(_)) && is_segment(path) && writes.fetch_add(1, Ordering::Relaxed) > 0;
+        is_second.then_some(Fault::Error(Errno::NOSPC))
+    });
+    let refused = wait(running.journal.commit((0..3 * turn).map(record).collect()));
+    assert!(matches!(refused, Err(CommitError::Blocked(_))), "{refused:?}");
+    disk.heal();
+    running.close();
+    assert_eq!(site.numbers(), (0..turn).collect::<Vec<_>>());
 }
 
 #[test]

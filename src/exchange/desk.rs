@@ -1,0 +1,67 @@
+//! Where bodies are read that take long: off the workers, few at a time, and one of each client.
+//!
+//! A compressed body of 1.6 KB may hold a million values. Read on a worker, ten of them would keep everybody waiting; read
+//! side by side, they would take the memory of ten.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::available_parallelism;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
+use tokio::task::block_in_place;
+
+use crate::bounds;
+use crate::config::names::client;
+
+/// The places at which such work is done.
+#[derive(Debug)]
+pub struct Desk {
+    places: Semaphore,
+    turns: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+}
+
+impl Default for Desk {
+    /// A place for each processor but one, which is left to what is quick.
+    fn default() -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        Self { places: Semaphore::new(processors.saturating_sub(1).max(1)), turns: Mutex::default() }
+    }
+}
+
+impl Desk {
+    /// Does work for a client: at once where it is known to be quick, and otherwise in its turn and off the workers, if
+    /// there are several.
+    pub async fn work<T>(&self, of: IpAddr, is_quick: bool, work: impl FnOnce() -> T) -> T {
+        if is_quick {
+            return work();
+        }
+        // The one of its client first: whoever sends many waits behind itself, and not in front of others.
+        let turn = self.turn(client(of));
+        let _turn = turn.acquire().await;
+        let _place = self.places.acquire().await;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the worker hands its other tasks on first, and the work borrows from its own"
+        )]
+        match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread => block_in_place(work),
+            _ => work(),
+        }
+    }
+
+    /// A client's turn, which lasts as long as somebody waits for it.
+    fn turn(&self, client: IpAddr) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(&client).and_then(Weak::upgrade) {
+            return turn;
+        }
+        if turns.len() >= bounds::TURNS {
+            turns.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::new(Semaphore::new(1));
+        turns.insert(client, Arc::downgrade(&turn));
+        turn
+    }
+}
