@@ -4,10 +4,11 @@
 //! The socket is for this machine alone. Its mode says who may ask, so it demands no token; and it takes `POST /reload`,
 //! which reads everything again and answers with what is in force then.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
@@ -97,8 +98,8 @@ impl Admin {
         all: Duration,
     ) {
         let places = Arc::new(Semaphore::new(bounds::ADMIN_CONNECTIONS));
-        // Those beyond wait unaccepted, in turn.
-        while let Ok(place) = places.clone().acquire_owned().await {
+        let silent = Arc::new(Silent::default());
+        loop {
             let (stream, way) = match poll_fn(&mut accept).await {
                 Ok(accepted) => accepted,
                 Err(e) => {
@@ -107,9 +108,20 @@ impl Admin {
                     continue;
                 }
             };
-            let admin = self.clone();
+            let place = match places.clone().try_acquire_owned() {
+                Ok(place) => place,
+                Err(_) => {
+                    silent.close_oldest();
+                    let Ok(place) = places.clone().acquire_owned().await else { return };
+                    place
+                }
+            };
+            let (admin, silent) = (self.clone(), silent.clone());
+            let gives_way = silent.add();
             tokio::spawn(async move {
+                let (asking, begun) = (silent.clone(), gives_way.clone());
                 let service = service_fn(move |request| {
+                    asking.remove(&begun);
                     let (admin, way) = (admin.clone(), way.clone());
                     async move { Ok::<_, Infallible>(admin.answer(&request, &way).await) }
                 });
@@ -119,7 +131,11 @@ impl Admin {
                     .header_read_timeout(head)
                     .max_buf_size(bounds::ADMIN_HEAD_BYTES)
                     .serve_connection(TokioIo::new(stream), service);
-                let _ = timeout(all, connection).await;
+                tokio::select! {
+                    _ = timeout(all, connection) => {}
+                    () = gives_way.notified() => {}
+                }
+                silent.remove(&gives_way);
                 drop(place);
             });
         }
@@ -170,6 +186,29 @@ impl Admin {
         let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         sent.and_then(|value| value.strip_prefix("Bearer "))
             .is_some_and(|sent| verify_slices_are_equal(sent.as_bytes(), token.as_bytes()).is_ok())
+    }
+}
+
+/// Connections that have asked for nothing yet, the oldest first: where all places are taken, it gives way. Whoever opens
+/// connections and is silent keeps no scraper and no probe out.
+#[derive(Debug, Default)]
+struct Silent(Mutex<VecDeque<Arc<Notify>>>);
+
+impl Silent {
+    fn add(&self) -> Arc<Notify> {
+        let gives_way = Arc::new(Notify::new());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(gives_way.clone());
+        gives_way
+    }
+
+    fn remove(&self, one: &Arc<Notify>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(one, other));
+    }
+
+    fn close_oldest(&self) {
+        if let Some(oldest) = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
+            oldest.notify_one();
+        }
     }
 }
 
