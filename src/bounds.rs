@@ -151,6 +151,8 @@ pub const SUBJECT: usize = 1024;
 pub const RETIRED_KEYS: usize = 16;
 /// People whose pseudonyms are known to be linked over a change of keys; beyond, the table begins anew.
 pub const LINKED: usize = 100_000;
+/// How often the file that holds them is written at most.
+pub const LINKED_WRITE: Duration = Duration::from_secs(10);
 /// Different licenses of one message that are kept; the rest are not looked at.
 pub const LICENSES: usize = 16;
 /// Source ids of one message that did not decide and are recorded.

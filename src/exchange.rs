@@ -49,7 +49,7 @@ pub struct Exchange {
     /// Turns subjects into pseudonyms.
     pub pseudonyms: Pseudonyms,
     /// Whose pseudonyms are linked to older ones.
-    pub aliases: Aliases,
+    pub aliases: Arc<Aliases>,
     /// The assignment log.
     pub journal: Journal,
     /// Refusals in it.

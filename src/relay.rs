@@ -158,7 +158,7 @@ impl Relay {
             setup: setup.clone(),
             exchange: Exchange {
                 pseudonyms,
-                aliases: Aliases::default(),
+                aliases: Arc::new(Aliases::open(&audit.directory, &origin)),
                 refusals: Refusals::new(journal.clone()),
                 pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
                 unread: Arc::new(Unread::open(&audit.directory)),
@@ -238,6 +238,7 @@ impl Relay {
         services.spawn(vital.service("enrols", keep_learned(conversations.clone(), learning)));
         let exchange = &conversations.exchange;
         services.spawn(vital.service("keeps the refused", exchange.pending.clone().keep_written()));
+        services.spawn(vital.service("keeps who is linked", exchange.aliases.clone().keep_written()));
         services.spawn(vital.service("keeps who is not understood", exchange.unread.clone().keep_written()));
         services.spawn(vital.service("keeps shapes", exchange.captured.clone().keep_written()));
         services.spawn(vital.service("keeps time", keep_time(conversations.clone())));
@@ -312,6 +313,7 @@ impl Relay {
         drop(self.socket.take());
         self.services.shutdown().await;
         self.conversations.exchange.captured.clone().write_last().await;
+        self.conversations.exchange.aliases.clone().write_last().await;
         self.conversations.setup.load_full().faces.trust().clone().write_last().await;
         self.conversations.setup.load().sender.close();
         self.conversations.exchange.refusals.flush();

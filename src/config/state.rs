@@ -59,6 +59,13 @@ pub async fn keep_written<T: Send + Sync + 'static>(
     }
 }
 
+/// Writes a table a last time.
+pub async fn write_last<T: Send + Sync + 'static>(table: Arc<T>, write: fn(&T) -> io::Result<()>) {
+    if let Ok(Err(e)) = tokio::task::spawn_blocking(move || write(&table)).await {
+        tracing::warn!("a table beside the log can't be written a last time: {e}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,19 +1,38 @@
-//! One person's history joined over a change of keys: the first time that a run sees a person, what the retired keys made
-//! of the name is linked to what the newest makes of it. After that a retired key may be destroyed.
+//! One person's history joined over a change of keys: the first time that a log sees a person under the newest key, what
+//! the retired keys made of the name is linked to what the newest makes of it. After that a retired key may be destroyed.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::bounds;
+use crate::config::state;
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::ledger::subject::keys::Keys;
 use crate::licensing::message::{Kind, Message, Patch};
 use crate::licensing::reply::Told;
 
-/// The people that are linked already, by their newest pseudonyms.
-#[derive(Debug, Default)]
+/// The people that are linked already, in memory and in `linked.json` beside the log.
+#[derive(Debug)]
 pub struct Aliases {
-    linked: Mutex<HashSet<String>>,
+    path: PathBuf,
+    table: Mutex<Table>,
+    changed: Notify,
+    /// Held by the one who writes the file.
+    writing: Mutex<()>,
+}
+
+/// What the file holds.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Table {
+    /// The name of the log that the aliases are in: one that begins anew has none of them.
+    log: String,
+    /// The newest pseudonyms of people, which have the key's id in them.
+    linked: HashSet<String>,
 }
 
 /// Records, and the people that are linked once these are written.
@@ -37,8 +56,18 @@ pub fn told(told: &Told) -> impl Iterator<Item = &Patch> {
 }
 
 impl Aliases {
-    /// Puts an alias for each retired key before the first record that names a person of these changes, where none of
-    /// this run is written yet. Two exchanges that name a person at the same moment may both do it: what counts is that
+    /// Goes on with what the file beside a log of this name holds. Where it is lost, people are linked once more.
+    pub fn open(folder: &Path, log: &str) -> Self {
+        let path = folder.join("linked.json");
+        let mut table = state::read_or_warn::<Table>(&path);
+        if table.log != log {
+            table = Table { log: log.to_owned(), linked: HashSet::new() };
+        }
+        Self { path, table: Mutex::new(table), changed: Notify::new(), writing: Mutex::default() }
+    }
+
+    /// Puts an alias for each retired key before the first record that names a person of these changes, where none is
+    /// written yet. Two exchanges that name a person at the same moment may both do it: what counts is that
     /// no record stands without.
     pub fn join<'p>(
         &self,
@@ -71,17 +100,44 @@ impl Aliases {
 
     /// Remembers people whose aliases are on disk. A table that is full begins anew: they are linked once more then.
     pub fn remember(&self, people: Vec<String>) {
-        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
-        for person in people {
-            if linked.len() >= bounds::LINKED {
-                linked.clear();
-            }
-            linked.insert(person);
+        if people.is_empty() {
+            return;
         }
+        let mut table = self.table();
+        for person in people {
+            if table.linked.len() >= bounds::LINKED {
+                table.linked.clear();
+            }
+            table.linked.insert(person);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Writes the file whenever something changed, at most once in a while. Never returns.
+    pub(crate) async fn keep_written(self: Arc<Self>) {
+        state::keep_written(self, |this| &this.changed, Self::write, bounds::LINKED_WRITE).await;
+    }
+
+    /// Writes the file a last time.
+    pub(crate) async fn write_last(self: Arc<Self>) {
+        state::write_last(self, Self::write).await;
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.table().linked.is_empty() {
+            return Ok(());
+        }
+        let table = self.table().clone();
+        state::write(&self.path, &table)
     }
 
     fn knows(&self, person: &str) -> bool {
-        self.linked.lock().unwrap_or_else(PoisonError::into_inner).contains(person)
+        self.table().linked.contains(person)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,7 +216,7 @@ mod tests {
     fn a_person_is_linked_under_each_retired_key_right_before_being_named_and_once() {
         use Action::{AssignmentAdd as Add, AuditAlias as Alias, SyncRequest as Head};
         let (_folder, keys) = keys(&["k2024", "k2025"]);
-        let aliases = Aliases::default();
+        let aliases = Aliases::open(Path::new("/nowhere"), "log");
         let (patches, records) = sync(&["ACME\\bob", "acme\\BOB", "acme\\carol"], &keys);
         let joined = aliases.join(records, &patches, Some(&keys));
         assert_eq!(actions(&joined), [Head, Alias, Alias, Add, Add, Alias, Alias, Add]);
@@ -186,14 +242,24 @@ mod tests {
         let (_folder, keys) = keys(&[]);
         for keys_of_form in [Some(&keys), None] {
             let (patches, records) = sync(&["acme\\bob"], &keys);
-            let joined = Aliases::default().join(records, &patches, keys_of_form);
+            let joined = Aliases::open(Path::new("/nowhere"), "log").join(records, &patches, keys_of_form);
             assert_eq!((joined.records.len(), joined.people.len()), (2, 0));
         }
     }
 
     #[test]
+    fn who_is_linked_stays_so_in_the_next_run_and_not_in_another_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let aliases = Aliases::open(folder.path(), "log");
+        aliases.remember(vec!["hmac-sha256:k1:00".into()]);
+        aliases.write().unwrap();
+        assert!(Aliases::open(folder.path(), "log").knows("hmac-sha256:k1:00"));
+        assert!(!Aliases::open(folder.path(), "log#2").knows("hmac-sha256:k1:00"));
+    }
+
+    #[test]
     fn the_table_of_those_who_are_linked_is_bounded() {
-        let aliases = Aliases::default();
+        let aliases = Aliases::open(Path::new("/nowhere"), "log");
         aliases.remember((0..bounds::LINKED).map(|n| n.to_string()).collect());
         assert!(aliases.knows("0"));
         aliases.remember(vec!["one more".into()]);

@@ -89,9 +89,7 @@ impl Captured {
 
     /// Writes the file a last time.
     pub(crate) async fn write_last(self: Arc<Self>) {
-        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || self.write()).await {
-            tracing::warn!("the shapes of what passed last can't be written: {e}");
-        }
+        state::write_last(self, Self::write).await;
     }
 
     fn write(&self) -> io::Result<()> {

@@ -127,9 +127,7 @@ impl Trust {
 
     /// Writes the file a last time.
     pub(crate) async fn write_last(self: Arc<Self>) {
-        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || self.write()).await {
-            tracing::warn!("what clients showed last of their trust can't be written: {e}");
-        }
+        state::write_last(self, Self::write).await;
     }
 
     fn write(&self) -> io::Result<()> {
