@@ -25,6 +25,9 @@ pub struct Policy {
     pub destinations: Destinations,
     /// One limiter for each client address.
     pub per_address: Arc<AddressLimits>,
+    /// TLS handshakes with the port, for each client address. Twice the rate of requests: whoever opens a connection for
+    /// each request is told in HTTP, and only who opens more of them is turned away before the handshake.
+    pub handshakes: Arc<AddressLimits>,
     /// The records of those whom no entry lets in.
     strangers: Arc<StrangerLimits>,
     /// Who may ask.
@@ -203,9 +206,11 @@ impl Policy {
     /// The policy of a configuration and an allow-list. Limiters of the one before whose rate is the same go on counting.
     pub fn new(config: &Config, list: AllowList, before: Option<&Self>) -> Self {
         let rate = config.limits.per_address;
-        let per_address = match before {
-            Some(before) if before.per_address.rate() == rate => before.per_address.clone(),
-            _ => Arc::new(AddressLimits::new(rate)),
+        let (per_address, handshakes) = match before {
+            Some(before) if before.per_address.rate() == rate => {
+                (before.per_address.clone(), before.handshakes.clone())
+            }
+            _ => (Arc::new(AddressLimits::new(rate)), Arc::new(AddressLimits::new(rate.twice()))),
         };
         let rate = config.limits.per_source;
         let strangers = match before {
@@ -216,6 +221,7 @@ impl Policy {
         Self {
             destinations: Destinations::new(config.destinations.clone()),
             per_address,
+            handshakes,
             strangers,
             registry: Registry::new(list, rate, known),
             credentials: config.listen.credentials,

@@ -198,6 +198,27 @@ fn silent_connections_cost_a_bystander_nothing() {
 }
 
 #[test]
+fn handshakes_of_one_address_are_counted_before_they_cost_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let old = "per_address = { requests = 100000, per = \"1s\", burst = 100000 }";
+    let new = "per_address = { requests = 1, per = \"1h\", burst = 3 }";
+    let relay = Plan::new(&stub).with(old, new).start();
+    let statuses: Vec<u16> = (0..6).map(|_| ask(&mut relay.direct(), good()).status).collect();
+    assert_eq!(statuses, [404, 404, 404, 429, 429, 429], "who is served a handshake is told in HTTP");
+    let mut stream = relay.connect();
+    stream.write_all(b"\x16").unwrap();
+    is_closed(&mut stream);
+    eventually("it is in the log", || {
+        let limited = relay.records("access.limited");
+        limited.iter().any(|record| record["event"]["reason"].to_string().contains("TLS")).then_some(())
+    });
+    let mut other = relay.connect_from("127.0.0.9");
+    other.write_all(b"\x16\x03\x01\x00\x01\x00").unwrap();
+    assert!(!rest(&mut other).is_empty(), "another address has a handshake, and its alert");
+}
+
+#[test]
 fn lines_of_one_client_that_is_refused_are_few_and_say_how_many_they_stand_for() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

@@ -231,6 +231,14 @@ pub struct SourceRate {
     pub records: NonZeroU32,
 }
 
+impl Rate {
+    /// Twice as many requests, in the same time and at once.
+    pub const fn twice(self) -> Self {
+        let (requests, burst) = (self.requests.saturating_add(self.requests.get()), self.burst);
+        Self { requests, per: self.per, burst: burst.saturating_add(burst.get()) }
+    }
+}
+
 impl SourceRate {
     /// With [`bounds::RECORDS_A_REQUEST`] for each request unless there is a number.
     pub const fn new(requests: Rate, records: Option<NonZeroU32>) -> Self {

@@ -331,7 +331,7 @@ impl Conversations {
     /// Writes that something was refused whoever asks.
     pub fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
         let action = match refusal.cause {
-            Cause::Connections => Action::AccessLimited,
+            Cause::Connections | Cause::RateLimited => Action::AccessLimited,
             _ => Action::AccessDenied,
         };
         let mut record = Record::new(action, id);

@@ -55,6 +55,12 @@ impl Entrance {
 
     async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr) {
         let setup = self.conversations.setup.load_full();
+        // A handshake costs us more than the client; one that is not begun can't be explained.
+        if let Err(wait) = setup.policy.handshakes.check(client) {
+            let words = "too many TLS connections of this address (limits.per_address)";
+            let refusal = Refusal::new(Cause::RateLimited, words).after(wait);
+            return self.conversations.note_turned_away(&refusal, client, Uuid::now_v7());
+        }
         let faces = &setup.faces;
         let choose = |sni: Option<&str>| faces.choose(sni, client);
         let (stream, sni) = match handshake(stream, client, faces, choose).await {
