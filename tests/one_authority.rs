@@ -656,6 +656,23 @@ fn links_that_somebody_deleted_are_restored_by_a_start_and_no_root_is_made() {
 }
 
 #[test]
+fn a_copy_of_the_folder_leads_to_its_own_files_and_not_to_those_that_it_was_copied_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    // The way to the folder leads through another one, and neither the folder nor its parent is there before.
+    let plan = Plan::new(&stub).with("\"certs/", "\"config/../tls/certs/");
+    plan.write();
+    fs::create_dir(plan.path("config")).unwrap();
+    assert!(init(&plan).status.success());
+    ended(&run(tool("cp", "coreutils").arg("-r").args([plan.path("tls"), plan.path("copy")])), 0, "");
+    fs::remove_dir_all(plan.path("tls")).unwrap();
+    for name in FILES {
+        let path = plan.path("copy/certs").join(name);
+        assert!(path.exists(), "{} leads to {:?}", path.display(), fs::read_link(&path));
+    }
+}
+
+#[test]
 fn several_at_once_make_one_authority() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

@@ -105,6 +105,10 @@ impl Editing {
             let target = resolve(path)?;
             let folder = folder_of(&target);
             DirBuilder::new().recursive(true).mode(FOLDER).create(folder)?;
+            // Where the folder was missing, there may be links in the target's path still.
+            if resolve(path)? != target {
+                continue;
+            }
             let lock = Lock::of(folder)?;
             if lock.is_of(folder) && resolve(path)? == target {
                 if lock.is_held() {
