@@ -656,6 +656,53 @@ fn links_that_somebody_deleted_are_restored_by_a_start_and_no_root_is_made() {
 }
 
 #[test]
+fn a_link_that_somebody_turned_to_an_older_generation_is_told_with_those_that_are_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let ca = |arguments: &[&str]| {
+        run(program().arg("ca").args(arguments).arg("--config").arg(plan.path("relay.toml")))
+    };
+    ended(&ca(&["rotate"]), 0, "");
+    ended(&ca(&["rotate", "--finish"]), 0, "");
+    let (certs, current) = (plan.path("certs"), plan.path("certs/generations/current"));
+    let root = fs::read(certs.join("root.pem")).unwrap();
+    fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink("1", &current).unwrap();
+    for gone in FILES {
+        for verb in [&["status"][..], &["init"], &["rotate"]] {
+            ended(&ca(verb), 78, "leads to generation 1, of which files are gone");
+            ended(&ca(verb), 78, "whole (2) into force");
+        }
+        fs::remove_file(certs.join(gone)).unwrap();
+    }
+    fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink("2", &current).unwrap();
+    ended(&ca(&["init"]), 0, "");
+    assert_eq!(fs::read(certs.join("root.pem")).unwrap(), root);
+}
+
+#[test]
+fn a_copy_that_has_followed_links_serves_and_is_rotated_once_its_current_is_moved_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let (certs, copy) = (plan.path("certs"), plan.path("copy"));
+    ended(&run(tool("cp", "coreutils").arg("-rL").args([&certs, &copy])), 0, "");
+    fs::remove_dir_all(&certs).unwrap();
+    fs::rename(&copy, &certs).unwrap();
+    let mut relay = plan.start();
+    for _ in 0..2 {
+        ended(&relay.verb(&["ca", "rotate"]), 78, "generations/current: is no link");
+    }
+    let keys = run(tool("find", "findutils").arg(&certs).args(["-name", "issuer.key"]));
+    assert_eq!(text(&keys).lines().count(), 3, "a verb that failed has copied the key: {}", text(&keys));
+    fs::rename(certs.join("generations/current"), certs.join("moved")).unwrap();
+    ended(&relay.verb(&["ca", "rotate"]), 0, "in force");
+    assert!(relay.stop().success());
+}
+
+#[test]
 fn a_copy_of_the_folder_leads_to_its_own_files_and_not_to_those_that_it_was_copied_from() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

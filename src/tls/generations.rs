@@ -256,21 +256,28 @@ impl<'a> Generations<'a> {
         if configured.iter().all(|path| path.exists()) {
             return Ok(Found::Configured);
         }
+        self.check_current()?;
         let generations = self.all()?;
         let whole: Vec<u64> = generations.iter().copied().filter(|number| self.is_whole(*number)).collect();
         let candidate = match (self.current(), whole.as_slice()) {
-            (Some(current), _) => whole.contains(&current).then_some(current),
-            (None, []) => None,
+            (Some(current), _) if whole.contains(&current) => Some(current),
+            (_, []) => None,
             (None, [only]) => Some(*only),
+            (Some(current), others) => {
+                return Err(self.lost_current(format!(
+                    "leads to generation {current}, of which files are gone; restore them from a copy, or put one that is \
+                     whole ({}) into force, if the clients trust its root: ln -sfn NUMBER {}",
+                    listed(others),
+                    self.path.join(CURRENT).display()
+                )));
+            }
             (None, several) => {
-                let several: Vec<String> = several.iter().map(ToString::to_string).collect();
-                let fault = format!(
+                return Err(self.lost_current(format!(
                     "the link that says which generation is in force is gone, and there are several ({}); put it back: \
                      ln -s NUMBER {}",
-                    several.join(", "),
+                    listed(several),
                     self.path.join(CURRENT).display()
-                );
-                return Err(AuthorityError::Lost { path: self.path.join(CURRENT), fault });
+                )));
             }
         };
         if let Some(number) = candidate
@@ -292,6 +299,21 @@ impl<'a> Generations<'a> {
             self.path.display()
         );
         Err(AuthorityError::Lost { path: self.files.root.to_owned(), fault })
+    }
+
+    /// Refuses what lies in the place of the link `current` and is none: no link can be put there.
+    fn check_current(&self) -> Result<(), AuthorityError> {
+        match fs::symlink_metadata(self.path.join(CURRENT)) {
+            Ok(found) if !found.is_symlink() => Err(self.lost_current(
+                "is no link, as after a copy that has followed links; move it away, and run this again"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn lost_current(&self, fault: String) -> AuthorityError {
+        AuthorityError::Lost { path: self.path.join(CURRENT), fault }
     }
 
     /// Whether what is left at the configured paths is what a generation holds.
@@ -363,6 +385,7 @@ impl<'a> Change<'a> {
     pub(crate) fn begin(files: Files<'a>) -> Result<Self, AuthorityError> {
         let generations = Generations::of(files);
         let folder = Folder::lock(&generations.path).map_err(|e| io_error(&generations.path, e))?;
+        generations.check_current()?;
         let mut change = Self { generations, folder, trial: None, has_completed_finish: false };
         change.settle()?;
         Ok(change)
@@ -602,6 +625,10 @@ impl<'a> Change<'a> {
         }
         Ok(())
     }
+}
+
+fn listed(numbers: &[u64]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether two files hold the same; not where one can't be read.
