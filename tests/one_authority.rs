@@ -703,6 +703,33 @@ fn a_copy_that_has_followed_links_serves_and_is_rotated_once_its_current_is_move
 }
 
 #[test]
+fn a_secret_that_lies_beside_a_certificate_is_neither_exported_nor_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let root = fs::read(plan.path("certs/root.pem")).unwrap();
+    make_plain(&plan);
+    for name in ["root.pem", "issuer.pem"] {
+        let path = plan.path("certs").join(name);
+        let combined = [
+            "a note with a secret\n".as_bytes(),
+            &fs::read(&path).unwrap(),
+            &fs::read(plan.path("certs/issuer.key")).unwrap(),
+        ]
+        .concat();
+        fs::write(&path, combined).unwrap();
+    }
+    let ca = |verb| run(program().args(["ca", verb, "--config"]).arg(plan.path("relay.toml")));
+    assert_eq!(ca("export").stdout, root);
+    ended(&ca("rotate"), 0, "");
+    for name in ["root.pem", "issuer.pem"] {
+        let copied = fs::read_to_string(plan.path("certs/generations/1").join(name)).unwrap();
+        assert!(copied.starts_with("-----BEGIN CERTIFICATE-----") && !copied.contains("KEY"), "{copied}");
+    }
+    assert_eq!(fs::read(plan.path("certs/root.pem")).unwrap(), root);
+}
+
+#[test]
 fn a_copy_of_the_folder_leads_to_its_own_files_and_not_to_those_that_it_was_copied_from() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

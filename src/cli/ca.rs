@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::Zeroizing;
 
 use super::out::{Out, out};
 use super::{Exit, Failure, ask, load};
@@ -18,7 +17,7 @@ use crate::config::model::{Config, Identity};
 use crate::config::names::Host;
 use crate::config::regular;
 use crate::setup::held::Part;
-use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files};
+use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files, in_pem};
 use crate::tls::constraints::Reach;
 use crate::tls::faces::{self, Signer, fingerprint};
 use crate::tls::generations::{self, Change, Standing};
@@ -97,8 +96,9 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
         Action::Show => show(&config, files)?,
         Action::Status { json } => status(&config, files, json)?,
         Action::Export { der } => {
-            let root = in_force(files, &standing(files)?).root;
-            let bytes = if der { read(&root)?.to_vec() } else { read_file(&root)?.to_vec() };
+            // The root alone: what lies beside it in the file is not for everybody.
+            let root = read(&in_force(files, &standing(files)?).root)?;
+            let bytes = if der { root.to_vec() } else { in_pem(&root).into_bytes() };
             // A failure is kept, and told at the end.
             let _ = Out.write_all(&bytes);
             return Ok(());
@@ -458,11 +458,8 @@ fn shown(path: &Path) -> Result<String, Failure> {
 }
 
 fn read(path: &Path) -> Result<CertificateDer<'static>, Failure> {
-    CertificateDer::from_pem_slice(&read_file(path)?).map_err(|e| missing(path, &e.to_string()))
-}
-
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    regular::read(path).map_err(|e| missing(path, &e.to_string()))
+    let pem = regular::read(path).map_err(|e| missing(path, &e.to_string()))?;
+    CertificateDer::from_pem_slice(&pem).map_err(|e| missing(path, &e.to_string()))
 }
 
 fn missing(path: &Path, why: &str) -> Failure {
