@@ -107,29 +107,43 @@ pub(super) fn take_force(config: &Config, part: Part, done: &str) -> Result<(), 
 /// There is one, or may be, and it can't be asked; in words.
 pub(super) fn reload(config: &Config) -> Result<Option<Value>, String> {
     let (log, begun) = (&config.audit.directory, Instant::now());
+    let places = local::places(config);
     loop {
         let mut denied = None;
-        for socket in local::places(config) {
-            match is_relay_of(log, &socket) {
+        for socket in &places {
+            match is_relay_of(log, socket) {
                 Ok(true) => {
-                    let answer = request(log, &socket, "POST /reload", bounds::ASK_RELOAD);
-                    return answer.map(Some).map_err(|e| unasked(&socket, &e));
+                    let answer = request(log, socket, "POST /reload", bounds::ASK_RELOAD);
+                    return answer.map(Some).map_err(|e| unasked(socket, &e));
                 }
                 Ok(false) => {}
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => denied = Some(unasked(&socket, &e)),
-                Err(e) => return Err(unasked(&socket, &e)),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => denied = Some(unasked(socket, &e)),
+                Err(e) => return Err(unasked(socket, &e)),
             }
         }
         let lock = recover::holder(log);
-        let holder = lock.map_err(|e| format!("the lock of the log {} can't be read: {e}", log.display()))?;
+        let holder = lock.map_err(|e| {
+            format!(
+                "whether a relay runs can't be known, as the lock of the log {} can't be read: {e}",
+                log.display()
+            )
+        })?;
         let Some(holder) = holder else { return Ok(None) };
         // A relay that starts has no socket yet, and one that stops none any more.
         if denied.is_some() || begun.elapsed() >= bounds::ASK_STARTING {
-            let why = denied.unwrap_or_else(|| "it has no admin socket where one is looked for".into());
+            let why = denied.unwrap_or_else(|| without_socket(&places));
             return Err(format!("{holder} has the log {}, and {why}", log.display()));
         }
         sleep(bounds::ASK_AGAIN);
     }
+}
+
+fn without_socket(places: &[PathBuf]) -> String {
+    let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+    format!(
+        "has no admin socket at {}; where admin.socket was changed, it takes a restart of the relay",
+        places.join(" or ")
+    )
 }
 
 fn unasked(socket: &Path, e: &io::Error) -> String {
@@ -264,7 +278,10 @@ impl Answer {
 impl Held {
     /// For people.
     pub(super) fn words(&self) -> String {
-        format!("the {} in force is not what its files say, since {:.0}: {}", self.part, self.since, self.why)
+        format!(
+            "{}: what is in force is not what the files say, since {:.0}: {}",
+            self.part, self.since, self.why
+        )
     }
 }
 

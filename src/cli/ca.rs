@@ -257,10 +257,11 @@ fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<Writte
     Ok(Written { done, then })
 }
 
-/// A network, or one address.
+/// A network, or one address; 10.20.0.99/24 is the network 10.20.0.0/24.
 fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse()
+        .map(|network: IpNet| network.trunc())
         .or_else(|_| address())
         .map_err(|_| "not an address such as 10.20.0.99, nor a network".to_owned())
 }
