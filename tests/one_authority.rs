@@ -703,6 +703,27 @@ fn a_copy_that_has_followed_links_serves_and_is_rotated_once_its_current_is_move
 }
 
 #[test]
+fn the_roots_key_is_kept_where_nothing_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub);
+    plan.write();
+    let keep = |name: &str| {
+        let mut init = program();
+        init.args(["ca", "init", "--config"]).arg(plan.path("relay.toml")).arg("--root-key");
+        run(init.arg(plan.path(name)))
+    };
+    for name in FILES {
+        ended(&keep(&format!("certs/{name}")), 78, &format!("{name}: is the place of a file of tls.root"));
+        assert!(!plan.path("certs").join(name).exists());
+    }
+    fs::write(plan.path("mine"), "mine").unwrap();
+    ended(&keep("mine"), 78, "mine: is there already; name another file");
+    ended(&keep("root.key"), 0, "root.key: the root's key; take it off this machine now");
+    assert!(fs::read_to_string(plan.path("root.key")).unwrap().contains("PRIVATE KEY"));
+}
+
+#[test]
 fn a_secret_that_lies_beside_a_certificate_is_neither_exported_nor_copied() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

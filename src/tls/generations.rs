@@ -413,14 +413,31 @@ impl<'a> Change<'a> {
         if !matches!(self.generations.found()?, Found::Nothing) {
             return Ok(false);
         }
-        let keep = |key: &SecretPem| match root_key {
-            Some(path) => write_private(path, key.0.as_bytes()).map_err(|e| io_error(path, e)),
-            None => Ok(()),
-        };
+        let keep = |key: &SecretPem| root_key.map_or(Ok(()), |path| self.keep_root_key(path, key));
         let number = self.add(&Authority::make(names, keep)?, names.iter().map(Host::to_string), false)?;
         self.switch(number)?;
         self.link_configured()?;
         Ok(true)
+    }
+
+    fn keep_root_key(&self, path: &Path, key: &SecretPem) -> Result<(), AuthorityError> {
+        let unfit = |fault: &str| AuthorityError::Unfit { path: path.to_owned(), fault: fault.to_owned() };
+        write_private(path, key.0.as_bytes()).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => {
+                unfit("is there already; name another file for the root's key, or move this one away")
+            }
+            _ => io_error(path, e),
+        })?;
+        match self.generations.found() {
+            Ok(Found::Nothing) => Ok(()),
+            // A link would take its place.
+            _ => {
+                fs::remove_file(path).map_err(|e| io_error(path, e))?;
+                Err(unfit(
+                    "is the place of a file of tls.root, tls.issuer or tls.issuer_key; name another for the root's key",
+                ))
+            }
+        }
     }
 
     /// Makes a new root and issuer beside those in force.
