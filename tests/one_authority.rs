@@ -703,6 +703,26 @@ fn a_copy_that_has_followed_links_serves_and_is_rotated_once_its_current_is_move
 }
 
 #[test]
+fn an_abort_takes_nothing_away_where_the_old_issuer_can_not_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let rotate = |more: &[&str]| {
+        run(program().args(["ca", "rotate", "--config"]).arg(plan.path("relay.toml")).args(more))
+    };
+    ended(&rotate(&[]), 0, "");
+    let old = fs::read(plan.path("certs/root.pem")).unwrap();
+    fs::write(plan.path("certs/generations/1/root.pem"), "").unwrap();
+    ended(&rotate(&["--abort"]), 78, "holds no certificate in PEM");
+    assert!(plan.path("certs/generations/2/issuer.key").exists());
+    fs::write(plan.path("certs/generations/1/root.pem"), old).unwrap();
+    ended(&rotate(&["--abort"]), 0, "are taken away");
+    // What lies in the way of tidying up is named.
+    fs::write(plan.path("certs/generations/7"), "").unwrap();
+    ended(&rotate(&[]), 78, "certs/generations/7: Not a directory");
+}
+
+#[test]
 fn the_roots_key_is_kept_where_nothing_takes_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

@@ -270,11 +270,12 @@ fn abort(config: &Config, files: Files<'_>) -> Result<Written, Failure> {
     let change = begin(files)?;
     refuse_after_finish(&change)?;
     refuse_without_rotation(&change)?;
-    change.abort().map_err(unfit)?;
-    let done = "the new root and issuer are taken away; everybody gets leaves below the old root".to_owned();
+    // Where the old one can't be used, as it has expired, the new one is all that there is.
     let in_force = in_force(files, &standing(files)?);
     let old = Authority::open(in_force.files()).map_err(unfit)?;
     let old = Signer::new(old, &faces::names(config)).map_err(unusable)?;
+    change.abort().map_err(unfit)?;
+    let done = "the new root and issuer are taken away; everybody gets leaves below the old root".to_owned();
     if old.refused.is_empty() {
         return Ok(Written { done, then: String::new() });
     }

@@ -628,17 +628,22 @@ impl<'a> Change<'a> {
         }
         self.folder.sync().map_err(|e| io_error(&self.generations.path, e))?;
         for left_over in left_over {
-            match left_over {
-                LeftOver::Generation(number) => self.folder.remove_folder(Path::new(&number.to_string())),
+            let (path, removed) = match left_over {
+                LeftOver::Generation(number) => {
+                    let name = number.to_string();
+                    (self.generations.path.join(&name), self.folder.remove_folder(Path::new(&name)))
+                }
                 LeftOver::Key(number) => {
-                    self.folder.remove_file_of(Path::new(&number.to_string()), ISSUER_KEY)
+                    let removed = self.folder.remove_file_of(Path::new(&number.to_string()), ISSUER_KEY);
+                    (self.generations.at(number).issuer_key, removed)
                 }
                 LeftOver::Moved(path) => {
                     let name = path.file_name().unwrap_or_default();
-                    self.folder_of(&path)?.remove_file(Path::new(name))
+                    let removed = self.folder_of(&path)?.remove_file(Path::new(name));
+                    (path, removed)
                 }
-            }
-            .map_err(|e| io_error(&self.generations.path, e))?;
+            };
+            removed.map_err(|e| io_error(&path, e))?;
         }
         Ok(())
     }
