@@ -444,7 +444,7 @@ impl Insight for Shown {
     fn differences(&self) -> Vec<String> {
         let told = |held: Held| {
             let (part, since) = (held.part.name(), held.since);
-            format!("the {part} is not what its files say, since {since:.0}: {}", held.why)
+            format!("{part}: what is in force is not what the files say, since {since:.0}: {}", held.why)
         };
         self.held().into_iter().map(told).collect()
     }

@@ -8,7 +8,7 @@ mod common;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Stdio;
@@ -150,7 +150,10 @@ fn one_bad_file_is_told_and_only_the_verb_that_wrote_it_fails() {
     ended(&denied, 0, "in force since generation 2");
     let said = String::from_utf8_lossy(&denied.stderr).into_owned();
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("warning: the list of users in force is not what its files say, since "), "{said}");
+    assert!(
+        said.contains("warning: list of users: what is in force is not what the files say, since "),
+        "{said}"
+    );
     assert!(said.contains("users: line 1"), "{said}");
 
     let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
@@ -162,7 +165,7 @@ fn one_bad_file_is_told_and_only_the_verb_that_wrote_it_fails() {
     ended(&added, 78, "it is written, but not in force: ");
     let said = all_said(&added);
     assert!(said.contains("users: line 1") && said.contains("then run license-relay reload"), "{said}");
-    assert!(said.contains("warning: the configuration in force is not what its files say"), "{said}");
+    assert!(said.contains("warning: configuration: what is in force is not what the files say"), "{said}");
     assert!(!said.contains("in force since"), "{said}");
 }
 
@@ -242,11 +245,10 @@ fn a_socket_in_the_folder_that_systemd_makes_is_found() {
     verb.arg("--config").arg(relay.path("relay.toml")).args(["sources", "deny", OTHER]);
     ended(&run(verb.env("RUNTIME_DIRECTORY", runtime.path())), 0, "in force since generation 2");
     // Nothing leads to it from elsewhere; but there is a relay, and that is told.
-    ended(
-        &relay.verb(&["sources", "allow", OTHER]),
-        74,
-        "it is written, but whether it is in force is not known",
-    );
+    let allowed = relay.verb(&["sources", "allow", OTHER]);
+    ended(&allowed, 74, "it is written, but whether it is in force is not known");
+    let beside_log = format!("has no admin socket at {}", relay.path(SOCKET).display());
+    assert!(all_said(&allowed).contains(&beside_log), "{}", all_said(&allowed));
 }
 
 #[test]
@@ -301,6 +303,57 @@ fn a_socket_that_says_nothing_is_not_waited_for_for_ever() {
         "it is written all the same"
     );
 }
+
+#[test]
+fn what_another_user_answers_in_the_place_of_the_relay_is_not_believed() {
+    use std::os::unix::process::CommandExt;
+    let shared = tempfile::tempdir().unwrap();
+    fs::set_permissions(shared.path(), Permissions::from_mode(0o777)).unwrap();
+    let socket = shared.path().join("admin.sock");
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let mut relay =
+        plan(&stub).with("[admin]", &format!("[admin]\nsocket = \"{}\"", socket.display())).start();
+    if fs::metadata(relay.path("relay.toml")).unwrap().uid() != 0 {
+        return skip::skipped("only root can start a process of another user");
+    }
+    // That user puts a socket of its own there, which answers as the relay would.
+    fs::remove_file(&socket).unwrap();
+    let mut python = tool("python3", "python3");
+    python.args(["-c", FAKE]).arg(&socket).arg(relay.path("audit")).arg(relay.path("sources.toml"));
+    let mut fake = python.uid(65534).current_dir("/").stdout(Stdio::piped()).spawn().unwrap();
+    let mut listens = String::new();
+    BufReader::new(fake.stdout.take().unwrap()).read_line(&mut listens).unwrap();
+    let running = relay.verb(&["sources", "deny", OTHER]);
+    let stopped = relay.stop();
+    let gone = relay.verb(&["sources", "allow", OTHER]);
+    fake.kill().unwrap();
+    fake.wait().unwrap();
+    ended(&running, 74, "user 65534 listens there, and the relay is user 0's");
+    assert!(stopped.success());
+    ended(&gone, 0, "it takes effect at the next start");
+}
+
+/// Says that everything is in force.
+const FAKE: &str = r#"
+import json, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print("listens", flush=True)
+since = "2026-01-01T00:00:00Z"
+part = {"part": "allow-list", "files": sys.argv[3:], "since_generation": 9}
+state = {"file": "relay.toml", "generation": 9, "since": since, "not_in_force": []}
+answer = {"log": sys.argv[2], "configuration": state, "parts": [part], "changed": []}
+while True:
+    stream = listener.accept()[0]
+    try:
+        stream.recv(4096)
+        stream.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps(answer).encode())
+    except OSError:
+        pass
+    stream.close()
+"#;
 
 #[test]
 fn a_socket_that_speaks_something_else_is_no_relay() {

@@ -122,7 +122,7 @@ impl Verb {
             && code != 0
             && state == New
             && !self.steps
-            && !traced.said.contains("durable")
+            && !["durable", "it is written"].iter().any(|words| traced.said.contains(words))
         {
             wrong("the new state is there, and it doesn't say so");
         }

@@ -656,6 +656,138 @@ fn links_that_somebody_deleted_are_restored_by_a_start_and_no_root_is_made() {
 }
 
 #[test]
+fn a_link_that_somebody_turned_to_an_older_generation_is_told_with_those_that_are_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let ca = |arguments: &[&str]| {
+        run(program().arg("ca").args(arguments).arg("--config").arg(plan.path("relay.toml")))
+    };
+    ended(&ca(&["rotate"]), 0, "");
+    ended(&ca(&["rotate", "--finish"]), 0, "");
+    let (certs, current) = (plan.path("certs"), plan.path("certs/generations/current"));
+    let root = fs::read(certs.join("root.pem")).unwrap();
+    fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink("1", &current).unwrap();
+    for gone in FILES {
+        for verb in [&["status"][..], &["init"], &["rotate"]] {
+            ended(&ca(verb), 78, "leads to generation 1, of which files are gone");
+            ended(&ca(verb), 78, "whole (2) into force");
+        }
+        fs::remove_file(certs.join(gone)).unwrap();
+    }
+    fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink("2", &current).unwrap();
+    ended(&ca(&["init"]), 0, "");
+    assert_eq!(fs::read(certs.join("root.pem")).unwrap(), root);
+}
+
+#[test]
+fn a_copy_that_has_followed_links_serves_and_is_rotated_once_its_current_is_moved_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let (certs, copy) = (plan.path("certs"), plan.path("copy"));
+    ended(&run(tool("cp", "coreutils").arg("-rL").args([&certs, &copy])), 0, "");
+    fs::remove_dir_all(&certs).unwrap();
+    fs::rename(&copy, &certs).unwrap();
+    let mut relay = plan.start();
+    for _ in 0..2 {
+        ended(&relay.verb(&["ca", "rotate"]), 78, "generations/current: is no link");
+    }
+    let keys = run(tool("find", "findutils").arg(&certs).args(["-name", "issuer.key"]));
+    assert_eq!(text(&keys).lines().count(), 3, "a verb that failed has copied the key: {}", text(&keys));
+    fs::rename(certs.join("generations/current"), certs.join("moved")).unwrap();
+    ended(&relay.verb(&["ca", "rotate"]), 0, "in force");
+    assert!(relay.stop().success());
+}
+
+#[test]
+fn an_abort_takes_nothing_away_where_the_old_issuer_can_not_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let rotate = |more: &[&str]| {
+        run(program().args(["ca", "rotate", "--config"]).arg(plan.path("relay.toml")).args(more))
+    };
+    ended(&rotate(&[]), 0, "");
+    let old = fs::read(plan.path("certs/root.pem")).unwrap();
+    fs::write(plan.path("certs/generations/1/root.pem"), "").unwrap();
+    ended(&rotate(&["--abort"]), 78, "holds no certificate in PEM");
+    assert!(plan.path("certs/generations/2/issuer.key").exists());
+    fs::write(plan.path("certs/generations/1/root.pem"), old).unwrap();
+    ended(&rotate(&["--abort"]), 0, "are taken away");
+    // What lies in the way of tidying up is named.
+    fs::write(plan.path("certs/generations/7"), "").unwrap();
+    ended(&rotate(&[]), 78, "certs/generations/7: Not a directory");
+}
+
+#[test]
+fn the_roots_key_is_kept_where_nothing_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = Plan::new(&stub);
+    plan.write();
+    let keep = |name: &str| {
+        let mut init = program();
+        init.args(["ca", "init", "--config"]).arg(plan.path("relay.toml")).arg("--root-key");
+        run(init.arg(plan.path(name)))
+    };
+    for name in FILES {
+        ended(&keep(&format!("certs/{name}")), 78, &format!("{name}: is the place of a file of tls.root"));
+        assert!(!plan.path("certs").join(name).exists());
+    }
+    fs::write(plan.path("mine"), "mine").unwrap();
+    ended(&keep("mine"), 78, "mine: is there already; name another file");
+    ended(&keep("root.key"), 0, "root.key: the root's key; take it off this machine now");
+    assert!(fs::read_to_string(plan.path("root.key")).unwrap().contains("PRIVATE KEY"));
+}
+
+#[test]
+fn a_secret_that_lies_beside_a_certificate_is_neither_exported_nor_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let root = fs::read(plan.path("certs/root.pem")).unwrap();
+    make_plain(&plan);
+    for name in ["root.pem", "issuer.pem"] {
+        let path = plan.path("certs").join(name);
+        let combined = [
+            "a note with a secret\n".as_bytes(),
+            &fs::read(&path).unwrap(),
+            &fs::read(plan.path("certs/issuer.key")).unwrap(),
+        ]
+        .concat();
+        fs::write(&path, combined).unwrap();
+    }
+    let ca = |verb| run(program().args(["ca", verb, "--config"]).arg(plan.path("relay.toml")));
+    assert_eq!(ca("export").stdout, root);
+    ended(&ca("rotate"), 0, "");
+    for name in ["root.pem", "issuer.pem"] {
+        let copied = fs::read_to_string(plan.path("certs/generations/1").join(name)).unwrap();
+        assert!(copied.starts_with("-----BEGIN CERTIFICATE-----") && !copied.contains("KEY"), "{copied}");
+    }
+    assert_eq!(fs::read(plan.path("certs/root.pem")).unwrap(), root);
+}
+
+#[test]
+fn a_copy_of_the_folder_leads_to_its_own_files_and_not_to_those_that_it_was_copied_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    // The way to the folder leads through another one, and neither the folder nor its parent is there before.
+    let plan = Plan::new(&stub).with("\"certs/", "\"config/../tls/certs/");
+    plan.write();
+    fs::create_dir(plan.path("config")).unwrap();
+    assert!(init(&plan).status.success());
+    ended(&run(tool("cp", "coreutils").arg("-r").args([plan.path("tls"), plan.path("copy")])), 0, "");
+    fs::remove_dir_all(plan.path("tls")).unwrap();
+    for name in FILES {
+        let path = plan.path("copy/certs").join(name);
+        assert!(path.exists(), "{} leads to {:?}", path.display(), fs::read_link(&path));
+    }
+}
+
+#[test]
 fn several_at_once_make_one_authority() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

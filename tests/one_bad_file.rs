@@ -50,7 +50,10 @@ fn becomes(relay: &Relay, parts: &[&str]) {
     assert!(status == 200 && said.starts_with("ready\n"), "{status} {said}");
     assert_eq!(said.lines().count() - 1, parts.len(), "{said}");
     for part in parts {
-        assert!(said.contains(&format!("the {part} is not what its files say, since ")), "{said}");
+        assert!(
+            said.contains(&format!("{part}: what is in force is not what the files say, since ")),
+            "{said}"
+        );
     }
     assert_eq!(relay.admin("/readyz"), (200, "ready\n".to_owned()));
 }

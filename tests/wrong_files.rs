@@ -109,6 +109,18 @@ fn a_start_and_a_check_refuse_it_and_say_what_it_is() {
 }
 
 #[test]
+fn a_path_that_is_not_utf_8_is_refused_at_the_start_and_no_later_answer_fails_at_it() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(std::ffi::OsStr::from_bytes(b"relay-\xff")).join("relay.toml");
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    fs::write(&path, "").unwrap();
+    for verb in ["serve", "check", "reload"] {
+        ended(&run(program().args([verb, "--config"]).arg(&path)), 78, "its path is not UTF-8");
+    }
+}
+
+#[test]
 fn a_certificate_of_the_company_is_read_as_carefully() {
     let plan = Plan::leading_to("127.0.0.1:9", Path::new("none"));
     let (before, after) = plan.config.split_once("[tls]").unwrap();

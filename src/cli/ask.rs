@@ -6,12 +6,14 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::net::sockopt::socket_peercred;
 use serde::Deserialize;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -105,29 +107,43 @@ pub(super) fn take_force(config: &Config, part: Part, done: &str) -> Result<(), 
 /// There is one, or may be, and it can't be asked; in words.
 pub(super) fn reload(config: &Config) -> Result<Option<Value>, String> {
     let (log, begun) = (&config.audit.directory, Instant::now());
+    let places = local::places(config);
     loop {
         let mut denied = None;
-        for socket in local::places(config) {
-            match is_relay_of(log, &socket) {
+        for socket in &places {
+            match is_relay_of(log, socket) {
                 Ok(true) => {
-                    let answer = request(&socket, "POST /reload", bounds::ASK_RELOAD);
-                    return answer.map(Some).map_err(|e| unasked(&socket, &e));
+                    let answer = request(log, socket, "POST /reload", bounds::ASK_RELOAD);
+                    return answer.map(Some).map_err(|e| unasked(socket, &e));
                 }
                 Ok(false) => {}
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => denied = Some(unasked(&socket, &e)),
-                Err(e) => return Err(unasked(&socket, &e)),
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => denied = Some(unasked(socket, &e)),
+                Err(e) => return Err(unasked(socket, &e)),
             }
         }
         let lock = recover::holder(log);
-        let holder = lock.map_err(|e| format!("the lock of the log {} can't be read: {e}", log.display()))?;
+        let holder = lock.map_err(|e| {
+            format!(
+                "whether a relay runs can't be known, as the lock of the log {} can't be read: {e}",
+                log.display()
+            )
+        })?;
         let Some(holder) = holder else { return Ok(None) };
         // A relay that starts has no socket yet, and one that stops none any more.
         if denied.is_some() || begun.elapsed() >= bounds::ASK_STARTING {
-            let why = denied.unwrap_or_else(|| "it has no admin socket where one is looked for".into());
+            let why = denied.unwrap_or_else(|| without_socket(&places));
             return Err(format!("{holder} has the log {}, and {why}", log.display()));
         }
         sleep(bounds::ASK_AGAIN);
     }
+}
+
+fn without_socket(places: &[PathBuf]) -> String {
+    let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+    format!(
+        "has no admin socket at {}; where admin.socket was changed, it takes a restart of the relay",
+        places.join(" or ")
+    )
 }
 
 fn unasked(socket: &Path, e: &io::Error) -> String {
@@ -137,7 +153,7 @@ fn unasked(socket: &Path, e: &io::Error) -> String {
 /// Whether a relay that has this log answers at a socket. Nobody may listen there, or another relay.
 fn is_relay_of(log: &Path, socket: &Path) -> io::Result<bool> {
     use io::ErrorKind::{ConnectionRefused, InvalidInput, NotADirectory, NotFound};
-    match request(socket, "GET /status", bounds::ASK_WHO) {
+    match request(log, socket, "GET /status", bounds::ASK_WHO) {
         Ok(status) => Ok(is_same(&Who::deserialize(&status)?.log, log)),
         // A path that is too long for a socket is one where no relay made any.
         Err(e) if matches!(e.kind(), ConnectionRefused | InvalidInput | NotADirectory | NotFound) => {
@@ -147,10 +163,11 @@ fn is_relay_of(log: &Path, socket: &Path) -> io::Result<bool> {
     }
 }
 
-/// Asks for something, and reads the answer; all of it in time.
-fn request(socket: &Path, what: &str, within: Duration) -> io::Result<Value> {
+/// Asks the relay of a log for something, and reads the answer; all of it in time.
+fn request(log: &Path, socket: &Path, what: &str, within: Duration) -> io::Result<Value> {
     let until = Instant::now() + within;
     let mut stream = connect(socket, within)?;
+    check_listener(&stream, log)?;
     write!(stream, "{what} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
     let mut reply = Vec::new();
     let mut piece = [0; 16 * 1024];
@@ -182,6 +199,20 @@ fn connect(socket: &Path, within: Duration) -> io::Result<UnixStream> {
     stream.set_write_timeout(Some(within))?;
     stream.connect(&SockAddr::unix(socket)?)?;
     Ok(UnixStream::from(OwnedFd::from(stream)))
+}
+
+/// Refuses a listener of another user than the relay's, whose answer would be worth nothing: the folder of the socket may be
+/// one that others can write to. Where the log can't be looked at, who may write there is all that there is to go by.
+fn check_listener(stream: &UnixStream, log: &Path) -> io::Result<()> {
+    let listener = socket_peercred(stream)?.uid.as_raw();
+    // The relay makes this file.
+    match fs::metadata(log.join("LOCK")).map(|lock| lock.uid()) {
+        Ok(user) if listener != 0 && listener != user => {
+            let words = format!("user {listener} listens there, and the relay is user {user}'s");
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a reply holds. One that is no success says why in its body.
@@ -247,7 +278,10 @@ impl Answer {
 impl Held {
     /// For people.
     pub(super) fn words(&self) -> String {
-        format!("the {} in force is not what its files say, since {:.0}: {}", self.part, self.since, self.why)
+        format!(
+            "{}: what is in force is not what the files say, since {:.0}: {}",
+            self.part, self.since, self.why
+        )
     }
 }
 

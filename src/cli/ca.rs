@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::Zeroizing;
 
 use super::out::{Out, out};
 use super::{Exit, Failure, ask, load};
@@ -18,7 +17,7 @@ use crate::config::model::{Config, Identity};
 use crate::config::names::Host;
 use crate::config::regular;
 use crate::setup::held::Part;
-use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files};
+use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files, in_pem};
 use crate::tls::constraints::Reach;
 use crate::tls::faces::{self, Signer, fingerprint};
 use crate::tls::generations::{self, Change, Standing};
@@ -97,8 +96,9 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
         Action::Show => show(&config, files)?,
         Action::Status { json } => status(&config, files, json)?,
         Action::Export { der } => {
-            let root = in_force(files, &standing(files)?).root;
-            let bytes = if der { read(&root)?.to_vec() } else { read_file(&root)?.to_vec() };
+            // The root alone: what lies beside it in the file is not for everybody.
+            let root = read(&in_force(files, &standing(files)?).root)?;
+            let bytes = if der { root.to_vec() } else { in_pem(&root).into_bytes() };
             // A failure is kept, and told at the end.
             let _ = Out.write_all(&bytes);
             return Ok(());
@@ -257,10 +257,11 @@ fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<Writte
     Ok(Written { done, then })
 }
 
-/// A network, or one address.
+/// A network, or one address; 10.20.0.99/24 is the network 10.20.0.0/24.
 fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse()
+        .map(|network: IpNet| network.trunc())
         .or_else(|_| address())
         .map_err(|_| "not an address such as 10.20.0.99, nor a network".to_owned())
 }
@@ -269,11 +270,12 @@ fn abort(config: &Config, files: Files<'_>) -> Result<Written, Failure> {
     let change = begin(files)?;
     refuse_after_finish(&change)?;
     refuse_without_rotation(&change)?;
-    change.abort().map_err(unfit)?;
-    let done = "the new root and issuer are taken away; everybody gets leaves below the old root".to_owned();
+    // Where the old one can't be used, as it has expired, the new one is all that there is.
     let in_force = in_force(files, &standing(files)?);
     let old = Authority::open(in_force.files()).map_err(unfit)?;
     let old = Signer::new(old, &faces::names(config)).map_err(unusable)?;
+    change.abort().map_err(unfit)?;
+    let done = "the new root and issuer are taken away; everybody gets leaves below the old root".to_owned();
     if old.refused.is_empty() {
         return Ok(Written { done, then: String::new() });
     }
@@ -458,11 +460,8 @@ fn shown(path: &Path) -> Result<String, Failure> {
 }
 
 fn read(path: &Path) -> Result<CertificateDer<'static>, Failure> {
-    CertificateDer::from_pem_slice(&read_file(path)?).map_err(|e| missing(path, &e.to_string()))
-}
-
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    regular::read(path).map_err(|e| missing(path, &e.to_string()))
+    let pem = regular::read(path).map_err(|e| missing(path, &e.to_string()))?;
+    CertificateDer::from_pem_slice(&pem).map_err(|e| missing(path, &e.to_string()))
 }
 
 fn missing(path: &Path, why: &str) -> Failure {

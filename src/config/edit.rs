@@ -105,6 +105,10 @@ impl Editing {
             let target = resolve(path)?;
             let folder = folder_of(&target);
             DirBuilder::new().recursive(true).mode(FOLDER).create(folder)?;
+            // Where the folder was missing, there may be links in the target's path still.
+            if resolve(path)? != target {
+                continue;
+            }
             let lock = Lock::of(folder)?;
             if lock.is_of(folder) && resolve(path)? == target {
                 if lock.is_held() {
@@ -216,7 +220,8 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
 /// the lock is held, and who holds it or comes next takes the rest away.
 pub(crate) fn clear_left<'a>(files: impl IntoIterator<Item = &'a Path>) {
     let targets = files.into_iter().filter_map(|file| resolve(file).ok());
-    let folders: BTreeSet<PathBuf> = targets.map(|target| folder_of(&target).to_owned()).collect();
+    let folders: BTreeSet<PathBuf> =
+        targets.filter_map(|target| fs::canonicalize(folder_of(&target)).ok()).collect();
     for folder in folders {
         let cleared = Lock::at_once(&folder).and_then(|lock| match lock {
             Some(_lock) => clear(&folder, EDITED),

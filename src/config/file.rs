@@ -20,21 +20,35 @@ use super::model::{
 };
 use super::names::{Host, HostName};
 use super::walk::{self, Kind, Named, Table, Wrong};
-use super::{MAX_LIST, Problems};
+use super::{MAX_LIST, Problem, Problems, Severity};
 use crate::bounds;
 
 /// Reads `path`: the configuration and its warnings, or every problem of the file.
 pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
-    parse(&walk::load(path, WHERE)?, path)
+    parse(&text(path)?, path)
 }
 
 /// As [`load`], without a look at the files that it names: for verbs that need few of them, and must do their work while
 /// another one is wrong.
 pub(crate) fn load_alone(path: &Path) -> Result<(Config, Problems), Problems> {
-    walk::read_with(Named::Ignored, &walk::load(path, WHERE)?, path, |top| config(top, path))
+    walk::read_with(Named::Ignored, &text(path)?, path, |top| config(top, path))
 }
 
 const WHERE: &str = "make it, or name another with --config or $LICENSE_RELAY_CONFIG";
+
+/// What the file holds. All paths are absolute by its own, and a relay tells them in JSON, which has no others than UTF-8.
+fn text(path: &Path) -> Result<String, Problems> {
+    if walk::absolute(path).to_str().is_none() {
+        return Err(Problems(vec![Problem {
+            file: path.to_owned(),
+            line: 0,
+            what: "its path is not UTF-8".into(),
+            instead: "rename its folder or the file".into(),
+            severity: Severity::Error,
+        }]));
+    }
+    walk::load(path, WHERE)
+}
 
 /// Reads `text` as the contents of `path`, which itself need not exist: the configuration and its warnings,
 /// or every problem. Looks at the files that the text names (are they there, are secrets private) and changes

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::edit::{self, EDITED};
@@ -35,11 +35,9 @@ impl Folder {
     /// The lock can't be had, a link is not to be trusted, or the system refuses.
     pub(crate) fn lock(path: &Path) -> io::Result<Self> {
         for _ in 0..bounds::LINKS {
-            let path = match path.file_name() {
-                Some(_) => edit::resolve(path)?,
-                None => fs::canonicalize(path)?,
-            };
-            make(&path)?;
+            make(&behind_links(path)?)?;
+            // Now that all of it is there, no link and no `..` is left in its path.
+            let path = behind_links(path)?;
             let lock = Lock::of(&path)?;
             if lock.is_of(&path) {
                 let folder = Self { path, lock };
@@ -183,8 +181,7 @@ impl Folder {
     }
 
     fn open_folder(&self, name: &Path) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::openat(self.opened(), name, flags, Mode::empty())?))
+        open_in(self.opened(), name)
     }
 
     fn give_to_owner(&self, file: &File) -> io::Result<()> {
@@ -214,25 +211,38 @@ pub(crate) fn has_left_overs(path: &Path) -> bool {
     open().is_ok_and(|names| names.iter().any(|name| edit::is_ours(name, EDITED)))
 }
 
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    match path.file_name() {
+        Some(_) => edit::resolve(path),
+        None => fs::canonicalize(path),
+    }
+}
+
 fn make(path: &Path) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let parent = edit::folder_of(path);
+    let (parent, name) = (edit::folder_of(path), path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
     DirBuilder::new().recursive(true).mode(edit::FOLDER).create(parent)?;
-    let found = fs::metadata(parent)?;
+    let parent = lock::open(&fs::canonicalize(parent)?)?;
+    let found = parent.metadata()?;
     // The mode is set below, because the system takes its umask off this one.
-    match rustix::fs::mkdirat(CWD, path, Mode::RWXU) {
+    match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
         Err(Errno::EXIST) => return Ok(()),
         made => made?,
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+    let folder = open_in(&parent, Path::new(name))?;
     if rustix::process::geteuid().is_root() {
         fchown(&folder, Some(found.uid()), Some(found.gid()))?;
     }
     folder.set_permissions(Permissions::from_mode(found.mode() & 0o777))?;
-    edit::sync_folder_of(path)
+    lock::sync(&parent)
+}
+
+/// Opens a subfolder, and follows no link to one.
+fn open_in(folder: &File, name: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
 }
 
 fn entries(folder: &File) -> io::Result<Vec<OsString>> {

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread::sleep;
 
-use rustix::fs::{major, minor};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, major, minor, openat, openat2};
 use rustix::io::Errno;
 use tokio::time::Instant;
 
@@ -25,10 +25,10 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock; waits for whoever has it, and tells so after a while.
+    /// Takes the lock of a folder whose path is behind all links; waits for whoever has it, and tells so after a while.
     ///
     /// # Errors
-    /// The folder can't be opened. [`Fault::Held`]: somebody has the lock for longer than [`bounds::LOCK_WAIT`].
+    /// The folder can't be opened, or there is a link in its path. [`Fault::Held`]: somebody has the lock for longer than [`bounds::LOCK_WAIT`].
     pub(super) fn of(folder: &Path) -> io::Result<Self> {
         let mut lock = Self::open(folder)?;
         let (begun, mut is_told) = (Instant::now(), false);
@@ -61,7 +61,7 @@ impl Lock {
     }
 
     fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self { folder: File::open(folder)?, is_held: false })
+        Ok(Self { folder: open(folder)?, is_held: false })
     }
 
     /// Whether nobody is to be waited for.
@@ -117,6 +117,18 @@ impl Lock {
     }
 }
 
+/// Opens a folder whose path is behind all links. A link in it was put there meanwhile, to have root work elsewhere.
+pub(super) fn open(folder: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat2(CWD, folder, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // Systems before Linux 5.6 can't do that, and some containers forbid it.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            Ok(openat(CWD, folder, flags | OFlags::NOFOLLOW, Mode::empty())?.into())
+        }
+        opened => Ok(opened?.into()),
+    }
+}
+
 /// Makes a folder's entries durable.
 pub(super) fn sync(folder: &File) -> io::Result<()> {
     match folder.sync_all() {
@@ -154,6 +166,19 @@ mod tests {
         assert_eq!(holder_in(locks, (0xfd, 1), 5), Some(702));
         assert_eq!(holder_in(locks, (0xfd, 1), 6), None);
         assert_eq!(holder_in(locks, (0xfd, 2), 5), None, "a process that can't be seen here");
+    }
+
+    #[test]
+    fn a_link_that_took_the_place_of_a_folder_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("elsewhere/generations")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", at("certs")).unwrap();
+        for path in ["certs", "certs/generations"] {
+            let e = Lock::of(&at(path)).unwrap_err();
+            assert!([Errno::LOOP, Errno::NOTDIR].contains(&Errno::from_io_error(&e).unwrap()), "{path}: {e}");
+        }
+        Lock::of(&at("elsewhere/generations")).unwrap();
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(crate) fn decode(
     let bytes = read.map_err(|e| {
         let instead = match e.kind() {
             io::ErrorKind::InvalidData => "put a regular file of at most 8 MiB there",
+            io::ErrorKind::PermissionDenied => DENIED,
             _ => missing,
         };
         problem(0, format!("the file can't be read: {e}"), instead)
@@ -438,6 +439,7 @@ impl<'t> Table<'_, 't> {
     }
 }
 
+const DENIED: &str = "run this as the user of the relay or as root, or let this user read it";
 const WRITE_PATH: &str = "write a path in quotes, relative to this file or absolute";
 
 /// What a path leads to.
@@ -465,10 +467,13 @@ impl Kind {
                 "no such file can be read",
                 "write the path of a file with the secret in it, not the secret",
             )),
-            Err(e) => Err(Wrong::new(
-                format!("{shown} can't be read: {e}"),
-                "write the path of a file that is there, or make that one",
-            )),
+            Err(e) => {
+                let instead = match e.kind() {
+                    io::ErrorKind::PermissionDenied => DENIED,
+                    _ => "write the path of a file that is there, or make that one",
+                };
+                Err(Wrong::new(format!("{shown} can't be read: {e}"), instead))
+            }
             Ok(found) => match self {
                 Self::Directory if !found.is_dir() => {
                     Err(Wrong::new(format!("{shown} is not a directory"), "write the path of a directory"))

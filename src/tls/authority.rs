@@ -9,6 +9,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
@@ -102,12 +104,12 @@ impl FilePaths {
 }
 
 impl Pem {
-    /// Reads all three files, to write them again for a user.
+    /// Reads all three files, to write them again for a user, who may have put links there. Of the public ones the
+    /// certificate alone is taken: a file may hold a secret of somebody else beside one.
     pub(super) fn read_for(files: Files<'_>, user: u32) -> Result<Self, AuthorityError> {
-        let public = |path: &Path| regular::read(path).map(|bytes| bytes.to_vec());
         Ok(Self {
-            root: public(files.root).map_err(|e| io_error(files.root, e))?,
-            issuer: public(files.issuer).map_err(|e| io_error(files.issuer, e))?,
+            root: in_pem(&read_certificate(files.root)?).into_bytes(),
+            issuer: in_pem(&read_certificate(files.issuer)?).into_bytes(),
             issuer_key: read_private_for(files.issuer_key, user)
                 .map(SecretPem)
                 .map_err(|e| io_error(files.issuer_key, e))?,
@@ -337,6 +339,14 @@ pub(super) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, A
     let pem = regular::read(path).map_err(|cause| io_error(path, cause))?;
     CertificateDer::from_pem_slice(&pem)
         .map_err(|e| unfit(path, format!("holds no certificate in PEM ({e})")))
+}
+
+/// A certificate in PEM, in lines of 64 characters (RFC 7468 §2).
+pub(crate) fn in_pem(certificate: &CertificateDer<'_>) -> String {
+    let text = STANDARD.encode(certificate);
+    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let body: String = lines.flat_map(|line| [line, "\n".into()]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, AuthorityError> {

@@ -256,21 +256,28 @@ impl<'a> Generations<'a> {
         if configured.iter().all(|path| path.exists()) {
             return Ok(Found::Configured);
         }
+        self.check_current()?;
         let generations = self.all()?;
         let whole: Vec<u64> = generations.iter().copied().filter(|number| self.is_whole(*number)).collect();
         let candidate = match (self.current(), whole.as_slice()) {
-            (Some(current), _) => whole.contains(&current).then_some(current),
-            (None, []) => None,
+            (Some(current), _) if whole.contains(&current) => Some(current),
+            (_, []) => None,
             (None, [only]) => Some(*only),
+            (Some(current), others) => {
+                return Err(self.lost_current(format!(
+                    "leads to generation {current}, of which files are gone; restore them from a copy, or put one that is \
+                     whole ({}) into force, if the clients trust its root: ln -sfn NUMBER {}",
+                    listed(others),
+                    self.path.join(CURRENT).display()
+                )));
+            }
             (None, several) => {
-                let several: Vec<String> = several.iter().map(ToString::to_string).collect();
-                let fault = format!(
+                return Err(self.lost_current(format!(
                     "the link that says which generation is in force is gone, and there are several ({}); put it back: \
                      ln -s NUMBER {}",
-                    several.join(", "),
+                    listed(several),
                     self.path.join(CURRENT).display()
-                );
-                return Err(AuthorityError::Lost { path: self.path.join(CURRENT), fault });
+                )));
             }
         };
         if let Some(number) = candidate
@@ -292,6 +299,21 @@ impl<'a> Generations<'a> {
             self.path.display()
         );
         Err(AuthorityError::Lost { path: self.files.root.to_owned(), fault })
+    }
+
+    /// Refuses what lies in the place of the link `current` and is none: no link can be put there.
+    fn check_current(&self) -> Result<(), AuthorityError> {
+        match fs::symlink_metadata(self.path.join(CURRENT)) {
+            Ok(found) if !found.is_symlink() => Err(self.lost_current(
+                "is no link, as after a copy that has followed links; move it away, and run this again"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn lost_current(&self, fault: String) -> AuthorityError {
+        AuthorityError::Lost { path: self.path.join(CURRENT), fault }
     }
 
     /// Whether what is left at the configured paths is what a generation holds.
@@ -363,6 +385,7 @@ impl<'a> Change<'a> {
     pub(crate) fn begin(files: Files<'a>) -> Result<Self, AuthorityError> {
         let generations = Generations::of(files);
         let folder = Folder::lock(&generations.path).map_err(|e| io_error(&generations.path, e))?;
+        generations.check_current()?;
         let mut change = Self { generations, folder, trial: None, has_completed_finish: false };
         change.settle()?;
         Ok(change)
@@ -390,14 +413,31 @@ impl<'a> Change<'a> {
         if !matches!(self.generations.found()?, Found::Nothing) {
             return Ok(false);
         }
-        let keep = |key: &SecretPem| match root_key {
-            Some(path) => write_private(path, key.0.as_bytes()).map_err(|e| io_error(path, e)),
-            None => Ok(()),
-        };
+        let keep = |key: &SecretPem| root_key.map_or(Ok(()), |path| self.keep_root_key(path, key));
         let number = self.add(&Authority::make(names, keep)?, names.iter().map(Host::to_string), false)?;
         self.switch(number)?;
         self.link_configured()?;
         Ok(true)
+    }
+
+    fn keep_root_key(&self, path: &Path, key: &SecretPem) -> Result<(), AuthorityError> {
+        let unfit = |fault: &str| AuthorityError::Unfit { path: path.to_owned(), fault: fault.to_owned() };
+        write_private(path, key.0.as_bytes()).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => {
+                unfit("is there already; name another file for the root's key, or move this one away")
+            }
+            _ => io_error(path, e),
+        })?;
+        match self.generations.found() {
+            Ok(Found::Nothing) => Ok(()),
+            // A link would take its place.
+            _ => {
+                fs::remove_file(path).map_err(|e| io_error(path, e))?;
+                Err(unfit(
+                    "is the place of a file of tls.root, tls.issuer or tls.issuer_key; name another for the root's key",
+                ))
+            }
+        }
     }
 
     /// Makes a new root and issuer beside those in force.
@@ -588,20 +628,29 @@ impl<'a> Change<'a> {
         }
         self.folder.sync().map_err(|e| io_error(&self.generations.path, e))?;
         for left_over in left_over {
-            match left_over {
-                LeftOver::Generation(number) => self.folder.remove_folder(Path::new(&number.to_string())),
+            let (path, removed) = match left_over {
+                LeftOver::Generation(number) => {
+                    let name = number.to_string();
+                    (self.generations.path.join(&name), self.folder.remove_folder(Path::new(&name)))
+                }
                 LeftOver::Key(number) => {
-                    self.folder.remove_file_of(Path::new(&number.to_string()), ISSUER_KEY)
+                    let removed = self.folder.remove_file_of(Path::new(&number.to_string()), ISSUER_KEY);
+                    (self.generations.at(number).issuer_key, removed)
                 }
                 LeftOver::Moved(path) => {
                     let name = path.file_name().unwrap_or_default();
-                    self.folder_of(&path)?.remove_file(Path::new(name))
+                    let removed = self.folder_of(&path)?.remove_file(Path::new(name));
+                    (path, removed)
                 }
-            }
-            .map_err(|e| io_error(&self.generations.path, e))?;
+            };
+            removed.map_err(|e| io_error(&path, e))?;
         }
         Ok(())
     }
+}
+
+fn listed(numbers: &[u64]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether two files hold the same; not where one can't be read.

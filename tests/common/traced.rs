@@ -354,6 +354,8 @@ use Named::{At, Descriptor, SecondAt};
 
 const CALLS: &[(c_long, &str, Kind, Named)] = &[
     (libc::SYS_openat, "openat", Kind::Grows, At(Some(0), 1)),
+    // A folder is opened so, to be locked.
+    (libc::SYS_openat2, "openat2", Kind::Looks, At(Some(0), 1)),
     (libc::SYS_write, "write", Kind::Grows, Descriptor),
     (libc::SYS_pwrite64, "pwrite64", Kind::Grows, Descriptor),
     (libc::SYS_writev, "writev", Kind::Grows, Descriptor),
