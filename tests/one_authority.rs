@@ -439,7 +439,7 @@ fn the_root_key_is_never_written_anywhere() {
         .filter_map(|line| line.split('"').nth(1))
         .collect();
     // In a folder that has a name which nobody can know before, and no other one until it is whole.
-    assert_eq!(written, ["issuer.key", "issuer.pem", "root.pem", "made.json"]);
+    assert_eq!(written, ["issuer.key", "issuer.pem", "root.pem", "made.json", "in-force"]);
     let beside = format!("{}/generations/.1.", plan.path("certs").display());
     let made = trace.lines().filter(|line| line.contains("O_CREAT") && line.contains(&format!("<{beside}")));
     assert_eq!(made.count(), 4, "{trace}");
@@ -878,6 +878,35 @@ fn what_root_makes_for_the_user_of_the_relay_is_that_users() {
         (mode("."), mode("2"), mode("2/issuer.key"), mode("2/root.pem")),
         (0o750, 0o750, 0o600, 0o644)
     );
+}
+
+#[test]
+fn a_backup_that_turns_the_link_back_costs_no_root_that_was_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let plan = made(&stub);
+    let copy = |from: &Path, to: &Path| {
+        assert!(run(tool("cp", "coreutils").arg("-a").args([from, to])).status.success())
+    };
+    copy(&plan.path("certs"), &plan.path("backup"));
+    for more in [&[][..], &["--finish"]] {
+        let output =
+            run(program().args(["ca", "rotate"]).args(more).arg("--config").arg(plan.path("relay.toml")));
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let new = fs::read(plan.path("certs/root.pem")).unwrap();
+    copy(&plan.path("backup/."), &plan.path("certs"));
+    let relay = plan.start();
+    assert_ne!(fs::read(relay.root()).unwrap(), new, "the backup is in force");
+    let said = relay.stderr();
+    assert!(said.contains("generation 1") && said.contains("ln -sfn 2"), "{said}");
+    for name in ["root.pem", "issuer.pem", "issuer.key"] {
+        assert!(
+            relay.path("certs/generations/2").join(name).exists(),
+            "{name} of a root that clients may trust"
+        );
+    }
+    assert_eq!(fs::read(relay.path("certs/generations/2/root.pem")).unwrap(), new);
 }
 
 #[test]

@@ -126,6 +126,18 @@ impl Folder {
         self.sync()
     }
 
+    /// Makes an empty file in a subfolder, where it may be already.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(crate) fn mark(&self, folder: &Path, name: &str) -> io::Result<()> {
+        let folder = self.open_folder(folder)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&folder, name, flags, Mode::RUSR | Mode::WUSR)?);
+        self.give_to_owner(&file)?;
+        lock::sync(&folder)
+    }
+
     /// Removes a file, which may be gone already.
     ///
     /// # Errors

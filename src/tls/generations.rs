@@ -7,7 +7,7 @@
 //! become a generation when a rotation begins.
 //!
 //! `rotation.json` names the generation that is tried. Everything with a higher number than the one in force that is
-//! not tried is left over from a crash; lower numbers were in force once, and lose their keys. All changes are made
+//! not tried and never was in force is left over from a crash; lower numbers were in force once, and lose their keys. All changes are made
 //! under the lock of `generations/`, and each leaves at any moment what a start can use.
 
 use std::collections::BTreeSet;
@@ -34,6 +34,8 @@ const ROOT: &str = "root.pem";
 const ISSUER: &str = "issuer.pem";
 const ISSUER_KEY: &str = "issuer.key";
 const MADE: &str = "made.json";
+/// The mark of a generation that is or was in force: clients may trust its root.
+const IN_FORCE: &str = "in-force";
 
 /// Where the generations of an authority lie.
 #[derive(Clone, Debug)]
@@ -106,6 +108,7 @@ pub(crate) fn standing(files: Files<'_>) -> Result<Standing, AuthorityError> {
 /// It can't be made, or what is missing can't be restored. What is whole and can't be put in order is only told.
 pub(crate) fn prepare(files: Files<'_>, names: &BTreeSet<Host>) -> Result<bool, AuthorityError> {
     let standing = standing(files)?;
+    Generations::of(files).warn_of_newer();
     if standing.is_settled {
         return Ok(false);
     }
@@ -196,6 +199,27 @@ impl<'a> Generations<'a> {
 
     fn is_whole(&self, number: u64) -> bool {
         self.at(number).files().all().iter().all(|path| path.is_file())
+    }
+
+    /// Whether a generation has the mark; also where that can't be found out.
+    fn was_in_force(&self, number: u64) -> bool {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        let mark = fs::symlink_metadata(self.path.join(number.to_string()).join(IN_FORCE));
+        !mark.is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
+    }
+
+    /// Says that a newer generation than the one in force was in force once.
+    fn warn_of_newer(&self) {
+        let Some(current) = self.current() else { return };
+        let all = self.all().unwrap_or_default();
+        if let Some(newer) = all.into_iter().rfind(|number| *number > current && self.was_in_force(*number)) {
+            tracing::warn!(
+                "generation {current} of the root and issuer is in force, and {newer} was after it, as a backup may have \
+                 turned {link} back; if clients trust the root in {folder}, run: ln -sfn {newer} {link}",
+                link = self.path.join(CURRENT).display(),
+                folder = self.path.join(newer.to_string()).display(),
+            );
+        }
     }
 
     /// The numbers of all generations, the lowest first.
@@ -345,6 +369,7 @@ impl<'a> Generations<'a> {
         };
         let others = self.all()?.into_iter().filter(|number| *number != current && Some(*number) != tried);
         let of = |number: u64| match number {
+            _ if number > current && self.was_in_force(number) => None,
             _ if number > current => Some(LeftOver::Generation(number)),
             _ if self.at(number).issuer_key.exists() => Some(LeftOver::Key(number)),
             _ => None,
@@ -586,8 +611,11 @@ impl<'a> Change<'a> {
         Ok(number)
     }
 
-    /// Puts a generation into force: the one step that does.
+    /// Puts a generation into force: the one step that does. It is marked before, so that nothing takes it for one that a
+    /// crash left over, also where a backup turns the link back.
     fn switch(&self, number: u64) -> Result<(), AuthorityError> {
+        let folder = self.generations.path.join(number.to_string());
+        self.folder.mark(Path::new(&number.to_string()), IN_FORCE).map_err(|e| io_error(&folder, e))?;
         let linked = self.folder.link(OsStr::new(CURRENT), Path::new(&number.to_string()));
         linked.map_err(|e| io_error(&self.generations.path.join(CURRENT), e))
     }
