@@ -135,9 +135,10 @@ impl Relay {
         let setup = Arc::new(InForce::new(Setup::first(config, &lasting)?));
         let first = setup.load_full();
         let (config, audit) = (&first.config, &first.config.audit);
-        let origin = fork::name(&audit.directory, &audit.origin);
-        let signer = Signer::open_or_make(&audit.signing_key, &origin)?;
-        let (journal, _writer) = Journal::open(Opening::new(audit, signer, Arc::new(RealDisk)))?;
+        let (journal, _writer) = fork::open_named(audit, |origin| -> Result<_, StartError> {
+            let signer = Signer::open_or_make(&audit.signing_key, origin)?;
+            Ok(Journal::open(Opening::new(audit, signer, Arc::new(RealDisk)))?)
+        })?;
         edit::clear_left_tables(&audit.directory);
         // Behind the log's lock: a key that a verb is about to retire is not taken for the newest.
         let pseudonyms = Pseudonyms::open_or_make(&audit.subject_key, audit.subject, audit.subject_case)?;
@@ -158,7 +159,10 @@ impl Relay {
             setup: setup.clone(),
             exchange: Exchange {
                 pseudonyms,
-                aliases: Arc::new(Aliases::open(&audit.directory, &origin)),
+                aliases: Arc::new(Aliases::open(
+                    &audit.directory,
+                    &fork::name(&audit.directory, &audit.origin),
+                )),
                 refusals: Refusals::new(journal.clone()),
                 pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
                 unread: Arc::new(Unread::open(&audit.directory)),

@@ -65,6 +65,23 @@ pub fn name(directory: &Path, configured: &str) -> String {
     fork.unwrap_or_else(|| configured.to_owned())
 }
 
+/// Opens the log under its name. A fork may give it another one before its lock is taken; then it is opened under that.
+///
+/// # Errors
+/// Those of the opening.
+pub fn open_named<T, E>(audit: &Audit, mut open: impl FnMut(&str) -> Result<T, E>) -> Result<T, E> {
+    let mut origin = name(&audit.directory, &audit.origin);
+    loop {
+        let opened = open(&origin);
+        let now = name(&audit.directory, &audit.origin);
+        // Each further turn takes another fork.
+        if opened.is_ok() || now == origin {
+            return opened;
+        }
+        origin = now;
+    }
+}
+
 /// Puts the log aside and begins a new one, whose first record says why.
 ///
 /// # Errors
@@ -88,9 +105,9 @@ async fn fork_on(disk: Arc<dyn Disk>, audit: &Audit, reason: &str) -> Result<For
     let signer = Signer::load(&audit.signing_key, origin)?;
     let about = LogFile::new(origin, signer.verifier.to_string(), Some(predecessor.clone()));
     plan.carry_out(disk.as_ref(), directory, &about).map_err(io(kept))?;
-    drop(held);
 
-    let (journal, writer) = Journal::open(Opening::new(audit, signer, disk))?;
+    // Nobody else opens the new log before its first record is written.
+    let (journal, writer) = Journal::open_held(held, Opening::new(audit, signer, disk))?;
     let mut record = Record::new(Action::AuditFork, uuid::Uuid::now_v7());
     record.outcome = Outcome::Success;
     record.reason = format!(
@@ -120,7 +137,7 @@ struct Plan {
 impl Plan {
     fn make(audit: &Audit) -> io::Result<Self> {
         let directory = &audit.directory;
-        let folder = |number: u32| directory.join(FORKS).join(number.to_string());
+        let folder = |number| folder(directory, number);
         let moved = segment::list(directory)?.is_empty();
         // One that has signed something of its own was finished, whatever has become of it since.
         let signed = |origin: &str| {
@@ -140,12 +157,7 @@ impl Plan {
                 LogFile::new(&audit.origin, signer.verifier.to_string(), None)
             }
         };
-        // A folder that holds this very log, or no whole one, is of a try that was interrupted.
-        let of_this = |number: &u32| {
-            LogFile::read(&folder(*number))
-                .is_ok_and(|kept| kept.is_none_or(|kept| kept.origin == old.origin))
-        };
-        let number = (1..).find(of_this).unwrap_or(u32::MAX);
+        let number = number_for(directory, &old.origin)?;
         let frontier = read_all(if moved { folder(number) } else { directory.clone() }.as_path())?;
         Ok(Self {
             origin: format!("{}{FORK}{number}", audit.origin),
@@ -185,6 +197,25 @@ impl Plan {
             _ => {}
         }
         disk.sync_folder(directory)
+    }
+}
+
+/// Where a log lies that was put aside.
+fn folder(directory: &Path, number: u32) -> PathBuf {
+    directory.join(FORKS).join(number.to_string())
+}
+
+/// The number of the fork that goes on from this log. A folder that holds this very log, or no whole one, is of a try that
+/// was interrupted.
+fn number_for(directory: &Path, origin: &str) -> io::Result<u32> {
+    let mut number = 1;
+    loop {
+        match LogFile::read(&folder(directory, number)) {
+            Ok(kept) if kept.as_ref().is_none_or(|kept| kept.origin == origin) => return Ok(number),
+            // One that can't be looked at may be of that try.
+            Err(e) if e.kind() != io::ErrorKind::InvalidData => return Err(e),
+            _ => number += 1,
+        }
     }
 }
 

@@ -168,8 +168,8 @@ impl Journal {
         Self::open_with(None, opening)
     }
 
-    /// The same for whoever holds the log's lock already, and has something to do with its sealed segments: nothing else
-    /// touches these meanwhile.
+    /// The same for whoever holds the log's lock already. Nothing touches sealed segments meanwhile: the caller may have
+    /// something to do with them, and the next start compresses what is left.
     pub(super) fn open_held(lock: File, opening: Opening) -> Result<(Self, Writer), OpenError> {
         Self::open_with(Some(lock), opening)
     }

@@ -59,10 +59,11 @@ impl Visit {
         if !is_begun(&audit.directory) {
             return Err(VisitError::NoLog(audit.directory.clone()));
         }
-        let origin = fork::name(&audit.directory, &audit.origin);
-        let signer = Signer::load(&audit.signing_key, &origin)?;
-        let (journal, writer) = Journal::open(Opening::new(audit, signer, Arc::new(RealDisk)))?;
-        Ok(Self { journal, writer })
+        fork::open_named(audit, |origin| {
+            let signer = Signer::load(&audit.signing_key, origin)?;
+            let (journal, writer) = Journal::open(Opening::new(audit, signer, Arc::new(RealDisk)))?;
+            Ok(Self { journal, writer })
+        })
     }
 
     /// Writes records, which also say how the relay's last run ended: the next start asks the last record for that.

@@ -17,7 +17,7 @@ use crate::config::model::{Config, Identity};
 use crate::config::names::Host;
 use crate::config::regular;
 use crate::setup::held::Part;
-use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files, in_pem};
+use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files, in_pem, is_key_of};
 use crate::tls::constraints::Reach;
 use crate::tls::faces::{self, Signer, fingerprint};
 use crate::tls::generations::{self, Change, Standing};
@@ -132,17 +132,28 @@ impl Written {
 
 fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<String, Failure> {
     let standing = standing(files)?;
+    if let (None, Some(key)) = (&standing.in_force, root_key)
+        && !regular::is_missing(key)
+    {
+        let words = format!(
+            "{} is there already, and is not replaced; name another file. If a ca init was cut off that should have made \
+             it, it is the key of a root that nobody has: remove it, and run this again",
+            key.display()
+        );
+        return Err(Failure::new(Exit::Usage, words));
+    }
     let made = match standing.in_force {
         Some(_) if standing.is_settled => false,
         _ => begin(files)?.first(&faces::names(config), root_key).map_err(unfit)?,
     };
-    if made {
-        let key =
-            root_key.map(|key| format!("{}: the root's key; take it off this machine now\n", key.display()));
-        let (root, issuer) = (files.root.display(), files.issuer.display());
-        return Ok(format!("{root}: made\n{issuer}: made\n{}", key.unwrap_or_default()));
+    if !made {
+        Authority::open(files).map_err(unfit)?;
     }
-    if root_key.is_some() {
+    let what = if made { "made" } else { "there already, nothing changed" };
+    let said = format!("{}: {what}\n{}: {what}\n", files.root.display(), files.issuer.display());
+    let Some(key) = root_key else { return Ok(said) };
+    // One that was cut off may have kept it.
+    if !made && !is_key_of(key, files.root).unwrap_or(false) {
         let words = format!(
             "there is an authority already in {}; its root's key is gone and can't be had any more. Make a new one \
              with ca rotate, or move root.pem, issuer.pem, issuer.key and generations away first",
@@ -150,9 +161,7 @@ fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<St
         );
         return Err(Failure::new(Exit::Configuration, words));
     }
-    Authority::open(files).map_err(unfit)?;
-    let what = "there already, nothing changed";
-    Ok(format!("{}: {what}\n{}: {what}\n", files.root.display(), files.issuer.display()))
+    Ok(format!("{said}{}: the root's key; take it off this machine now\n", key.display()))
 }
 
 fn show(config: &Config, files: Files<'_>) -> Result<String, Failure> {

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -164,10 +164,7 @@ impl Editing {
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`]; [`Fault::NotDurable`]: it is made, and may not last; or the system refuses.
     pub(crate) fn create(&self, bytes: &[u8], mode: u32) -> io::Result<()> {
-        let beside = write(&self.target, bytes, mode, EDITED)?;
-        // A link, unlike a rename, never takes the place of a file that is made meanwhile by a program without this lock.
-        beside.link(&self.target)?;
-        drop(beside);
+        write(&self.target, bytes, mode, EDITED)?.rename_to_new(&self.target)?;
         self.lock.sync()
     }
 }
@@ -181,8 +178,16 @@ impl Beside {
         Ok(())
     }
 
-    fn link(&self, target: &Path) -> io::Result<()> {
-        self.path.as_ref().map_or(Ok(()), |path| fs::hard_link(path, target))
+    /// Never takes the place of a file that is made meanwhile by a program without the lock.
+    fn rename_to_new(mut self, target: &Path) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        match rustix::fs::renameat_with(CWD, path, CWD, target, RenameFlags::NOREPLACE) {
+            // Where the file system or the kernel can't do that, a link does, which has two names for a moment.
+            Err(Errno::INVAL | Errno::NOSYS) => return fs::hard_link(path, target),
+            renamed => renamed?,
+        }
+        self.path = None;
+        Ok(())
     }
 }
 

@@ -620,8 +620,9 @@ mod tests {
         assert!(matches!(remove_id(&path, &one), Err(EditError::Form { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
         fs::write(&path, "[[source]]\nid = \"two\"\n").unwrap();
-        let other = NewSource { name: "Other".into(), ..two };
-        let twice = append(&path, &other).unwrap_err().to_string();
+        assert!(!append(&path, &two).unwrap(), "the same entry stands there");
+        let named = NewSource { name: "other".to_owned(), ..two };
+        let twice = append(&path, &named).unwrap_err().to_string();
         assert!(twice.contains("is the same as on line 2"), "{twice}");
         remove_id(&path, &"two".parse().unwrap()).unwrap();
         assert_eq!(load(&path).unwrap(), AllowList::default());

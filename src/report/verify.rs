@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::{SignedDuration, Timestamp};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::ledger::log::{LogFile, Predecessor};
@@ -226,6 +227,9 @@ pub fn verify_and_read(
     if run.stopped {
         return Err(VerifyError::Stopped);
     }
+    if let Some((path, cause)) = run.refused {
+        return Err(VerifyError::Io { path, cause });
+    }
     Ok(run.conclude(&about))
 }
 
@@ -254,6 +258,8 @@ struct Run<'l> {
     half: u64,
     tile: (u64, Vec<Hash>),
     stopped: bool,
+    /// The first file that the system would not let be read.
+    refused: Option<(PathBuf, io::Error)>,
     holes: Vec<Hole>,
 }
 
@@ -288,12 +294,24 @@ impl<'l> Run<'l> {
             half: 0,
             tile: (u64::MAX, Vec::new()),
             stopped: false,
+            refused: None,
             holes: Vec::new(),
         };
         if about.origin != run.key.name {
             run.damaged("log.json names one log and the key of another".into());
         }
         run
+    }
+
+    /// Notes a file that can't be read. That is damage, unless the system refuses: then nothing is known about the log.
+    fn unread(&mut self, path: &Path, e: io::Error, place: &str) {
+        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+        let is_other = matches!(e.kind(), IsADirectory | NotADirectory | NotFound)
+            || e.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+        match e.raw_os_error() {
+            Some(_) if !is_other => drop(self.refused.get_or_insert_with(|| (path.to_owned(), e))),
+            _ => self.damaged(format!("{} can't be read{place}: {e}", path.display())),
+        }
     }
 
     fn damaged(&mut self, what: String) {
@@ -332,7 +350,7 @@ impl<'l> Run<'l> {
                 },
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                    self.damaged(format!("the checkpoint {} can't be read: {e}", file.display()));
+                    self.unread(&file, e, "");
                 }
                 Err(e) => return Err(e),
             }
@@ -411,7 +429,7 @@ impl<'l> Run<'l> {
             let plain = segment::path(self.log, self.next);
             let hidden = segment.as_ref().is_none_or(|segment| segment.first > self.next)
                 && done != Some(self.next)
-                && (plain.exists() || segment::compressed_path(&plain).exists());
+                && (plain.try_exists()? || segment::compressed_path(&plain).try_exists()?);
             let segment = match segment {
                 Some(_) if hidden => continue,
                 None if hidden && !self.wanted.is_empty() => {
@@ -453,11 +471,7 @@ impl<'l> Run<'l> {
         loop {
             let line = match lines.next_line() {
                 Ok(line) => line,
-                Err(e) => {
-                    let next = self.next;
-                    self.damaged(format!("{} can't be read at record {next}: {e}", segment.path.display()));
-                    return;
-                }
+                Err(e) => return self.unread(&segment.path, e, &format!(" at record {}", self.next)),
             };
             if line.is_empty() {
                 break;
@@ -470,11 +484,7 @@ impl<'l> Run<'l> {
                     self.read_line(&junk, &segment.path);
                     match lines.skip_line(|bytes| hash.update(bytes)) {
                         Ok(()) => continue,
-                        Err(e) => {
-                            let next = self.next;
-                            let path = segment.path.display();
-                            return self.damaged(format!("{path} can't be read at record {next}: {e}"));
-                        }
+                        Err(e) => return self.unread(&segment.path, e, &format!(" at record {}", self.next)),
                     }
                 }
                 if newest {
@@ -657,10 +667,11 @@ impl<'l> Run<'l> {
 
     /// Read anew for each segment: one that was put away meanwhile is listed by now.
     fn check_sums(&mut self, segment: &Segment, hash: &[u8]) {
-        let sums = match plain::read(&self.log.join(segment::FOLDER).join(SUMS), MAX_SUMS) {
+        let file = self.log.join(segment::FOLDER).join(SUMS);
+        let sums = match plain::read(&file, MAX_SUMS) {
             Ok(sums) => sums,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return self.damaged(format!("{SUMS} can't be read: {e}")),
+            Err(e) => return self.unread(&file, e, ""),
         };
         let sums = String::from_utf8_lossy(&sums);
         let plain = segment::path(self.log, segment.first);
@@ -687,7 +698,7 @@ impl<'l> Run<'l> {
                 Ok(packed) => hold(&segment.path, &packed),
                 // Pruned meanwhile; what it held was right or not by then.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => wrong.push(format!("{} can't be read: {e}", segment.path.display())),
+                Err(e) => self.unread(&segment.path, e, ""),
             }
         }
         wrong.into_iter().for_each(|what| self.damaged(what));

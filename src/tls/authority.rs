@@ -253,6 +253,16 @@ impl Authority {
     }
 }
 
+/// Whether a file holds the key of a certificate.
+///
+/// # Errors
+/// One of them can't be read, or is no certificate or key.
+pub(crate) fn is_key_of(key: &Path, certificate: &Path) -> Result<bool, AuthorityError> {
+    let der = read_certificate(certificate)?;
+    let public_key = parse(certificate, &der)?.public_key().raw.to_vec();
+    Ok(public_key == read_key(key)?.subject_public_key_info())
+}
+
 /// A random, positive serial number of 16 bytes: Go refuses negative ones and Firefox repeated ones.
 pub(super) fn serial() -> Result<SerialNumber, rcgen::Error> {
     let mut bytes = [0; 16];

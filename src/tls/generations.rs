@@ -23,7 +23,7 @@ use super::authority::{Authority, AuthorityError, FilePaths, Files, Pem, SecretP
 use super::constraints::Reach;
 use super::former;
 use super::rotation::{self, Rotation, Written};
-use crate::config::edit::folder_of;
+use crate::config::edit::{Fault, folder_of};
 use crate::config::folder::{self, Folder};
 use crate::config::names::Host;
 use crate::config::private::write_private;
@@ -438,9 +438,27 @@ impl<'a> Change<'a> {
         if !matches!(self.generations.found()?, Found::Nothing) {
             return Ok(false);
         }
-        let keep = |key: &SecretPem| root_key.map_or(Ok(()), |path| self.keep_root_key(path, key));
-        let number = self.add(&Authority::make(names, keep)?, names.iter().map(Host::to_string), false)?;
-        self.switch(number)?;
+        let mut kept = None;
+        let keep = |key: &SecretPem| {
+            let Some(path) = root_key else { return Ok(()) };
+            let written = self.keep_root_key(path, key);
+            kept = match &written {
+                Err(AuthorityError::Io { cause, .. }) if !Fault::is_written(cause) => None,
+                Err(AuthorityError::Unfit { .. }) => None,
+                _ => Some(path),
+            };
+            written
+        };
+        let added = Authority::make(names, keep)
+            .and_then(|pem| self.add(&pem, names.iter().map(Host::to_string), false));
+        if let (Err(_), Some(path)) = (&added, kept)
+            && self.generations.all().is_ok_and(|generations| generations.is_empty())
+        {
+            // The key of a root that nobody has would be in the way of the next try.
+            let name = Path::new(path.file_name().unwrap_or_default());
+            let _ = self.folder_of(path).map(|folder| folder.remove_file(name));
+        }
+        self.switch(added?)?;
         self.link_configured()?;
         Ok(true)
     }

@@ -71,6 +71,15 @@ pub fn quick() -> &'static Path {
     quick.path()
 }
 
+/// The same before its first start: no log, and no keys but that of the leaf.
+pub fn quick_bare() -> TempDir {
+    let world = empty();
+    for name in ["relay.toml", "leaf.pem", "leaf.key"] {
+        fs::copy(quick().join(name), world.path().join(name)).unwrap();
+    }
+    world
+}
+
 fn private(path: &Path, text: &str) {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -125,7 +134,7 @@ fn old_records(log: &Path) {
     made.end();
 }
 
-/// Copies what is in a folder into another.
+/// Copies what is in a folder into another, but for sockets, which only their relay can make.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -136,7 +145,7 @@ pub fn copy(from: &Path, to: &Path) {
             fs::set_permissions(&target, entry.metadata().unwrap().permissions()).unwrap();
         } else if kind.is_symlink() {
             symlink(fs::read_link(entry.path()).unwrap(), target).unwrap();
-        } else {
+        } else if kind.is_file() {
             fs::copy(entry.path(), target).unwrap();
         }
     }
@@ -149,7 +158,8 @@ pub fn copied(from: &Path) -> TempDir {
     folder
 }
 
-/// Every file and link below a folder by its path in there, with what it holds or leads to, and its mode.
+/// Every file and link below a folder by its path in there, with what it holds or leads to, and its mode; no
+/// sockets.
 pub fn files(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
     let (mut found, mut open) = (BTreeMap::new(), vec![folder.to_owned()]);
     while let Some(at) = open.pop() {
@@ -158,6 +168,8 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
             let kind = entry.file_type().unwrap();
             if kind.is_dir() {
                 open.push(entry.path());
+            }
+            if !kind.is_file() && !kind.is_symlink() {
                 continue;
             }
             let bytes = match kind.is_symlink() {
