@@ -738,7 +738,7 @@ fn the_roots_key_is_kept_where_nothing_takes_its_place() {
         assert!(!plan.path("certs").join(name).exists());
     }
     fs::write(plan.path("mine"), "mine").unwrap();
-    ended(&keep("mine"), 78, "mine: is there already; name another file");
+    ended(&keep("mine"), 64, "mine is there already, and is not replaced; name another file");
     ended(&keep("root.key"), 0, "root.key: the root's key; take it off this machine now");
     assert!(fs::read_to_string(plan.path("root.key")).unwrap().contains("PRIVATE KEY"));
 }

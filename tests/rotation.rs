@@ -350,6 +350,8 @@ fn what_a_crash_leaves_beside_the_generation_in_force_is_taken_away_and_nothing_
     let generations = relay.path("certs/generations");
     let leave = || {
         copy(&generations.join("1"), &generations.join("2"));
+        // Without the mark of one that was in force.
+        fs::remove_file(generations.join("2/in-force")).unwrap();
         fs::create_dir(generations.join(".3.0123456789abcdef.tmp")).unwrap();
         fs::write(generations.join(".3.0123456789abcdef.tmp/issuer.key"), "half").unwrap();
         symlink("2", generations.join(".current.0123456789abcdef.tmp")).unwrap();
