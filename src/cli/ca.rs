@@ -98,7 +98,7 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
         Action::Export { der } => {
             // The root alone: what lies beside it in the file is not for everybody.
             let root = read(&in_force(files, &standing(files)?).root)?;
-            let bytes = if der { root.to_vec() } else { in_pem(&root).into_bytes() };
+            let bytes = if der { root.to_vec() } else { in_pem(&root) };
             // A failure is kept, and told at the end.
             let _ = Out.write_all(&bytes);
             return Ok(());

@@ -9,8 +9,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
@@ -23,7 +21,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::dates::{self, Window};
 use crate::config::names::Host;
-use crate::config::private::{read_private, read_private_for};
+use crate::config::private::{pem, read_private, read_private_for};
 use crate::config::regular;
 use crate::ledger::record::hex;
 
@@ -108,8 +106,8 @@ impl Pem {
     /// certificate alone is taken: a file may hold a secret of somebody else beside one.
     pub(super) fn read_for(files: Files<'_>, user: u32) -> Result<Self, AuthorityError> {
         Ok(Self {
-            root: in_pem(&read_certificate(files.root)?).into_bytes(),
-            issuer: in_pem(&read_certificate(files.issuer)?).into_bytes(),
+            root: in_pem(&read_certificate(files.root)?),
+            issuer: in_pem(&read_certificate(files.issuer)?),
             issuer_key: read_private_for(files.issuer_key, user)
                 .map(SecretPem)
                 .map_err(|e| io_error(files.issuer_key, e))?,
@@ -352,11 +350,8 @@ pub(super) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, A
 }
 
 /// A certificate in PEM, in lines of 64 characters (RFC 7468 §2).
-pub(crate) fn in_pem(certificate: &CertificateDer<'_>) -> String {
-    let text = STANDARD.encode(certificate);
-    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
-    let body: String = lines.flat_map(|line| [line, "\n".into()]).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
+pub(crate) fn in_pem(certificate: &CertificateDer<'_>) -> Vec<u8> {
+    pem("CERTIFICATE", certificate).as_bytes().to_vec()
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, AuthorityError> {
