@@ -324,22 +324,20 @@ pub fn failure(scene: &Scene<'_>, error: &UpstreamError, sent: bool) -> Vec<Reco
     let reason = if sent { "sent, and no whole reply came" } else { "not sent" };
     let mut upstream = scene.record(Action::UpstreamError, Direction::In, Outcome::Failure);
     upstream.reason = format!("{}: {error}", error.class());
-    let response = response_action(&scene.message.kind).map(|action| {
-        let mut record = scene.record(action, Direction::In, outcome);
-        record.reason = reason.into();
-        record
-    });
-    std::iter::once(upstream).chain(response).collect()
+    std::iter::once(upstream).chain(unanswered(scene, outcome, reason)).collect()
 }
 
 /// What is written where an intent could not be written whole, and so was not sent.
 pub fn withheld(scene: &Scene<'_>) -> Vec<Record> {
-    let response = response_action(&scene.message.kind).map(|action| {
-        let mut record = scene.record(action, Direction::In, Outcome::Failure);
-        record.reason = "not sent: the audit log could not be written".into();
-        record
-    });
-    response.into_iter().collect()
+    let reason = "not sent: the audit log could not be written";
+    unanswered(scene, Outcome::Failure, reason).into_iter().collect()
+}
+
+/// What stands in place of a reply; none for messages whose replies are not written either.
+fn unanswered(scene: &Scene<'_>, outcome: Outcome, reason: &str) -> Option<Record> {
+    let mut record = scene.record(response_action(&scene.message.kind)?, Direction::In, outcome);
+    record.reason = reason.into();
+    Some(record)
 }
 
 /// The client's `User-Agent`, cut to what is kept.
