@@ -46,7 +46,7 @@ use crate::listen::sniff::Entrance;
 use crate::observe::admin::{Admin, Asked, Insight};
 use crate::observe::metrics::Metrics;
 use crate::policy::pending::{Codes, Pending};
-use crate::setup::held::Held;
+use crate::setup::held::{self, Held};
 use crate::setup::{InForce, Lasting, Setup, SetupError};
 use crate::tls::dates;
 use crate::tls::trust::Trust;
@@ -446,11 +446,7 @@ impl Insight for Shown {
     }
 
     fn differences(&self) -> Vec<String> {
-        let told = |held: Held| {
-            let (part, since) = (held.part.name(), held.since);
-            format!("{part}: what is in force is not what the files say, since {since:.0}: {}", held.why)
-        };
-        self.held().into_iter().map(told).collect()
+        self.held().iter().map(|held| held::words(held.part.name(), held.since, &held.why)).collect()
     }
 
     fn status(&self) -> serde_json::Value {

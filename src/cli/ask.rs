@@ -26,7 +26,7 @@ use crate::bounds;
 use crate::config::model::Config;
 use crate::listen::local;
 use crate::report::table::printable;
-use crate::setup::held::Part;
+use crate::setup::held::{self, Part};
 
 /// What a relay works with after it has read everything again.
 #[derive(Debug, Deserialize)]
@@ -278,10 +278,7 @@ impl Answer {
 impl Held {
     /// For people.
     pub(super) fn words(&self) -> String {
-        format!(
-            "{}: what is in force is not what the files say, since {:.0}: {}",
-            self.part, self.since, self.why
-        )
+        held::words(&self.part, self.since, &self.why)
     }
 }
 

@@ -91,13 +91,16 @@ impl Part {
             Self::Certificates => "certificates",
         }
     }
-}
 
-impl Part {
     /// The verb that goes with its name.
     pub(crate) fn stays(self) -> &'static str {
         if self == Self::Certificates { "stay" } else { "stays" }
     }
+}
+
+/// What people read of a part that is held, under `/readyz?verbose` and as a warning of a command.
+pub(crate) fn words(part: &str, since: Timestamp, why: &str) -> String {
+    format!("{part}: what is in force is not what the files say, since {since:.0}: {why}")
 }
 
 impl<'a> Reading<'a> {
