@@ -10,6 +10,7 @@ pub mod refusals;
 pub mod visit;
 
 mod archive;
+mod queue;
 mod reserve;
 mod tree;
 

@@ -257,12 +257,24 @@ pub const SEEN_NETWORKS: usize = 10_000;
 
 // --- the log ----------------------------------------------------------------------------------------------------
 
-/// Batches that wait for the writer.
-pub const JOURNAL_QUEUE: usize = 1024;
 /// Records that are written together; more are written in turns, beside those of others.
 pub const JOURNAL_TURN: usize = 500;
-/// How long a sender waits for a place in the queue.
+/// A turn ends sooner once its records take so many bytes.
+pub const JOURNAL_TURN_BYTES: usize = 1 << 20;
+/// The least `audit.queue`: a turn of each of four lanes.
+pub const JOURNAL_QUEUE: u64 = 4 << 20;
+/// One lane of the queue holds at most this part of it.
+pub const JOURNAL_LANE_SHARE: usize = 4;
+/// This part of the queue is kept for lanes that hold nothing.
+pub const JOURNAL_KEPT: usize = 8;
+/// Bytes that a lane may write before the others have their turn: a sync of some 20 changes goes out whole.
+pub const JOURNAL_QUANTUM: usize = 64 * 1024;
+/// How long a sender waits for room in the queue before it is refused.
 pub const JOURNAL_WAIT: Duration = Duration::from_secs(5);
+/// How long it waits with what has happened already, which is lost otherwise.
+pub const JOURNAL_OUTCOME_WAIT: Duration = Duration::from_secs(60);
+/// How long lines are made for one write, where a quarter of the time that a sync takes is less.
+pub const JOURNAL_LINES: Duration = Duration::from_millis(1);
 /// Bytes that one write carries, but for a single longer batch.
 pub const JOURNAL_WRITE: usize = 1 << 20;
 /// How often a blocked log is tried again, and one that is idle looked at.

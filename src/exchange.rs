@@ -8,6 +8,7 @@ pub mod desk;
 pub mod opaque;
 pub mod records;
 pub mod unread;
+mod writing;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,10 +20,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::audit::journal::{CommitError, Journal, State};
+use crate::audit::journal::{CommitError, Journal};
 use crate::audit::refusals::Refusals;
 use crate::bounds;
-use crate::config::model::{Destination, OnFailure, Unread as Understanding};
+use crate::config::model::{Destination, Unread as Understanding};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::ledger::record::{Action, Record, Repeat};
 use crate::ledger::subject::Pseudonyms;
@@ -37,11 +38,12 @@ use crate::policy::{Asker, Denial, Said};
 use crate::setup::Setup;
 use crate::upstream::send::{Reply, ReplyBody, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
-use aliases::{Aliases, Joined};
+use aliases::Aliases;
 use captured::Captured;
 use desk::Desk;
 use records::Scene;
 use unread::{Unread, Who};
+use writing::{Hand, Unwritten};
 
 /// What all exchanges share, whatever the setup.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ impl Exchange {
         let message = self.desk.work(client, is_quick, read).await;
         note_message(access, &message);
         if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
-            self.note_unread(&message, asked.identity.address);
+            self.note_unread(&message, client).await;
         }
 
         let other = message.other.as_deref().map(|other| asker(other, &asked.identity));
@@ -143,27 +145,18 @@ impl Exchange {
             }
         }
 
-        let keys = self.pseudonyms.keys();
-        let made = || {
-            let records = records::intent(&scene, &self.pseudonyms);
-            self.aliases.join(records, aliases::asked(&message), keys)
-        };
+        let log = Hand::of(&scene.admission, &message, client);
         let is_quick = message.records() <= bounds::QUICK_RECORDS;
-        let Joined { records, people } = self.desk.work(client, is_quick, made).await;
-        let in_turns = records.len() > bounds::JOURNAL_TURN;
-        let logged = match self.write_intent(setup, records).await {
+        let intent = records::intent(&scene, &self.pseudonyms);
+        let logged = match self.write_intent(setup, &log, intent, is_quick).await {
             Ok(logged) => logged,
-            Err(e) => {
-                // Some of it may be in the log.
-                if in_turns {
-                    self.journal.note(records::withheld(&scene));
+            Err(Unwritten { error, is_begun }) => {
+                if is_begun {
+                    self.write_outcome(&log, records::withheld(&scene), true, true).await;
                 }
-                return Err(e.into());
+                return Err(error.into());
             }
         };
-        if logged {
-            self.aliases.remember(people);
-        }
 
         access.via_parent = setup.sender.dialer.has_parent();
 
@@ -174,24 +167,18 @@ impl Exchange {
                 let told = self.desk.work(client, is_quick, || read_reply(&message, &reply, words)).await;
                 if matches!(told.what, What::Unread { .. }) {
                     access.reply_unread = true;
-                    self.note_unread(&message, asked.identity.address);
+                    self.note_unread(&message, client).await;
                 }
-                self.captured.note(outline(&asked, &message, &reply, &told), asked.identity.address);
-                let made = || {
-                    let records = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
-                    self.aliases.join(records, aliases::told(&told), keys)
-                };
-                let Joined { records, people } = self.desk.work(client, is_quick, made).await;
-                if self.write_outcome(records, logged).await {
-                    self.aliases.remember(people);
-                }
+                self.captured.note(outline(&asked, &message, &reply, &told), client);
+                let outcome = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
+                self.write_outcome(&log, outcome, is_quick, logged).await;
                 Ok(reply)
             }
             Err(SendError { error, sent, address }) => {
                 access.upstream = address;
                 access.error = Some(error.class());
                 access.cause = Some(whole_cause(&error));
-                self.write_outcome(records::failure(&scene, &error, sent), logged).await;
+                self.write_outcome(&log, records::failure(&scene, &error, sent), true, logged).await;
                 Err(error.into())
             }
         }
@@ -211,43 +198,8 @@ impl Exchange {
         })
     }
 
-    /// On disk before it is forwarded; or, where the site chose `degrade`, forwarded and counted. `false` where it is
-    /// counted already, so that a gap counts exchanges.
-    async fn write_intent(&self, setup: &Setup, records: Vec<Record>) -> Result<bool, CommitError> {
-        let state = self.journal.state().borrow().clone();
-        let silent = records.is_empty();
-        let written = match state {
-            // What leaves no intent must not pass either while its outcome could not be written.
-            State::Blocked(why) if silent => Err(CommitError::Blocked(why)),
-            State::Poisoned(why) if silent => Err(CommitError::Poisoned(why)),
-            _ => self.journal.commit(records).await,
-        };
-        match (written, setup.config.audit.on_failure) {
-            (Err(e), OnFailure::Block) => Err(e),
-            (Err(_), OnFailure::Degrade) if !silent => {
-                self.journal.count_lost();
-                Ok(false)
-            }
-            _ => Ok(true),
-        }
-    }
-
-    /// On disk before it is answered. Where that fails, the answer is passed on all the same: withholding it would
-    /// make the product report the same consumption twice. The intent then stands as unknown, and the gap is counted; `false`
-    /// then.
-    async fn write_outcome(&self, records: Vec<Record>, logged: bool) -> bool {
-        let written = self.journal.commit_outcome(records).await;
-        if let Err(e) = &written {
-            tracing::warn!("an outcome is not in the audit log, its intent stands as unknown: {e}");
-            if logged {
-                self.journal.count_lost();
-            }
-        }
-        written.is_ok()
-    }
-
     /// Counts a body that was not understood; once that has lasted for a day it is a mark in the log.
-    fn note_unread(&self, message: &Message, address: IpAddr) {
+    async fn note_unread(&self, message: &Message, address: IpAddr) {
         let source = message.source.id().map(ToString::to_string);
         let who = Who { source, license: message.license().map(ToString::to_string), address };
         let Some(told) = self.unread.note(who, Timestamp::now()) else { return };
@@ -264,7 +216,9 @@ impl Exchange {
         record.qlik.source_id.clone_from(&who.source);
         record.qlik.license.clone_from(&who.license);
         record.qlik.repeat = Some(Repeat { count: told.count, first: told.since, last: told.last });
-        self.journal.note(vec![record]);
+        if let Err(e) = self.journal.commit(vec![record]).await {
+            tracing::warn!("that is not in the audit log: {e}");
+        }
     }
 
     /// Of a stranger's connectivity test only Host is passed on, and it is counted: it may carry nothing out.

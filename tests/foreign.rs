@@ -73,6 +73,7 @@ fn of_many_segments() -> (TempDir, PathBuf) {
         disk: Arc::new(RealDisk),
         gap_file: folder.path().join("gap.json"),
         segment_bytes: 40_000,
+        queue: 32 << 20,
     })
     .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

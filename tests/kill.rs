@@ -45,6 +45,7 @@ fn open(folder: &Path) -> (Journal, Writer) {
         gap_file: folder.join("gap.json"),
         // Small, so that many a kill meets a seal.
         segment_bytes: 100_000,
+        queue: 32 << 20,
     })
     .unwrap()
 }

@@ -53,6 +53,7 @@ fn write_many(folder: &Path, origin: &str, enough: impl Fn(u128) -> bool) -> Pat
         disk: Arc::new(RealDisk),
         gap_file: folder.join(format!("{}.gap", log.display())),
         segment_bytes: 40_000,
+        queue: 32 << 20,
     })
     .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -268,6 +268,7 @@ mod tests {
             signing_key: site.key(),
             origin: super::super::proof::ORIGIN.into(),
             anchors: Vec::new(),
+            queue: crate::bounds::JOURNAL_QUEUE,
         }
     }
 

@@ -1,26 +1,29 @@
 //! The one writer of the assignment log.
 //!
-//! A thread of its own takes all records that wait, writes them with one `write`, syncs once, and only then releases
-//! whoever waits for them: one flush costs about 4 ms whatever it carries, so batching is the whole game. A write
-//! that fails is rolled back and answered *blocked*; a sync that fails is final, because the kernel may have dropped
+//! A thread of its own takes what waits in the [`queue`](super::queue), writes it with one `write`, syncs once, and only
+//! then releases whoever waits for it: one flush costs about 4 ms whatever it carries, so batching is the whole game. A
+//! write that fails is rolled back and answered *blocked*; a sync that fails is final, because the kernel may have dropped
 //! the pages it could not write and a second sync would lie.
 
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::archive::Archive;
 use super::disk::{self, Disk, Tape, TapeState};
 use super::notary::{Head, Notary};
+use super::queue::{Batch, Done, Next, Queue};
+pub use super::queue::{Kind, Lane};
 use super::recover::{self, Found, OpenError, Opened};
 use super::reserve::Reserve;
 use super::tree::Tree;
@@ -35,8 +38,7 @@ use crate::{bounds, file_size, threads};
 /// A handle on the log; clones share it.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    queue: mpsc::Sender<Batch>,
-    places: Arc<Semaphore>,
+    queue: Arc<Handle>,
     state: watch::Receiver<State>,
     committed: watch::Receiver<u64>,
     lost: Arc<Lost>,
@@ -60,6 +62,8 @@ pub struct Opening {
     pub gap_file: PathBuf,
     /// A segment that has grown to this is sealed: [`bounds::SEGMENT_BYTES`].
     pub segment_bytes: u64,
+    /// Bytes of records that wait to be written (`audit.queue`).
+    pub queue: u64,
 }
 
 impl Opening {
@@ -73,6 +77,7 @@ impl Opening {
             disk,
             gap_file: audit.gap_file(),
             segment_bytes: bounds::SEGMENT_BYTES,
+            queue: audit.queue,
         }
     }
 }
@@ -108,27 +113,20 @@ pub enum CommitError {
     Busy,
 }
 
-#[derive(Debug)]
-struct Batch {
-    records: Vec<Record>,
-    kind: Kind,
-    done: Option<oneshot::Sender<Result<(), CommitError>>>,
-    _place: OwnedSemaphorePermit,
+impl CommitError {
+    pub(super) fn ended() -> Self {
+        Self::Poisoned("its writer has ended".into())
+    }
 }
 
-/// What becomes of a batch that can't be written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
-    /// It is refused: nothing has happened yet.
-    Intent,
-    /// It is written with the last of the space: it has happened already.
-    Outcome,
-    /// It is kept for later, within a bound.
-    Note,
-    /// A checkpoint is wanted before anything else happens.
-    Sign,
-    /// The last one.
-    Close,
+/// The way into the queue, which ends with the last handle on the log.
+#[derive(Debug)]
+struct Handle(Arc<Queue>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 /// Exchanges that went through and could not be written whole: told as one gap once the log can be written again.
@@ -180,7 +178,7 @@ impl Journal {
         let opened = recover::open(lock, directory, anchors, &signer.verifier, disk.as_ref())?;
         let previous_stop =
             opened.found.last.as_ref().map(|_| if opened.found.is_clean() { "clean" } else { "unclean" });
-        let (queue, batches) = mpsc::channel();
+        let queue = Queue::new(opening.queue);
         let (tell, state) = watch::channel(State::Writable);
         let (commit, committed) = watch::channel(opened.tree.size());
         let lost = Arc::new(Lost::default());
@@ -189,73 +187,61 @@ impl Journal {
             false => Archive::start(directory, disk.clone())?,
         };
         let mut pen = Pen::new(opened, opening, archive, tell, commit, lost.clone())?;
+        let batches = queue.clone();
         let thread = threads::start("journal", move || pen.write_all(&batches))?;
-        let places = Arc::new(Semaphore::new(bounds::JOURNAL_QUEUE));
-        Ok((Self { queue, places, state, committed, lost, previous_stop }, Writer { thread }))
+        let queue = Arc::new(Handle(queue));
+        Ok((Self { queue, state, committed, lost, previous_stop }, Writer { thread }))
     }
 
-    /// Writes what is about to happen and returns once it is on disk. Up to [`bounds::JOURNAL_TURN`] records are one unit;
-    /// more are several, between which others have their turn.
+    /// Writes what the relay itself is about to do and returns once it is on disk, as one unit: all of it or nothing. What
+    /// may be more than one unit is cut with [`turn`].
     ///
     /// # Errors
-    /// It is not: nothing of this unit, and of those that would follow, will be found in the log.
-    pub async fn commit(&self, records: Vec<Record>) -> Result<(), CommitError> {
-        self.in_turns(records, Kind::Intent).await
+    /// It is not on disk, and nothing of it will be found in the log.
+    pub async fn commit(&self, records: Vec<Record>) -> Result<u64, CommitError> {
+        self.write(&Lane::RELAY, Kind::Intent, records).await
     }
 
     /// The same for what has happened already: where the disk is full, the space that is reserved for it is used.
     ///
     /// # Errors
     /// As [`Self::commit`].
-    pub async fn commit_outcome(&self, records: Vec<Record>) -> Result<(), CommitError> {
-        self.in_turns(records, Kind::Outcome).await
+    pub async fn commit_outcome(&self, records: Vec<Record>) -> Result<u64, CommitError> {
+        self.write(&Lane::RELAY, Kind::Outcome, records).await
+    }
+
+    /// Writes records of this kind in a lane, as one unit, and returns once they are on disk: how many bytes their lines have.
+    ///
+    /// # Errors
+    /// They are not on disk, and nothing of them will be found in the log.
+    pub async fn write(&self, lane: &Lane, kind: Kind, records: Vec<Record>) -> Result<u64, CommitError> {
+        if records.is_empty() {
+            return Ok(0);
+        }
+        let (done, written) = oneshot::channel();
+        self.queue.0.put(lane, records, kind, done).await?;
+        written.await.unwrap_or_else(|_| Err(CommitError::ended()))
     }
 
     /// Signs a checkpoint over all that is written, and waits for it within a bound.
     pub async fn sign(&self) {
-        let _ = self.hand_over(Vec::new(), Kind::Sign).await;
+        let _ = self.queue.0.sign().await;
     }
 
     /// Signs the last checkpoint and ends the writer; what is committed after that is refused.
     pub async fn close(&self) {
-        let _ = self.hand_over(Vec::new(), Kind::Close).await;
-    }
-
-    async fn in_turns(&self, records: Vec<Record>, kind: Kind) -> Result<(), CommitError> {
-        if records.len() <= bounds::JOURNAL_TURN {
-            return self.hand_over(records, kind).await;
-        }
-        let mut records = records.into_iter();
-        loop {
-            let turn: Vec<Record> = records.by_ref().take(bounds::JOURNAL_TURN).collect();
-            if turn.is_empty() {
-                return Ok(());
-            }
-            self.hand_over(turn, kind).await?;
-        }
-    }
-
-    async fn hand_over(&self, records: Vec<Record>, kind: Kind) -> Result<(), CommitError> {
-        if records.is_empty() && !matches!(kind, Kind::Sign | Kind::Close) {
-            return Ok(());
-        }
-        let place = tokio::time::timeout(bounds::JOURNAL_WAIT, self.places.clone().acquire_owned());
-        let Ok(Ok(place)) = place.await else { return Err(CommitError::Busy) };
-        let (done, written) = oneshot::channel();
-        let batch = Batch { records, kind, done: Some(done), _place: place };
-        let gone = || CommitError::Poisoned("its writer has ended".into());
-        self.queue.send(batch).map_err(|_| gone())?;
-        written.await.unwrap_or_else(|_| Err(gone()))
+        let _ = self.queue.0.close().await;
     }
 
     /// Hands over records without waiting for the disk. `false` where the queue is half full: the caller counts
     /// them instead.
     pub fn note(&self, records: Vec<Record>) -> bool {
-        if self.places.available_permits() < bounds::JOURNAL_QUEUE / 2 {
-            return false;
-        }
-        let Ok(place) = self.places.clone().try_acquire_owned() else { return false };
-        self.queue.send(Batch { records, kind: Kind::Note, done: None, _place: place }).is_ok()
+        self.queue.0.put_note(records)
+    }
+
+    /// Lets more or less wait from now on (`audit.queue`).
+    pub(crate) fn resize_queue(&self, bytes: u64) {
+        self.queue.0.resize(bytes);
     }
 
     /// How the last run ended: `clean`, or `unclean` after a crash; `None` in a new log.
@@ -276,10 +262,35 @@ impl Journal {
         self.lost.count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether the log can be written now.
+    ///
+    /// # Errors
+    /// It can't, and why.
+    pub fn check(&self) -> Result<(), CommitError> {
+        match &*self.state.borrow() {
+            State::Writable => Ok(()),
+            State::Blocked(why) => Err(CommitError::Blocked(why.clone())),
+            State::Poisoned(why) => Err(CommitError::Poisoned(why.clone())),
+        }
+    }
+
     /// Whether the log can be written, now and as it changes.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
     }
+}
+
+/// The next records to be written as one unit: [`bounds::JOURNAL_TURN`] at most, or fewer where they are long. Between two
+/// turns others have theirs.
+pub fn turn(records: &mut impl Iterator<Item = Record>) -> Vec<Record> {
+    let mut turn = Vec::new();
+    let mut weight = 0;
+    while turn.len() < bounds::JOURNAL_TURN && weight < bounds::JOURNAL_TURN_BYTES {
+        let Some(record) = records.next() else { break };
+        weight += record.weight();
+        turn.push(record);
+    }
+    turn
 }
 
 impl Writer {
@@ -320,6 +331,8 @@ struct Pen {
     blocked_since: Option<Timestamp>,
     /// What is written first, before the next batch.
     waiting: Vec<Record>,
+    /// How long the last sync took.
+    synced_in: Duration,
 }
 
 /// Lines that go out with one write.
@@ -344,7 +357,7 @@ impl Pen {
         size: watch::Sender<u64>,
         lost: Arc<Lost>,
     ) -> Result<Self, OpenError> {
-        let Opening { directory, anchors, observer, signer, disk, gap_file, segment_bytes } = opening;
+        let Opening { directory, anchors, observer, signer, disk, gap_file, segment_bytes, .. } = opening;
         let Opened { lock, segment, length, tree, found } = opened;
         let io = |cause| OpenError::Io { path: segment.path.clone(), cause };
         let tape = disk.append(&segment.path).map_err(io)?;
@@ -381,101 +394,87 @@ impl Pen {
             refused: 0,
             blocked_since: None,
             waiting,
+            synced_in: Duration::ZERO,
         })
     }
 
-    fn write_all(&mut self, batches: &mpsc::Receiver<Batch>) {
+    fn write_all(&mut self, queue: &Queue) {
         loop {
-            match batches.recv_timeout(bounds::JOURNAL_TICK) {
-                Ok(batch) => {
-                    if self.write_group(batch, batches) {
-                        return;
-                    }
+            match queue.next(bounds::JOURNAL_TICK) {
+                Next::Batch(batch) => self.write_group(batch, queue),
+                Next::Sign(done) => {
+                    self.notary.sign_now();
+                    let _ = done.send(());
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.tick(),
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Next::Nothing => self.tick(),
+                Next::End(done) => {
+                    // Nothing may have been written since a start that has something to tell.
+                    let group = self.opening_lines(false);
+                    let _ = self.append(&group);
                     self.file_gap();
-                    return self.notary.leave();
+                    self.notary.leave();
+                    let _ = done.map(|done| done.send(()));
+                    return;
                 }
             }
         }
     }
 
-    /// Natural group commit: whatever has gathered while the last sync ran goes out together. `true` after the last.
-    fn write_group(&mut self, first: Batch, batches: &mpsc::Receiver<Batch>) -> bool {
+    /// Natural group commit: whatever has gathered while the last sync ran goes out together. Lines are made for a quarter of
+    /// the time that a sync takes at most, so that what comes meanwhile waits for one write and hardly longer.
+    fn write_group(&mut self, first: Batch, queue: &Queue) {
         if self.blocked_since.is_some() && self.filed_at.elapsed() >= bounds::JOURNAL_TICK {
             self.tick();
         }
         let mut group = self.opening_lines(false);
         let mut written = Vec::new();
         let mut batch = Some(first);
-        let (mut last, mut sign) = (None, None);
-        while let Some(Batch { records, kind, done, _place }) = batch {
-            match kind {
-                Kind::Close => {
-                    last = done;
-                    break;
+        let begun = Instant::now();
+        let patience = (self.synced_in / 4).max(bounds::JOURNAL_LINES);
+        while let Some(next) = batch {
+            match self.lines(&next.records, &mut group) {
+                Ok(bytes) => {
+                    group.outcomes |= next.kind == Kind::Outcome;
+                    group.others |= next.kind != Kind::Outcome;
+                    written.push((next, bytes));
                 }
-                Kind::Sign => {
-                    sign = done;
-                    break;
-                }
-                Kind::Intent | Kind::Outcome | Kind::Note => {}
+                Err(e) => answer(next.done, Err(CommitError::Blocked(e.to_string()))),
             }
-            match self.lines(&records, &mut group) {
-                Ok(()) => {
-                    group.outcomes |= kind == Kind::Outcome;
-                    group.others |= kind != Kind::Outcome;
-                    written.push((records, kind, done));
-                }
-                Err(e) => answer(done, Err(CommitError::Blocked(e.to_string()))),
-            }
-            batch = if group.bytes.len() < bounds::JOURNAL_WRITE { batches.try_recv().ok() } else { None };
+            let has_room = group.bytes.len() < bounds::JOURNAL_WRITE && begun.elapsed() < patience;
+            batch = if has_room { queue.more() } else { None };
         }
         let mut result = self.append(&group);
-        if result.is_err() && group.outcomes && group.others {
+        if let Err(why) = &result
+            && group.outcomes
+            && group.others
+        {
             // What is only about to happen must not keep what has happened out of the last of the space.
             let (kept, refused): (Vec<_>, Vec<_>) =
-                written.into_iter().partition(|(_, kind, _)| *kind == Kind::Outcome);
-            self.refuse(refused, &result);
+                written.into_iter().partition(|(batch, _)| batch.kind == Kind::Outcome);
+            self.refuse(refused, why);
             written = kept;
             let mut outcomes = self.opening_lines(false);
-            for (records, ..) in &written {
-                let _ = self.lines(records, &mut outcomes);
+            for (batch, _) in &written {
+                let _ = self.lines(&batch.records, &mut outcomes);
             }
             outcomes.outcomes = true;
             result = self.append(&outcomes);
         }
         match result {
-            Ok(()) => written.into_iter().for_each(|(_, _, done)| answer(done, Ok(()))),
-            Err(_) => self.refuse(written, &result),
-        }
-        match last {
-            Some(done) => {
-                self.file_gap();
-                self.notary.leave();
-                answer(Some(done), Ok(()));
-                true
-            }
-            None => {
-                if let Some(done) = sign {
-                    self.notary.sign_now();
-                    answer(Some(done), Ok(()));
-                }
-                false
-            }
+            Ok(()) => written.into_iter().for_each(|(batch, bytes)| answer(batch.done, Ok(bytes))),
+            Err(why) => self.refuse(written, &why),
         }
     }
 
     /// Those that wait are told; notes are kept for later, within a bound.
-    fn refuse(&mut self, batches: Vec<Written>, result: &Result<(), CommitError>) {
-        for (records, kind, done) in batches {
+    fn refuse(&mut self, batches: Vec<(Batch, u64)>, why: &CommitError) {
+        for (Batch { records, kind, done, .. }, _) in batches {
             if kind == Kind::Note && self.waiting.len() + records.len() <= bounds::JOURNAL_NOTES {
                 self.waiting.extend(records);
             } else {
                 self.refused += 1;
             }
-            answer(done, result.clone());
+            answer(done, Err(why.clone()));
         }
         if self.filed_at.elapsed() >= bounds::JOURNAL_TICK {
             self.file_gap();
@@ -530,7 +529,8 @@ impl Pen {
         group
     }
 
-    fn lines(&self, records: &[Record], group: &mut Group) -> Result<(), RecordError> {
+    /// Adds the lines of these records, and tells how many bytes they are.
+    fn lines(&self, records: &[Record], group: &mut Group) -> Result<u64, RecordError> {
         let now = Timestamp::now();
         let (bytes, leaves) = (group.bytes.len(), group.leaves.len());
         for record in records {
@@ -547,7 +547,7 @@ impl Pen {
                 }
             }
         }
-        Ok(())
+        Ok((group.bytes.len() - bytes) as u64)
     }
 
     /// All of it, synced, or none of it.
@@ -575,9 +575,11 @@ impl Pen {
                 return Err(blocked);
             }
         }
+        let begun = Instant::now();
         if let Err(cause) = self.tape.sync() {
             return Err(self.poison(format!("{} can't be synced: {cause}", self.path.display())));
         }
+        self.synced_in = begun.elapsed();
         self.committed += group.bytes.len() as u64;
         let tiles = group.leaves.iter().filter_map(|leaf| self.tree.push(*leaf)).collect();
         self.notary.tell(self.head(), tiles);
@@ -726,8 +728,6 @@ impl Pen {
     }
 }
 
-type Written = (Vec<Record>, Kind, Option<oneshot::Sender<Result<(), CommitError>>>);
-
 /// What a start has to tell before anything else.
 fn first_records(found: &Found, filed: &GapFile, sealed: bool, first: u64) -> Vec<Record> {
     let mut records = Vec::new();
@@ -781,7 +781,7 @@ fn is_full(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-fn answer(waiter: Option<oneshot::Sender<Result<(), CommitError>>>, result: Result<(), CommitError>) {
+fn answer(waiter: Option<Done>, result: Result<u64, CommitError>) {
     if let Some(waiter) = waiter {
         // A waiter that is gone needs no answer: its request was cancelled before anything was forwarded.
         let _ = waiter.send(result);

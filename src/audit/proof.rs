@@ -86,6 +86,7 @@ impl Site {
             disk: Arc::new(RealDisk),
             gap_file: self.gap_file(),
             segment_bytes: bounds::SEGMENT_BYTES,
+            queue: 32 << 20,
         }
     }
 

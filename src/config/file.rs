@@ -330,7 +330,12 @@ fn audit(t: &mut Table<'_, '_>) -> Audit {
             t.warn("anchors", what, "name a directory that does not go when the log goes");
         }
     }
-    Audit { directory, on_failure, subject, subject_key, subject_case, signing_key, origin, anchors }
+    let queue = t.or("queue", 32 << 20, walk::size);
+    if queue < bounds::JOURNAL_QUEUE {
+        let what = format!("{queue} bytes are fewer than {}, the least that works", bounds::JOURNAL_QUEUE);
+        t.error("queue", what, "write at least 4MiB");
+    }
+    Audit { directory, on_failure, subject, subject_key, subject_case, signing_key, origin, anchors, queue }
 }
 
 /// A key name as C2SP signed-note demands it: no white space, no plus sign; none if empty.
@@ -626,6 +631,7 @@ mod tests {
                 ":1: limits.all_bodies: 268435456 bytes are less than max_body",
             ),
             ("[audit]\ndirectory = \"/dev/null\"", "/dev/null is not a directory"),
+            ("[audit]\nqueue = \"1MiB\"", "audit.queue: 1048576 bytes are fewer than 4194304"),
             ("[audit]\norigin = \"a b\"", "\"a b\" holds ' ', which checkpoints can't"),
             ("[audit]\norigin = \"a+b\"", "holds '+'"),
             (

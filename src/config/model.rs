@@ -269,6 +269,8 @@ pub struct Audit {
     pub origin: String,
     /// Directories that checkpoints are copied to.
     pub anchors: Vec<PathBuf>,
+    /// Bytes of records that wait to be written.
+    pub queue: u64,
 }
 
 impl Audit {

@@ -1,7 +1,7 @@
 //! One person's history joined over a change of keys: the first time that a log sees a person under the newest key, what
 //! the retired keys made of the name is linked to what the newest makes of it. After that a retired key may be destroyed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::records::Named;
 use crate::bounds;
 use crate::config::state;
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::ledger::subject::keys::Keys;
-use crate::licensing::message::{Kind, Message, Patch};
-use crate::licensing::reply::Told;
 
 /// The people that are linked already, in memory and in `linked.json` beside the log.
 #[derive(Debug)]
@@ -35,24 +34,44 @@ struct Table {
     linked: HashSet<String>,
 }
 
-/// Records, and the people that are linked once these are written.
+/// Records with the aliases of whom they name for the first time, made as they are taken.
 #[derive(Debug)]
-pub struct Joined {
-    /// All of them, in their order.
-    pub records: Vec<Record>,
-    /// By their newest pseudonyms.
-    pub people: Vec<String>,
+pub struct Joined<'a, I> {
+    aliases: &'a Aliases,
+    /// None where no key is retired.
+    keys: Option<&'a Keys>,
+    records: I,
+    /// What comes before the next of `records`: aliases, and the record that they are for.
+    ready: VecDeque<Record>,
+    /// Whose aliases were taken and are not yet known to be written, by their newest pseudonyms.
+    people: HashSet<String>,
 }
 
-/// The changes that a message asks for.
-pub fn asked(message: &Message) -> impl Iterator<Item = &Patch> {
-    let other = message.other.as_deref().map(|other| &other.kind);
-    std::iter::once(&message.kind).chain(other).flat_map(Kind::patches)
+impl<'s, I: Iterator<Item = Named<'s>>> Iterator for Joined<'_, I> {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        if let Some(record) = self.ready.pop_front() {
+            return Some(record);
+        }
+        let Named { record, subject } = self.records.next()?;
+        if let (Some(keys), Some(subject), Some(newest)) = (self.keys, subject, &record.subject)
+            && !self.aliases.knows(newest)
+            && self.people.insert(newest.clone())
+        {
+            let older = keys.older(subject).into_iter().map(|old| alias(&record, newest, old));
+            self.ready.extend(older);
+        }
+        self.ready.push_back(record);
+        self.ready.pop_front()
+    }
 }
 
-/// The changes that a reply tells of.
-pub fn told(told: &Told) -> impl Iterator<Item = &Patch> {
-    told.what.patches().iter().chain(&told.other)
+impl<I> Joined<'_, I> {
+    /// Everything that was taken is on disk.
+    pub fn is_written(&mut self) {
+        self.aliases.remember(self.people.drain());
+    }
 }
 
 impl Aliases {
@@ -66,41 +85,19 @@ impl Aliases {
         Self { path, table: Mutex::new(table), changed: Notify::new(), writing: Mutex::default() }
     }
 
-    /// Puts an alias for each retired key before the first record that names a person of these changes, where none is
-    /// written yet. Two exchanges that name a person at the same moment may both do it: what counts is that
-    /// no record stands without.
-    pub fn join<'p>(
-        &self,
-        records: Vec<Record>,
-        patches: impl IntoIterator<Item = &'p Patch>,
-        keys: Option<&Keys>,
-    ) -> Joined {
-        let Some(keys) = keys.filter(|keys| !keys.retired().is_empty()) else {
-            return Joined { records, people: Vec::new() };
-        };
-        let mut new = HashMap::new();
-        for subject in patches.into_iter().filter_map(|patch| patch.subject.as_ref()) {
-            let newest = keys.of(subject);
-            if !self.knows(&newest) && !new.contains_key(&newest) {
-                new.insert(newest, keys.older(subject));
-            }
-        }
-        let mut joined =
-            Joined { records: Vec::with_capacity(records.len()), people: Vec::with_capacity(new.len()) };
-        for record in records {
-            if let Some((newest, older)) = record.subject.as_ref().and_then(|person| new.remove_entry(person))
-            {
-                joined.records.extend(older.into_iter().map(|old| alias(&record, &newest, old)));
-                joined.people.push(newest);
-            }
-            joined.records.push(record);
-        }
-        joined
+    /// Puts an alias for each retired key before the first record that names a person, where none is written yet. Two
+    /// exchanges that name a person at the same moment may both do it: what counts is that no record stands without.
+    pub fn join<'a, 's, I>(&'a self, records: I, keys: Option<&'a Keys>) -> Joined<'a, I>
+    where
+        I: Iterator<Item = Named<'s>>,
+    {
+        let keys = keys.filter(|keys| !keys.retired().is_empty());
+        Joined { aliases: self, keys, records, ready: VecDeque::new(), people: HashSet::new() }
     }
 
     /// Remembers people whose aliases are on disk. A table that is full begins anew: they are linked once more then.
-    pub fn remember(&self, people: Vec<String>) {
-        if people.is_empty() {
+    fn remember(&self, people: impl ExactSizeIterator<Item = String>) {
+        if people.len() == 0 {
             return;
         }
         let mut table = self.table();
@@ -157,8 +154,6 @@ mod tests {
     use crate::config::model::SubjectCase;
     use crate::config::private::write_private;
     use crate::ledger::subject::Subject;
-    use crate::licensing::message::Change;
-    use crate::licensing::vocabulary::Vocabulary;
 
     fn keys(retired: &[&str]) -> (tempfile::TempDir, Keys) {
         let folder = tempfile::tempdir().unwrap();
@@ -172,44 +167,23 @@ mod tests {
         (folder, keys)
     }
 
-    /// A sync of these people, and what it leaves in the log.
-    fn sync(people: &[&str], keys: &Keys) -> (Vec<Patch>, Vec<Record>) {
-        let patch = |name: &&str| Patch {
-            instance: None,
-            version: None,
-            license: None,
-            allotment: None,
-            subject: Some(Subject::new(name)),
-            created: None,
-            rejection: None,
-            unfit_license: false,
-            change: Change::Add,
-        };
-        let patches: Vec<Patch> = people.iter().map(patch).collect();
-        let mut records = vec![Record::new(Action::SyncRequest, Uuid::nil())];
-        for patch in &patches {
+    fn subjects(people: &[&str]) -> Vec<Subject> {
+        people.iter().map(|name| Subject::new(name)).collect()
+    }
+
+    /// What a sync of these people leaves in the log.
+    fn sync<'s>(people: &'s [Subject], keys: &Keys) -> Vec<Named<'s>> {
+        let change = |subject| {
             let mut record = Record::new(Action::AssignmentAdd, Uuid::nil());
-            record.subject = patch.subject.as_ref().map(|subject| keys.of(subject));
-            records.push(record);
-        }
-        (patches, records)
+            record.subject = Some(keys.of(subject));
+            Named { record, subject: Some(subject) }
+        };
+        let head = Named::from(Record::new(Action::SyncRequest, Uuid::nil()));
+        std::iter::once(head).chain(people.iter().map(change)).collect()
     }
 
-    fn actions(joined: &Joined) -> Vec<Action> {
-        joined.records.iter().map(|record| record.action).collect()
-    }
-
-    #[test]
-    fn a_person_that_only_the_built_in_vocabulary_finds_is_one_to_be_linked() {
-        let own = Vocabulary::parse("[sync]\nsubject = [\"created\"]\n", "v.toml".as_ref()).unwrap();
-        let words = own.try_into().unwrap();
-        let body = br#"{"bases":[],"patches":[{"subject":"a","created":"b","allotment":"x"}]}"#;
-        let target = "/x".parse().unwrap();
-        let message = Message::read(&http::Method::POST, &target, &http::HeaderMap::new(), body, &words);
-        let people: Vec<_> = asked(&message).map(|patch| patch.subject.clone().unwrap()).collect();
-        assert_eq!(people, [Subject::new("b"), Subject::new("a")]);
-        let told = Told::read(&message.kind, http::StatusCode::OK, &http::HeaderMap::new(), body, &words);
-        assert_eq!(super::told(&told).count(), 2);
+    fn actions(records: impl Iterator<Item = Record>) -> Vec<Action> {
+        records.map(|record| record.action).collect()
     }
 
     #[test]
@@ -217,33 +191,36 @@ mod tests {
         use Action::{AssignmentAdd as Add, AuditAlias as Alias, SyncRequest as Head};
         let (_folder, keys) = keys(&["k2024", "k2025"]);
         let aliases = Aliases::open(Path::new("/nowhere"), "log");
-        let (patches, records) = sync(&["ACME\\bob", "acme\\BOB", "acme\\carol"], &keys);
-        let joined = aliases.join(records, &patches, Some(&keys));
-        assert_eq!(actions(&joined), [Head, Alias, Alias, Add, Add, Alias, Alias, Add]);
+        let three = subjects(&["ACME\\bob", "acme\\BOB", "acme\\carol"]);
+        let mut joined = aliases.join(sync(&three, &keys).into_iter(), Some(&keys));
+        let records: Vec<Record> = joined.by_ref().collect();
+        assert_eq!(actions(records.iter().cloned()), [Head, Alias, Alias, Add, Add, Alias, Alias, Add]);
         let of_all = keys.of_all(&Subject::new("acme\\bob"));
         for (at, (_, older)) in of_all[1..].iter().enumerate() {
-            let record = &joined.records[1 + at];
+            let record = &records[1 + at];
             assert_eq!(
                 (record.subject.as_ref(), record.qlik.alias_of.as_ref()),
                 (Some(&of_all[0].1), Some(older))
             );
         }
         // As long as nothing is known to be written, all of it is to be written.
-        let (patches, records) = sync(&["acme\\bob"], &keys);
-        assert_eq!(actions(&aliases.join(records, &patches, Some(&keys))), [Head, Alias, Alias, Add]);
-        aliases.remember(joined.people);
-        let (patches, records) = sync(&["acme\\carol", "acme\\dave", "acme\\bob"], &keys);
-        let joined = aliases.join(records, &patches, Some(&keys));
-        assert_eq!(actions(&joined), [Head, Add, Alias, Alias, Add, Add]);
+        let bob = subjects(&["acme\\bob"]);
+        let again = aliases.join(sync(&bob, &keys).into_iter(), Some(&keys));
+        assert_eq!(actions(again), [Head, Alias, Alias, Add]);
+        joined.is_written();
+        let others = subjects(&["acme\\carol", "acme\\dave", "acme\\bob"]);
+        let joined = aliases.join(sync(&others, &keys).into_iter(), Some(&keys));
+        assert_eq!(actions(joined), [Head, Add, Alias, Alias, Add, Add]);
     }
 
     #[test]
     fn without_retired_keys_and_in_the_raw_form_nothing_is_linked() {
         let (_folder, keys) = keys(&[]);
+        let bob = subjects(&["acme\\bob"]);
         for keys_of_form in [Some(&keys), None] {
-            let (patches, records) = sync(&["acme\\bob"], &keys);
-            let joined = Aliases::open(Path::new("/nowhere"), "log").join(records, &patches, keys_of_form);
-            assert_eq!((joined.records.len(), joined.people.len()), (2, 0));
+            let aliases = Aliases::open(Path::new("/nowhere"), "log");
+            let mut joined = aliases.join(sync(&bob, &keys).into_iter(), keys_of_form);
+            assert_eq!((joined.by_ref().count(), joined.people.len()), (2, 0));
         }
     }
 
@@ -251,7 +228,7 @@ mod tests {
     fn who_is_linked_stays_so_in_the_next_run_and_not_in_another_log() {
         let folder = tempfile::tempdir().unwrap();
         let aliases = Aliases::open(folder.path(), "log");
-        aliases.remember(vec!["hmac-sha256:k1:00".into()]);
+        aliases.remember(["hmac-sha256:k1:00".to_owned()].into_iter());
         aliases.write().unwrap();
         assert!(Aliases::open(folder.path(), "log").knows("hmac-sha256:k1:00"));
         assert!(!Aliases::open(folder.path(), "log#2").knows("hmac-sha256:k1:00"));
@@ -260,9 +237,9 @@ mod tests {
     #[test]
     fn the_table_of_those_who_are_linked_is_bounded() {
         let aliases = Aliases::open(Path::new("/nowhere"), "log");
-        aliases.remember((0..bounds::LINKED).map(|n| n.to_string()).collect());
+        aliases.remember((0..bounds::LINKED).map(|n| n.to_string()));
         assert!(aliases.knows("0"));
-        aliases.remember(vec!["one more".into()]);
+        aliases.remember(["one more".to_owned()].into_iter());
         assert!(aliases.knows("one more") && !aliases.knows("0"));
     }
 }

@@ -5,6 +5,8 @@
 
 use uuid::Uuid;
 
+use super::records::Records;
+use super::writing::Hand;
 use super::{Exchange, Fault};
 use crate::config::model::{Destination, Mode};
 use crate::ledger::record::{Action, Direction, Outcome, Record, clip};
@@ -57,8 +59,10 @@ impl Exchange {
         let entry = setup.policy.entry_of(identity).filter(|_| admission.listed).map(Entry::label);
         let (identity, to, generation) = (identity.clone(), to.clone(), setup.generation);
         let mut passage = Passage { id, identity, to, admission, entry, generation, logged: true };
-        passage.logged =
-            self.write_intent(setup, vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
+        let opening = passage.record(Action::TunnelOpen, Direction::Out);
+        let log = Hand::of_tunnel(client);
+        let written = self.write_intent(setup, &log, only(opening), true).await;
+        passage.logged = written.map_err(|unwritten| unwritten.error)?;
         access.via_parent = setup.sender.dialer.has_parent();
         match setup.sender.dialer.open(&passage.to).await {
             Ok(opened) => {
@@ -71,7 +75,7 @@ impl Exchange {
                 let mut record = passage.record(Action::UpstreamError, Direction::In);
                 record.outcome = Outcome::Failure;
                 record.reason = format!("{}: {error}", error.class());
-                self.write_outcome(vec![record], passage.logged).await;
+                self.write_outcome(&log, only(record), true, passage.logged).await;
                 Err(error.into())
             }
         }
@@ -91,7 +95,8 @@ impl Exchange {
         record.reason = format!("ended by {ended_by}{why}; its bytes were not read");
         record.qlik.bytes_sent = Some(sent);
         record.qlik.bytes_received = Some(received);
-        self.write_outcome(vec![record], passage.logged).await;
+        let log = Hand::of_tunnel(passage.identity.address);
+        self.write_outcome(&log, only(record), true, passage.logged).await;
     }
 
     async fn refuse_tunnel(&self, access: &Access, user: Option<&str>, denial: Denial) -> Fault {
@@ -107,6 +112,10 @@ impl Exchange {
         self.pending.on_disk(noted).await;
         Fault::Denied { denial, pending: Some(noted.number) }
     }
+}
+
+fn only(record: Record) -> Records<'static> {
+    Box::new(std::iter::once(record.into()))
 }
 
 impl Passage {

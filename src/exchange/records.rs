@@ -8,9 +8,9 @@ use crate::config::names::LicenseNumber;
 use crate::ledger::record::{
     Action, Base, Direction, OtherReading, Outcome, Qlik, Record, UNREAD_REPLY, clip,
 };
-use crate::ledger::subject::{Pseudonyms, without_subject};
-use crate::licensing::message::{Change, Kind, Message, Patch, Sync};
-use crate::licensing::reply::{Told, What};
+use crate::ledger::subject::{Pseudonyms, Subject, without_subject};
+use crate::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
+use crate::licensing::reply::{Entitlement, Told, What};
 use crate::policy::Admission;
 use crate::upstream::UpstreamError;
 
@@ -68,8 +68,14 @@ impl<'a> Scene<'a> {
 
     /// A change as the built-in vocabulary reads it. Of one that both read, but one as an add and the other as a delete,
     /// nobody here knows what it is.
-    fn other_patch(&self, patch: &Patch, own: &[Patch], direction: Direction, names: &Pseudonyms) -> Record {
-        let mut record = self.patch_record(patch, direction, names);
+    fn other_patch<'p>(
+        &self,
+        patch: &'p Patch,
+        own: &[Patch],
+        direction: Direction,
+        names: &Pseudonyms,
+    ) -> Named<'p> {
+        let Named { mut record, subject } = self.patch_record(patch, direction, names);
         let mut reading = self.other_reading();
         if own.iter().any(|own| own.is_of(patch)) {
             record.action = Action::AssignmentUnknown;
@@ -80,7 +86,7 @@ impl<'a> Scene<'a> {
             });
         }
         record.qlik.other_reading = Some(reading);
-        record
+        Named { record, subject }
     }
 
     fn sync_record(&self, action: Action, direction: Direction, outcome: Outcome, sync: &Sync) -> Record {
@@ -101,7 +107,7 @@ impl<'a> Scene<'a> {
         record
     }
 
-    fn patch_record(&self, patch: &Patch, direction: Direction, names: &Pseudonyms) -> Record {
+    fn patch_record<'p>(&self, patch: &'p Patch, direction: Direction, names: &Pseudonyms) -> Named<'p> {
         let action = match patch.change {
             Change::Add => Action::AssignmentAdd,
             Change::Delete => Action::AssignmentDelete,
@@ -124,7 +130,7 @@ impl<'a> Scene<'a> {
         let words = patch.rejection.as_ref();
         record.qlik.rejection = words.map(|words| clip(&without_subject(words, patch.subject.as_ref())));
         record.subject = patch.subject.as_ref().map(|subject| names.of(subject));
-        record
+        Named { record, subject: patch.subject.as_ref() }
     }
 }
 
@@ -154,183 +160,229 @@ fn bases(
     bases
 }
 
+/// A record, and the person that it names.
+#[derive(Debug)]
+pub struct Named<'s> {
+    /// The record.
+    pub record: Record,
+    /// The person, by name.
+    pub subject: Option<&'s Subject>,
+}
+
+impl From<Record> for Named<'_> {
+    /// A record that names nobody.
+    fn from(record: Record) -> Self {
+        Self { record, subject: None }
+    }
+}
+
+/// Records that are made as they are taken: those of a long message never all at once.
+pub type Records<'s> = Box<dyn Iterator<Item = Named<'s>> + Send + 's>;
+
 /// What is written before the request is sent: nothing for what changes nothing.
-pub fn intent(scene: &Scene<'_>, names: &Pseudonyms) -> Vec<Record> {
-    let Scene { message, .. } = scene;
+pub fn intent<'s>(scene: &'s Scene<'_>, names: &'s Pseudonyms) -> Records<'s> {
+    let message = scene.message;
     if !message.changes_something() {
-        return vec![];
+        return Box::new(std::iter::empty());
     }
-    let mut records = asked(scene, &message.kind, names);
-    if let (Some(record), Some(shape)) = (records.first_mut(), &message.unread) {
-        record.qlik.shape = Some(shape.clone());
-    }
-    if let Some(other) = &message.other {
-        let reading = scene.other_reading();
-        if let Some(record) = records.first_mut() {
-            record.qlik.other_reading = Some(reading.clone());
+    let own = asked(scene, &message.kind, names);
+    let Some(other) = &message.other else {
+        return with_first(own, |record| record.qlik.shape = with_shape(record, message.unread.as_ref()));
+    };
+    let reading = scene.other_reading();
+    let of_first = reading.clone();
+    let own = with_first(own, move |record| {
+        record.qlik.shape = with_shape(record, message.unread.as_ref());
+        record.qlik.other_reading = Some(of_first);
+    });
+    let extra: Records<'s> = match (&message.kind, &other.kind) {
+        (Kind::Sync(own), Kind::Sync(sync)) => {
+            let extra = sync.patches.iter().filter(|patch| !patch.is_among(&own.patches));
+            Box::new(extra.map(|patch| scene.other_patch(patch, &own.patches, Direction::Out, names)))
         }
-        let extra = match (&message.kind, &other.kind) {
-            (Kind::Sync(own), Kind::Sync(sync)) => {
-                let extra = sync.patches.iter().filter(|patch| !patch.is_among(&own.patches));
-                extra.map(|patch| scene.other_patch(patch, &own.patches, Direction::Out, names)).collect()
-            }
-            (Kind::Capacity(own), Kind::Capacity(report)) => {
-                let extra = report
-                    .iter()
-                    .filter(|element| !own.iter().any(|own| own.says(element)))
-                    .cloned()
-                    .collect();
-                asked(scene, &Kind::Capacity(extra), names)
-            }
-            (own, other) if own.name() != other.name() => asked(scene, other, names),
-            _ => vec![],
-        };
-        records.extend(extra.into_iter().map(|mut record| {
-            record.qlik.other_reading.get_or_insert_with(|| reading.clone());
-            record
-        }));
-    }
-    records
+        (Kind::Capacity(own), Kind::Capacity(report)) => {
+            let extra = report.iter().filter(|element| !own.iter().any(|own| own.says(element)));
+            Box::new(extra.map(|element| consumption(scene, element)))
+        }
+        (own, other) if own.name() != other.name() => asked(scene, other, names),
+        _ => Box::new(std::iter::empty()),
+    };
+    Box::new(own.chain(extra.map(move |mut named| {
+        named.record.qlik.other_reading.get_or_insert_with(|| reading.clone());
+        named
+    })))
+}
+
+/// The shape of what was not read in a message, on a record that has none of its own.
+fn with_shape(record: &mut Record, unread: Option<&String>) -> Option<String> {
+    record.qlik.shape.take().or_else(|| unread.cloned())
+}
+
+/// The same records, the first of them changed.
+fn with_first<'s>(records: Records<'s>, change: impl FnOnce(&mut Record) + Send + 's) -> Records<'s> {
+    let mut change = Some(change);
+    Box::new(records.map(move |mut named| {
+        if let Some(change) = change.take() {
+            change(&mut named.record);
+        }
+        named
+    }))
 }
 
 /// What a request of this kind asks for.
-fn asked(scene: &Scene<'_>, kind: &Kind, names: &Pseudonyms) -> Vec<Record> {
+fn asked<'s>(scene: &'s Scene<'_>, kind: &'s Kind, names: &'s Pseudonyms) -> Records<'s> {
     let out = |action| scene.record(action, Direction::Out, Outcome::Unknown);
+    let only = |record: Record| -> Records<'s> { Box::new(std::iter::once(record.into())) };
     match kind {
-        Kind::ConnectivityTest | Kind::Definition | Kind::Bare => vec![],
+        Kind::ConnectivityTest | Kind::Definition | Kind::Bare => Box::new(std::iter::empty()),
         Kind::Sync(sync) => {
             let head = scene.sync_record(Action::SyncRequest, Direction::Out, Outcome::Unknown, sync);
-            let patches = sync.patches.iter().map(|patch| scene.patch_record(patch, Direction::Out, names));
-            std::iter::once(head).chain(patches).collect()
+            let patches =
+                sync.patches.iter().map(move |patch| scene.patch_record(patch, Direction::Out, names));
+            Box::new(only(head).chain(patches))
         }
         Kind::Activation { cause } => {
             let mut record = out(Action::ActivationRequest);
             record.qlik.cause = Some(cause.clone());
-            vec![record]
+            only(record)
         }
-        Kind::Capacity(report) => report
-            .iter()
-            .map(|element| {
-                let mut record = out(Action::ConsumptionReport);
-                record.qlik.allotment = Some(element.allotment.clone());
-                record.qlik.month = Some(element.month.clone());
-                record.qlik.delta.clone_from(&element.delta);
-                record
-            })
-            .collect(),
+        Kind::Capacity(report) => Box::new(report.iter().map(move |element| consumption(scene, element))),
         Kind::Unrecognised { shape: words } | Kind::Unreadable { why: words } => {
             let mut record = out(Action::UnrecognisedRequest);
             record.qlik.shape = Some(words.clone());
             record.qlik.bytes = Some(scene.asked.body.len() as u64);
-            vec![record]
+            only(record)
         }
     }
 }
 
+/// What a deployment reports as consumed.
+fn consumption(scene: &Scene<'_>, element: &Consumption) -> Named<'static> {
+    let mut record = scene.record(Action::ConsumptionReport, Direction::Out, Outcome::Unknown);
+    record.qlik.allotment = Some(element.allotment.clone());
+    record.qlik.month = Some(element.month.clone());
+    record.qlik.delta.clone_from(&element.delta);
+    record.into()
+}
+
 /// What is written once the back end has replied.
-pub fn outcome(scene: &Scene<'_>, head: &Response<()>, told: &Told, names: &Pseudonyms) -> Vec<Record> {
+pub fn outcome<'s>(
+    scene: &'s Scene<'_>,
+    head: &'s Response<()>,
+    told: &'s Told,
+    names: &'s Pseudonyms,
+) -> Records<'s> {
     let success = head.status().is_success();
     let outcome = if success { Outcome::Success } else { Outcome::Failure };
-    let told_in = |action| scene.record(action, Direction::In, outcome);
+    let told_in = move |action| scene.record(action, Direction::In, outcome);
     let answer = response_action(&scene.message.kind);
-    let mut records: Vec<Record> = answer.map(told_in).into_iter().collect();
+    let mut first: Vec<Record> = answer.map(told_in).into_iter().collect();
+    let mut changes: Records<'s> = Box::new(std::iter::empty());
     match &told.what {
         What::Sync(sync) => {
             let head = scene.sync_record(Action::SyncResponse, Direction::In, outcome, sync);
             // A sync is answered by a sync; told by any other reply, it is one more thing that the reply says.
             if answer == Some(Action::SyncResponse) {
-                records = vec![head];
+                first = vec![head];
             } else {
-                records.push(head);
+                first.push(head);
             }
-            let patch = |patch| as_told(scene.patch_record(patch, Direction::In, names), success);
-            records.extend(sync.patches.iter().map(patch));
+            let patch = move |patch| as_told(scene.patch_record(patch, Direction::In, names), success);
+            changes = Box::new(sync.patches.iter().map(patch));
         }
         // Without a total it is an answer all the same.
         What::Totals(totals) if !totals.is_empty() => {
             if answer == Some(Action::ConsumptionResponse) {
-                records.clear();
+                first.clear();
             }
-            records.extend(totals.iter().map(|total| {
+            changes = Box::new(totals.iter().map(move |total| {
                 let mut record = told_in(Action::ConsumptionResponse);
                 record.qlik.allotment = Some(total.allotment.clone());
                 record.qlik.month = Some(total.month.clone());
                 record.qlik.total.clone_from(&total.total);
-                record
+                record.into()
             }));
         }
         // What was asked changes nothing; but a reply that says something unknown must not pass unseen.
-        What::Unread { .. } if records.is_empty() => records.push(told_in(Action::UnrecognisedResponse)),
-        What::Entitlements(all) if records.is_empty() && all.is_empty() && told.unread.is_some() => {
-            records.push(told_in(Action::UnrecognisedResponse));
+        What::Unread { .. } if first.is_empty() => first.push(told_in(Action::UnrecognisedResponse)),
+        What::Entitlements(all) if first.is_empty() && all.is_empty() && told.unread.is_some() => {
+            first.push(told_in(Action::UnrecognisedResponse));
+        }
+        What::Entitlements(all) => {
+            changes = Box::new(all.iter().map(move |unit| entitlement(scene, unit)));
         }
         _ => {}
     }
     if let What::Unread { why } = &told.what {
-        for record in &mut records {
+        for record in &mut first {
             record.outcome = Outcome::Unknown;
             record.reason = UNREAD_REPLY.into();
             record.qlik.shape = Some(why.clone());
         }
     }
     let own = told.what.patches();
-    records.extend(told.other.iter().map(|patch| {
-        let record = scene.other_patch(patch, own, Direction::In, names);
-        as_told(record, success)
-    }));
-    if let What::Entitlements(all) = &told.what {
-        records.extend(all.iter().map(|unit| {
-            let mut record = scene.record(Action::Entitlement, Direction::In, Outcome::Success);
-            let license = unit.license.as_ref().map(LicenseNumber::to_string);
-            record.qlik.license = license.or(record.qlik.license);
-            record.qlik.allotment = Some(unit.name.clone());
-            record.qlik.class.clone_from(&unit.class);
-            record.qlik.access_type.clone_from(&unit.access_type);
-            record.qlik.count.clone_from(&unit.count);
-            record.qlik.valid_from = Some(unit.valid.0.clone());
-            record.qlik.valid_to = Some(unit.valid.1.clone());
-            record.qlik.overage.clone_from(&unit.overage);
-            record
-        }));
-    }
-    if let Some(record) = records.first_mut() {
-        record.qlik.shape = record.qlik.shape.take().or_else(|| told.unread.clone());
+    let other = told.other.iter().map(move |patch| {
+        let named = scene.other_patch(patch, own, Direction::In, names);
+        as_told(named, success)
+    });
+    let all: Records<'s> = match told.what {
+        What::Entitlements(_) => Box::new(other.chain(changes)),
+        _ => Box::new(changes.chain(other)),
+    };
+    let all = with_first(Box::new(first.into_iter().map(Named::from).chain(all)), |record| {
+        record.qlik.shape = with_shape(record, told.unread.as_ref());
         for name in &told.doubled {
             if record.qlik.doubled.len() < bounds::DOUBLED && !record.qlik.doubled.contains(name) {
                 record.qlik.doubled.push(name.clone());
             }
         }
-    }
+    });
     let server_date = head.headers().get(header::DATE).and_then(|date| date.to_str().ok()).map(clip);
-    for record in &mut records {
-        record.qlik.http_status = Some(head.status().as_u16());
-        record.qlik.server_date.clone_from(&server_date);
-    }
-    records
+    let status = head.status().as_u16();
+    Box::new(all.map(move |mut named| {
+        named.record.qlik.http_status = Some(status);
+        named.record.qlik.server_date.clone_from(&server_date);
+        named
+    }))
+}
+
+/// What the back end says that a license entitles to.
+fn entitlement(scene: &Scene<'_>, unit: &Entitlement) -> Named<'static> {
+    let mut record = scene.record(Action::Entitlement, Direction::In, Outcome::Success);
+    let license = unit.license.as_ref().map(LicenseNumber::to_string);
+    record.qlik.license = license.or(record.qlik.license);
+    record.qlik.allotment = Some(unit.name.clone());
+    record.qlik.class.clone_from(&unit.class);
+    record.qlik.access_type.clone_from(&unit.access_type);
+    record.qlik.count.clone_from(&unit.count);
+    record.qlik.valid_from = Some(unit.valid.0.clone());
+    record.qlik.valid_to = Some(unit.valid.1.clone());
+    record.qlik.overage.clone_from(&unit.overage);
+    record.into()
 }
 
 /// A change that a reply tells of. With a status that is no success, nobody here knows whether it holds.
-fn as_told(mut record: Record, success: bool) -> Record {
+fn as_told(mut named: Named<'_>, success: bool) -> Named<'_> {
     if !success {
-        record.outcome = Outcome::Unknown;
-        record.reason = "told in a reply whose status is no success".into();
+        named.record.outcome = Outcome::Unknown;
+        named.record.reason = "told in a reply whose status is no success".into();
     }
-    record
+    named
 }
 
 /// What is written when there is no reply. Once bytes may have reached the back end, the outcome is unknown.
-pub fn failure(scene: &Scene<'_>, error: &UpstreamError, sent: bool) -> Vec<Record> {
+pub fn failure(scene: &Scene<'_>, error: &UpstreamError, sent: bool) -> Records<'static> {
     let outcome = if sent { Outcome::Unknown } else { Outcome::Failure };
     let reason = if sent { "sent, and no whole reply came" } else { "not sent" };
     let mut upstream = scene.record(Action::UpstreamError, Direction::In, Outcome::Failure);
     upstream.reason = format!("{}: {error}", error.class());
-    std::iter::once(upstream).chain(unanswered(scene, outcome, reason)).collect()
+    Box::new(std::iter::once(upstream).chain(unanswered(scene, outcome, reason)).map(Named::from))
 }
 
 /// What is written where an intent could not be written whole, and so was not sent.
-pub fn withheld(scene: &Scene<'_>) -> Vec<Record> {
+pub fn withheld(scene: &Scene<'_>) -> Records<'static> {
     let reason = "not sent: the audit log could not be written";
-    unanswered(scene, Outcome::Failure, reason).into_iter().collect()
+    Box::new(unanswered(scene, Outcome::Failure, reason).into_iter().map(Named::from))
 }
 
 /// What stands in place of a reply; none for messages whose replies are not written either.

@@ -176,6 +176,16 @@ impl Record {
         }
     }
 
+    /// What it takes of memory, in bytes, as far as that is not the same for all: about as much as its line on disk, and
+    /// never less than half of it.
+    pub fn weight(&self) -> usize {
+        let Qlik { other_sources, bases, doubled, shape, .. } = &self.qlik;
+        let texts = [&self.subject, &self.user_agent, shape];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        let lists: usize = other_sources.iter().chain(doubled).map(String::len).sum();
+        size_of::<Self>() + self.reason.len() + texts + lists + bases.len() * size_of::<Base>()
+    }
+
     /// The finished line, with its line feed.
     ///
     /// # Errors

@@ -198,6 +198,9 @@ impl Reloads {
         if new.config.limits.all_bodies != before.config.limits.all_bodies {
             conversations.memory.resize(new.config.limits.all_bodies);
         }
+        if new.config.audit.queue != before.config.audit.queue {
+            conversations.exchange.journal.resize_queue(new.config.audit.queue);
+        }
         log::set_level(new.config.log.level);
         new.warn();
         warn_of_loss(&before.policy.registry, &new.policy.registry);

@@ -166,7 +166,7 @@ impl Exchange {
 
     /// What is written before it is sent.
     pub fn intent(&self, names: &Pseudonyms) -> Vec<Record> {
-        records::intent(&self.scene(), names)
+        all(records::intent(&self.scene(), names))
     }
 
     /// The reply stands at this version and tells these changes.
@@ -211,17 +211,14 @@ impl Exchange {
     /// No reply came; `sent` where the request may have reached the back end.
     pub fn lost(&self, sent: bool) -> Vec<Record> {
         let cause = std::io::Error::other("connection refused");
-        records::failure(
-            &self.scene(),
-            &UpstreamError::Connect { host: "license.qlikcloud.com".into(), cause },
-            sent,
-        )
+        let error = UpstreamError::Connect { host: "license.qlikcloud.com".into(), cause };
+        all(records::failure(&self.scene(), &error, sent))
     }
 
     fn answered(&self, at: Timestamp, status: u16, what: What, names: &Pseudonyms) -> Vec<Record> {
         let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
         let reply = Response::builder().status(status).header(header::DATE, date).body(()).unwrap();
-        records::outcome(&self.scene(), &reply, &what.into(), names)
+        all(records::outcome(&self.scene(), &reply, &what.into(), names))
     }
 
     fn scene(&self) -> Scene<'_> {
@@ -295,4 +292,8 @@ pub fn alias(number: u128, newest: String, older: String) -> Record {
     record.subject = Some(newest);
     record.qlik.alias_of = Some(older);
     record
+}
+
+fn all(records: records::Records<'_>) -> Vec<Record> {
+    records.map(|named| named.record).collect()
 }

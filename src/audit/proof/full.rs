@@ -21,7 +21,7 @@ fn is_writable(running: &Running) {
 }
 
 fn commit(running: &Running, number: u64) -> Result<(), CommitError> {
-    wait(running.journal.commit(vec![record(number)]))
+    wait(running.journal.commit(vec![record(number)])).map(drop)
 }
 
 /// Every line is whole, at any time.
