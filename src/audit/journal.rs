@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::archive::Archive;
 use super::disk::{self, Disk, Tape, TapeState};
 use super::notary::{Head, Notary};
-use super::queue::{Batch, Done, Next, Queue};
+use super::queue::{Batch, Done, Ending, Next, Queue};
 pub use super::queue::{Kind, Lane};
 use super::recover::{self, Found, OpenError, Opened};
 use super::reserve::Reserve;
@@ -199,7 +199,7 @@ impl Journal {
     /// # Errors
     /// It is not on disk, and nothing of it will be found in the log.
     pub async fn commit(&self, records: Vec<Record>) -> Result<u64, CommitError> {
-        self.write(&Lane::RELAY, Kind::Intent, records).await
+        self.write(&Lane::Relay, Kind::Intent, records).await
     }
 
     /// The same for what has happened already: where the disk is full, the space that is reserved for it is used.
@@ -207,7 +207,7 @@ impl Journal {
     /// # Errors
     /// As [`Self::commit`].
     pub async fn commit_outcome(&self, records: Vec<Record>) -> Result<u64, CommitError> {
-        self.write(&Lane::RELAY, Kind::Outcome, records).await
+        self.write(&Lane::Relay, Kind::Outcome, records).await
     }
 
     /// Writes records of this kind in a lane, as one unit, and returns once they are on disk: how many bytes their lines have.
@@ -399,6 +399,7 @@ impl Pen {
     }
 
     fn write_all(&mut self, queue: &Queue) {
+        let _ending = Ending(queue);
         loop {
             match queue.next(bounds::JOURNAL_TICK) {
                 Next::Batch(batch) => self.write_group(batch, queue),

@@ -20,15 +20,19 @@ use crate::ledger::record::Record;
 
 /// Whose records wait behind each other.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Lane(Option<(IpAddr, Option<SourceId>)>);
+pub enum Lane {
+    /// The relay itself.
+    Relay,
+    /// What nobody waits for, such as refusals: strangers cause it, and keep nothing else from being written.
+    Notes,
+    /// A client that speaks for a source; those that no entry lets in speak for none.
+    Client(IpAddr, Option<SourceId>),
+}
 
 impl Lane {
-    /// The lane of the relay itself, which refusals share.
-    pub const RELAY: Self = Self(None);
-
-    /// The lane of a client that speaks for a source; those that no entry lets in speak for none.
+    /// The lane of a client at this address.
     pub fn of(address: IpAddr, source: Option<SourceId>) -> Self {
-        Self(Some((client(address), source)))
+        Self::Client(client(address), source)
     }
 }
 
@@ -103,6 +107,16 @@ struct Batches {
     credit: usize,
 }
 
+/// Ends the queue once the writer is gone, in whatever way.
+#[derive(Debug)]
+pub(super) struct Ending<'q>(pub(super) &'q Queue);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Bytes of a lane in the queue.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -139,30 +153,45 @@ impl Queue {
         let wait = if kind == Kind::Outcome { bounds::JOURNAL_OUTCOME_WAIT } else { bounds::JOURNAL_WAIT };
         let deadline = Instant::now() + wait;
         let weight = records.iter().map(Record::weight).sum();
+        let mut batch = Some((records, kind, Some(done)));
         loop {
             let given_back = self.given_back.notified();
-            if let Some(room) = self.room(lane, weight)? {
-                self.lock().push(Batch { records, kind, done: Some(done), room });
-                self.filled.notify_one();
+            if self.offer(lane, weight, 1, &mut batch)? {
                 return Ok(());
             }
             timeout_at(deadline, given_back).await.map_err(|_| CommitError::Busy)?;
         }
     }
 
-    /// Puts a batch that nobody waits for into the relay's lane. `false` where the queue is half full.
+    /// Puts a batch that nobody waits for into its lane. `false` where the queue is half full.
     pub(super) fn put_note(self: &Arc<Self>, records: Vec<Record>) -> bool {
-        let weight: usize = records.iter().map(Record::weight).sum();
-        let has_half = {
-            let waiting = self.lock();
-            waiting.sum + weight <= waiting.most / 2
-        };
-        let Ok(Some(room)) = has_half.then(|| self.room(&Lane::RELAY, weight)).unwrap_or(Ok(None)) else {
-            return false;
-        };
-        self.lock().push(Batch { records, kind: Kind::Note, done: None, room });
+        let weight = records.iter().map(Record::weight).sum();
+        self.offer(&Lane::Notes, weight, 2, &mut Some((records, Kind::Note, None))).unwrap_or(false)
+    }
+
+    /// Takes a batch of this weight if there is room for it in such a part of the queue.
+    fn offer(
+        self: &Arc<Self>,
+        lane: &Lane,
+        weight: usize,
+        part: usize,
+        batch: &mut Option<(Vec<Record>, Kind, Option<Done>)>,
+    ) -> Result<bool, CommitError> {
+        let mut waiting = self.lock();
+        if waiting.is_closed {
+            return Err(CommitError::ended());
+        }
+        if !waiting.has_room(lane, weight, part) {
+            return Ok(false);
+        }
+        let Some((records, kind, done)) = batch.take() else { return Ok(true) };
+        waiting.sum += weight;
+        *waiting.held.entry(lane.clone()).or_default() += weight;
+        let room = Room { queue: self.clone(), lane: lane.clone(), bytes: weight };
+        waiting.push(Batch { records, kind, done, room });
+        drop(waiting);
         self.filled.notify_one();
-        true
+        Ok(true)
     }
 
     /// Wants a checkpoint; the answer comes once it is signed.
@@ -190,6 +219,17 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Takes no more, and gives up what waits: whoever waits for it is told that the writer has ended.
+    fn end(&self) {
+        let mut waiting = self.lock();
+        waiting.is_closed = true;
+        let given_up =
+            (std::mem::take(&mut waiting.lanes), std::mem::take(&mut waiting.sign), waiting.end.take());
+        drop(waiting);
+        drop(given_up);
+        self.given_back.notify_waiters();
+    }
+
     /// What the writer does next; waits for it that long.
     pub(super) fn next(&self, patience: Duration) -> Next {
         let mut waiting = self.lock();
@@ -213,36 +253,25 @@ impl Queue {
         if waiting.sign.is_empty() { waiting.batch() } else { None }
     }
 
-    /// So many bytes for a lane, if it may have them now.
-    fn room(self: &Arc<Self>, lane: &Lane, weight: usize) -> Result<Option<Room>, CommitError> {
-        let mut waiting = self.lock();
-        if waiting.is_closed {
-            return Err(CommitError::ended());
-        }
-        let held = waiting.held.get(lane).copied().unwrap_or(0);
-        let (most, sum) = (waiting.most, waiting.sum);
-        let is_there = match held {
-            // A batch that is larger than the queue has to fit as well.
-            0 => sum + weight <= most || sum == 0,
-            _ => {
-                held + weight <= most / bounds::JOURNAL_LANE_SHARE
-                    && sum + weight <= most - most / bounds::JOURNAL_KEPT
-            }
-        };
-        if !is_there {
-            return Ok(None);
-        }
-        waiting.sum += weight;
-        *waiting.held.entry(lane.clone()).or_default() += weight;
-        Ok(Some(Room { queue: self.clone(), lane: lane.clone(), bytes: weight }))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
+    /// Whether a lane may have so many bytes now, in such a part of the queue. A batch that is larger than all of it passes
+    /// alone.
+    fn has_room(&self, lane: &Lane, weight: usize, part: usize) -> bool {
+        let (most, all) = (self.most / part, self.sum + weight);
+        match self.held.get(lane) {
+            None => all <= most || self.sum == 0,
+            Some(held) => {
+                held + weight <= self.most / bounds::JOURNAL_LANE_SHARE
+                    && all <= most - most / bounds::JOURNAL_KEPT
+            }
+        }
+    }
+
     fn push(&mut self, batch: Batch) {
         let lane = batch.room.lane.clone();
         match self.lanes.get_mut(&lane) {
@@ -434,6 +463,16 @@ mod tests {
         let queue = Queue::new(10);
         put(&queue, 1, 1).await.unwrap();
         assert_eq!(order(&queue).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_writer_that_is_gone_is_told() {
+        let queue = Queue::new(LARGE);
+        let (done, written) = oneshot::channel();
+        queue.put(&lane(1), records(1), Kind::Intent, done).await.unwrap();
+        drop(Ending(&queue));
+        assert!(written.await.is_err());
+        assert!(matches!(put(&queue, 1, 1).await, Err(CommitError::Poisoned(_))));
     }
 
     #[tokio::test]
