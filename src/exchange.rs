@@ -62,7 +62,7 @@ pub struct Exchange {
     pub unread: Arc<Unread>,
     /// The shapes of what passes.
     pub captured: Arc<Captured>,
-    /// Where bodies are read that take long.
+    /// Where work is done that takes long.
     pub desk: Desk,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
     pub learned: mpsc::Sender<SourceId>,
@@ -118,7 +118,7 @@ impl Exchange {
         let client = asked.identity.address;
         let is_quick = is_quick(&asked.headers, &asked.body);
         let read = || Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
-        let message = self.desk.work(client, is_quick, read).await;
+        let message = self.desk.reading.work(client, is_quick, read).await;
         note_message(access, &message);
         if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
             self.note_unread(&message, client).await;
@@ -164,7 +164,8 @@ impl Exchange {
             Ok(reply) => {
                 note_reply(access, &reply);
                 let is_quick = reply_is_quick(&reply);
-                let told = self.desk.work(client, is_quick, || read_reply(&message, &reply, words)).await;
+                let told =
+                    self.desk.reading.work(client, is_quick, || read_reply(&message, &reply, words)).await;
                 if matches!(told.what, What::Unread { .. }) {
                     access.reply_unread = true;
                     self.note_unread(&message, client).await;

@@ -1,4 +1,4 @@
-//! Where bodies are read that take long: off the workers, few at a time, and one of each client.
+//! Where work is done that takes long: off the workers, few at a time, and one of each client.
 //!
 //! A compressed body of 1.6 KB may hold a million values. Read on a worker, ten of them would keep everybody waiting; read
 //! side by side, they would take the memory of ten.
@@ -15,14 +15,24 @@ use tokio::task::block_in_place;
 use crate::bounds;
 use crate::config::names::client;
 
-/// The places at which such work is done.
-#[derive(Debug)]
+/// The places at which such work is done. Reading a body may take half a second, and making the records of a turn some
+/// milliseconds: the one does not wait for the other.
+#[derive(Debug, Default)]
 pub struct Desk {
+    /// For bodies.
+    pub reading: Places,
+    /// For records.
+    pub writing: Places,
+}
+
+/// Places for one kind of work.
+#[derive(Debug)]
+pub struct Places {
     places: Semaphore,
     turns: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
-impl Default for Desk {
+impl Default for Places {
     /// A place for each processor but one, which is left to what is quick.
     fn default() -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
@@ -30,7 +40,7 @@ impl Default for Desk {
     }
 }
 
-impl Desk {
+impl Places {
     /// Does work for a client: at once where it is known to be quick, and otherwise in its turn and off the workers, if
     /// there are several.
     pub async fn work<T>(&self, of: IpAddr, is_quick: bool, work: impl FnOnce() -> T) -> T {

@@ -92,7 +92,7 @@ impl Exchange {
         let mut records = self.aliases.join(records, self.pseudonyms.keys());
         let mut bytes = 0;
         loop {
-            let turn = self.desk.work(log.client, is_quick, || journal::turn(&mut records)).await;
+            let turn = self.desk.writing.work(log.client, is_quick, || journal::turn(&mut records)).await;
             if turn.is_empty() {
                 return Ok(bytes);
             }
