@@ -617,6 +617,33 @@ mod tests {
         const { assert!(MAX_LINE < 60_000) }
     }
 
+    /// A turn and a queue that are bounded by weights are bounded in lines.
+    #[test]
+    fn a_record_weighs_at_least_half_of_its_line() {
+        let observer = Observer { name: "relay-01".into(), version: "0.1.0" };
+        let mut record = Record::new(Action::AssignmentAdd, Uuid::nil());
+        let holds = |record: &Record| {
+            let line = record.line(7, Timestamp::UNIX_EPOCH, &observer).unwrap().len();
+            println!("{} for a line of {line}", record.weight());
+            assert!(2 * record.weight() >= line, "{} for a line of {line}", record.weight());
+        };
+        holds(&record);
+        record.subject = Some(format!("hmac-sha256:k2026:{}", "0".repeat(64)));
+        record.user_agent = Some("Licenses/1.6.4 (windows) QSEfW".into());
+        record.client = Some([10, 20, 30, 40].into());
+        record.qlik.source_id = Some("fbe89d02-6d24-4595-915e-c52ce76f2195".into());
+        record.qlik.license = Some("9999000000001253".into());
+        record.qlik.license_jti = Some("5c8d5b2e-8a7b-4d59-9b0e-3d1c1a0e8a11".into());
+        record.qlik.allotment = Some("professional".into());
+        record.qlik.instance = Some("5382018630938057025".into());
+        record.qlik.created = Some("2026-11-30T12:00:00Z".into());
+        holds(&record);
+        record.qlik.bases =
+            vec![Base { license: record.qlik.license.clone(), sent: Some(1), version: Some(2) }; 16];
+        record.qlik.shape = Some("x".repeat(8192));
+        holds(&record);
+    }
+
     #[test]
     fn any_flipped_bit_of_a_line_is_noticed() {
         let whole = line();
