@@ -112,7 +112,7 @@ pub enum CommitError {
 struct Batch {
     records: Vec<Record>,
     kind: Kind,
-    done: Option<oneshot::Sender<Result<(), CommitError>>>,
+    done: Option<oneshot::Sender<Result<u64, CommitError>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -195,11 +195,11 @@ impl Journal {
     }
 
     /// Writes what is about to happen and returns once it is on disk. Up to [`bounds::JOURNAL_TURN`] records are one unit;
-    /// more are several, between which others have their turn.
+    /// more are several, between which others have their turn. Returns how many bytes their lines have.
     ///
     /// # Errors
     /// It is not: nothing of this unit, and of those that would follow, will be found in the log.
-    pub async fn commit(&self, records: Vec<Record>) -> Result<(), CommitError> {
+    pub async fn commit(&self, records: Vec<Record>) -> Result<u64, CommitError> {
         self.in_turns(records, Kind::Intent).await
     }
 
@@ -207,7 +207,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Self::commit`].
-    pub async fn commit_outcome(&self, records: Vec<Record>) -> Result<(), CommitError> {
+    pub async fn commit_outcome(&self, records: Vec<Record>) -> Result<u64, CommitError> {
         self.in_turns(records, Kind::Outcome).await
     }
 
@@ -221,23 +221,23 @@ impl Journal {
         let _ = self.hand_over(Vec::new(), Kind::Close).await;
     }
 
-    async fn in_turns(&self, records: Vec<Record>, kind: Kind) -> Result<(), CommitError> {
+    async fn in_turns(&self, records: Vec<Record>, kind: Kind) -> Result<u64, CommitError> {
         if records.len() <= bounds::JOURNAL_TURN {
             return self.hand_over(records, kind).await;
         }
-        let mut records = records.into_iter();
+        let (mut records, mut bytes) = (records.into_iter(), 0);
         loop {
             let turn: Vec<Record> = records.by_ref().take(bounds::JOURNAL_TURN).collect();
             if turn.is_empty() {
-                return Ok(());
+                return Ok(bytes);
             }
-            self.hand_over(turn, kind).await?;
+            bytes += self.hand_over(turn, kind).await?;
         }
     }
 
-    async fn hand_over(&self, records: Vec<Record>, kind: Kind) -> Result<(), CommitError> {
+    async fn hand_over(&self, records: Vec<Record>, kind: Kind) -> Result<u64, CommitError> {
         if records.is_empty() && !matches!(kind, Kind::Sign | Kind::Close) {
-            return Ok(());
+            return Ok(0);
         }
         let place = tokio::time::timeout(bounds::JOURNAL_WAIT, self.places.clone().acquire_owned());
         let Ok(Ok(place)) = place.await else { return Err(CommitError::Busy) };
@@ -423,10 +423,10 @@ impl Pen {
                 Kind::Intent | Kind::Outcome | Kind::Note => {}
             }
             match self.lines(&records, &mut group) {
-                Ok(()) => {
+                Ok(bytes) => {
                     group.outcomes |= kind == Kind::Outcome;
                     group.others |= kind != Kind::Outcome;
-                    written.push((records, kind, done));
+                    written.push((records, kind, done, bytes));
                 }
                 Err(e) => answer(done, Err(CommitError::Blocked(e.to_string()))),
             }
@@ -436,7 +436,7 @@ impl Pen {
         if result.is_err() && group.outcomes && group.others {
             // What is only about to happen must not keep what has happened out of the last of the space.
             let (kept, refused): (Vec<_>, Vec<_>) =
-                written.into_iter().partition(|(_, kind, _)| *kind == Kind::Outcome);
+                written.into_iter().partition(|(_, kind, ..)| *kind == Kind::Outcome);
             self.refuse(refused, &result);
             written = kept;
             let mut outcomes = self.opening_lines(false);
@@ -447,20 +447,20 @@ impl Pen {
             result = self.append(&outcomes);
         }
         match result {
-            Ok(()) => written.into_iter().for_each(|(_, _, done)| answer(done, Ok(()))),
+            Ok(()) => written.into_iter().for_each(|(_, _, done, bytes)| answer(done, Ok(bytes))),
             Err(_) => self.refuse(written, &result),
         }
         match last {
             Some(done) => {
                 self.file_gap();
                 self.notary.leave();
-                answer(Some(done), Ok(()));
+                answer(Some(done), Ok(0));
                 true
             }
             None => {
                 if let Some(done) = sign {
                     self.notary.sign_now();
-                    answer(Some(done), Ok(()));
+                    answer(Some(done), Ok(0));
                 }
                 false
             }
@@ -469,13 +469,13 @@ impl Pen {
 
     /// Those that wait are told; notes are kept for later, within a bound.
     fn refuse(&mut self, batches: Vec<Written>, result: &Result<(), CommitError>) {
-        for (records, kind, done) in batches {
+        for (records, kind, done, _) in batches {
             if kind == Kind::Note && self.waiting.len() + records.len() <= bounds::JOURNAL_NOTES {
                 self.waiting.extend(records);
             } else {
                 self.refused += 1;
             }
-            answer(done, result.clone());
+            answer(done, result.clone().map(|()| 0));
         }
         if self.filed_at.elapsed() >= bounds::JOURNAL_TICK {
             self.file_gap();
@@ -530,7 +530,8 @@ impl Pen {
         group
     }
 
-    fn lines(&self, records: &[Record], group: &mut Group) -> Result<(), RecordError> {
+    /// Adds the lines of these records, all or none, and returns how many bytes they have.
+    fn lines(&self, records: &[Record], group: &mut Group) -> Result<u64, RecordError> {
         let now = Timestamp::now();
         let (bytes, leaves) = (group.bytes.len(), group.leaves.len());
         for record in records {
@@ -547,7 +548,7 @@ impl Pen {
                 }
             }
         }
-        Ok(())
+        Ok((group.bytes.len() - bytes) as u64)
     }
 
     /// All of it, synced, or none of it.
@@ -726,7 +727,8 @@ impl Pen {
     }
 }
 
-type Written = (Vec<Record>, Kind, Option<oneshot::Sender<Result<(), CommitError>>>);
+/// A batch whose lines are in a group, and their bytes.
+type Written = (Vec<Record>, Kind, Option<oneshot::Sender<Result<u64, CommitError>>>, u64);
 
 /// What a start has to tell before anything else.
 fn first_records(found: &Found, filed: &GapFile, sealed: bool, first: u64) -> Vec<Record> {
@@ -781,7 +783,7 @@ fn is_full(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-fn answer(waiter: Option<oneshot::Sender<Result<(), CommitError>>>, result: Result<(), CommitError>) {
+fn answer(waiter: Option<oneshot::Sender<Result<u64, CommitError>>>, result: Result<u64, CommitError>) {
     if let Some(waiter) = waiter {
         // A waiter that is gone needs no answer: its request was cancelled before anything was forwarded.
         let _ = waiter.send(result);
