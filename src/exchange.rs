@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::audit::journal::{CommitError, Journal, State};
 use crate::audit::refusals::Refusals;
 use crate::bounds;
+use crate::budget::Room;
 use crate::config::model::{Destination, OnFailure, Unread as Understanding};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::ledger::record::{Action, Record, Repeat};
@@ -133,6 +134,8 @@ impl Exchange {
         let scene = Scene::new(&asked, &message, admission);
         access.identified_by = Some(scene.admission.identified_by);
         access.verdict = if scene.admission.listed { "allow" } else { "observe" };
+        access.room = scene.admission.room.clone();
+        let room = &*access.room.clone();
         if scene.admission.listed && message.said() != Said::Test {
             self.pending.saw_listed(asked.identity.address);
         }
@@ -151,11 +154,12 @@ impl Exchange {
         let is_quick = message.records() <= bounds::QUICK_RECORDS;
         let Joined { records, people } = self.desk.work(client, is_quick, made).await;
         let in_turns = records.len() > bounds::JOURNAL_TURN;
-        let logged = match self.write_intent(setup, records).await {
+        let logged = match self.write_intent(setup, records, room).await {
             Ok(logged) => logged,
             Err(e) => {
                 // Some of it may be in the log.
                 if in_turns {
+                    room.keep();
                     self.journal.note(records::withheld(&scene));
                 }
                 return Err(e.into());
@@ -182,7 +186,7 @@ impl Exchange {
                     self.aliases.join(records, aliases::told(&told), keys)
                 };
                 let Joined { records, people } = self.desk.work(client, is_quick, made).await;
-                if self.write_outcome(records, logged).await {
+                if self.write_outcome(records, logged, room).await {
                     self.aliases.remember(people);
                 }
                 Ok(reply)
@@ -191,7 +195,7 @@ impl Exchange {
                 access.upstream = address;
                 access.error = Some(error.class());
                 access.cause = Some(whole_cause(&error));
-                self.write_outcome(records::failure(&scene, &error, sent), logged).await;
+                self.write_outcome(records::failure(&scene, &error, sent), logged, room).await;
                 Err(error.into())
             }
         }
@@ -213,14 +217,19 @@ impl Exchange {
 
     /// On disk before it is forwarded; or, where the site chose `degrade`, forwarded and counted. `false` where it is
     /// counted already, so that a gap counts exchanges.
-    async fn write_intent(&self, setup: &Setup, records: Vec<Record>) -> Result<bool, CommitError> {
+    async fn write_intent(
+        &self,
+        setup: &Setup,
+        records: Vec<Record>,
+        room: &Room,
+    ) -> Result<bool, CommitError> {
         let state = self.journal.state().borrow().clone();
         let silent = records.is_empty();
         let written = match state {
             // What leaves no intent must not pass either while its outcome could not be written.
             State::Blocked(why) if silent => Err(CommitError::Blocked(why)),
             State::Poisoned(why) if silent => Err(CommitError::Poisoned(why)),
-            _ => self.journal.commit(records).await,
+            _ => self.journal.commit(records).await.map(|bytes| room.wrote(bytes)),
         };
         match (written, setup.config.audit.on_failure) {
             (Err(e), OnFailure::Block) => Err(e),
@@ -235,8 +244,8 @@ impl Exchange {
     /// On disk before it is answered. Where that fails, the answer is passed on all the same: withholding it would
     /// make the product report the same consumption twice. The intent then stands as unknown, and the gap is counted; `false`
     /// then.
-    async fn write_outcome(&self, records: Vec<Record>, logged: bool) -> bool {
-        let written = self.journal.commit_outcome(records).await;
+    async fn write_outcome(&self, records: Vec<Record>, logged: bool, room: &Room) -> bool {
+        let written = self.journal.commit_outcome(records).await.map(|bytes| room.wrote(bytes));
         if let Err(e) = &written {
             tracing::warn!("an outcome is not in the audit log, its intent stands as unknown: {e}");
             if logged {
@@ -281,9 +290,11 @@ impl Exchange {
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
         let action = match denial {
-            Denial::SourceLimit(_) | Denial::RecordLimit(_) | Denial::AddressLimit(_) => {
-                Action::AccessLimited
-            }
+            Denial::SourceLimit(_)
+            | Denial::RecordLimit(_)
+            | Denial::LogLimit(_)
+            | Denial::StrangersLogLimit(_)
+            | Denial::AddressLimit(_) => Action::AccessLimited,
             Denial::Unreadable(_)
             | Denial::Unrecognised
             | Denial::TwoSources

@@ -202,6 +202,8 @@ pub enum Stranger {
 pub struct Limits {
     /// For each source.
     pub per_source: SourceRate,
+    /// Bytes of the log in a day of all whom no entry lets in; and as many of refusals.
+    pub strangers_log_per_day: u64,
     /// For each client address.
     pub per_address: Rate,
     /// Bytes of one request body.
@@ -229,6 +231,8 @@ pub struct SourceRate {
     /// So many records in the log, in the same time: what a request asks for, and not how many there are, is what others
     /// wait for.
     pub records: NonZeroU32,
+    /// So many bytes of the log in a day.
+    pub log_per_day: u64,
 }
 
 impl Rate {
@@ -240,13 +244,13 @@ impl Rate {
 }
 
 impl SourceRate {
-    /// With [`bounds::RECORDS_A_REQUEST`] for each request unless there is a number.
+    /// With [`bounds::RECORDS_A_REQUEST`] for each request unless there is a number, and [`bounds::LOG_PER_DAY`].
     pub const fn new(requests: Rate, records: Option<NonZeroU32>) -> Self {
         let records = match records {
             Some(records) => records,
             None => requests.requests.saturating_mul(bounds::RECORDS_A_REQUEST),
         };
-        Self { requests, records }
+        Self { requests, records, log_per_day: bounds::LOG_PER_DAY }
     }
 }
 

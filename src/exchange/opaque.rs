@@ -51,14 +51,16 @@ impl Exchange {
         access.exchange = Some("tunnel");
         access.identified_by = Some(admission.identified_by);
         access.verdict = if admission.listed { "allow" } else { "observe" };
+        access.room = admission.room.clone();
         if admission.listed {
             self.pending.saw_listed(client);
         }
         let entry = setup.policy.entry_of(identity).filter(|_| admission.listed).map(Entry::label);
         let (identity, to, generation) = (identity.clone(), to.clone(), setup.generation);
         let mut passage = Passage { id, identity, to, admission, entry, generation, logged: true };
-        passage.logged =
-            self.write_intent(setup, vec![passage.record(Action::TunnelOpen, Direction::Out)]).await?;
+        let room = &passage.admission.room;
+        let open = vec![passage.record(Action::TunnelOpen, Direction::Out)];
+        passage.logged = self.write_intent(setup, open, room).await?;
         access.via_parent = setup.sender.dialer.has_parent();
         match setup.sender.dialer.open(&passage.to).await {
             Ok(opened) => {
@@ -71,7 +73,7 @@ impl Exchange {
                 let mut record = passage.record(Action::UpstreamError, Direction::In);
                 record.outcome = Outcome::Failure;
                 record.reason = format!("{}: {error}", error.class());
-                self.write_outcome(vec![record], passage.logged).await;
+                self.write_outcome(vec![record], passage.logged, &passage.admission.room).await;
                 Err(error.into())
             }
         }
@@ -91,11 +93,11 @@ impl Exchange {
         record.reason = format!("ended by {ended_by}{why}; its bytes were not read");
         record.qlik.bytes_sent = Some(sent);
         record.qlik.bytes_received = Some(received);
-        self.write_outcome(vec![record], passage.logged).await;
+        self.write_outcome(vec![record], passage.logged, &passage.admission.room).await;
     }
 
     async fn refuse_tunnel(&self, access: &Access, user: Option<&str>, denial: Denial) -> Fault {
-        let limited = matches!(denial, Denial::SourceLimit(_) | Denial::RecordLimit(_));
+        let limited = denial.wait().is_some();
         let mut record =
             Record::new(if limited { Action::AccessLimited } else { Action::AccessDenied }, access.id);
         record.reason = denial.to_string();

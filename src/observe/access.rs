@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::fold::{Fold, Folded, Whose};
 use super::lines;
 use super::metrics::Metrics;
+use crate::budget::Room;
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::config::names::{Endpoint, Host};
 use crate::ledger::record::{HIDDEN, clip, word};
@@ -89,6 +90,8 @@ pub struct Access {
     pub bytes_in: u64,
     /// Bytes of the reply's body, as far as it was read here.
     pub bytes_out: u64,
+    /// What the exchange may write into the logs; the line is a part of it.
+    pub room: Arc<Room>,
     begun: Instant,
 }
 
@@ -155,6 +158,7 @@ impl AccessLog {
             }
         }
         line.push('\n');
+        access.room.wrote_line(line.len() as u64);
         lines::write(line.into_bytes());
     }
 
@@ -200,6 +204,7 @@ impl Access {
             count: None,
             bytes_in: 0,
             bytes_out: 0,
+            room: Arc::default(),
             begun: Instant::now(),
         }
     }

@@ -8,8 +8,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
 use super::Asker;
+use super::identity::Identity;
 use super::limits::{EntryLimits, Limited, Whose};
 use super::pending::Refused;
+use crate::budget::Room;
 use crate::config::model::{AllowList, Learn, Source, SourcePattern, SourceRate};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::sources::Enrolment;
@@ -320,20 +322,30 @@ impl Registry {
 }
 
 impl Entry {
-    /// Takes one request of this entry, that has so many records.
+    /// Takes one request of this entry, that has so many records, and reserves room for it in the log.
     ///
     /// # Errors
     /// Its limit is reached; which, and the wait until it is not.
-    pub fn count(&self, asker: Asker<'_>) -> Result<(), Limited> {
+    pub fn count(&self, asker: Asker<'_>) -> Result<Room, Limited> {
         let Asker { licenses, identity, activates, records, .. } = asker;
-        let (user, address) = (identity.user.as_deref(), identity.address);
+        let (unproven, address) = (self.unproven(identity), identity.address);
         let license = || licenses.iter().find(|license| self.source.licenses.contains(license));
         let whose = match activates {
             true => Whose::Activation(license(), address),
-            false if self.proves(user, address) => Whose::Proven,
+            false if unproven.is_none() => Whose::Proven,
             false => Whose::Address(address),
         };
-        self.limits.check(whose, records)
+        self.limits.check(whose, unproven, records)
+    }
+
+    /// Room in the log for one request of this entry that must not be turned away.
+    pub(super) fn owe(&self, identity: &Identity) -> Room {
+        self.limits.owe(self.unproven(identity))
+    }
+
+    /// The address of a client that nothing proves to be the deployment.
+    fn unproven(&self, Identity { user, address, .. }: &Identity) -> Option<IpAddr> {
+        (!self.proves(user.as_deref(), *address)).then_some(*address)
     }
 
     /// What people tell it by: its name, or the first of what it lists.
@@ -593,7 +605,7 @@ mod tests {
             said: crate::policy::Said::Message,
             source: &crate::policy::Asking::Nobody,
             licenses: &[],
-            identity: &crate::policy::identity::Identity {
+            identity: &Identity {
                 way: crate::policy::identity::WayIn::Connect,
                 user: None,
                 address: address("10.20.0.1"),

@@ -20,7 +20,7 @@ fn is_writable(running: &Running) {
     });
 }
 
-fn commit(running: &Running, number: u64) -> Result<(), CommitError> {
+fn commit(running: &Running, number: u64) -> Result<u64, CommitError> {
     wait(running.journal.commit(vec![record(number)]))
 }
 
