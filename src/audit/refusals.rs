@@ -1,27 +1,34 @@
 //! Refusals in the log, folded by client: in each minute some of a client, and some of all, stand as records of their own;
-//! the rest become one record for each client with an exact count. Connectivity tests of strangers are counted in the same
-//! way. None waits for the disk.
+//! the rest become one record for each client with an exact count, and once their budget is used up one for all clients.
+//! Connectivity tests of strangers are counted in the same way. None waits for the disk.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::journal::Journal;
-use crate::ledger::record::{Action, Outcome, Record};
+use crate::ledger::record::{Action, MAX_LINE, Observer, Outcome, Record};
 use crate::observe::fold::{Fold, Folded, Whose};
 
 /// The refusals of the current window.
 #[derive(Debug)]
 pub struct Refusals {
     journal: Journal,
+    observer: Observer,
     window: Mutex<Fold<Action>>,
 }
 
 impl Refusals {
-    /// Refusals that go to this log.
-    pub fn new(journal: Journal) -> Self {
-        Self { journal, window: Mutex::default() }
+    /// Refusals that go to this log, in which this one writes, with a budget of so many bytes a day.
+    pub fn new(journal: Journal, observer: Observer, per_day: u64) -> Self {
+        Self { journal, observer, window: Mutex::new(Fold::new(per_day)) }
+    }
+
+    /// Changes the budget.
+    pub fn set_budget(&self, per_day: u64) {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner).set_budget(per_day);
     }
 
     /// Records a refusal, or counts it.
@@ -29,16 +36,32 @@ impl Refusals {
         record.client = Some(address);
         record.outcome = outcome(record.action);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        window.note(record.action, address, || self.journal.note(vec![record]));
+        window.note(record.action, address, |budget| {
+            let bytes = self.bytes(&record);
+            let stands = budget.take(bytes).is_ok();
+            let written = stands && self.journal.note(vec![record]);
+            if stands && !written {
+                budget.give_back(bytes);
+            }
+            written
+        });
     }
 
     /// Writes the counts of the window and starts the next one. What can't be written now is counted on.
     pub fn flush(&self) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let records: Vec<Record> = window.folded().map(summary).collect();
-        if records.is_empty() || self.journal.note(records) {
-            *window = Fold::default();
-        }
+        let make = |folded: Folded<'_, Action>| {
+            let record = summary(folded);
+            let bytes = self.bytes(&record);
+            (record, bytes)
+        };
+        window.flush(make, |records| self.journal.note(records));
+    }
+
+    /// How long its line is: whoever is refused chooses much of what it says.
+    fn bytes(&self, record: &Record) -> u64 {
+        let line = record.line(u64::MAX, Timestamp::now(), &self.observer);
+        line.map_or(MAX_LINE, |line| line.len()) as u64
     }
 }
 

@@ -198,6 +198,8 @@ impl Reloads {
         if new.config.limits.all_bodies != before.config.limits.all_bodies {
             conversations.memory.resize(new.config.limits.all_bodies);
         }
+        conversations.exchange.refusals.set_budget(new.config.limits.strangers_log_per_day);
+        new.access.set_budget(new.config.limits.strangers_log_per_day);
         log::set_level(new.config.log.level);
         new.warn();
         warn_of_loss(&before.policy.registry, &new.policy.registry);
