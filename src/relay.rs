@@ -514,7 +514,7 @@ async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(
         record.reason = "an enrolment learned the id of its deployment".into();
         record.qlik.source_id = Some(id.to_string());
         record.qlik.license = Some(license);
-        conversations.exchange.journal.note(vec![record]);
+        conversations.exchange.journal.note_in_turn(vec![record]).await;
     }
     Ok(())
 }
@@ -537,7 +537,7 @@ async fn keep_time(conversations: Arc<Conversations>) {
         let committed = *journal.committed().borrow();
         let silent = written == committed;
         if silent {
-            journal.note(vec![Record::new(Action::RelayHeartbeat, Uuid::now_v7())]);
+            journal.note_in_turn(vec![Record::new(Action::RelayHeartbeat, Uuid::now_v7())]).await;
         }
         written = committed + u64::from(silent);
     }

@@ -258,6 +258,13 @@ impl Journal {
         self.queue.send(Batch { records, kind: Kind::Note, done: None, _place: place }).is_ok()
     }
 
+    /// The same for records that must not be lost: waits for a place, however long the queue is.
+    pub async fn note_in_turn(&self, records: Vec<Record>) {
+        let Ok(place) = self.places.clone().acquire_owned().await else { return };
+        // Without a writer the process ends, and says so.
+        let _ = self.queue.send(Batch { records, kind: Kind::Note, done: None, _place: place });
+    }
+
     /// How the last run ended: `clean`, or `unclean` after a crash; `None` in a new log.
     pub fn previous_stop(&self) -> Option<&'static str> {
         self.previous_stop

@@ -213,7 +213,9 @@ impl Reloads {
             new.policy.registry.entries().len()
         );
         conversations.setup.store(new);
-        conversations.exchange.journal.note(vec![record]);
+        // Whoever asked for the reload does not wait for a disk that hangs; the end of the relay does.
+        let journal = conversations.exchange.journal.clone();
+        conversations.tasks.spawn(async move { journal.note_in_turn(vec![record]).await });
         forget_known(conversations);
     }
 
