@@ -416,6 +416,20 @@ pub struct Source {
     pub line: usize,
 }
 
+impl Source {
+    /// What people tell it by: its name, or the first of what it lists.
+    pub(crate) fn label(&self) -> String {
+        let Source { id, name, licenses, users, networks, .. } = self;
+        let named = (!name.is_empty()).then(|| name.clone());
+        named
+            .or_else(|| id.as_ref().map(|id| format!("id {id}")))
+            .or_else(|| users.first().map(|user| format!("user {user}")))
+            .or_else(|| networks.first().map(|network| format!("network {network}")))
+            .or_else(|| licenses.first().map(|license| format!("license {license}")))
+            .unwrap_or_default()
+    }
+}
+
 /// An id in the allow-list.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum SourcePattern {

@@ -348,16 +348,9 @@ impl Entry {
         (!self.proves(user.as_deref(), *address)).then_some(*address)
     }
 
-    /// What people tell it by: its name, or the first of what it lists.
+    /// What people tell it by.
     pub(crate) fn label(&self) -> String {
-        let Source { id, name, licenses, users, networks, .. } = &self.source;
-        let named = (!name.is_empty()).then(|| name.clone());
-        named
-            .or_else(|| id.as_ref().map(|id| format!("id {id}")))
-            .or_else(|| users.first().map(|user| format!("user {user}")))
-            .or_else(|| networks.first().map(|network| format!("network {network}")))
-            .or_else(|| licenses.first().map(|license| format!("license {license}")))
-            .unwrap_or_default()
+        self.source.label()
     }
 
     /// Whether a request comes from where the entry wants it from: anywhere, if it says nothing.
