@@ -307,12 +307,12 @@ pub const REFUSAL_ADDRESSES: usize = 1024;
 /// What refusals may fill in the log beyond their budget, in a day: in each minute a record for each of their four actions.
 pub const REFUSAL_COUNTS_A_DAY: u64 = 4 * 700 * 24 * 60;
 /// And in the access lines: a line for each error.
-pub const REFUSAL_LINES_A_DAY: u64 = 64 * 500 * 24 * 60;
+pub const REFUSAL_LINES_A_DAY: u64 = 32 * 500 * 24 * 60;
 /// What a relay writes of itself in a day: a sign of life a minute, a mark for each of [`UNREAD`], seals and checkpoints.
 pub const OWN_RECORDS_A_DAY: u64 = 4 << 20;
-/// The hashes of a log are at most one in so many parts of its lines, of which the shortest has 330 bytes: 32 for each, and
+/// The hashes of a log are at most one in so many parts of its lines, of which the shortest has 320 bytes: 32 for each, and
 /// 32 more for each 256.
-pub const HASHES_SHARE: u64 = 10;
+pub const HASHES_SHARE: u64 = 9;
 
 // --- the admin address -------------------------------------------------------------------------------------------
 

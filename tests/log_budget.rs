@@ -193,6 +193,16 @@ fn refusals_of_many_addresses_end_as_counts_and_fill_no_more_than_their_budget()
     let grown = relay.log_text().len() - before;
     println!("{} refusals of {ADDRESSES} addresses: {grown} bytes", 2 * ADDRESSES);
     assert!(grown < 512 * 1024 + 10_000, "half of a budget, and the counts of all: {grown}");
+    let said = relay.stderr();
+    let lines: Vec<_> = said.lines().filter(|line| line.contains(" access id=")).collect();
+    let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
+    println!("their access lines: {bytes} bytes in {} lines", lines.len());
+    assert!(bytes < 512 * 1024 + 2000, "the same of access lines: {bytes}");
+    let count = |line: &&str| {
+        let count = line.split(" count=").nth(1).map(|rest| rest.split(' ').next().unwrap());
+        count.map_or(1, |count| count.parse::<u64>().unwrap())
+    };
+    assert_eq!(lines.iter().map(count).sum::<u64>(), 2 * ADDRESSES);
     let refusals: Vec<_> = ["access.denied", "access.limited"].map(|action| relay.records(action)).concat();
     let stands_for = |record: &serde_json::Value| record["qlik"]["repeat"]["count"].as_u64().unwrap_or(1);
     assert_eq!(refusals.iter().map(stands_for).sum::<u64>(), 2 * ADDRESSES, "none is lost");
@@ -254,7 +264,30 @@ fn the_worst_that_clients_of_an_entry_do_stays_below_what_check_computes() {
     );
     assert!((of_entry as f64) < budget, "{of_entry} bytes, and {budget} were computed");
     assert!(of_entry > 17 * 100 * 1024, "it was driven to the end of the budgets: {of_entry}");
-    let hashes = 1.0 + 1.0 / 10.0;
+    let hashes = 1.0 + 1.0 / 9.0;
     assert!((folder_grown as f64) < (budget + refusals as f64) * hashes + 20_000.0);
     assert!(folder_grown < at_most["bytes"].as_u64().unwrap());
+}
+
+#[test]
+fn who_asks_for_what_leaves_no_record_is_limited_by_its_access_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let limits = "[limits]\nstrangers_log_per_day = \"1MiB\"\n";
+    let relay = Plan::new(&stub).with("[limits]\n", limits).start();
+    let mut inside = relay.inside_from("127.0.0.9", "");
+    let mut passed = 0;
+    let refused = loop {
+        let answer = ask(&mut inside, good());
+        if answer.status == 429 || passed > 1000 {
+            break answer;
+        }
+        passed += 1;
+    };
+    refused.refuses_for_a_while(429, "connection_limit_reached");
+    assert!(refused.reason.contains("limits.strangers_log_per_day"), "{refused:?}");
+    let said = relay.stderr();
+    let tests = said.lines().filter(|line| line.contains("verdict=allow"));
+    let bytes: usize = tests.map(|line| line.len() + 1).sum();
+    assert!((120_000..=131_072).contains(&bytes), "{bytes} bytes in {passed} lines");
 }

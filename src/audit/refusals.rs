@@ -83,3 +83,31 @@ fn summary(Folded { kind, repeat, whose }: Folded<'_, Action>) -> Record {
 fn outcome(action: Action) -> Outcome {
     if action == Action::AccessTest { Outcome::Unknown } else { Outcome::Failure }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bounds;
+    use crate::ledger::record::Repeat;
+
+    fn observer(name: &str) -> Observer {
+        Observer { name: name.into(), version: "0.1.0" }
+    }
+
+    #[test]
+    fn the_lines_that_no_budget_counts_are_no_longer_than_the_sums_of_check_say() {
+        let now = Timestamp::now();
+        let repeat = Repeat { count: u64::MAX, first: now, last: now };
+        let others = Folded { kind: Action::AccessInvalid, repeat: &repeat, whose: Whose::Others };
+        let name = format!("license-relay/{}", "a".repeat(64));
+        let line = summary(others).line(u64::MAX, now, &observer(&name)).unwrap();
+        assert!(line.len() as u64 * 4 * 24 * 60 <= bounds::REFUSAL_COUNTS_A_DAY, "{}", line.len());
+        let life = Record::new(Action::RelayHeartbeat, Uuid::now_v7());
+        let line = life.line(u64::MAX, now, &observer(&name)).unwrap();
+        let marks = bounds::UNREAD as u64 * 1000;
+        assert!(line.len() as u64 * 24 * 60 + marks <= bounds::OWN_RECORDS_A_DAY, "{}", line.len());
+        // A hash has 32 bytes, and each level of tiles a 256th of the one below.
+        let line = Record::new(Action::RelayStop, Uuid::now_v7()).line(0, now, &observer("a")).unwrap();
+        assert!(line.len() as u64 * 255 >= bounds::HASHES_SHARE * 32 * 256, "{}", line.len());
+    }
+}

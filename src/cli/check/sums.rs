@@ -72,11 +72,13 @@ impl GrowthAtMost {
             [*entries, *strangers, *refusals, *refusal_lines, own.saturating_add(*hashes)].map(size);
         [
             format!(
-                "log a day at most: {log} (entries {entries}, strangers {strangers}, refusals {refusals}, the relay's own and \
-                 hashes {rest}), and what one message or reply has beyond it; {advice}"
+                "log a day at most: {log} (entries {entries}, strangers and connectivity tests {strangers}, refusals \
+                 {refusals}, the relay's own and hashes {rest}), and what a dearer message or reply has beyond it, which \
+                 is owed; {advice}"
             ),
             format!(
-                "access lines a day at most: {access} (entries {entries}, strangers {strangers}, refusals {refusal_lines})"
+                "access lines a day at most: {access} (entries {entries}, strangers and connectivity tests {strangers}, \
+                 refusals {refusal_lines})"
             ),
         ]
     }
@@ -200,7 +202,7 @@ mod tests {
         assert_eq!(json["access_lines"]["bytes"], 21 * MIB + bounds::REFUSAL_LINES_A_DAY);
         let [log, access] = growth.lines();
         assert!(log.starts_with("log a day at most: ") && log.contains("entries 17 MiB"), "{log}");
-        assert!(access.contains("strangers 2 MiB"), "{access}");
+        assert!(access.contains("connectivity tests 2 MiB"), "{access}");
         assert_eq!([size(1023), size(1025), size(3 << 30)], ["1023 bytes", "1.1 KiB", "3 GiB"]);
     }
 
