@@ -1,6 +1,6 @@
 //! So much in a time: what is owed, and what is reserved before it is known how much it will be.
 //!
-//! A budget of bytes a day is a [`Debt`] that holds half of it and is paid back by the other half in a day: whenever a day
+//! A budget of bytes a day is a `Debt` that holds half of it and is paid back by the other half in a day: whenever a day
 //! begins, no more than the whole is used in it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

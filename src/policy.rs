@@ -192,7 +192,9 @@ pub enum Denial {
     #[error("too many changes of this source (limits.per_source.records)")]
     RecordLimit(Duration),
     /// Too much of the log for this source.
-    #[error("the log's share of this source is used up; wait, or raise limits.per_source.log_per_day")]
+    #[error(
+        "the log's share of this source is used up; wait, or raise log_per_day (its limit, or limits.per_source)"
+    )]
     LogLimit(Duration),
     /// Too much of the log for those whom no entry lets in.
     #[error("the log's share of strangers is used up; wait, or raise limits.strangers_log_per_day")]

@@ -419,7 +419,7 @@ pub struct Source {
 impl Source {
     /// What people tell it by: its name, or the first of what it lists.
     pub(crate) fn label(&self) -> String {
-        let Source { id, name, licenses, users, networks, .. } = self;
+        let Self { id, name, licenses, users, networks, .. } = self;
         let named = (!name.is_empty()).then(|| name.clone());
         named
             .or_else(|| id.as_ref().map(|id| format!("id {id}")))
