@@ -201,6 +201,20 @@ pub const SHAPES: usize = 1_000;
 pub const RECORDS_A_REQUEST: NonZeroU32 = NonZeroU32::new(100).unwrap();
 /// The longest that a source may owe for a message dearer than its limit.
 pub const OWED: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Bytes of the log that one client of an entry may fill in a day, and those whom no entry lets in, unless the configuration
+/// says so. Half of it may be filled at once: a sync of 50,000 people takes about 90 MB.
+pub const LOG_PER_DAY: u64 = 256 << 20;
+/// The least that it may be: half of it holds an intent and an outcome of the longest lines.
+pub const LEAST_LOG_PER_DAY: u64 = 256 << 10;
+/// The time that such a budget is for.
+pub const LOG_DAY: Duration = Duration::from_secs(24 * 3600);
+/// One address of those whom no entry lets in fills at most one in so many parts of what they have together.
+pub const STRANGER_SHARE: u64 = 4;
+/// Bytes that are reserved for a record before a request is sent. With the names and numbers of a usual site it has 650 to
+/// 820; a longer one is owed.
+pub const RECORD_ASKED: u64 = 900;
+/// And for a record of the answer, which has about 100 more.
+pub const RECORD_TOLD: u64 = 1000;
 /// Client addresses with a limiter of their own; beyond, limiters that have refilled are forgotten, and where none has,
 /// further addresses share one.
 pub const LIMITED_ADDRESSES: usize = 10_000;
@@ -301,6 +315,16 @@ pub const REFUSALS_PER_ADDRESS: u64 = 20;
 pub const REFUSALS: u64 = 200;
 /// Addresses counted one by one in a window; those beyond share one count.
 pub const REFUSAL_ADDRESSES: usize = 1024;
+
+/// What refusals may fill in the log beyond their budget, in a day: in each minute a record for each of their four actions.
+pub const REFUSAL_COUNTS_A_DAY: u64 = 4 * 700 * 24 * 60;
+/// And in the access lines: a line for each error.
+pub const REFUSAL_LINES_A_DAY: u64 = 32 * 500 * 24 * 60;
+/// What a relay writes of itself in a day: a sign of life a minute, a mark for each of [`UNREAD`], seals and checkpoints.
+pub const OWN_RECORDS_A_DAY: u64 = 4 << 20;
+/// The hashes of a log are at most one in so many parts of its lines, of which the shortest has 320 bytes: 32 for each, and
+/// 32 more for each 256.
+pub const HASHES_SHARE: u64 = 9;
 
 // --- the admin address -------------------------------------------------------------------------------------------
 

@@ -135,6 +135,7 @@ impl Exchange {
         let scene = Scene::new(&asked, &message, admission);
         access.identified_by = Some(scene.admission.identified_by);
         access.verdict = if scene.admission.listed { "allow" } else { "observe" };
+        access.room = scene.admission.room.clone();
         if scene.admission.listed && message.said() != Said::Test {
             self.pending.saw_listed(asked.identity.address);
         }
@@ -236,9 +237,11 @@ impl Exchange {
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
         let action = match denial {
-            Denial::SourceLimit(_) | Denial::RecordLimit(_) | Denial::AddressLimit(_) => {
-                Action::AccessLimited
-            }
+            Denial::SourceLimit(_)
+            | Denial::RecordLimit(_)
+            | Denial::LogLimit(_)
+            | Denial::StrangersLogLimit(_)
+            | Denial::AddressLimit(_) => Action::AccessLimited,
             Denial::Unreadable(_)
             | Denial::Unrecognised
             | Denial::TwoSources

@@ -11,11 +11,12 @@ pub mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::Room;
 use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unread};
 use crate::config::names::{LicenseNumber, SourceId};
 use destination::Destinations;
 use identity::Identity;
-use limits::{AddressLimits, Limited, StrangerLimits};
+use limits::{AddressLimits, Limited, StrangerLimits, StrangerRate};
 use sources::{Entry, Registry, Standing};
 
 /// All that is allowed.
@@ -28,7 +29,7 @@ pub struct Policy {
     /// TLS handshakes with the port, for each client address. Twice the rate of requests: whoever opens a connection for
     /// each request is told in HTTP, and only who opens more of them is turned away before the handshake.
     pub handshakes: Arc<AddressLimits>,
-    /// The records of those whom no entry lets in.
+    /// What those may cause whom no entry lets in.
     strangers: Arc<StrangerLimits>,
     /// Who may ask.
     pub registry: Registry,
@@ -121,7 +122,7 @@ impl Asking {
 }
 
 /// Why a request is let in: what the log says about it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Admission {
     /// `source`, `license`, `user`, `network`, `test` or `none`.
     pub identified_by: &'static str,
@@ -131,6 +132,8 @@ pub struct Admission {
     pub name: String,
     /// The id that an enrolment has just learned, to be written into the file.
     pub learned: Option<SourceId>,
+    /// What is reserved for it in the log, until the last who has this lets go of it.
+    pub room: Arc<Room>,
 }
 
 /// Why a request is refused.
@@ -188,6 +191,14 @@ pub enum Denial {
     /// Too many changes of this source.
     #[error("too many changes of this source (limits.per_source.records)")]
     RecordLimit(Duration),
+    /// Too much of the log for this source.
+    #[error(
+        "the log's share of this source is used up; wait, or raise log_per_day (its limit, or limits.per_source)"
+    )]
+    LogLimit(Duration),
+    /// Too much of the log for those whom no entry lets in.
+    #[error("the log's share of strangers is used up; wait, or raise limits.strangers_log_per_day")]
+    StrangersLogLimit(Duration),
     /// Too many requests of this address.
     #[error("too many requests of this address")]
     AddressLimit(Duration),
@@ -198,6 +209,22 @@ impl From<Limited> for Denial {
         match limited {
             Limited::Requests(wait) => Self::SourceLimit(wait),
             Limited::Records(wait) => Self::RecordLimit(wait),
+            Limited::Log(wait) => Self::LogLimit(wait),
+            Limited::StrangersLog(wait) => Self::StrangersLogLimit(wait),
+        }
+    }
+}
+
+impl Denial {
+    /// The wait until it would be let in, where it is refused because it asks too much.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::SourceLimit(wait)
+            | Self::RecordLimit(wait)
+            | Self::LogLimit(wait)
+            | Self::StrangersLogLimit(wait)
+            | Self::AddressLimit(wait) => Some(*wait),
+            _ => None,
         }
     }
 }
@@ -213,9 +240,10 @@ impl Policy {
             _ => (Arc::new(AddressLimits::new(rate)), Arc::new(AddressLimits::new(rate.twice()))),
         };
         let rate = config.limits.per_source;
+        let stranger = StrangerRate { source: rate, log_per_day: config.limits.strangers_log_per_day };
         let strangers = match before {
-            Some(before) if before.strangers.rate == rate => before.strangers.clone(),
-            _ => Arc::new(StrangerLimits::new(rate)),
+            Some(before) if before.strangers.rate == stranger => before.strangers.clone(),
+            _ => Arc::new(StrangerLimits::new(stranger)),
         };
         let known = before.map(|before| &before.registry);
         Self {
@@ -254,13 +282,9 @@ impl Policy {
     pub fn judge(&self, asker: Asker<'_>, other: Option<Asker<'_>>) -> Result<Admission, Denial> {
         match self.weigh(asker, other)? {
             Decision::In(admission, None) => {
-                self.strangers.check(asker.identity.address, asker.records)?;
-                Ok(admission)
+                Ok(admission.with(self.strangers.check(asker.identity.address, asker.records)?))
             }
-            Decision::In(admission, Some(entry)) => {
-                entry.count(asker)?;
-                Ok(admission)
-            }
+            Decision::In(admission, Some(entry)) => Ok(admission.with(entry.count(asker)?)),
             Decision::Unlisted(id) => {
                 let Identity { user, address, .. } = asker.identity;
                 let learns = asker.said == Said::Message;
@@ -268,16 +292,13 @@ impl Policy {
                 match learns.then(learned).flatten() {
                     Some((entry, first)) => {
                         // What was just learned must reach the file, so this one is not turned away.
-                        if !first {
-                            entry.count(asker)?;
-                        }
-                        let admission = Admission::new("license", true, &entry.source.name);
+                        let room = if first { entry.owe(asker.identity) } else { entry.count(asker)? };
+                        let admission = Admission::new("license", true, &entry.source.name).with(room);
                         Ok(Admission { learned: first.then(|| id.clone()), ..admission })
                     }
                     None => {
                         let admission = self.stranger(id)?;
-                        self.strangers.check(*address, asker.records)?;
-                        Ok(admission)
+                        Ok(admission.with(self.strangers.check(*address, asker.records)?))
                     }
                 }
             }
@@ -395,7 +416,11 @@ enum Decision<'a> {
 
 impl Admission {
     fn new(identified_by: &'static str, listed: bool, name: &str) -> Self {
-        Self { identified_by, listed, name: name.to_owned(), learned: None }
+        Self { identified_by, listed, name: name.to_owned(), learned: None, room: Arc::default() }
+    }
+
+    fn with(self, room: Room) -> Self {
+        Self { room: Arc::new(room), ..self }
     }
 
     /// Of somebody whom nothing proves, and whom the site lets in all the same.

@@ -36,13 +36,14 @@ use crate::exchange::unread::Unread;
 use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
 use crate::ledger::note::{Signer, SigningKeyError};
-use crate::ledger::record::{Action, Outcome, Record};
+use crate::ledger::record::{Action, Observer, Outcome, Record};
 use crate::ledger::subject::Pseudonyms;
 use crate::ledger::subject::keys::{KeyError, Keys};
 use crate::listen::accept::Door;
 use crate::listen::bound::{BindError, Bound};
 use crate::listen::local::{self, Local, LocalError, Placed};
 use crate::listen::sniff::Entrance;
+use crate::observe::access;
 use crate::observe::admin::{Admin, Asked, Insight};
 use crate::observe::metrics::Metrics;
 use crate::policy::pending::{Codes, Pending};
@@ -130,7 +131,7 @@ impl Relay {
             trust: Arc::new(Trust::open(&config.audit.directory)),
             own: Arc::default(),
             metrics: Arc::default(),
-            refused: Arc::default(),
+            refused: access::refused(config.limits.strangers_log_per_day),
         };
         let setup = Arc::new(InForce::new(Setup::first(config, &lasting)?));
         let first = setup.load_full();
@@ -154,16 +155,18 @@ impl Relay {
             None => Keys::read_or_make(&audit.subject_key, audit.subject_case)?.for_enrolment(),
         };
 
+        let name = fork::name(&audit.directory, &audit.origin);
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
             setup: setup.clone(),
             exchange: Exchange {
                 pseudonyms,
-                aliases: Arc::new(Aliases::open(
-                    &audit.directory,
-                    &fork::name(&audit.directory, &audit.origin),
-                )),
-                refusals: Refusals::new(journal.clone()),
+                aliases: Arc::new(Aliases::open(&audit.directory, &name)),
+                refusals: Refusals::new(
+                    journal.clone(),
+                    Observer { name, version: env!("CARGO_PKG_VERSION") },
+                    config.limits.strangers_log_per_day,
+                ),
                 pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
                 unread: Arc::new(Unread::open(&audit.directory)),
                 captured: Arc::new(Captured::open(&audit.directory)),
@@ -511,7 +514,7 @@ async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(
         record.reason = "an enrolment learned the id of its deployment".into();
         record.qlik.source_id = Some(id.to_string());
         record.qlik.license = Some(license);
-        conversations.exchange.journal.note(vec![record]);
+        conversations.exchange.journal.note_in_turn(vec![record]).await;
     }
     Ok(())
 }
@@ -534,7 +537,7 @@ async fn keep_time(conversations: Arc<Conversations>) {
         let committed = *journal.committed().borrow();
         let silent = written == committed;
         if silent {
-            journal.note(vec![Record::new(Action::RelayHeartbeat, Uuid::now_v7())]);
+            journal.note_in_turn(vec![Record::new(Action::RelayHeartbeat, Uuid::now_v7())]).await;
         }
         written = committed + u64::from(silent);
     }

@@ -343,14 +343,6 @@ fn where_nothing_proves_an_id_each_address_has_a_share_of_its_own() {
 /// The limit of sources in the configuration of a test.
 const LIMIT: &str = "per_source = { requests = 100000, per = \"1s\", burst = 100000 }\n";
 
-/// A sync of so many changes.
-fn changes(id: &str, count: usize) -> String {
-    let patch = r#"{"instance":"","version":0,"license":"9999000000001253","allotment":"professional","subject":"a\\b","created":"2019-04-18T10:01:35.024031Z"}"#;
-    let patches = vec![patch; count].join(",");
-    let base = r#"{"license":"9999000000001253","version":1}"#;
-    post("/v1/sync", &format!(r#"{{"source":"{id}","bases":[{base}],"patches":[{patches}]}}"#))
-}
-
 #[test]
 fn a_first_sync_of_a_large_site_gets_in_and_one_after_the_other_does_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -360,16 +352,16 @@ fn a_first_sync_of_a_large_site_gets_in_and_one_after_the_other_does_not() {
     let plan = Plan::new(&stub).with(LIMIT, "");
     let relay = plan.sources(&(entry(SOURCE) + &entry(STRANGER))).start();
     let mut inside = relay.inside();
-    assert_eq!(ask(&mut inside, changes(SOURCE, 5_000)).status, 200);
+    assert_eq!(ask(&mut inside, changes(SOURCE, 1, 5_000)).status, 200);
     let sent = stub.counters()["requests"].clone();
-    let refused = ask(&mut inside, changes(SOURCE, 5_000));
+    let refused = ask(&mut inside, changes(SOURCE, 1, 5_000));
     let wait = refused.refuses_for_a_while(429, "connection_limit_reached");
     assert!((30..=45).contains(&wait), "{wait} s");
     assert!(refused.reason.contains("limits.per_source.records"), "{refused:?}");
     assert_eq!(stub.counters()["requests"], sent, "it is refused before it is sent");
     assert_eq!(ask(&mut inside, sync(SOURCE)).status, 200, "what is cheap passes");
     // More than the limit once, where nothing is owed.
-    assert_eq!(ask(&mut inside, changes(STRANGER, 7_000)).status, 200);
+    assert_eq!(ask(&mut inside, changes(STRANGER, 1, 7_000)).status, 200);
     let wait = ask(&mut inside, sync(STRANGER)).refuses_for_a_while(429, "connection_limit_reached");
     assert!((1..=11).contains(&wait), "{wait} s");
 }
@@ -381,8 +373,8 @@ fn strangers_who_are_let_in_are_limited_by_their_records_for_each_address() {
     let plan = Plan::new(&stub).and("[sources]\nunknown = \"observe\"\n");
     let limit = "per_source = { requests = 1000, per = \"1h\", burst = 1000, records = 100 }\n";
     let relay = plan.with(LIMIT, limit).start();
-    assert_eq!(statuses(&relay, &changes("stranger-1", 200), ["127.0.0.2", "127.0.0.3"]), [200, 200]);
-    assert_eq!(statuses(&relay, &changes("stranger-2", 1), ["127.0.0.2", "127.0.0.4"]), [429, 200]);
+    assert_eq!(statuses(&relay, &changes("stranger-1", 1, 200), ["127.0.0.2", "127.0.0.3"]), [200, 200]);
+    assert_eq!(statuses(&relay, &changes("stranger-2", 1, 1), ["127.0.0.2", "127.0.0.4"]), [429, 200]);
 }
 
 #[test]

@@ -219,7 +219,7 @@ impl Journal {
             return Ok(0);
         }
         let (done, written) = oneshot::channel();
-        self.queue.0.put(lane, records, kind, done).await?;
+        self.queue.0.put(lane, records, kind, Some(done)).await?;
         written.await.unwrap_or_else(|_| Err(CommitError::ended()))
     }
 
@@ -237,6 +237,12 @@ impl Journal {
     /// them instead.
     pub fn note(&self, records: Vec<Record>) -> bool {
         self.queue.0.put_note(records)
+    }
+
+    /// The same for records that must not be lost: waits for room, however long the queue is.
+    pub async fn note_in_turn(&self, records: Vec<Record>) {
+        // Without a writer the process ends, and says so.
+        let _ = self.queue.0.put(&Lane::Relay, records, Kind::Note, None).await;
     }
 
     /// Lets more or less wait from now on (`audit.queue`).

@@ -147,13 +147,13 @@ impl Queue {
         lane: &Lane,
         records: Vec<Record>,
         kind: Kind,
-        done: Done,
+        done: Option<Done>,
     ) -> Result<(), CommitError> {
         // What has happened already must not be lost because others hand over much.
-        let wait = if kind == Kind::Outcome { bounds::JOURNAL_OUTCOME_WAIT } else { bounds::JOURNAL_WAIT };
+        let wait = if kind == Kind::Intent { bounds::JOURNAL_WAIT } else { bounds::JOURNAL_OUTCOME_WAIT };
         let deadline = Instant::now() + wait;
         let weight = records.iter().map(Record::weight).sum();
-        let mut batch = Some((records, kind, Some(done)));
+        let mut batch = Some((records, kind, done));
         loop {
             let given_back = self.given_back.notified();
             if self.offer(lane, weight, 1, &mut batch)? {
@@ -360,7 +360,7 @@ mod tests {
     }
 
     async fn put(queue: &Arc<Queue>, client: u8, count: usize) -> Result<(), CommitError> {
-        queue.put(&lane(client), records(count), Kind::Intent, oneshot::channel().0).await
+        queue.put(&lane(client), records(count), Kind::Intent, None).await
     }
 
     /// The clients whose batches come, and how many records each has.
@@ -469,7 +469,7 @@ mod tests {
     async fn who_waits_for_a_writer_that_is_gone_is_told() {
         let queue = Queue::new(LARGE);
         let (done, written) = oneshot::channel();
-        queue.put(&lane(1), records(1), Kind::Intent, done).await.unwrap();
+        queue.put(&lane(1), records(1), Kind::Intent, Some(done)).await.unwrap();
         drop(Ending(&queue));
         assert!(written.await.is_err());
         assert!(matches!(put(&queue, 1, 1).await, Err(CommitError::Poisoned(_))));

@@ -2,6 +2,7 @@
 
 mod replay;
 mod replayed;
+mod sums;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,7 @@ use crate::tls::generations;
 use crate::tls::leaf::Face;
 use crate::tls::roots;
 use crate::upstream::parent::ParentCredentials;
+use sums::GrowthAtMost;
 
 /// What to check beside the files.
 #[derive(Debug, clap::Args)]
@@ -33,7 +35,7 @@ pub(super) struct Check {
     /// The folder of a log to replay, such as a copy of one; may repeat [default: the configured one]
     #[arg(long, value_name = "DIR", requires = "replay")]
     log: Vec<PathBuf>,
-    /// For programs: what the replay found
+    /// For programs: what the replay found, and what a day adds to the log at most
     #[arg(long, requires = "replay")]
     json: bool,
 }
@@ -56,8 +58,12 @@ pub(super) fn run(args: Check, path: &Path) -> Result<Exit, Failure> {
         }
         outln!("{}: fine", path.display());
     }
+    let growth = GrowthAtMost::of(&settings.config.limits, &settings.list);
+    if !args.json {
+        growth.lines().iter().for_each(|line| outln!("{line}"));
+    }
     match args.replay {
-        true => replay::run(settings, args.log, args.json),
+        true => replay::run(settings, args.log, args.json.then(|| growth.json())),
         false => Ok(Exit::Fine),
     }
 }

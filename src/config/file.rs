@@ -281,6 +281,8 @@ fn limits(t: &mut Table<'_, '_>) -> Limits {
         Rate { requests: one.saturating_add(requests - 1), per, burst: one.saturating_add(burst - 1) }
     }
     let per_source = t.source_rate("per_source").unwrap_or(SourceRate::new(a_minute(60, 30), None));
+    let strangers_log_per_day =
+        t.log_per_day("strangers_log_per_day", bounds::LEAST_LOG_PER_DAY * bounds::STRANGER_SHARE);
     let per_address = t.rate("per_address").unwrap_or(a_minute(600, 200));
     let max_body = t.or("max_body", 64 << 20, walk::size);
     let all_bodies = t.or("all_bodies", 256 << 20, walk::size);
@@ -293,7 +295,7 @@ fn limits(t: &mut Table<'_, '_>) -> Limits {
             "write at least max_body",
         );
     }
-    Limits { per_source, per_address, max_body, all_bodies }
+    Limits { per_source, strangers_log_per_day, per_address, max_body, all_bodies }
 }
 
 fn audit(t: &mut Table<'_, '_>) -> Audit {
@@ -624,6 +626,20 @@ mod tests {
                 "[limits]\nper_source = { requests = 4_000_000_000, per = \"1s\" }",
                 "more than one request a nanosecond",
             ),
+            (
+                "[limits]\nper_source = { requests = 1, log_per_day = \"255KiB\" }",
+                ":2: limits.per_source.log_per_day: 261120 bytes are less than the log may take of one message in half a \
+                 day; write at least \"256KiB\"",
+            ),
+            (
+                "[limits]\nper_source = { log_per_day = \"1GiB\" }",
+                ":2: limits.per_source.requests: is missing; write { requests",
+            ),
+            (
+                "[limits]\nstrangers_log_per_day = \"1000KiB\"",
+                ":2: limits.strangers_log_per_day: 1024000 bytes are less than",
+            ),
+            ("[limits]\nstranger_log_per_day = 1", "write limits.strangers_log_per_day"),
             ("[limits]\nmax_body = \"64MB\"", "\"64MB\" is not a size; write a number of bytes"),
             ("[limits]\nmax_body = 0", "limits.max_body: 0 is out of range"),
             (

@@ -202,6 +202,8 @@ pub enum Stranger {
 pub struct Limits {
     /// For each source.
     pub per_source: SourceRate,
+    /// Bytes of the log in a day of all whom no entry lets in; and as many of refusals.
+    pub strangers_log_per_day: u64,
     /// For each client address.
     pub per_address: Rate,
     /// Bytes of one request body.
@@ -229,6 +231,8 @@ pub struct SourceRate {
     /// So many records in the log, in the same time: what a request asks for, and not how many there are, is what others
     /// wait for.
     pub records: NonZeroU32,
+    /// So many bytes of the log in a day.
+    pub log_per_day: u64,
 }
 
 impl Rate {
@@ -240,13 +244,13 @@ impl Rate {
 }
 
 impl SourceRate {
-    /// With [`bounds::RECORDS_A_REQUEST`] for each request unless there is a number.
+    /// With [`bounds::RECORDS_A_REQUEST`] for each request unless there is a number, and [`bounds::LOG_PER_DAY`].
     pub const fn new(requests: Rate, records: Option<NonZeroU32>) -> Self {
         let records = match records {
             Some(records) => records,
             None => requests.requests.saturating_mul(bounds::RECORDS_A_REQUEST),
         };
-        Self { requests, records }
+        Self { requests, records, log_per_day: bounds::LOG_PER_DAY }
     }
 }
 
@@ -412,6 +416,20 @@ pub struct Source {
     pub learn: Option<Learn>,
     /// The line of the file where it starts, 1 and up.
     pub line: usize,
+}
+
+impl Source {
+    /// What people tell it by: its name, or the first of what it lists.
+    pub(crate) fn label(&self) -> String {
+        let Self { id, name, licenses, users, networks, .. } = self;
+        let named = (!name.is_empty()).then(|| name.clone());
+        named
+            .or_else(|| id.as_ref().map(|id| format!("id {id}")))
+            .or_else(|| users.first().map(|user| format!("user {user}")))
+            .or_else(|| networks.first().map(|network| format!("network {network}")))
+            .or_else(|| licenses.first().map(|license| format!("license {license}")))
+            .unwrap_or_default()
+    }
 }
 
 /// An id in the allow-list.

@@ -520,6 +520,10 @@ mod tests {
             ),
             ("[[source]]\nid = \"a\"\nlimit = { requests = 0 }", "a limit of 0 lets nobody through"),
             (
+                "[[source]]\nid = \"a\"\nlimit = { requests = 1, log_per_day = 9 }",
+                ":3: source.limit.log_per_day: 9 bytes are less than",
+            ),
+            (
                 "[[source]]\nlicenses = \"1234\"\nlearn = {}",
                 ":3: source.learn.until: is missing; write a time",
             ),

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::model::{Rate, SourceRate};
 use super::regular;
 use super::{MAX_LIST, Problem, Problems, Severity, waits};
+use crate::bounds;
 
 /// The text of `file`; `missing` says what to do when it can't be read.
 pub(crate) fn load(file: &Path, missing: &str) -> Result<String, Problems> {
@@ -311,12 +312,27 @@ impl<'t> Table<'_, 't> {
         self.table(key, |t| t.rate_in())
     }
 
-    /// The same of a source, with `records`: [`bounds::RECORDS_A_REQUEST`] for each request unless written.
+    /// The same of a source, with `records`, [`bounds::RECORDS_A_REQUEST`] for each request unless written, and `log_per_day`.
     pub(crate) fn source_rate(&mut self, key: &'static str) -> Option<SourceRate> {
         self.table(key, |t| {
             let records = t.optional("records", Self::count);
-            t.rate_in().map(|rate| SourceRate::new(rate, records))
+            let log_per_day = t.log_per_day("log_per_day", bounds::LEAST_LOG_PER_DAY);
+            t.rate_in().map(|rate| SourceRate { log_per_day, ..SourceRate::new(rate, records) })
         })
+    }
+
+    /// Bytes of the log in a day, at least so many; [`bounds::LOG_PER_DAY`] unless written.
+    pub(crate) fn log_per_day(&mut self, key: &'static str, least: u64) -> u64 {
+        let bytes = self.or(key, bounds::LOG_PER_DAY, size);
+        if bytes < least {
+            let least = least >> 10;
+            self.error(
+                key,
+                format!("{bytes} bytes are less than the log may take of one message in half a day"),
+                format!("write at least \"{least}KiB\""),
+            );
+        }
+        bytes
     }
 
     fn rate_in(&mut self) -> Option<Rate> {

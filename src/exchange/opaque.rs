@@ -53,6 +53,7 @@ impl Exchange {
         access.exchange = Some("tunnel");
         access.identified_by = Some(admission.identified_by);
         access.verdict = if admission.listed { "allow" } else { "observe" };
+        access.room = admission.room.clone();
         if admission.listed {
             self.pending.saw_listed(client);
         }
@@ -60,7 +61,7 @@ impl Exchange {
         let (identity, to, generation) = (identity.clone(), to.clone(), setup.generation);
         let mut passage = Passage { id, identity, to, admission, entry, generation, logged: true };
         let opening = passage.record(Action::TunnelOpen, Direction::Out);
-        let log = Hand::of_tunnel(client);
+        let log = Hand::of_tunnel(&passage.admission, client);
         let written = self.write_intent(setup, &log, only(opening), true).await;
         passage.logged = written.map_err(|unwritten| unwritten.error)?;
         access.via_parent = setup.sender.dialer.has_parent();
@@ -95,12 +96,12 @@ impl Exchange {
         record.reason = format!("ended by {ended_by}{why}; its bytes were not read");
         record.qlik.bytes_sent = Some(sent);
         record.qlik.bytes_received = Some(received);
-        let log = Hand::of_tunnel(passage.identity.address);
+        let log = Hand::of_tunnel(&passage.admission, passage.identity.address);
         self.write_outcome(&log, only(record), true, passage.logged).await;
     }
 
     async fn refuse_tunnel(&self, access: &Access, user: Option<&str>, denial: Denial) -> Fault {
-        let limited = matches!(denial, Denial::SourceLimit(_) | Denial::RecordLimit(_));
+        let limited = denial.wait().is_some();
         let mut record =
             Record::new(if limited { Action::AccessLimited } else { Action::AccessDenied }, access.id);
         record.reason = denial.to_string();

@@ -2,10 +2,12 @@
 //! before is on disk. So a message of 50,000 changes takes the memory of one turn, and others have theirs in between.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Exchange;
 use super::records::Records;
 use crate::audit::journal::{self, CommitError, Kind, Lane};
+use crate::budget::Room;
 use crate::config::model::OnFailure;
 use crate::licensing::message::Message;
 use crate::policy::Admission;
@@ -18,6 +20,8 @@ pub(super) struct Hand {
     lane: Lane,
     /// In whose turn they are made.
     client: IpAddr,
+    /// What is reserved for them.
+    room: Arc<Room>,
 }
 
 impl Hand {
@@ -25,12 +29,12 @@ impl Hand {
     /// make up any number.
     pub(super) fn of(admission: &Admission, message: &Message, client: IpAddr) -> Self {
         let source = message.source.id().filter(|_| admission.listed).cloned();
-        Self { lane: Lane::of(client, source), client }
+        Self { lane: Lane::of(client, source), client, room: admission.room.clone() }
     }
 
     /// That of a tunnel, which names no source.
-    pub(super) fn of_tunnel(client: IpAddr) -> Self {
-        Self { lane: Lane::of(client, None), client }
+    pub(super) fn of_tunnel(admission: &Admission, client: IpAddr) -> Self {
+        Self { lane: Lane::of(client, None), client, room: admission.room.clone() }
     }
 }
 
@@ -97,7 +101,9 @@ impl Exchange {
                 return Ok(bytes);
             }
             let written = self.journal.write(&log.lane, writing, turn).await;
-            bytes += written.map_err(|error| Unwritten { error, is_begun: bytes > 0 })?;
+            let more = written.map_err(|error| Unwritten { error, is_begun: bytes > 0 })?;
+            log.room.wrote(more);
+            bytes += more;
             records.is_written();
         }
     }

@@ -317,10 +317,10 @@ fn denied(denial: &Denial, pending: Option<Code>) -> Refusal {
     let fits = |denial: &Denial| PREFIX.len() + denial.to_string().len() + command.len() <= REASON;
     // The command is what matters; the id is in the log and in `sources pending`.
     let short = |id: &str| id.chars().take(20).chain("...".chars()).collect();
+    if let Some(wait) = denial.wait() {
+        return refusal(Cause::RateLimited, denial).after(wait);
+    }
     match denial {
-        Denial::SourceLimit(wait) | Denial::RecordLimit(wait) | Denial::AddressLimit(wait) => {
-            refusal(Cause::RateLimited, denial).after(*wait)
-        }
         Denial::UnknownSource(id) if !fits(denial) => {
             refusal(Cause::Refused, &Denial::UnknownSource(short(id)))
         }

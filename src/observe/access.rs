@@ -1,5 +1,5 @@
-//! The access line: one an exchange, with nothing secret in it. Lines of refusals are folded by client: whoever is refused
-//! asks as often as they like.
+//! The access line: one an exchange, with nothing secret in it. Lines of refusals are folded by client and have a budget of
+//! bytes a day: whoever is refused asks as often as they like. Any other line counts for the budget of its exchange.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::fold::{Fold, Folded, Whose};
 use super::lines;
 use super::metrics::Metrics;
+use crate::budget::{Debt, Room};
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::config::names::{Endpoint, Host};
 use crate::ledger::record::{HIDDEN, clip, word};
@@ -31,6 +32,11 @@ pub struct AccessLog {
 
 /// The lines of refusals in the current window, by their error; it outlives each setup.
 pub(crate) type Refused = Mutex<Fold<&'static str>>;
+
+/// No refusals yet, with a budget of so many bytes of lines a day.
+pub(crate) fn refused(per_day: u64) -> Arc<Refused> {
+    Arc::new(Mutex::new(Fold::new(per_day)))
+}
 
 /// What is known of one exchange; what is not known is not written.
 #[derive(Clone, Debug)]
@@ -89,6 +95,8 @@ pub struct Access {
     pub bytes_in: u64,
     /// Bytes of the reply's body, as far as it was read here.
     pub bytes_out: u64,
+    /// What the exchange may write into the logs; the line is a part of it.
+    pub room: Arc<Room>,
     begun: Instant,
 }
 
@@ -99,6 +107,11 @@ impl AccessLog {
         Self { metrics, refused, format: log.format, client_address: log.client_address, shown }
     }
 
+    /// Changes the budget of lines of refusals.
+    pub(crate) fn set_budget(&self, per_day: u64) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).set_budget(per_day);
+    }
+
     /// Writes the line of an exchange that ends now.
     pub fn write(&self, access: Access) {
         self.metrics.count(&access);
@@ -106,11 +119,17 @@ impl AccessLog {
             return;
         }
         if access.verdict != "refuse" {
-            return self.write_line(&access, &self.address(access.client));
+            let line = self.line(&access, &self.address(access.client));
+            access.room.wrote_line(line.len() as u64);
+            return lines::write(line);
         }
-        let write = || {
-            self.write_line(&access, &self.address(access.client));
-            true
+        let write = |budget: &Debt| {
+            let line = self.line(&access, &self.address(access.client));
+            let stands = budget.take(line.len() as u64).is_ok();
+            if stands {
+                lines::write(line);
+            }
+            stands
         };
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.note(access.error.unwrap_or("none"), access.client, write);
@@ -118,11 +137,7 @@ impl AccessLog {
 
     /// Writes a line for each count of refusals that had no line of their own, and starts the next window.
     pub(crate) fn write_folded(&self) {
-        let folded = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
-        if !self.shown {
-            return;
-        }
-        for Folded { kind, repeat, whose } in folded.folded() {
+        let make = |Folded { kind, repeat, whose }: Folded<'_, _>| {
             let (client, shown) = match whose {
                 Whose::Address(address) | Whose::Network(address) => (address, self.address(address)),
                 Whose::Others => (IpAddr::from([0; 4]), "several".into()),
@@ -132,11 +147,20 @@ impl AccessLog {
             access.error = Some(kind);
             access.reason = Some(format!("more refusals of {}, counted together", whose.words()));
             access.count = Some(repeat.count);
-            self.write_line(&access, &shown);
-        }
+            let line = self.line(&access, &shown);
+            let bytes = line.len() as u64;
+            (line, bytes)
+        };
+        let write = |all: Vec<Vec<u8>>| {
+            if self.shown {
+                all.into_iter().for_each(lines::write);
+            }
+            true
+        };
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).flush(make, write);
     }
 
-    fn write_line(&self, access: &Access, client: &str) {
+    fn line(&self, access: &Access, client: &str) -> Vec<u8> {
         let known = access.pairs(client).into_iter().filter(|(_, value)| !value.is_null());
         let mut line = String::with_capacity(512);
         match self.format {
@@ -155,7 +179,7 @@ impl AccessLog {
             }
         }
         line.push('\n');
-        lines::write(line.into_bytes());
+        line.into_bytes()
     }
 
     /// The address, or its network.
@@ -200,6 +224,7 @@ impl Access {
             count: None,
             bytes_in: 0,
             bytes_out: 0,
+            room: Arc::default(),
             begun: Instant::now(),
         }
     }
@@ -380,7 +405,7 @@ mod tests {
         let log = AccessLog::new(
             Log { format: LogFormat::Text, client_address: ClientAddress::Network, level: LogLevel::Info },
             Arc::default(),
-            Arc::default(),
+            refused(0),
         );
         assert_eq!(log.address("10.20.30.40".parse().unwrap()), "10.20.30.0/24");
         assert_eq!(log.address("2001:db8:1:2::3".parse().unwrap()), "2001:db8:1::/48");

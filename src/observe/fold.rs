@@ -1,5 +1,6 @@
 //! What repeats, folded by client: in each window so many of a client, and so many in all, stand by themselves, and the rest
-//! are counted. So nobody can fill a disk with refusals, by varying ids or the addresses of a /64.
+//! are counted. All of it has a budget of bytes a day; once that is used up, all clients are counted together. So nobody can
+//! fill a disk with refusals, by varying ids, addresses, or the addresses of a /64.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,12 +8,20 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::bounds;
+use crate::budget::Debt;
 use crate::config::names::client;
 use crate::ledger::record::Repeat;
 
-/// The current window, of things of these kinds. A client is an IPv4 address, or the /64 of an IPv6 address.
+/// What repeats, of these kinds. A client is an IPv4 address, or the /64 of an IPv6 address.
 #[derive(Debug)]
 pub(crate) struct Fold<K> {
+    per_day: u64,
+    budget: Debt,
+    window: Window<K>,
+}
+
+#[derive(Debug)]
+struct Window<K> {
     single: u64,
     by_client: HashMap<IpAddr, Tally<K>>,
     /// Those of clients beyond the table.
@@ -57,15 +66,58 @@ pub(crate) enum Whose {
     Others,
 }
 
-impl<K> Default for Fold<K> {
+impl<K> Default for Window<K> {
     fn default() -> Self {
         Self { single: 0, by_client: HashMap::new(), others: Vec::new() }
     }
 }
 
 impl<K: Copy + PartialEq> Fold<K> {
-    /// Lets one stand by itself, if there is room for it and `write` does it; counts it otherwise.
-    pub(crate) fn note(&mut self, kind: K, address: IpAddr, write: impl FnOnce() -> bool) {
+    /// With a budget of so many bytes a day.
+    pub(crate) fn new(per_day: u64) -> Self {
+        Self { per_day, budget: Debt::of_a_day(per_day), window: Window::default() }
+    }
+
+    /// Changes its budget; one that stays as it is goes on counting.
+    pub(crate) fn set_budget(&mut self, per_day: u64) {
+        if self.per_day != per_day {
+            (self.per_day, self.budget) = (per_day, Debt::of_a_day(per_day));
+        }
+    }
+
+    /// Lets one stand by itself, if there is room for it and `write` does it, with the bytes that it takes from the budget;
+    /// counts it otherwise.
+    pub(crate) fn note(&mut self, kind: K, address: IpAddr, write: impl FnOnce(&Debt) -> bool) {
+        let Self { window, budget, .. } = self;
+        window.note(kind, address, || write(budget));
+    }
+
+    /// Writes what was counted, each as `make` makes it and says how many bytes that has, and starts the next window. What
+    /// can't be written is counted on. Clients for which the budget has no room are counted together; that is written anyway.
+    pub(crate) fn flush<T>(
+        &mut self,
+        make: impl Fn(Folded<'_, K>) -> (T, u64),
+        write: impl FnOnce(Vec<T>) -> bool,
+    ) {
+        let Self { window, budget, .. } = self;
+        let mut taken = 0;
+        window.join(|folded| {
+            let (_, bytes) = make(folded);
+            let has_room = budget.take(bytes).is_ok();
+            taken += if has_room { bytes } else { 0 };
+            has_room
+        });
+        let made: Vec<T> = window.folded().map(|folded| make(folded).0).collect();
+        if made.is_empty() || write(made) {
+            *window = Window::default();
+        } else {
+            budget.give_back(taken);
+        }
+    }
+}
+
+impl<K: Copy + PartialEq> Window<K> {
+    fn note(&mut self, kind: K, address: IpAddr, write: impl FnOnce() -> bool) {
         let client = client(address);
         let known = self.by_client.len() < bounds::REFUSAL_ADDRESSES || self.by_client.contains_key(&client);
         if !known {
@@ -82,22 +134,37 @@ impl<K: Copy + PartialEq> Fold<K> {
         }
     }
 
+    /// Counts those together that have no room of their own.
+    fn join(&mut self, mut has_room: impl FnMut(Folded<'_, K>) -> bool) {
+        let Self { by_client, others, .. } = self;
+        for tally in by_client.values_mut() {
+            tally.folded.retain(|count| {
+                let has_room = has_room(count.of_client());
+                if !has_room {
+                    add(others, count);
+                }
+                has_room
+            });
+        }
+    }
+
     /// What was counted in this window.
-    pub(crate) fn folded(&self) -> impl Iterator<Item = Folded<'_, K>> {
-        let of_clients = self.by_client.values().flat_map(|tally| &tally.folded).map(|count| {
-            let whose = if count.several {
-                Whose::Network(client(count.address))
-            } else {
-                Whose::Address(count.address)
-            };
-            (count, whose)
-        });
-        let of_others = self.others.iter().map(|count| (count, Whose::Others));
-        of_clients.chain(of_others).map(|(count, whose)| Folded {
-            kind: count.kind,
-            repeat: &count.repeat,
-            whose,
+    fn folded(&self) -> impl Iterator<Item = Folded<'_, K>> {
+        let of_clients = self.by_client.values().flat_map(|tally| &tally.folded).map(Count::of_client);
+        of_clients.chain(self.others.iter().map(|count| count.of(Whose::Others)))
+    }
+}
+
+impl<K: Copy> Count<K> {
+    fn of_client(&self) -> Folded<'_, K> {
+        self.of(match self.several {
+            true => Whose::Network(client(self.address)),
+            false => Whose::Address(self.address),
         })
+    }
+
+    fn of(&self, whose: Whose) -> Folded<'_, K> {
+        Folded { kind: self.kind, repeat: &self.repeat, whose }
     }
 }
 
@@ -112,17 +179,79 @@ impl Whose {
     }
 }
 
-fn count<K: PartialEq>(folded: &mut Vec<Count<K>>, kind: K, address: IpAddr) {
+fn count<K: Copy + PartialEq>(folded: &mut Vec<Count<K>>, kind: K, address: IpAddr) {
     let now = Timestamp::now();
-    match folded.iter_mut().find(|known| known.kind == kind) {
-        Some(Count { repeat, address: first, several, .. }) => {
-            repeat.count += 1;
-            repeat.last = now;
-            *several |= *first != address;
+    let repeat = Repeat { count: 1, first: now, last: now };
+    add(folded, &Count { kind, repeat, address, several: false });
+}
+
+fn add<K: Copy + PartialEq>(folded: &mut Vec<Count<K>>, new: &Count<K>) {
+    match folded.iter_mut().find(|known| known.kind == new.kind) {
+        Some(Count { repeat, address, several, .. }) => {
+            repeat.count += new.repeat.count;
+            repeat.first = repeat.first.min(new.repeat.first);
+            repeat.last = repeat.last.max(new.repeat.last);
+            *several |= new.several || *address != new.address;
         }
-        None => {
-            let repeat = Repeat { count: 1, first: now, last: now };
-            folded.push(Count { kind, repeat, address, several: false });
+        None => folded.push(Count { repeat: new.repeat.clone(), ..*new }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from(0x0a00_0000 + n).into()
+    }
+
+    #[test]
+    fn refusals_of_many_addresses_take_no_more_than_the_budget_and_none_is_lost() {
+        const BYTES: u64 = 500;
+        let mut fold = Fold::new(200 * 1000);
+        let (mut written, mut told) = (0, 0);
+        for _ in 0..3 {
+            for n in (0..2000).chain(0..2000) {
+                fold.note("denied", address(n), |budget| {
+                    let stands = budget.take(BYTES).is_ok();
+                    (written, told) = (written + u64::from(stands) * BYTES, told + u64::from(stands));
+                    stands
+                });
+            }
+            let mut others = Vec::new();
+            fold.flush(
+                |folded| ((folded.repeat.count, folded.whose), BYTES),
+                |counts| {
+                    for (count, whose) in counts {
+                        told += count;
+                        match whose {
+                            Whose::Others => others.push(count),
+                            _ => written += BYTES,
+                        }
+                    }
+                    true
+                },
+            );
+            assert_eq!(others.len(), 1, "one count of all that had no room: {others:?}");
         }
+        assert!(written <= 100 * 1000 && written > 90 * 1000, "half of a day's budget at once: {written}");
+        assert_eq!(told, 3 * 4000, "each is told once");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_counted_on_and_takes_nothing_from_the_budget() {
+        let mut fold = Fold::new(2000);
+        fold.note("denied", address(1), |_| false);
+        fold.flush(|_| ((), 900), |_| false);
+        fold.note("denied", address(1), |_| false);
+        let mut counts = Vec::new();
+        fold.flush(
+            |folded| ((folded.repeat.count, folded.whose), 900),
+            |all| {
+                counts = all;
+                true
+            },
+        );
+        assert_eq!(counts, [(2, Whose::Address(address(1)))]);
     }
 }

@@ -1,5 +1,5 @@
 //! How often, and how much: GCRA limiters from `governor` for the requests of client addresses and of the entries of the
-//! allow-list, and what an entry owes for the records that its requests cause.
+//! allow-list, what an entry owes for the records that its requests cause, and its budget of log bytes a day.
 //!
 //! This module hides where a count lives. Outside it there are a rate, whom a request counts for ([`Whose`] or an
 //! address), and the answer: pass, or wait so long. A count that several relays share (GCRA in Redis, say) fits behind
@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
@@ -16,6 +16,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::bounds;
+use crate::budget::{Debt, Room};
 use crate::config::model::{Rate, SourceRate};
 use crate::config::names::LicenseNumber;
 pub use crate::config::names::client;
@@ -28,6 +29,9 @@ pub struct EntryLimits {
     proven: SourceLimiter,
     unproven: Limiters<IpAddr, SourceLimiter>,
     activations: Limiters<(Option<LicenseNumber>, IpAddr), SourceLimiter>,
+    proven_log: Arc<Debt>,
+    /// Activations and syncs of an address together.
+    unproven_log: Limiters<IpAddr, Arc<Debt>>,
 }
 
 /// What an entry has used up, and the wait until there is more.
@@ -37,6 +41,10 @@ pub enum Limited {
     Requests(Duration),
     /// Its records.
     Records(Duration),
+    /// Its bytes of the log.
+    Log(Duration),
+    /// Those of whom no entry lets in.
+    StrangersLog(Duration),
 }
 
 /// Whom a request of an entry counts for.
@@ -60,14 +68,35 @@ impl EntryLimits {
             proven: SourceLimiter::new(rate),
             unproven: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE, Keep::ByStanding),
             activations: Limiters::new(rate, bounds::ADDRESSES_PER_SOURCE, Keep::ByStanding),
+            proven_log: Arc::new(Debt::of_a_day(rate.log_per_day)),
+            unproven_log: Limiters::new(rate.log_per_day, bounds::ADDRESSES_PER_SOURCE, Keep::ByStanding),
         }
     }
 
-    /// Takes one request, that has so many records.
+    /// Takes one request, that has so many records, and reserves room for what it may write. The log counts by the address
+    /// that it comes from, unless a network or user of the entry proves it.
     ///
     /// # Errors
-    /// There is none to take, or not so many.
-    pub fn check(&self, whose: Whose<'_>, records: usize) -> Result<(), Limited> {
+    /// There is none to take, or not so many, or no room.
+    pub fn check(&self, whose: Whose<'_>, unproven: Option<IpAddr>, records: usize) -> Result<Room, Limited> {
+        let room = Room::reserve(room_for(records), &[&self.log_of(unproven)]).map_err(Limited::Log)?;
+        self.count(whose, records)?;
+        Ok(room)
+    }
+
+    /// Room for one request that must not be turned away; what it writes is owed.
+    pub(super) fn owe(&self, unproven: Option<IpAddr>) -> Room {
+        Room::of(&self.log_of(unproven))
+    }
+
+    fn log_of(&self, unproven: Option<IpAddr>) -> Arc<Debt> {
+        match unproven {
+            Some(address) => self.unproven_log.check(client(address), Arc::clone),
+            None => Arc::clone(&self.proven_log),
+        }
+    }
+
+    fn count(&self, whose: Whose<'_>, records: usize) -> Result<(), Limited> {
         match whose {
             Whose::Proven => self.proven.check(records),
             Whose::Address(address) => self.unproven.check(client(address), |limiter| limiter.check(records)),
@@ -79,27 +108,54 @@ impl EntryLimits {
     }
 }
 
-/// The records of those whom no entry lets in, for each client address.
+/// What bounds those whom no entry lets in, for each client address, and their share of the log in all.
 #[derive(Debug)]
 pub struct StrangerLimits {
     /// The rate that each counts by.
-    pub rate: SourceRate,
-    by_address: Limiters<IpAddr, Debt>,
+    pub rate: StrangerRate,
+    by_address: Limiters<IpAddr, StrangerLimiter>,
+    log: Arc<Debt>,
+}
+
+/// What a stranger may cause.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StrangerRate {
+    /// Its records, as of a source.
+    pub source: SourceRate,
+    /// Bytes of the log in a day, of all strangers.
+    pub log_per_day: u64,
 }
 
 impl StrangerLimits {
     /// Nobody owes anything.
-    pub fn new(rate: SourceRate) -> Self {
-        Self { rate, by_address: Limiters::new(rate, bounds::LIMITED_ADDRESSES, Keep::UntilRefilled) }
+    pub fn new(rate: StrangerRate) -> Self {
+        Self {
+            rate,
+            by_address: Limiters::new(rate, bounds::LIMITED_ADDRESSES, Keep::UntilRefilled),
+            log: Arc::new(Debt::of_a_day(rate.log_per_day)),
+        }
     }
 
-    /// Takes so many records of this address.
+    /// Takes so many records of this address, and reserves room for what is written of them.
     ///
     /// # Errors
-    /// There are not so many to take; the wait until there are.
-    pub fn check(&self, address: IpAddr, records: usize) -> Result<(), Limited> {
-        self.by_address.check(client(address), |debt| debt.take(records)).map_err(Limited::Records)
+    /// There are not so many to take, or no room; the wait until there is.
+    pub fn check(&self, address: IpAddr, records: usize) -> Result<Room, Limited> {
+        self.by_address.check(client(address), |limiter| {
+            let room = Room::reserve(room_for(records), &[&limiter.log, &self.log]);
+            let room = room.map_err(Limited::StrangersLog)?;
+            limiter.records.take(records as u64).map_err(Limited::Records)?;
+            Ok(room)
+        })
     }
+}
+
+/// Bytes that an exchange may write which has so many records before it is sent: these, and as many once it is answered, with
+/// a head of their own.
+fn room_for(records: usize) -> u64 {
+    let records = records as u64;
+    let told = records.saturating_add(1).saturating_mul(bounds::RECORD_TOLD);
+    records.saturating_mul(bounds::RECORD_ASKED).saturating_add(told)
 }
 
 /// One limiter for each client address.
@@ -244,59 +300,56 @@ impl Limits for SourceLimiter {
     type Rate = SourceRate;
 
     fn new(rate: SourceRate) -> Self {
-        Self { requests: Limiter::new(rate.requests), records: Debt::new(rate) }
+        Self { requests: Limiter::new(rate.requests), records: records_of(rate) }
     }
 
     fn is_full(&self, rate: SourceRate) -> bool {
-        self.records.is_full(rate) && self.requests.is_full(rate.requests)
+        self.records.is_paid() && self.requests.is_full(rate.requests)
     }
 }
 
 impl SourceLimiter {
     fn check(&self, records: usize) -> Result<(), Limited> {
         self.requests.check().map_err(Limited::Requests)?;
-        self.records.take(records).map_err(Limited::Records)
+        self.records.take(records as u64).map_err(Limited::Records)
     }
 }
 
-/// Records that somebody owes for.
+/// The records of those whom no entry lets in, and the part of their log that one address may fill.
 #[derive(Debug)]
-struct Debt {
-    /// The time that one record is worth.
-    a_record: Duration,
-    /// What may be owed.
-    most: Duration,
-    /// When nothing is owed any more.
-    paid: Mutex<Instant>,
+struct StrangerLimiter {
+    records: Debt,
+    log: Arc<Debt>,
 }
 
-impl Limits for Debt {
-    type Rate = SourceRate;
+impl Limits for StrangerLimiter {
+    type Rate = StrangerRate;
 
-    fn new(SourceRate { requests, records }: SourceRate) -> Self {
-        Self { a_record: requests.per / records.get(), most: requests.per, paid: Mutex::new(Instant::now()) }
+    fn new(StrangerRate { source, log_per_day }: StrangerRate) -> Self {
+        let log = Arc::new(Debt::of_a_day(log_per_day / bounds::STRANGER_SHARE));
+        Self { records: records_of(source), log }
     }
 
-    fn is_full(&self, _: SourceRate) -> bool {
-        *self.paid.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+    fn is_full(&self, _: StrangerRate) -> bool {
+        self.records.is_paid() && self.log.is_paid()
     }
 }
 
-impl Debt {
-    /// Takes so many records. Who owes nothing may send a message that is dearer than the limit, such as the first sync of
-    /// a large site, and then owes it.
-    fn take(&self, records: usize) -> Result<(), Duration> {
-        let records = u32::try_from(records).unwrap_or(u32::MAX);
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let owed = paid.saturating_duration_since(now);
-        let price = self.a_record.saturating_mul(records).min(bounds::OWED);
-        if owed.is_zero() || owed + price <= self.most {
-            *paid = now + owed + price;
-            return Ok(());
-        }
-        Err(owed.min((owed + price).saturating_sub(self.most)))
+/// A budget of so many bytes a day.
+impl Limits for Arc<Debt> {
+    type Rate = u64;
+
+    fn new(log_per_day: u64) -> Self {
+        Self::new(Debt::of_a_day(log_per_day))
     }
+
+    fn is_full(&self, _: u64) -> bool {
+        self.is_paid()
+    }
+}
+
+fn records_of(SourceRate { requests, records, .. }: SourceRate) -> Debt {
+    Debt::new(records.get().into(), requests.per)
 }
 
 /// `requests` in `per`, and `burst` at once. The configuration has checked that the period is not zero; should it
@@ -339,15 +392,18 @@ mod tests {
     #[test]
     fn no_stranger_uses_up_the_share_of_another_address_and_strangers_beyond_the_table_share_one() {
         let limits = EntryLimits::new(SourceRate::new(hourly(), None));
-        let check = |n| limits.check(Whose::Address(address(n)), 1).is_ok();
+        let check = |n| limits.check(Whose::Address(address(n)), Some(address(n)), 1).is_ok();
         let most = u32::try_from(bounds::ADDRESSES_PER_SOURCE).unwrap();
         assert!((0..most).all(check), "each has a share of its own");
         assert!(check(most), "the first of the others has theirs");
         assert!((most..1000).all(|n| !check(n)), "and there is no more of it");
         assert!((0..most).all(|n| !check(n)), "nobody's share has grown");
         assert_eq!(limits.unproven.table.lock().unwrap().known.len(), bounds::ADDRESSES_PER_SOURCE);
-        assert!(limits.check(Whose::Proven, 1).is_ok(), "whoever proves to be the deployment has its own");
-        assert!(limits.check(Whose::Proven, 1).is_err());
+        assert!(
+            limits.check(Whose::Proven, None, 1).is_ok(),
+            "whoever proves to be the deployment has its own"
+        );
+        assert!(limits.check(Whose::Proven, None, 1).is_err());
     }
 
     #[test]
@@ -402,35 +458,17 @@ mod tests {
         assert!(!has_place(1) && has_place(5), "and not for ever");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_owes_nothing_may_take_more_than_the_limit_and_then_waits_as_long_as_told() {
-        let minute = Duration::from_secs(60);
-        let records = NonZeroU32::new(600);
-        let debt = Debt::new(SourceRate::new(rate(6, minute, 6), records));
-        debt.take(500).unwrap();
-        debt.take(100).unwrap();
-        assert_eq!(debt.take(100), Err(minute / 6));
-        tokio::time::advance(minute / 6).await;
-        debt.take(100).unwrap();
-        assert_eq!(debt.take(3000), Err(minute), "more than the limit waits until nothing is owed");
-        tokio::time::advance(minute).await;
-        debt.take(3000).unwrap();
-        assert_eq!(debt.take(600), Err(5 * minute));
-        tokio::time::advance(5 * minute).await;
-        debt.take(600).unwrap();
-        assert_eq!(debt.take(usize::MAX), Err(minute));
-    }
-
     #[test]
     fn activations_and_syncs_of_one_address_starve_each_other_neither_way() {
         let limits = EntryLimits::new(SourceRate::new(hourly(), None));
         let license: LicenseNumber = "9999000000001253".parse().unwrap();
-        let sync = || limits.check(Whose::Address(address(1)), 1).is_ok();
-        let activation = |license| limits.check(Whose::Activation(license, address(1)), 1).is_ok();
+        let sync = || limits.check(Whose::Address(address(1)), Some(address(1)), 1).is_ok();
+        let activation =
+            |license| limits.check(Whose::Activation(license, address(1)), Some(address(1)), 1).is_ok();
         assert!(activation(Some(&license)) && !activation(Some(&license)));
         assert!(sync() && !sync());
         assert!(activation(None), "another license has its own");
-        let other = limits.check(Whose::Activation(Some(&license), address(2)), 1);
+        let other = limits.check(Whose::Activation(Some(&license), address(2)), Some(address(2)), 1);
         assert!(other.is_ok(), "and so has another address");
     }
 

@@ -8,8 +8,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
 use super::Asker;
+use super::identity::Identity;
 use super::limits::{EntryLimits, Limited, Whose};
 use super::pending::Refused;
+use crate::budget::Room;
 use crate::config::model::{AllowList, Learn, Source, SourcePattern, SourceRate};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::sources::Enrolment;
@@ -320,32 +322,35 @@ impl Registry {
 }
 
 impl Entry {
-    /// Takes one request of this entry, that has so many records.
+    /// Takes one request of this entry, that has so many records, and reserves room for it in the log.
     ///
     /// # Errors
     /// Its limit is reached; which, and the wait until it is not.
-    pub fn count(&self, asker: Asker<'_>) -> Result<(), Limited> {
+    pub fn count(&self, asker: Asker<'_>) -> Result<Room, Limited> {
         let Asker { licenses, identity, activates, records, .. } = asker;
-        let (user, address) = (identity.user.as_deref(), identity.address);
+        let (unproven, address) = (self.unproven(identity), identity.address);
         let license = || licenses.iter().find(|license| self.source.licenses.contains(license));
         let whose = match activates {
             true => Whose::Activation(license(), address),
-            false if self.proves(user, address) => Whose::Proven,
+            false if unproven.is_none() => Whose::Proven,
             false => Whose::Address(address),
         };
-        self.limits.check(whose, records)
+        self.limits.check(whose, unproven, records)
     }
 
-    /// What people tell it by: its name, or the first of what it lists.
+    /// Room in the log for one request of this entry that must not be turned away.
+    pub(super) fn owe(&self, identity: &Identity) -> Room {
+        self.limits.owe(self.unproven(identity))
+    }
+
+    /// The address of a client that nothing proves to be the deployment.
+    fn unproven(&self, Identity { user, address, .. }: &Identity) -> Option<IpAddr> {
+        (!self.proves(user.as_deref(), *address)).then_some(*address)
+    }
+
+    /// What people tell it by.
     pub(crate) fn label(&self) -> String {
-        let Source { id, name, licenses, users, networks, .. } = &self.source;
-        let named = (!name.is_empty()).then(|| name.clone());
-        named
-            .or_else(|| id.as_ref().map(|id| format!("id {id}")))
-            .or_else(|| users.first().map(|user| format!("user {user}")))
-            .or_else(|| networks.first().map(|network| format!("network {network}")))
-            .or_else(|| licenses.first().map(|license| format!("license {license}")))
-            .unwrap_or_default()
+        self.source.label()
     }
 
     /// Whether a request comes from where the entry wants it from: anywhere, if it says nothing.
@@ -593,7 +598,7 @@ mod tests {
             said: crate::policy::Said::Message,
             source: &crate::policy::Asking::Nobody,
             licenses: &[],
-            identity: &crate::policy::identity::Identity {
+            identity: &Identity {
                 way: crate::policy::identity::WayIn::Connect,
                 user: None,
                 address: address("10.20.0.1"),

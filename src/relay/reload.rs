@@ -201,6 +201,8 @@ impl Reloads {
         if new.config.audit.queue != before.config.audit.queue {
             conversations.exchange.journal.resize_queue(new.config.audit.queue);
         }
+        conversations.exchange.refusals.set_budget(new.config.limits.strangers_log_per_day);
+        new.access.set_budget(new.config.limits.strangers_log_per_day);
         log::set_level(new.config.log.level);
         new.warn();
         warn_of_loss(&before.policy.registry, &new.policy.registry);
@@ -214,7 +216,9 @@ impl Reloads {
             new.policy.registry.entries().len()
         );
         conversations.setup.store(new);
-        conversations.exchange.journal.note(vec![record]);
+        // Whoever asked for the reload does not wait for a disk that hangs; the end of the relay does.
+        let journal = conversations.exchange.journal.clone();
+        conversations.tasks.spawn(async move { journal.note_in_turn(vec![record]).await });
         forget_known(conversations);
     }
 

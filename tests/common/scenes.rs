@@ -222,8 +222,13 @@ impl Exchange {
     }
 
     fn scene(&self) -> Scene<'_> {
-        let admission =
-            Admission { identified_by: "source", listed: true, name: String::new(), learned: None };
+        let admission = Admission {
+            identified_by: "source",
+            listed: true,
+            name: String::new(),
+            learned: None,
+            room: std::sync::Arc::default(),
+        };
         Scene::new(&self.asked, &self.message, admission)
     }
 }

@@ -198,6 +198,14 @@ pub fn post(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
+/// A sync of so many changes, of a deployment that stands at this version.
+pub fn changes(id: &str, version: u64, count: usize) -> String {
+    let patch = r#"{"instance":"","version":0,"license":"9999000000001253","allotment":"professional","subject":"a\\b","created":"2019-04-18T10:01:35.024031Z"}"#;
+    let patches = vec![patch; count].join(",");
+    let base = format!(r#"{{"license":"9999000000001253","version":{version}}}"#);
+    post("/v1/sync", &format!(r#"{{"source":"{id}","bases":[{base}],"patches":[{patches}]}}"#))
+}
+
 /// The relay closes in order: an end, not a reset.
 #[track_caller]
 pub fn is_closed(stream: &mut impl Read) {

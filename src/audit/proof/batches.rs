@@ -73,6 +73,35 @@ fn an_acknowledgement_waits_for_the_sync_however_long_that_takes() {
 }
 
 #[test]
+fn what_is_no_refusal_waits_for_its_place_where_the_queue_is_half_full() {
+    let site = Site::new();
+    let disk = TraceDisk::new(&site.log());
+    let running = site.open_on(disk.clone());
+    running.commit([0]);
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    disk.order(move |call, path| {
+        if call == Call::Sync && is_segment(path) {
+            let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+        }
+        None
+    });
+    let mut noted = 1;
+    while running.journal.note(vec![record(noted)]) {
+        noted += 1;
+        assert!(noted < 2 * bounds::JOURNAL_QUEUE, "the disk does not hang");
+    }
+    assert!(!running.journal.note(vec![record(noted)]), "a refusal is counted instead");
+    wait(running.journal.note_in_turn(vec![record(noted)]));
+    drop(release);
+    disk.heal();
+    running.close();
+    let mut numbers = site.numbers();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..=noted));
+}
+
+#[test]
 fn a_thousand_exchanges_at_once_take_fewer_than_200_syncs_and_each_is_on_disk() {
     let site = Site::new();
     let disk = TraceDisk::new(&site.log());

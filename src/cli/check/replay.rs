@@ -22,8 +22,8 @@ const LIMITS: &str = "Judged by what the log holds of each exchange that was for
                       they were read then. It holds no bodies, so nothing is read anew by a vocabulary that has changed since. \
                       Not judged: limits of how often somebody may ask, listen.allow_from, and destinations.";
 
-/// Replays these logs, or the configured one. The exit code is the verdict on the logs, as of `audit verify`.
-pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, json: bool) -> Result<Exit, Failure> {
+/// Replays these logs, or the configured one, and tells programs what a day adds at most. The exit code is the verdict on the logs, as of `audit verify`.
+pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, at_most: Option<Value>) -> Result<Exit, Failure> {
     let Settings { config, list, users, .. } = settings;
     let (logs, anchors) = match logs.is_empty() {
         true => (vec![config.audit.directory.clone()], anchors_of(&config.audit)),
@@ -36,7 +36,7 @@ pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, json: bool) -> Result<
         true
     })?;
     let replayed = replayed.finish();
-    if json {
+    if let Some(at_most) = at_most {
         let (total, refused, unknown) = replayed.sums();
         outln!(
             "{:#}",
@@ -48,6 +48,7 @@ pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, json: bool) -> Result<
                 "others": replayed.others.as_ref().map(row),
                 "refused_then": replayed.refused_then,
                 "limits": LIMITS,
+                "a_day_at_most": at_most,
                 "evidence": verified.iter().map(member).collect::<Vec<_>>(),
             })
         );
