@@ -54,6 +54,7 @@ impl Door {
                 Err(e) => {
                     // Out of descriptors or memory: connections wait in the back-log until some are given back.
                     tracing::error!("no connection can be accepted for now: {e}");
+                    self.places.make_room();
                     sleep(pause).await;
                     pause = (2 * pause).min(bounds::ACCEPT_PAUSE_MAX);
                 }

@@ -128,6 +128,13 @@ impl Places {
         Ok(Place { places: self.clone(), id, gone, ends_itself: AtomicBool::new(false) })
     }
 
+    /// Closes an idle connection, if there is one: what there is no room for is not a place, but a descriptor.
+    pub(crate) fn make_room(&self) {
+        if self.lock().close_idle(Instant::now()) {
+            self.metrics.connections_gave_way.inc();
+        }
+    }
+
     fn make_room_of_client(&self, table: &mut Table, client: IpAddr, most: Most) -> Result<(), Full> {
         let now = Instant::now();
         while table.clients.get(&client).map_or(0, |known| known.places) >= most.of_client {
