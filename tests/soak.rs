@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use common::wire::*;
 use common::*;
+use serde_json::Value;
 
 /// How long it goes on, and what is looked at.
 struct Form {
@@ -55,7 +56,7 @@ const DEPLOYMENTS: usize = 4;
 /// Changes of one compressed body, which is read off the workers.
 const MANY: usize = 300;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Sample {
     memory: u64,
     descriptors: u64,
@@ -172,23 +173,27 @@ impl Load {
 
     /// Keeps its connection, half of them through `CONNECT`: idle syncs, some with changes, some of them long and compressed.
     fn a_deployment(&self, n: usize) {
-        let address = format!("127.0.0.{}", 10 + n);
-        let is_me = |body: &str| body.replace(SOURCE, &format!("deployment-{n}"));
-        let (idle, changes) = (post("/v1/sync", &is_me(IDLE)), post("/v1/sync", &is_me(SYNC)));
-        let many = compressed(&format!("deployment-{n}"));
-        let mut inside = self.dial(&address, n % 2 == 0);
+        let id = format!("deployment-{n}");
+        let many = compressed(&id);
+        let mut inside = self.dial(&format!("127.0.0.{}", 10 + n), n % 2 == 0);
+        let mut base = 0;
         for turn in n.. {
             if !self.goes_on() {
                 return;
             }
             let (request, status) = match turn % 50 {
                 // The stub does not unpack it.
-                0 => (&many[..], 404),
-                10 | 20 | 30 | 40 => (changes.as_bytes(), 200),
-                _ => (idle.as_bytes(), 200),
+                0 => (many.clone(), 404),
+                10 | 20 | 30 | 40 => (sync(SYNC, &id, base), 200),
+                _ => (sync(IDLE, &id, base), 200),
             };
             let answer = ask(&mut inside, request);
             assert_eq!(answer.status, status, "{answer:?}");
+            if status == 200 {
+                // What it has been told once it is not told again.
+                let told: Value = serde_json::from_slice(&answer.body).unwrap();
+                base = told["bases"][0]["version"].as_u64().unwrap();
+            }
             self.syncs.fetch_add(1, Ordering::Relaxed);
             // The pace is a part of the load.
             sleep(Duration::from_millis(100));
@@ -293,11 +298,13 @@ impl Load {
             sleep(form.every);
             assert!(self.goes_on(), "a part of the load has failed");
             if begun.elapsed().unwrap_or_default() > form.warm_up {
-                samples.push(Sample {
+                let sample = Sample {
                     memory: self.relay.vital("VmRSS"),
                     descriptors: self.relay.descriptors().map_or(0, |count| count as u64),
                     threads: self.relay.vital("Threads"),
-                });
+                };
+                println!("after {} s: {sample:?}", begun.elapsed().unwrap_or_default().as_secs());
+                samples.push(sample);
             }
         }
         samples
@@ -322,6 +329,14 @@ impl Load {
             metrics.lines().find(|line| line.starts_with("license_relay_connections_gave_way_total"));
         println!("{}", gave_way.unwrap());
     }
+}
+
+/// A sync of this deployment that knows all changes up to a version.
+fn sync(sample: &str, id: &str, base: u64) -> Vec<u8> {
+    let mut body: Value = serde_json::from_str(sample).unwrap();
+    body["source"] = id.into();
+    body["bases"][0]["version"] = base.into();
+    post("/v1/sync", &body.to_string()).into_bytes()
 }
 
 /// A sync of many changes, as gzip.
