@@ -44,6 +44,9 @@ pub const HEAD_BYTES: usize = 64 * 1024;
 pub const HEADERS: usize = 100;
 /// Connections over the limits that are being told so at one time; further ones are closed at once.
 pub const OVER_LIMIT_AT_ONCE: usize = 64;
+/// A connection is idle, and may give way where all places are taken, once it has had no request in hand and no byte has moved
+/// for so long: a few round trips over a slow network, so that nobody who has just come and is about to speak gives way.
+pub const PLACE_GRACE: Duration = Duration::from_secs(2);
 /// Connections that the system may queue before they are accepted.
 pub const BACKLOG: i32 = 1024;
 
@@ -61,6 +64,9 @@ pub const TUNNEL_IDLE: Duration = Duration::from_secs(300);
 pub const HALF_CLOSED: Duration = Duration::from_secs(30);
 /// A tunnel in all.
 pub const TUNNEL_AGE: Duration = Duration::from_secs(24 * 3600);
+/// A tunnel without a byte in either direction for so long is idle like a connection without a request: twice the time that
+/// a reply may take by default, as nobody sees whether a request is in hand.
+pub const TUNNEL_QUIET: Duration = Duration::from_secs(120);
 /// A buffer, borrowed while bytes flow.
 pub const TUNNEL_BUFFER: usize = 64 * 1024;
 /// Buffers that are kept for the next bytes.

@@ -4,6 +4,7 @@ pub mod destination;
 pub mod identity;
 pub mod limits;
 pub mod pending;
+pub mod places;
 pub(crate) mod replay;
 pub mod sources;
 pub mod users;

@@ -180,7 +180,7 @@ impl Relay {
         });
         let proxy = Proxy { conversations: conversations.clone(), buffers: Buffers::default() };
         let entrance = Arc::new(Entrance { proxy, conversations: conversations.clone() });
-        let door = Arc::new(Door::new(setup.clone()));
+        let door = Arc::new(Door::new(setup.clone(), lasting.metrics.clone()));
         // Bound first, served last: nobody is served whose start is not in the log, and no start is in the log of a relay
         // that can't listen.
         let begun = CancellationToken::new();

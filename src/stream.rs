@@ -1,5 +1,7 @@
 //! A stream of any kind, plain or in TLS in TLS, with the bytes that were read to judge it put back in front.
 
+pub mod socket;
+
 use std::fmt;
 use std::io;
 use std::pin::Pin;

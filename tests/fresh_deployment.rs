@@ -7,63 +7,11 @@ mod clients;
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdout, Command, Stdio};
 
-use clients::go;
+use clients::Deployment;
 use common::wire::*;
 use common::*;
 use serde_json::{Value, json};
-
-/// A license service in Go, with its proxy setting and the root it trusts; it keeps its connections.
-struct Deployment {
-    child: Child,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Deployment {
-    fn of(relay: &Relay) -> Self {
-        let mut command = Command::new(go("godeployment"));
-        command.arg(format!("http://{}", relay.address)).arg(relay.root());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        Self { child, answers }
-    }
-
-    /// What the product has for its own log.
-    fn asks(&mut self, method: &str, path: &str, body: &str, bearer: &str) -> Value {
-        let request = json!({ "method": method, "url": format!("https://{HOST}{path}"), "body": body, "bearer": bearer });
-        writeln!(self.child.stdin.as_mut().unwrap(), "{request}").unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        let answer: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(answer["error"], "", "{answer}");
-        answer
-    }
-
-    fn activates(&mut self) -> Value {
-        self.asks("POST", "/v1/activation", ACTIVATION, "")
-    }
-
-    fn fetches_its_definition(&mut self) -> Value {
-        self.asks("GET", "/v1/definitions/portable/info", "", KEY.trim())
-    }
-
-    fn syncs(&mut self, body: &str) -> Value {
-        self.asks("POST", "/v1/sync", body, "")
-    }
-
-    fn reports(&mut self) -> Value {
-        self.asks("POST", "/v1/capacity", CAPACITY, "")
-    }
-}
-
-impl Drop for Deployment {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The command at the end of a refusal, run word for word by somebody who has set up the environment; what it said.
 #[track_caller]

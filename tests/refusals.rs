@@ -333,12 +333,16 @@ fn a_later_request_with_two_equal_lengths_or_a_length_beside_chunks_reaches_the_
 }
 
 #[test]
-fn connections_over_the_limit_are_told_so() {
+fn connections_over_the_limit_are_told_so_where_nobody_is_idle() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
     for key in ["max_connections", "max_connections_per_address"] {
         let relay = Plan::new(&stub).with("[listen]", &format!("[listen]\n{key} = 2")).start();
-        let mut held = [relay.tunnel(), relay.tunnel()];
+        // Of idle ones, one would give way.
+        let mut held = [relay.connect(), relay.connect()];
+        for stream in &mut held {
+            stream.write_all(b"CONNECT license.qlik").unwrap();
+        }
         let answer = relay.refused_connect(&format!("{HOST}:443"));
         answer.refuses_for_a_while(429, "connection_limit_reached");
         assert!(answer.reason.contains(&format!("listen.{key})")), "{answer:?}");

@@ -2,7 +2,8 @@
 //!
 //! hyper's own head time-out also bounds idling, so it is off: here a kept connection may idle for
 //! [`bounds::IDLE`], a head that has begun must end within [`bounds::HEAD`], a write must move within
-//! [`bounds::STALL`]. A closed connection is read on for a moment, so that the client sees the reply and no reset.
+//! [`bounds::STALL`]. While it idles, it may have to give way to another connection. A closed connection is read on for a
+//! moment, so that the client sees the reply and no reset.
 
 use std::io;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::bounds;
+use crate::policy::places::Place;
 
 /// Counts the beginnings and ends of requests: odd while one is in hand; its own waits then hold, and the idle clock
 /// stands still. A count, because a short request may begin and end without a read in between.
@@ -36,6 +38,7 @@ impl Busy {
 pub struct Guard<S> {
     inner: S,
     busy: Busy,
+    place: Arc<Place>,
     /// As many as there were at the last read.
     turns: usize,
     read: Pin<Box<Sleep>>,
@@ -63,9 +66,14 @@ struct Closing {
 
 impl<S> Guard<S> {
     /// Guards a stream whose first head has been read already.
-    pub fn new(inner: S, busy: Busy) -> Self {
+    pub fn new(inner: S, busy: Busy, place: Arc<Place>) -> Self {
         let read = Box::pin(sleep_until(Instant::now() + bounds::HEAD));
-        Self { inner, busy, turns: 0, read, reading: Reading::Head, write: None, closing: None }
+        Self { inner, busy, place, turns: 0, read, reading: Reading::Head, write: None, closing: None }
+    }
+
+    /// The stream, to be closed without what [`Guard::poll_shutdown`] does for a client that may still be sending.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 
     fn watch(&mut self, reading: Reading, wait: std::time::Duration) {
@@ -87,11 +95,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
             self.reading = Reading::Request;
         } else if turns != self.turns {
             self.watch(Reading::Idle, bounds::IDLE);
+            self.place.rest();
         }
         self.turns = turns;
         if polled.is_ready() {
             if buffer.filled().len() > before && self.reading == Reading::Idle {
                 self.watch(Reading::Head, bounds::HEAD);
+                if !self.place.work() {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
             }
             return polled;
         }
@@ -110,8 +122,12 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
             self.write = None;
             if self.reading == Reading::Idle {
                 self.watch(Reading::Idle, bounds::IDLE);
+                self.place.rest();
             }
             return polled;
+        }
+        if self.write.is_none() && self.reading == Reading::Idle && !self.place.work() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let stalled = self.write.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + bounds::STALL)));
         ready!(stalled.as_mut().poll(context));

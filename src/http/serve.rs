@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Authority;
@@ -15,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -32,6 +33,7 @@ use crate::exchange::{Asked, Exchange};
 use crate::ledger::record::{Action, Record, clip, word};
 use crate::observe::access::{Access, shown_path};
 use crate::policy::identity::{Identity, Unproven, WayIn, Why};
+use crate::policy::places::Place;
 use crate::setup::{InForce, Setup};
 use crate::stream::{First, Rewound, last_word};
 use crate::tls::left;
@@ -111,18 +113,22 @@ impl Way {
 }
 
 impl Conversations {
-    /// Serves a stream until the client, a wait or the relay's stop ends it.
-    pub async fn serve<S>(self: Arc<Self>, stream: S, way: Way)
+    /// Serves a stream until the client, a wait or the relay's stop ends it, or its place is needed while it idles.
+    pub async fn serve<S>(self: Arc<Self>, stream: S, way: Way, place: Arc<Place>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let mut stream = Rewound::new(Bytes::new(), stream);
+        place.rest();
+        place.ends_itself();
         let first = tokio::select! {
             first = stream.first_byte(Instant::now() + bounds::UNUSED) => first,
             () = self.stop.cancelled() => First::Silence,
+            () = place.gone() => return close_at_once(&mut stream).await,
         };
         match first {
-            First::Byte(_) => {}
+            First::Byte(_) if place.work() => {}
+            First::Byte(_) => return close_at_once(&mut stream).await,
             First::Closed(error) => return self.note_left(&way, error.as_ref()),
             // A connection that a client opened ahead of need: a reply to nothing would only confuse it.
             First::Silence => return last_word(&mut stream, b"").await,
@@ -140,7 +146,7 @@ impl Conversations {
         };
         stream.put_back(head.bytes);
         let busy = Busy::default();
-        let guarded = Guard::new(stream, busy.clone());
+        let guarded = Guard::new(stream, busy.clone(), place.clone());
         let counted = AtomicBool::new(way.counted);
         let service = {
             let this = self.clone();
@@ -159,6 +165,10 @@ impl Conversations {
         let ended = tokio::select! {
             ended = &mut connection => Some(ended),
             () = self.stop.cancelled() => None,
+            () = place.gone() => {
+                let guarded = connection.into_parts().io.into_inner();
+                return close_at_once(&mut guarded.into_inner()).await;
+            }
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -347,6 +357,13 @@ impl Conversations {
         self.note_denied(refusal, client, id);
     }
 
+    /// Writes the access line of a connection that was idle and gave way to another one.
+    pub(crate) fn note_gave_way(&self, client: IpAddr) {
+        let mut access = Access::new(Uuid::now_v7(), client, "none");
+        access.reason = Some("idle, and its place was needed".into());
+        self.setup.load().access.write_gave_way(access);
+    }
+
     fn note_left(&self, way: &Way, error: Option<&io::Error>) {
         let mut access = way.access(Uuid::now_v7());
         access.verdict = "refuse";
@@ -365,4 +382,9 @@ impl Conversations {
         self.setup.load().access.write(access);
         last_word(stream, &refusal.to_bytes(refusal.inside(), id)).await;
     }
+}
+
+/// Closes our side of a stream that had nothing to say, without waiting: its place has been given away.
+async fn close_at_once(stream: &mut (impl AsyncWrite + Unpin)) {
+    let _ = timeout(Duration::ZERO, stream.shutdown()).await;
 }

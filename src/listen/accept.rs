@@ -1,9 +1,8 @@
-//! Accepting connections: caps in all and for each address, and a loop that survives running out of descriptors.
+//! Accepting connections: a place for each, in all and of its client, and a loop that survives running out of descriptors.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,37 +14,26 @@ use super::proxy_protocol;
 use super::sniff::Entrance;
 use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
-use crate::policy::limits;
+use crate::observe::metrics::Metrics;
+use crate::policy::places::{Full, Most, Place, Places};
 use crate::setup::InForce;
+use crate::stream::socket::ClientSocket;
 use crate::stream::{First, Rewound, last_word};
 
-/// Who may connect, and how many at one time: counted here, limited by the setup in force.
+/// Who may connect, and how many at one time, under the limits of the setup in force.
 #[derive(Debug)]
 pub struct Door {
     setup: Arc<InForce>,
-    counts: Arc<Mutex<Counts>>,
+    places: Arc<Places>,
     /// Places for those who are told that there is no place.
     turned_away: Semaphore,
 }
 
-/// Open connections.
-#[derive(Debug, Default)]
-struct Counts {
-    all: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// A connection's place among all, and among those of its address once that is known; given back when it is dropped.
-#[derive(Debug)]
-struct Place {
-    counts: Arc<Mutex<Counts>>,
-    address: Option<IpAddr>,
-}
-
 impl Door {
     /// A door to a relay with this setup.
-    pub fn new(setup: Arc<InForce>) -> Self {
-        Self { setup, counts: Arc::default(), turned_away: Semaphore::new(bounds::OVER_LIMIT_AT_ONCE) }
+    pub fn new(setup: Arc<InForce>, metrics: Arc<Metrics>) -> Self {
+        let places = Arc::new(Places::new(metrics));
+        Self { setup, places, turned_away: Semaphore::new(bounds::OVER_LIMIT_AT_ONCE) }
     }
 
     /// Accepts until the relay stops. Never ends because `accept` failed.
@@ -66,6 +54,7 @@ impl Door {
                 Err(e) => {
                     // Out of descriptors or memory: connections wait in the back-log until some are given back.
                     tracing::error!("no connection can be accepted for now: {e}");
+                    self.places.make_room();
                     sleep(pause).await;
                     pause = (2 * pause).min(bounds::ACCEPT_PAUSE_MAX);
                 }
@@ -79,82 +68,67 @@ impl Door {
         let _ = stream.set_nodelay(true);
         // An IPv4 client of an IPv6 socket is an IPv4 client.
         let peer = peer.ip().to_canonical();
+        let socket = ClientSocket::new(stream);
         let (door, entrance) = (self.clone(), entrance.clone());
         let tasks = entrance.conversations.tasks.clone();
-        match self.place() {
-            Some(place) => drop(tasks.spawn(door.welcome(stream, peer, place, entrance))),
-            None => {
-                let refusal =
-                    Refusal::new(Cause::Connections, "too many connections (listen.max_connections)");
-                tasks.spawn(async move { door.turn_away(stream, peer, &refusal, &entrance).await });
+        let balancers = &self.setup.load().config.listen.proxy_protocol_from;
+        let is_balancer = balancers.iter().any(|network| network.contains(&peer));
+        match self.enter(&socket, peer, is_balancer) {
+            Ok(place) if is_balancer => drop(tasks.spawn(door.introduce(socket, peer, place, entrance))),
+            Ok(place) => drop(tasks.spawn(welcome(socket, peer, place, entrance))),
+            Err(refusal) => {
+                tasks.spawn(async move { door.turn_away(socket, peer, &refusal, &entrance).await });
             }
         }
     }
 
-    async fn welcome(
+    /// Lets a load balancer tell who its client is.
+    async fn introduce(
         self: Arc<Self>,
-        mut stream: TcpStream,
-        peer: IpAddr,
-        mut place: Place,
+        mut socket: ClientSocket,
+        balancer: IpAddr,
+        place: Place,
         entrance: Arc<Entrance>,
     ) {
-        let mut client = peer;
-        if self.setup.load().config.listen.proxy_protocol_from.iter().any(|network| network.contains(&peer)) {
-            let told = timeout(bounds::FIRST_BYTE, proxy_protocol::read(&mut stream)).await;
-            match told {
-                Ok(Ok(told)) => client = told.unwrap_or(peer),
-                Ok(Err(e)) => {
-                    return tracing::warn!("{peer} is a load balancer (listen.proxy_protocol_from): {e}");
-                }
-                Err(_) => return,
+        let client = match timeout(bounds::FIRST_BYTE, proxy_protocol::read(&mut socket)).await {
+            Ok(Ok(told)) => told.unwrap_or(balancer),
+            Ok(Err(e)) => {
+                return tracing::warn!("{balancer} is a load balancer (listen.proxy_protocol_from): {e}");
             }
-        }
-        match self.seat(&mut place, client) {
-            Ok(()) => {
-                entrance.serve(stream, client).await;
-                drop(place);
-            }
+            Err(_) => return,
+        };
+        let seated = self
+            .most(client, false)
+            .and_then(|most| place.belongs_to(client, most).map_err(|full| no_place(full, client)));
+        match seated {
+            Ok(()) => welcome(socket, client, place, entrance).await,
             Err(refusal) => {
                 drop(place);
-                self.turn_away(stream, client, &refusal, &entrance).await;
+                self.turn_away(socket, client, &refusal, &entrance).await;
             }
         }
     }
 
-    /// A place among all connections.
-    fn place(&self) -> Option<Place> {
-        let most = self.setup.load().config.listen.max_connections;
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.all >= most {
-            return None;
-        }
-        counts.all += 1;
-        Some(Place { counts: self.counts.clone(), address: None })
+    /// A place for a new connection; a load balancer has yet to tell whose it is.
+    fn enter(&self, socket: &ClientSocket, peer: IpAddr, is_balancer: bool) -> Result<Place, Refusal> {
+        let most = self.most(peer, is_balancer)?;
+        let client = (!is_balancer).then_some(peer);
+        self.places.enter(socket, client, most).map_err(|full| no_place(full, peer))
     }
 
-    /// Makes it a place among those of its address.
-    fn seat(&self, place: &mut Place, address: IpAddr) -> Result<(), Refusal> {
+    /// How many places there are; none for whoever may not connect at all, so that it makes nobody give way.
+    fn most(&self, peer: IpAddr, is_balancer: bool) -> Result<Most, Refusal> {
         let setup = self.setup.load();
         let listen = &setup.config.listen;
-        if !listen.lets_connect(address) {
-            return Err(Refusal::address(address));
+        if !is_balancer && !listen.lets_connect(peer) {
+            return Err(Refusal::address(peer));
         }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        // One machine may use a whole /64.
-        let client = limits::client(address);
-        let count = counts.by_address.entry(client).or_default();
-        if *count >= listen.max_connections_per_address {
-            let words = format!("too many connections of {address} (listen.max_connections_per_address)");
-            return Err(Refusal::new(Cause::Connections, &words));
-        }
-        *count += 1;
-        place.address = Some(client);
-        Ok(())
+        Ok(Most { in_all: listen.max_connections, of_client: listen.max_connections_per_address })
     }
 
     /// It is recorded, and a client that speaks HTTP is told why, as long as there are not too many to be told; one that
     /// speaks TLS can't be told anything cheaper than a handshake.
-    async fn turn_away(&self, stream: TcpStream, client: IpAddr, refusal: &Refusal, entrance: &Entrance) {
+    async fn turn_away(&self, stream: ClientSocket, client: IpAddr, refusal: &Refusal, entrance: &Entrance) {
         let id = Uuid::now_v7();
         entrance.conversations.note_turned_away(refusal, client, id);
         let Ok(_place) = self.turned_away.try_acquire() else { return };
@@ -166,18 +140,25 @@ impl Door {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.all -= 1;
-        let Some(address) = self.address else { return };
-        if let Some(count) = counts.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.by_address.remove(&address);
-            }
-        }
+/// Serves a connection to its end, or until its place is needed while it is idle.
+async fn welcome(socket: ClientSocket, client: IpAddr, place: Place, entrance: Arc<Entrance>) {
+    let place = Arc::new(place);
+    tokio::select! {
+        biased;
+        () = entrance.serve(socket, client, place.clone()) => {}
+        () = place.cut_off() => {}
     }
+    if place.gave_way() {
+        entrance.conversations.note_gave_way(client);
+    }
+}
+
+fn no_place(full: Full, client: IpAddr) -> Refusal {
+    let words = match full {
+        Full::InAll => "too many connections (listen.max_connections)".to_owned(),
+        Full::OfClient => format!("too many connections of {client} (listen.max_connections_per_address)"),
+    };
+    Refusal::new(Cause::Connections, &words)
 }
 
 /// A listening socket; several relays' ports don't collide silently, and a restart needn't wait for old connections.

@@ -11,6 +11,7 @@ use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
 use crate::observe::access::Access;
 use crate::policy::identity::{Identity, WayIn};
+use crate::policy::places::Place;
 use crate::stream::{AnyStream, First, Rewound, Stream, last_word};
 use crate::tls::handshake::{TLS, handshake};
 use crate::tunnel::connect::Proxy;
@@ -26,7 +27,7 @@ pub struct Entrance {
 
 impl Entrance {
     /// Serves a connection to its end.
-    pub async fn serve(&self, stream: impl Stream + 'static, client: IpAddr) {
+    pub async fn serve(&self, stream: impl Stream + 'static, client: IpAddr, place: Arc<Place>) {
         let mut stream = Rewound::new(bytes::Bytes::new(), AnyStream::new(stream));
         let deadline = Instant::now() + bounds::FIRST_BYTE;
         let first = tokio::select! {
@@ -37,9 +38,9 @@ impl Entrance {
         };
         match first {
             First::Closed(_) => {}
-            First::Byte(TLS) => self.tls(stream, client).await,
+            First::Byte(TLS) => self.tls(stream, client, place).await,
             First::Byte(b'A'..=b'Z' | b'a'..=b'z') => {
-                self.proxy.serve(AnyStream::new(stream), client, WayIn::Connect, None).await;
+                self.proxy.serve(AnyStream::new(stream), client, WayIn::Connect, None, place).await;
             }
             First::Byte(_) => {
                 let refusal =
@@ -53,7 +54,7 @@ impl Entrance {
         }
     }
 
-    async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr) {
+    async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr, place: Arc<Place>) {
         let setup = self.conversations.setup.load_full();
         // A handshake costs us more than the client; one that is not begun can't be explained.
         if let Err(wait) = setup.policy.handshakes.check(client) {
@@ -77,9 +78,9 @@ impl Entrance {
                 let to = To::Host(to);
                 let identity = Identity::direct(client);
                 let way = Way { identity, sni, authority: None, host: None, to, counted: false };
-                self.conversations.clone().serve(stream, way).await;
+                self.conversations.clone().serve(stream, way, place).await;
             }
-            None => self.proxy.serve(AnyStream::new(stream), client, WayIn::TlsConnect, sni).await,
+            None => self.proxy.serve(AnyStream::new(stream), client, WayIn::TlsConnect, sni, place).await,
         }
     }
 

@@ -19,6 +19,9 @@ use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::config::names::{Endpoint, Host};
 use crate::ledger::record::{HIDDEN, clip, word};
 
+/// The verdict on a connection that was idle while another one needed its place.
+const GAVE_WAY: &str = "close";
+
 /// Writes access lines to standard error, as the rest of the log.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
@@ -30,8 +33,17 @@ pub struct AccessLog {
     shown: bool,
 }
 
-/// The lines of refusals in the current window, by their error; it outlives each setup.
-pub(crate) type Refused = Mutex<Fold<&'static str>>;
+/// The lines in the current window that are folded; it outlives each setup.
+pub(crate) type Refused = Mutex<Fold<Kind>>;
+
+/// What folded lines have in common.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// Refusals with this error.
+    Refused(&'static str),
+    /// Connections that gave way to others.
+    GaveWay,
+}
 
 /// No refusals yet, with a budget of so many bytes of lines a day.
 pub(crate) fn refused(per_day: u64) -> Arc<Refused> {
@@ -65,7 +77,7 @@ pub struct Access {
     pub source: Option<String>,
     /// The license it is about.
     pub license: Option<String>,
-    /// `allow`, `observe` or `refuse`.
+    /// `allow`, `observe` or `refuse`; `close` for a connection that gave way to another one.
     pub verdict: &'static str,
     /// What let it in.
     pub identified_by: Option<&'static str>,
@@ -89,7 +101,7 @@ pub struct Access {
     pub resent: bool,
     /// The back end's reply could not be read, so the audit log does not hold what it tells.
     pub reply_unread: bool,
-    /// How many refusals the line stands for, where it is not one.
+    /// How many others like it the line stands for, where it is not one.
     pub(crate) count: Option<u64>,
     /// Bytes of the request's body.
     pub bytes_in: u64,
@@ -123,19 +135,31 @@ impl AccessLog {
             access.room.wrote_line(line.len() as u64);
             return lines::write(line);
         }
+        self.fold(Kind::Refused(access.error.unwrap_or("none")), &access);
+    }
+
+    /// Writes the line of a connection that gave way to another one. No exchange was made of it, so it counts as none.
+    pub(crate) fn write_gave_way(&self, mut access: Access) {
+        access.verdict = GAVE_WAY;
+        if self.shown {
+            self.fold(Kind::GaveWay, &access);
+        }
+    }
+
+    /// Writes it, or counts it where there are too many of its kind.
+    fn fold(&self, kind: Kind, access: &Access) {
         let write = |budget: &Debt| {
-            let line = self.line(&access, &self.address(access.client));
+            let line = self.line(access, &self.address(access.client));
             let stands = budget.take(line.len() as u64).is_ok();
             if stands {
                 lines::write(line);
             }
             stands
         };
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.note(access.error.unwrap_or("none"), access.client, write);
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).note(kind, access.client, write);
     }
 
-    /// Writes a line for each count of refusals that had no line of their own, and starts the next window.
+    /// Writes a line for each count of what had no line of its own, and starts the next window.
     pub(crate) fn write_folded(&self) {
         let make = |Folded { kind, repeat, whose }: Folded<'_, _>| {
             let (client, shown) = match whose {
@@ -143,9 +167,18 @@ impl AccessLog {
                 Whose::Others => (IpAddr::from([0; 4]), "several".into()),
             };
             let mut access = Access::new(Uuid::now_v7(), client, "none");
-            access.verdict = "refuse";
-            access.error = Some(kind);
-            access.reason = Some(format!("more refusals of {}, counted together", whose.words()));
+            let what = match kind {
+                Kind::Refused(error) => {
+                    access.verdict = "refuse";
+                    access.error = Some(error);
+                    "refusals"
+                }
+                Kind::GaveWay => {
+                    access.verdict = GAVE_WAY;
+                    "idle connections"
+                }
+            };
+            access.reason = Some(format!("more {what} of {}, counted together", whose.words()));
             access.count = Some(repeat.count);
             let line = self.line(&access, &shown);
             let bytes = line.len() as u64;

@@ -17,6 +17,8 @@ pub struct Metrics {
     bytes_in: Counter,
     bytes_out: Counter,
     replies_unread: Counter,
+    /// Idle connections that were closed because others needed their places.
+    pub connections_gave_way: Counter,
     /// Attempts to reload that kept a part of the old configuration.
     pub reloads_refused: Counter,
     /// Setups that somebody still works with: one, and those of requests that began before a reload.
@@ -73,6 +75,12 @@ impl Metrics {
             "replies_unread",
             "Replies that could not be read, and are holes in the audit log",
             unread,
+        );
+        let gave_way = self.connections_gave_way.clone();
+        registry.register(
+            "connections_gave_way",
+            "Idle connections that were closed because others needed their places",
+            gave_way,
         );
         let refused = self.reloads_refused.clone();
         registry.register(

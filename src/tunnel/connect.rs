@@ -21,6 +21,7 @@ use crate::http::serve::{Conversations, To, Way};
 use crate::ledger::record::word;
 use crate::observe::access::{Access, is_authority, shown_authority, shown_target};
 use crate::policy::identity::{Identity, Unproven, WayIn};
+use crate::policy::places::Place;
 use crate::setup::Setup;
 use crate::stream::{AnyStream, First, Rewound, last_word};
 use crate::tls::handshake::{TLS, handshake, read_hello};
@@ -64,13 +65,21 @@ enum Step {
 
 impl Proxy {
     /// Serves a client that speaks HTTP to the port.
-    pub async fn serve(&self, stream: AnyStream, client: IpAddr, way: WayIn, sni: Option<String>) {
+    pub async fn serve(
+        &self,
+        stream: AnyStream,
+        client: IpAddr,
+        way: WayIn,
+        sni: Option<String>,
+        place: Arc<Place>,
+    ) {
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
         for turn in 0..bounds::CHALLENGES {
             let mut access = Access::new(Uuid::now_v7(), client, way.name());
             access.sni.clone_from(&sni);
+            place.rest();
             let first = tokio::select! {
-                first = Head::read(&mut stream, Instant::now() + bounds::FIRST_BYTE) => first,
+                first = read_head(&mut stream, &place) => first,
                 () = self.conversations.stop.cancelled() => {
                     return self.refuse(stream, access, &Refusal::draining()).await;
                 }
@@ -117,18 +126,18 @@ impl Proxy {
             return match step {
                 Step::Terminate(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
-                    self.terminate(setup, stream, access, to, identity).await;
+                    self.terminate(setup, stream, access, to, identity, place).await;
                 }
                 Step::Tunnel(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
-                    self.tunnel(setup, stream, access, to, identity).await;
+                    self.tunnel(setup, stream, access, to, identity, &place).await;
                 }
                 Step::Absolute => {
                     drop(setup);
                     stream.put_back(head.bytes);
                     let way =
                         Way { identity, sni, authority: None, host: None, to: To::ByTarget, counted: true };
-                    self.conversations.clone().serve(stream, way).await;
+                    self.conversations.clone().serve(stream, way, place).await;
                 }
             };
         }
@@ -219,10 +228,12 @@ impl Proxy {
         access: Access,
         to: Destination,
         identity: Identity,
+        place: Arc<Place>,
     ) {
         if !establish(&mut stream).await {
             return;
         }
+        place.rest();
         let first = tokio::select! {
             first = stream.first_byte(Instant::now() + bounds::FIRST_BYTE) => first,
             () = self.conversations.stop.cancelled() => First::Silence,
@@ -247,7 +258,7 @@ impl Proxy {
             Ok((stream, sni)) => {
                 let Access { authority, host, .. } = access;
                 let way = Way { identity, sni, authority, host, to: To::Host(to), counted: false };
-                self.conversations.clone().serve(stream, way).await;
+                self.conversations.clone().serve(stream, way, place).await;
             }
             Err(failed) => {
                 let line = failed.access(access.client, access.mode, access.authority);
@@ -264,7 +275,9 @@ impl Proxy {
         mut access: Access,
         to: Destination,
         identity: Identity,
+        place: &Place,
     ) {
+        place.ends_itself();
         let exchange = &self.conversations.exchange;
         let (opened, passage) = match exchange.open_tunnel(&setup, &to, &identity, &mut access).await {
             Ok(opened) => opened,
@@ -280,9 +293,18 @@ impl Proxy {
                 Ok(sni) if named(sni.as_deref(), &to) => {
                     access.sni = sni;
                     let client = AnyStream::new(stream);
-                    let revoked = async { why_revoked = Some(self.revoked(&passage).await) };
+                    let ended = async {
+                        tokio::select! {
+                            why = self.revoked(&passage) => {
+                                why_revoked = Some(why);
+                                "revocation"
+                            }
+                            () = place.gone() => "limit",
+                        }
+                    };
+                    place.rest_as_tunnel();
                     let Conversations { stop, .. } = &*self.conversations;
-                    copied = copy(client, opened.stream, &self.buffers, stop, revoked).await;
+                    copied = copy(client, opened.stream, &self.buffers, stop, ended).await;
                 }
                 wrong => {
                     let alert = if wrong.is_ok() { Alert::UnrecognizedName } else { Alert::HandshakeFailure };
@@ -343,6 +365,19 @@ impl Proxy {
         let bytes = refusal.to_bytes(status, access.id);
         self.conversations.setup.load().access.write(access);
         last_word(&mut stream, &bytes).await;
+    }
+}
+
+/// A head, and from its first byte on a place that does not give way.
+async fn read_head(stream: &mut Rewound<AnyStream>, place: &Place) -> Result<Head, HeadError> {
+    let deadline = Instant::now() + bounds::FIRST_BYTE;
+    match stream.first_byte(deadline).await {
+        First::Byte(_) if place.work() => Head::read(stream, deadline).await,
+        // It has given way just now, and is cut off.
+        First::Byte(_) => std::future::pending().await,
+        First::Closed(None) => Err(HeadError::Closed),
+        First::Closed(Some(e)) => Err(HeadError::Io(e)),
+        First::Silence => Err(HeadError::Silent),
     }
 }
 

@@ -28,17 +28,17 @@ pub struct Copied {
     pub sent: u64,
     /// Bytes from the destination to the client.
     pub received: u64,
-    /// Who ended it: `client`, `destination`, `idle`, `age`, `stop` or `revocation`.
+    /// Who ended it: `client`, `destination`, `idle`, `age` or `stop`, or else `revocation` or `limit`.
     pub ended_by: &'static str,
 }
 
-/// Copies until both sides have ended, one breaks, a wait does, or it is revoked.
+/// Copies until both sides have ended, one breaks, a wait does, or something else ends it and says what.
 pub async fn copy(
     client: AnyStream,
     destination: AnyStream,
     buffers: &Buffers,
     stop: &CancellationToken,
-    revoked: impl Future<Output = ()>,
+    ended: impl Future<Output = &'static str>,
 ) -> Copied {
     let (client_read, client_write) = split(client);
     let (destination_read, destination_write) = split(destination);
@@ -51,7 +51,7 @@ pub async fn copy(
         let (mut up_ended, mut down_ended) = (false, false);
         let mut first = None;
         let oldest = Instant::now() + bounds::TUNNEL_AGE;
-        let mut revoked = std::pin::pin!(revoked);
+        let mut ended = std::pin::pin!(ended);
         loop {
             let patience = if first.is_some() { bounds::HALF_CLOSED } else { bounds::TUNNEL_IDLE };
             let idle = *last.borrow_and_update() + patience;
@@ -74,7 +74,7 @@ pub async fn copy(
                 () = sleep_until(idle) => break first.unwrap_or("idle"),
                 () = sleep_until(oldest) => break "age",
                 () = stop.cancelled() => break "stop",
-                () = &mut revoked => break "revocation",
+                by = &mut ended => break by,
             }
             if up_ended && down_ended {
                 break first.unwrap_or("client");

@@ -3,17 +3,17 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::*;
 
@@ -264,4 +264,54 @@ pub fn tls_inside(
 ) -> StreamOwned<ClientConnection, TcpStream> {
     assert_established(&mut stream);
     StreamOwned::new(tls_client(relay, name, &[b"http/1.1"]), stream)
+}
+
+/// A license service in Go, with its proxy setting and the root it trusts; it keeps its connections.
+pub struct Deployment {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Deployment {
+    pub fn of(relay: &Relay) -> Self {
+        let mut command = Command::new(go("godeployment"));
+        command.arg(format!("http://{}", relay.address)).arg(relay.root());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, answers }
+    }
+
+    /// What the product has for its own log.
+    pub fn asks(&mut self, method: &str, path: &str, body: &str, bearer: &str) -> Value {
+        let request = json!({ "method": method, "url": format!("https://{HOST}{path}"), "body": body, "bearer": bearer });
+        writeln!(self.child.stdin.as_mut().unwrap(), "{request}").unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(answer["error"], "", "{answer}");
+        answer
+    }
+
+    pub fn activates(&mut self) -> Value {
+        self.asks("POST", "/v1/activation", ACTIVATION, "")
+    }
+
+    pub fn fetches_its_definition(&mut self) -> Value {
+        self.asks("GET", "/v1/definitions/portable/info", "", KEY.trim())
+    }
+
+    pub fn syncs(&mut self, body: &str) -> Value {
+        self.asks("POST", "/v1/sync", body, "")
+    }
+
+    pub fn reports(&mut self) -> Value {
+        self.asks("POST", "/v1/capacity", CAPACITY, "")
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
