@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::available_parallelism;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
@@ -22,15 +21,15 @@ pub struct Desk {
     turns: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
-impl Default for Desk {
-    /// A place for each processor but one, which is left to what is quick.
-    fn default() -> Self {
-        let processors = available_parallelism().map_or(1, usize::from);
-        Self { places: Semaphore::new(processors.saturating_sub(1).max(1)), turns: Mutex::default() }
-    }
-}
-
 impl Desk {
+    /// So many places: as many as there are processors but one, which is left to what is quick, and no more than there is
+    /// memory for (see [`Parts`](crate::memory::Parts)).
+    pub fn new(places: u64) -> Self {
+        let places =
+            usize::try_from(places).map_or(Semaphore::MAX_PERMITS, |n| n.min(Semaphore::MAX_PERMITS));
+        Self { places: Semaphore::new(places), turns: Mutex::default() }
+    }
+
     /// Does work for a client: at once where it is known to be quick, and otherwise in its turn and off the workers, if
     /// there are several.
     pub async fn work<T>(&self, of: IpAddr, is_quick: bool, work: impl FnOnce() -> T) -> T {
