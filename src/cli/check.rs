@@ -1,5 +1,6 @@
 //! `license-relay check`: every problem at once, and nothing changed.
 
+mod memory;
 mod replay;
 mod replayed;
 
@@ -55,6 +56,7 @@ pub(super) fn run(args: Check, path: &Path) -> Result<Exit, Failure> {
             outln!("warning: {warning}");
         }
         outln!("{}: fine", path.display());
+        outln!("{}", memory::AtMost::of(&settings.config));
     }
     match args.replay {
         true => replay::run(settings, args.log, args.json),
