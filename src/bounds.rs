@@ -52,9 +52,16 @@ pub const BACKLOG: i32 = 1024;
 
 /// The first piece of memory that a request body gets; from there it doubles as bytes arrive.
 pub const BODY_PIECE: u64 = 16 * 1024;
-/// One client address holds at most one in so many parts of `limits.all_bodies`; or one `limits.max_body`, where that is
-/// more.
+/// One client holds at most one in so many parts of the memory for bodies, for messages and for replies; or the dearest
+/// single one, where that is more.
 pub const BODIES_SHARE: u64 = 4;
+/// One in so many parts of each is left to what is small.
+pub const SMALL_SHARE: u64 = 8;
+/// What is small, in bytes: what may be kept of a request of 20 KiB, or of a reply of 10 KiB.
+pub const SMALL_MEMORY: u64 = 4 << 20;
+/// What decoding and parsing one body takes at most, beside what is kept of it: 16 MiB decoded and 16 MiB of text, and 60 MB
+/// of values. The dearest bodies that are known take 57 MB for theirs: pairs of one member twice.
+pub const READING: u64 = 92 << 20;
 
 // --- tunnels ----------------------------------------------------------------------------------------------------
 
@@ -141,12 +148,23 @@ pub const REPLY_BYTES: usize = 8 << 20;
 pub const JSON_DEPTH: usize = 32;
 /// Arrays and objects within each other that a body may have at all, as in Go's `encoding/json`.
 pub const JSON_LEVELS: usize = 10_000;
-/// Values in a body that is read, all levels together.
-pub const JSON_VALUES: usize = 1_000_000;
+/// Values in a body that is read, all levels together: 15 for each of [`CHANGES`], and syncs have up to 14.
+pub const JSON_VALUES: usize = 750_000;
+/// Members of one object.
+pub const JSON_MEMBERS: usize = 50_000;
+/// Bytes of text in a body that is not written as it is: with escapes, or not in UTF-8.
+pub const JSON_TEXT: usize = 16 << 20;
 /// A compressed body, once it is decoded to be read.
 pub const DECODED: usize = 16 << 20;
 /// A definition inside a definition, as base64.
 pub const WRAPPED: usize = 3;
+/// Values in each of them.
+pub const WRAPPED_VALUES: usize = 50_000;
+/// Allotments of definitions in one reply, each unit counted.
+pub const UNITS: usize = 10_000;
+/// Bytes of memory that the changes of one message take, which are kept until its reply is in the log: 400 for each of
+/// [`CHANGES`].
+pub const MESSAGE: usize = 20_000_000;
 /// The id of an element of a report, in bytes; a longer one is none.
 pub const ELEMENT_ID: usize = 128;
 /// Access types of one allotment that are recorded.
@@ -376,6 +394,23 @@ pub const LOG_LINES: usize = 4096;
 pub const WARNINGS: usize = 20;
 /// How long the end of the program waits for them.
 pub const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+// --- memory in all ----------------------------------------------------------------------------------------------
+
+/// What an open connection takes at most, by resident memory: a request head and a reply head of 55 KB, and a reply of
+/// 32 KB, all of them there at one time, took 538 KiB each for 150 connections, with TLS on both sides. An idle one inside
+/// `CONNECT` and TLS took 36 KiB.
+pub const CONNECTION: u64 = 576 * 1024;
+/// What a worker takes at most: its stack, and one body of [`QUICK_BODY`] that it parses (16,384 values).
+pub const WORKER: u64 = 8 << 20;
+/// All tables together, full: people whose pseudonyms are linked (and the copy that is written), shapes, limiters, refused
+/// deployments, trust, and lines that wait for standard error.
+pub const TABLES: u64 = 96 << 20;
+/// The program, its configuration and its threads: 43 MiB after a start, unoptimised.
+pub const PROGRAM: u64 = 64 << 20;
+/// The allocator keeps one in so many parts beside what is in use: pages that are partly free, and those that were freed and
+/// not given back yet.
+pub const ALLOCATOR_SHARE: u64 = 4;
 
 // --- files ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ use http::{Extensions, HeaderMap, Method, Request, Uri, header};
 use http_body_util::Full;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::audit::journal::{CommitError, Journal};
@@ -27,16 +28,18 @@ use crate::config::model::{Destination, Unread as Understanding};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::ledger::record::{Action, Record, Repeat};
 use crate::ledger::subject::Pseudonyms;
+use crate::licensing::coding;
 use crate::licensing::message::{Kind, Message};
 use crate::licensing::outline::{Answered, Outline, Sent};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::vocabulary::Words;
+use crate::memory::{Memory, of_message, of_reply};
 use crate::observe::access::Access;
 use crate::policy::identity::Identity;
 use crate::policy::pending::{self, Code, Pending};
 use crate::policy::{Asker, Denial, Said};
 use crate::setup::Setup;
-use crate::upstream::send::{Reply, ReplyBody, SendError};
+use crate::upstream::send::{Reply, ReplyBody, Room, SendError};
 use crate::upstream::{UpstreamError, whole_cause};
 use aliases::Aliases;
 use captured::Captured;
@@ -64,6 +67,8 @@ pub struct Exchange {
     pub captured: Arc<Captured>,
     /// Where work is done that takes long.
     pub desk: Desk,
+    /// What bodies, and what is understood of them, may take.
+    pub memory: Memory,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
     pub learned: mpsc::Sender<SourceId>,
 }
@@ -100,6 +105,9 @@ pub enum Fault {
         /// Its number in `sources pending`.
         pending: Option<Code>,
     },
+    /// There is no memory to read it in.
+    #[error("there is no memory to read the request in")]
+    NoMemory,
     /// The log can't be written.
     #[error("{0}")]
     Log(#[from] CommitError),
@@ -117,8 +125,12 @@ impl Exchange {
         let words = &setup.words;
         let client = asked.identity.address;
         let is_quick = is_quick(&asked.headers, &asked.body);
+        let most = of_message(coding::most(&asked.headers, asked.body.len()), words.count());
+        let memory = self.memory.messages.take(client, most, Instant::now() + bounds::BODY_MEMORY).await;
+        let mut memory = memory.ok_or(Fault::NoMemory)?;
         let read = || Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
         let message = self.desk.reading.work(client, is_quick, read).await;
+        memory.shrink_to(message.bytes() as u64);
         note_message(access, &message);
         if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
             self.note_unread(&message, client).await;
@@ -161,12 +173,17 @@ impl Exchange {
 
         access.via_parent = setup.sender.dialer.has_parent();
 
-        match setup.sender.send(&asked.to, request(&asked)).await {
-            Ok(reply) => {
+        let kept = |headers: &HeaderMap, length| of_reply(coding::most(headers, length), words.count());
+        let room = Room { account: &self.memory.replies, client, kept: &kept };
+        match setup.sender.send(&asked.to, request(&asked), room).await {
+            Ok(mut reply) => {
                 note_reply(access, &reply);
                 let is_quick = reply_is_quick(&reply);
                 let told =
                     self.desk.reading.work(client, is_quick, || read_reply(&message, &reply, words)).await;
+                if let Ok(memory) = &mut reply.memory {
+                    memory.shrink_to(told.bytes() as u64);
+                }
                 if matches!(told.what, What::Unread { .. }) {
                     access.reply_unread = true;
                     self.note_unread(&message, client).await;
@@ -357,10 +374,10 @@ fn outline(asked: &Asked, message: &Message, reply: &Reply, told: &Told) -> Outl
 }
 
 fn read_reply(message: &Message, reply: &Reply, words: &Words) -> Told {
-    match &reply.body {
-        ReplyBody::Streamed(..) => Told::unread("the reply is too large to be read"),
-        ReplyBody::Whole(body) => {
-            Told::read(&message.kind, reply.head.status(), reply.head.headers(), body, words)
+    match (&reply.memory, &reply.body) {
+        (Err(why), _) => Told::unread(*why),
+        (Ok(_), ReplyBody::Streamed(bytes, _) | ReplyBody::Whole(bytes)) => {
+            Told::read(&message.kind, reply.head.status(), reply.head.headers(), bytes, words)
         }
     }
 }

@@ -33,7 +33,6 @@ use crate::exchange::aliases::Aliases;
 use crate::exchange::captured::Captured;
 use crate::exchange::desk::Desk;
 use crate::exchange::unread::Unread;
-use crate::http::body::BodyMemory;
 use crate::http::serve::Conversations;
 use crate::ledger::note::{Signer, SigningKeyError};
 use crate::ledger::record::{Action, Observer, Outcome, Record};
@@ -43,6 +42,7 @@ use crate::listen::accept::Door;
 use crate::listen::bound::{BindError, Bound};
 use crate::listen::local::{self, Local, LocalError, Placed};
 use crate::listen::sniff::Entrance;
+use crate::memory::{Memory, Parts};
 use crate::observe::access;
 use crate::observe::admin::{Admin, Asked, Insight};
 use crate::observe::metrics::Metrics;
@@ -156,6 +156,7 @@ impl Relay {
         };
 
         let name = fork::name(&audit.directory, &audit.origin);
+        let parts = Parts::of(&config.limits);
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
             setup: setup.clone(),
@@ -170,11 +171,11 @@ impl Relay {
                 pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
                 unread: Arc::new(Unread::open(&audit.directory)),
                 captured: Arc::new(Captured::open(&audit.directory)),
-                desk: Desk::default(),
+                desk: Desk::new(parts.places),
+                memory: Memory::new(parts),
                 journal,
                 learned,
             },
-            memory: BodyMemory::new(config.limits.all_bodies),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });

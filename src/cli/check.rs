@@ -1,5 +1,6 @@
 //! `license-relay check`: every problem at once, and nothing changed.
 
+mod memory;
 mod replay;
 mod replayed;
 mod sums;
@@ -57,6 +58,7 @@ pub(super) fn run(args: Check, path: &Path) -> Result<Exit, Failure> {
             outln!("warning: {warning}");
         }
         outln!("{}: fine", path.display());
+        outln!("{}", memory::AtMost::of(&settings.config));
     }
     let growth = GrowthAtMost::of(&settings.config.limits, &settings.list);
     if !args.json {

@@ -22,6 +22,7 @@ use super::names::{Host, HostName};
 use super::walk::{self, Kind, Named, Table, Wrong};
 use super::{MAX_LIST, Problem, Problems, Severity};
 use crate::bounds;
+use crate::memory::Parts;
 
 /// Reads `path`: the configuration and its warnings, or every problem of the file.
 pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
@@ -284,15 +285,16 @@ fn limits(t: &mut Table<'_, '_>) -> Limits {
     let strangers_log_per_day =
         t.log_per_day("strangers_log_per_day", bounds::LEAST_LOG_PER_DAY * bounds::STRANGER_SHARE);
     let per_address = t.rate("per_address").unwrap_or(a_minute(600, 200));
-    let max_body = t.or("max_body", 64 << 20, walk::size);
+    let max_body = t.or("max_body", 16 << 20, walk::size);
     let all_bodies = t.or("all_bodies", 256 << 20, walk::size);
-    if all_bodies < max_body {
+    let least = Parts::least(max_body);
+    if all_bodies < least {
         t.error(
             "all_bodies",
             format!(
-                "{all_bodies} bytes are less than max_body, {max_body}, so that one body could wait for ever"
+                "{all_bodies} bytes are not enough to read one body of max_body, {max_body}, and one reply at one time"
             ),
-            "write at least max_body",
+            format!("write at least {least}"),
         );
     }
     Limits { per_source, strangers_log_per_day, per_address, max_body, all_bodies }
@@ -644,7 +646,7 @@ mod tests {
             ("[limits]\nmax_body = 0", "limits.max_body: 0 is out of range"),
             (
                 "[limits]\nmax_body = \"1GiB\"",
-                ":1: limits.all_bodies: 268435456 bytes are less than max_body",
+                ":1: limits.all_bodies: 268435456 bytes are not enough to read one body of max_body",
             ),
             ("[audit]\ndirectory = \"/dev/null\"", "/dev/null is not a directory"),
             ("[audit]\nqueue = \"1MiB\"", "audit.queue: 1048576 bytes are fewer than 4194304"),

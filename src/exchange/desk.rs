@@ -17,7 +17,7 @@ use crate::config::names::client;
 
 /// The places at which such work is done. Reading a body may take half a second, and making the records of a turn some
 /// milliseconds: the one does not wait for the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Desk {
     /// For bodies.
     pub reading: Places,
@@ -32,15 +32,22 @@ pub struct Places {
     turns: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
-impl Default for Places {
-    /// A place for each processor but one, which is left to what is quick.
-    fn default() -> Self {
-        let processors = available_parallelism().map_or(1, usize::from);
-        Self { places: Semaphore::new(processors.saturating_sub(1).max(1)), turns: Mutex::default() }
+impl Desk {
+    /// With so many places for reading: as many as there are processors but one, and no more than there is memory for (see
+    /// [`Parts`](crate::memory::Parts)). The records of a turn take little.
+    pub fn new(places: u64) -> Self {
+        let spare = available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1));
+        let reading =
+            usize::try_from(places).map_or(Semaphore::MAX_PERMITS, |n| n.min(Semaphore::MAX_PERMITS));
+        Self { reading: Places::new(reading), writing: Places::new(spare) }
     }
 }
 
 impl Places {
+    fn new(places: usize) -> Self {
+        Self { places: Semaphore::new(places), turns: Mutex::default() }
+    }
+
     /// Does work for a client: at once where it is known to be quick, and otherwise in its turn and off the workers, if
     /// there are several.
     pub async fn work<T>(&self, of: IpAddr, is_quick: bool, work: impl FnOnce() -> T) -> T {

@@ -294,6 +294,7 @@ impl From<&Fault> for Refusal {
                 Cause::Log,
                 "the audit log can't be written, nothing is forwarded; see the relay's own log",
             ),
+            Fault::NoMemory => Self::from(&BodyError::NoMemory),
             Fault::Upstream(error) => Self::from(error),
         }
     }

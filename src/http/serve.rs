@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::body::{BodyMemory, Outgoing};
+use super::body::{Outgoing, WholeBody};
 use super::guard::{Busy, Guard};
 use super::head::{Head, HeadError};
 use super::headers::{add_via, end_to_end};
@@ -45,8 +45,6 @@ pub struct Conversations {
     pub setup: Arc<InForce>,
     /// Takes requests to the back end.
     pub exchange: Exchange,
-    /// Memory for request bodies.
-    pub memory: BodyMemory,
     /// Cancelled when the relay stops.
     pub stop: CancellationToken,
     /// Exchanges in hand, which outlive their connections.
@@ -283,7 +281,8 @@ impl Conversations {
         let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
             || parts.headers.contains_key(header::TRANSFER_ENCODING);
         let max_body = setup.config.limits.max_body;
-        let body = self.memory.read(body, max_body, client).await.map_err(|e| Refusal::from(&e))?;
+        let memory = &self.exchange.memory.bodies;
+        let body = WholeBody::read(memory, body, max_body, client).await.map_err(|e| Refusal::from(&e))?;
         access.bytes_in = body.bytes.len() as u64;
 
         let mut headers = end_to_end(&parts.headers);

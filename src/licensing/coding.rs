@@ -46,6 +46,14 @@ impl Plain<'_> {
     }
 }
 
+/// The most bytes that a body of so many has once its coding is off: deflate makes 1,032 of one, no more.
+pub fn most(headers: &HeaderMap, length: usize) -> usize {
+    match headers.contains_key(header::CONTENT_ENCODING) {
+        true => length.saturating_mul(1032).min(bounds::DECODED).max(length),
+        false => length,
+    }
+}
+
 /// Takes `gzip` or `deflate` off a body.
 ///
 /// # Errors
@@ -103,7 +111,8 @@ fn begins_as_json(body: &[u8]) -> bool {
 }
 
 const BROKEN: &str = "the body's compression is broken or cut short";
-const TOO_LONG: &str = "the body is too long once it is decompressed";
+const TOO_LONG: &str = "the body is longer than 16777216 bytes once it is decompressed";
+const _: () = assert!(bounds::DECODED == 16_777_216, "the words above name the bound");
 const NO_MEMORY: &str = "there is no memory to decompress the body in";
 
 fn gunzip(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {

@@ -6,8 +6,8 @@
 //! The reader keeps its own stack: no nesting of a body uses the stack of the thread.
 
 use std::borrow::Cow;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 use super::shape::shown_name;
 use super::terms::is_field;
@@ -40,8 +40,15 @@ pub enum Json<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Members<'a> {
     list: Vec<(Cow<'a, str>, Json<'a>)>,
-    /// Which of them came twice, and whether with different values.
-    twice: BTreeMap<usize, bool>,
+    /// Which of them came twice, and whether with different values. A box, since hardly any object has one and a body may
+    /// have a great many objects.
+    twice: Option<Box<BTreeMap<usize, bool>>>,
+}
+
+impl Members<'_> {
+    fn twice(&self) -> impl Iterator<Item = (usize, bool)> {
+        self.twice.iter().flat_map(|twice| twice.iter().map(|(at, differ)| (*at, *differ)))
+    }
 }
 
 /// A body as Go's `encoding/json` reads it, and what of it a strict reader would not have taken.
@@ -92,10 +99,16 @@ impl Odd {
 /// Reads a body.
 ///
 /// # Errors
-/// Go would not read it either, it has too many values, or data follows the value; the message holds no value of the
-/// body.
+/// Go would not read it either, it is larger than the bounds allow, or data follows the value; the message holds no value
+/// of the body.
 pub fn read(body: &[u8]) -> Result<Reading<'_>, NotJson> {
-    let mut reader = Reader { body, at: 0, left: bounds::JSON_VALUES, odd: Odd::default() };
+    read_within(body, bounds::JSON_VALUES)
+}
+
+/// As [`read`], with so many values at most.
+fn read_within(body: &[u8], values: usize) -> Result<Reading<'_>, NotJson> {
+    let left_text = bounds::JSON_TEXT;
+    let mut reader = Reader { body, at: 0, values, left: values, left_text, odd: Odd::default() };
     if body.starts_with(b"\xef\xbb\xbf") {
         reader.at = 3;
         reader.odd.note(Odd::MARK);
@@ -115,6 +128,11 @@ impl<'a> Json<'a> {
     /// As [`read`].
     pub fn parse(body: &'a [u8]) -> Result<Self, NotJson> {
         read(body).map(|reading| reading.json)
+    }
+
+    /// Reads what is wrapped in a value of another body, which is in memory beside it.
+    pub(super) fn parse_wrapped(body: &'a [u8]) -> Result<Self, NotJson> {
+        read_within(body, bounds::WRAPPED_VALUES).map(|reading| reading.json)
     }
 
     /// The member of this name.
@@ -144,18 +162,18 @@ impl<'a> Json<'a> {
     /// Whether the member of this name came twice with different values.
     pub fn conflict(&self, name: &str) -> bool {
         let Self::Object(members) = self else { return false };
-        let differs = |at: &usize| members.list.get(*at).is_some_and(|(member, _)| same_name(member, name));
-        members.twice.iter().any(|(at, differ)| *differ && differs(at))
+        let is_it = |at: usize| members.list.get(at).is_some_and(|(member, _)| same_name(member, name));
+        members.twice().any(|(at, differ)| differ && is_it(at))
     }
 
     /// Whether any member came twice with different values.
     pub(super) fn has_conflict(&self) -> bool {
-        matches!(self, Self::Object(members) if members.twice.values().any(|differ| *differ))
+        matches!(self, Self::Object(members) if members.twice().any(|(_, differ)| differ))
     }
 
     /// Whether it is an object in which a member came twice.
     pub fn is_doubled(&self) -> bool {
-        matches!(self, Self::Object(members) if !members.twice.is_empty())
+        matches!(self, Self::Object(members) if members.twice.is_some())
     }
 
     /// The names that are doubled in any object of it, as far as they may be shown: at most
@@ -168,7 +186,7 @@ impl<'a> Json<'a> {
 
     fn note_doubled(&self, names: &mut Vec<String>) {
         if let Self::Object(members) = self {
-            for (name, _) in members.twice.keys().filter_map(|at| members.list.get(*at)) {
+            for (name, _) in members.twice().filter_map(|(at, _)| members.list.get(at)) {
                 // Somebody's name twice is not for the log.
                 let shown = if is_field(name) { shown_name(name) } else { HIDDEN };
                 if names.len() < bounds::DOUBLED && !names.iter().any(|known| same_name(known, shown)) {
@@ -274,27 +292,44 @@ fn fold(c: char) -> char {
     }
 }
 
-fn folded(name: &str) -> String {
-    name.chars().map(fold).collect()
+/// The members in the order of their folded names' hashes, and of those with one hash in the order in which they came, if
+/// two may have one name. Few members are compared with each other. Of many, nothing but hashes is kept: their names would
+/// take more memory than the members.
+fn by_name(members: &[(Cow<'_, str>, Json<'_>)]) -> Option<Vec<(u64, usize)>> {
+    let is_double = |at: usize| members[..at].iter().any(|(before, _)| same_name(before, &members[at].0));
+    if members.len() <= FEW && !(1..members.len()).any(is_double) {
+        return None;
+    }
+    let keyed = RandomState::new();
+    let hash = |name: &str| {
+        let mut hasher = keyed.build_hasher();
+        name.chars().for_each(|c| fold(c).hash(&mut hasher));
+        hasher.finish()
+    };
+    let mut order: Vec<_> = members.iter().enumerate().map(|(at, (name, _))| (hash(name), at)).collect();
+    order.sort_unstable();
+    order.windows(2).any(|pair| pair[0].0 == pair[1].0).then_some(order)
 }
 
-/// Few members are compared with each other; of many, the folded names are looked up.
-fn has_doubles(members: &[(Cow<'_, str>, Json<'_>)]) -> bool {
-    if members.len() <= 12 {
-        return members
-            .iter()
-            .enumerate()
-            .any(|(at, (name, _))| members[..at].iter().any(|(before, _)| same_name(before, name)));
-    }
-    let mut seen = HashSet::with_capacity(members.len());
-    !members.iter().all(|(name, _)| seen.insert(folded(name)))
-}
+/// So many members are compared with each other.
+const FEW: usize = 12;
 
 const FOLLOWED: &str = "data follows the JSON value";
 const NOT_JSON: &str = "the body is not JSON";
 const TOO_EARLY: &str = "the body ends too early";
-const TOO_DEEP: &str = "the body is nested too deeply";
-const TOO_MANY: &str = "the body has too many values";
+const TOO_DEEP: &str = "the body has more than 10000 arrays and objects within each other";
+const TOO_MANY: &str = "the body has more than 750000 values";
+const TOO_MANY_WRAPPED: &str = "what is wrapped in the body has more than 50000 values";
+const TOO_MANY_MEMBERS: &str = "the body has an object of more than 50000 members";
+const TOO_MUCH_TEXT: &str = "the body has more than 16777216 bytes of text that is not written as it is";
+const _: () = assert!(
+    bounds::JSON_LEVELS == 10_000
+        && bounds::JSON_VALUES == 750_000
+        && bounds::WRAPPED_VALUES == 50_000
+        && bounds::JSON_MEMBERS == 50_000
+        && bounds::JSON_TEXT == 16_777_216,
+    "the words above name the bounds"
+);
 
 /// Why a body is no JSON, without a value of it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -323,8 +358,12 @@ enum Open<'a> {
 struct Reader<'a> {
     body: &'a [u8],
     at: usize,
-    /// How many more values are read; merging objects takes from it too.
+    /// How many values are read at most.
+    values: usize,
+    /// How many more are read; merging objects takes from it too.
     left: usize,
+    /// How many more bytes of text are read that had to be decoded, so that the body does not hold them as they are.
+    left_text: usize,
     odd: Odd,
 }
 
@@ -357,8 +396,15 @@ impl<'a> Reader<'a> {
     }
 
     fn spend(&mut self, values: usize) -> Result<(), NotJson> {
-        self.left = self.left.checked_sub(values).ok_or_else(|| self.fault(TOO_MANY))?;
+        let too_many = if self.values == bounds::JSON_VALUES { TOO_MANY } else { TOO_MANY_WRAPPED };
+        self.left = self.left.checked_sub(values).ok_or_else(|| self.fault(too_many))?;
         Ok(())
+    }
+
+    /// Room for text that has to be decoded.
+    fn room(&mut self, bytes: usize) -> Result<String, NotJson> {
+        self.left_text = self.left_text.checked_sub(bytes).ok_or_else(|| self.fault(TOO_MUCH_TEXT))?;
+        Ok(String::with_capacity(bytes))
     }
 
     fn value(&mut self) -> Result<Json<'a>, NotJson> {
@@ -404,9 +450,12 @@ impl<'a> Reader<'a> {
                         if !self.take(b']') {
                             return Err(self.unexpected());
                         }
-                        done = Json::Array(list);
+                        done = Json::Array(fitted(list));
                     }
                     Open::Object(mut list, name) => {
+                        if list.len() == bounds::JSON_MEMBERS {
+                            return Err(self.fault(TOO_MANY_MEMBERS));
+                        }
                         list.push((name, done));
                         if self.take(b',') {
                             self.space();
@@ -417,12 +466,9 @@ impl<'a> Reader<'a> {
                         if !self.take(b'}') {
                             return Err(self.unexpected());
                         }
-                        done = Json::Object(if has_doubles(&list) {
-                            self.odd.note(Odd::TWICE);
-                            let list = Members { list, twice: BTreeMap::new() };
-                            self.merge(Members::default(), list)?
-                        } else {
-                            Members { list, twice: BTreeMap::new() }
+                        done = Json::Object(match by_name(&list) {
+                            Some(order) => self.united(list, BTreeMap::new(), order)?,
+                            None => Members { list: fitted(list), twice: None },
                         });
                     }
                 }
@@ -548,7 +594,9 @@ impl<'a> Reader<'a> {
         if self.take(b'"') {
             return Ok(plain);
         }
-        let mut text = plain.into_owned();
+        // What is decoded is no longer than what it is written as, but for bytes that are no UTF-8, which are mended first.
+        let mut text = self.room(plain.len() + self.until_quote())?;
+        text.push_str(&plain);
         loop {
             // A run without escapes ends at a quote or at a backslash.
             if self.take(b'"') {
@@ -567,8 +615,26 @@ impl<'a> Reader<'a> {
                 _ => return Err(self.unexpected()),
             });
             self.at += 1;
-            text.push_str(&self.plain()?);
+            let plain = self.plain()?;
+            if plain.len() > text.capacity() - text.len() {
+                let grown = self.room(2 * text.capacity() + plain.len())?;
+                let before = std::mem::replace(&mut text, grown);
+                text.push_str(&before);
+            }
+            text.push_str(&plain);
         }
+    }
+
+    /// How many bytes a string has from here to its end.
+    fn until_quote(&self) -> usize {
+        let mut escaped = false;
+        let ends = |byte: &u8| {
+            let ends = *byte == b'"' && !escaped;
+            escaped = *byte == b'\\' && !escaped;
+            ends
+        };
+        let rest = self.body.get(self.at..).unwrap_or_default();
+        rest.iter().position(ends).unwrap_or(rest.len())
     }
 
     /// What stands before the next quote or backslash.
@@ -580,13 +646,17 @@ impl<'a> Reader<'a> {
             return Err(self.unexpected());
         }
         let mut rest = &rest[..length];
-        let mut mended = String::new();
+        if let Ok(text) = std::str::from_utf8(rest) {
+            return Ok(Cow::Borrowed(text));
+        }
+        self.odd.note(Odd::NOT_UTF8);
+        // A byte becomes a character of three at most.
+        let bad = rest.iter().filter(|byte| !byte.is_ascii()).count();
+        let mut mended = self.room(rest.len() + 2 * bad)?;
         loop {
             match std::str::from_utf8(rest) {
-                Ok(text) if mended.is_empty() => return Ok(Cow::Borrowed(text)),
                 Ok(text) => return Ok(Cow::Owned(mended + text)),
                 Err(e) => {
-                    self.odd.note(Odd::NOT_UTF8);
                     let (good, bad) = rest.split_at(e.valid_up_to());
                     mended.push_str(std::str::from_utf8(good).unwrap_or_default());
                     // Go replaces each byte, not each sequence.
@@ -631,46 +701,94 @@ impl<'a> Reader<'a> {
         Ok(unit)
     }
 
-    /// Merges members into others as Go does: the last of a name wins, objects merge. What it costs is limited as
-    /// values are, for merging one by one into a large object is more work than reading it.
+    /// Merges members into others as Go does. What it costs is limited as values are, for merging one by one into a large
+    /// object is more work than reading it.
     fn merge(&mut self, mut into: Members<'a>, from: Members<'a>) -> Result<Members<'a>, NotJson> {
         // A long name costs as much as many short ones.
         self.spend(into.list.iter().map(|(name, _)| 1 + name.len() / 16).sum())?;
-        let mut known: HashMap<String, usize> =
-            into.list.iter().enumerate().map(|(at, (name, _))| (folded(name), at)).collect();
-        for (number, (name, value)) in from.list.into_iter().enumerate() {
-            let before = from.twice.get(&number).copied();
-            let at = match known.entry(folded(&name)) {
-                Entry::Vacant(entry) => {
-                    let at = *entry.insert(into.list.len());
-                    into.list.push((name, value));
-                    if let Some(differ) = before {
-                        into.twice.insert(at, differ);
+        let shift = into.list.len();
+        let twice = into.twice().chain(from.twice().map(|(at, differ)| (shift + at, differ))).collect();
+        into.list.extend(from.list);
+        match by_name(&into.list) {
+            Some(order) => self.united(into.list, twice, order),
+            None => Ok(Members { list: into.list, twice: (!twice.is_empty()).then(|| Box::new(twice)) }),
+        }
+    }
+
+    /// Makes one member of those that have one name: the last wins, objects merge. It stands where the first stood, under
+    /// the last one's name.
+    fn united(
+        &mut self,
+        mut list: Vec<(Cow<'a, str>, Json<'a>)>,
+        twice: BTreeMap<usize, bool>,
+        order: Vec<(u64, usize)>,
+    ) -> Result<Members<'a>, NotJson> {
+        let mut gone = vec![false; list.len()];
+        let mut united = BTreeMap::new();
+        for of_hash in order.chunk_by(|a, b| a.0 == b.0) {
+            // As a rule one name: that two have one hash happens by chance alone.
+            let mut firsts: Vec<usize> = Vec::new();
+            for at in of_hash.iter().map(|(_, at)| *at) {
+                let is_it = |first: &&usize| same_name(&list[**first].0, &list[at].0);
+                let Some(first) = firsts.iter().find(is_it).copied() else {
+                    firsts.push(at);
+                    if let Some(differ) = twice.get(&at) {
+                        united.insert(at, *differ);
                     }
                     continue;
-                }
-                Entry::Occupied(entry) => *entry.get(),
-            };
-            let Some(kept) = into.list.get_mut(at) else { continue };
-            let differ = kept.1 != value;
-            if differ {
-                kept.1 = match (std::mem::replace(&mut kept.1, Json::Null), value) {
-                    (Json::Object(a), Json::Object(b)) => Json::Object(self.merge(a, b)?),
-                    (_, last) => last,
                 };
+                let (name, value) = std::mem::replace(&mut list[at], (Cow::Borrowed(""), Json::Null));
+                let before = std::mem::replace(&mut list[first].1, Json::Null);
+                let differ = before != value;
+                list[first] = match (before, value) {
+                    (Json::Object(a), Json::Object(b)) if differ => (name, Json::Object(self.merge(a, b)?)),
+                    (_, last) => (name, last),
+                };
+                *united.entry(first).or_default() |= differ || twice.get(&at).is_some_and(|differ| *differ);
+                gone[at] = true;
             }
-            kept.0 = name;
-            *into.twice.entry(at).or_default() |= differ || before.unwrap_or_default();
         }
-        Ok(into)
+        if united.is_empty() {
+            return Ok(Members { list, twice: None });
+        }
+        self.odd.note(Odd::TWICE);
+        // Where each stands once those that are gone have left.
+        let mut places = Vec::with_capacity(gone.len());
+        let mut next = 0;
+        for gone in &gone {
+            places.push(next);
+            next += usize::from(!gone);
+        }
+        let mut stays = gone.iter().map(|gone| !gone);
+        list.retain(|_| stays.next().unwrap_or_default());
+        let twice = united.into_iter().map(|(at, differ)| (places[at], differ)).collect();
+        Ok(Members { list: fitted(list), twice: Some(Box::new(twice)) })
     }
 }
 
+/// A list without room for more. A body may have a great many short ones; of a long one, memory that was never written to
+/// costs nothing, and moving it would.
+fn fitted<T>(mut list: Vec<T>) -> Vec<T> {
+    if list.len() <= LONG {
+        list.shrink_to_fit();
+    }
+    list
+}
+
+/// So many values are a long list.
+const LONG: usize = 1024;
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    fn folded(name: &str) -> String {
+        name.chars().map(fold).collect()
+    }
 
     fn reason(body: &[u8]) -> String {
         Json::parse(body).unwrap_err().to_string()
@@ -731,7 +849,7 @@ mod tests {
 
     #[test]
     fn a_double_among_very_many_members_is_found_in_no_time() {
-        let many: String = (0..100_000).map(|n| format!("\"item-{n}\":0,")).collect();
+        let many: String = (0..bounds::JSON_MEMBERS - 1).map(|n| format!("\"item-{n}\":0,")).collect();
         let started = tokio::time::Instant::now();
         assert!(!Json::parse(format!("{{{many}\"x\":0}}").as_bytes()).unwrap().is_doubled());
         let json = format!("{{{many}\"Item-7\":0}}");
@@ -783,11 +901,34 @@ mod tests {
         let reading = |depth: usize| read(nested(depth).as_bytes()).map(|reading| reading.odd.words());
         assert_eq!(reading(bounds::JSON_DEPTH), Ok(vec![]));
         assert_eq!(reading(bounds::JSON_LEVELS), Ok(vec!["nested deeper than 32"]));
-        assert!(
-            reason(nested(bounds::JSON_LEVELS + 1).as_bytes()).starts_with("the body is nested too deeply")
-        );
+        assert!(reason(nested(bounds::JSON_LEVELS + 1).as_bytes()).starts_with(TOO_DEEP));
         let wide = format!("[{}0]", "0,".repeat(bounds::JSON_VALUES));
-        assert!(reason(wide.as_bytes()).starts_with("the body has too many values"));
+        assert!(reason(wide.as_bytes()).starts_with(TOO_MANY));
+        let members = |count: usize| format!("{{{}}}", vec!["\"a\":0"; count].join(","));
+        assert!(Json::parse(members(bounds::JSON_MEMBERS).as_bytes()).is_ok());
+        assert!(reason(members(bounds::JSON_MEMBERS + 1).as_bytes()).starts_with(TOO_MANY_MEMBERS));
+        let wrapped = format!("[{}0]", "0,".repeat(bounds::WRAPPED_VALUES));
+        let why = Json::parse_wrapped(wrapped.as_bytes()).unwrap_err().to_string();
+        assert!(why.starts_with(TOO_MANY_WRAPPED), "{why}");
+    }
+
+    #[test]
+    fn text_that_has_to_be_decoded_is_bounded_and_other_text_is_not() {
+        let plain = "x".repeat(bounds::JSON_TEXT + 1);
+        assert_eq!(Json::parse(format!("\"{plain}\"").as_bytes()).unwrap().as_str(), Some(&*plain));
+        for escape in ["\\n", "\\u0041"] {
+            let text = format!("\"{escape}{plain}\"");
+            assert!(reason(text.as_bytes()).starts_with(TOO_MUCH_TEXT));
+            let parts = format!("[\"{0}{escape}\",\"{0}{escape}\"]", &plain[..bounds::JSON_TEXT / 2]);
+            assert!(reason(parts.as_bytes()).starts_with(TOO_MUCH_TEXT));
+        }
+        let odd = [b"\"", &vec![0xff; bounds::JSON_TEXT / 3 + 1][..], b"\""].concat();
+        assert!(reason(&odd).starts_with(TOO_MUCH_TEXT));
+        // An escape and bytes that are no UTF-8: the text is longer than what it is written as.
+        let mixed = [&b"\"\\n"[..], &[0xff; 1000], b"\\n", &[0xff; 1000], b"\""].concat();
+        let bad = "\u{fffd}".repeat(1000);
+        let whole = Json::parse(&mixed).unwrap();
+        assert_eq!(whole.as_str(), Some(format!("\n{bad}\n{bad}").as_str()));
     }
 
     #[test]
@@ -832,7 +973,7 @@ mod tests {
             assert!(merged(into, 200).unwrap_err().to_string().starts_with(TOO_MANY));
         }
         // Ordinary doubles are far from it.
-        assert_eq!(merged("\"a\":1", 50_000), Ok(vec!["a member twice"]));
+        assert_eq!(merged("\"a\":1", bounds::JSON_MEMBERS - 1), Ok(vec!["a member twice"]));
     }
 
     /// Our reading, for comparison with that of a strict reader.

@@ -124,6 +124,12 @@ pub struct Patch {
 }
 
 impl Consumption {
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let id = self.id.as_ref().map_or(0, String::len);
+        size_of::<Self>() + heap(id) + heap(self.allotment.len()) + heap(self.month.len())
+    }
+
     /// Whether it says all that another reading of the same report found.
     pub(crate) fn says(&self, other: &Self) -> bool {
         (&self.allotment, &self.month) == (&other.allotment, &other.month)
@@ -131,7 +137,34 @@ impl Consumption {
     }
 }
 
+/// What so many bytes take of the heap: as much as is asked for rounded up.
+pub(super) fn heap(bytes: usize) -> usize {
+    bytes.next_multiple_of(16)
+}
+
+impl Sync {
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let base = |(license, _): &(Option<LicenseNumber>, _)| {
+            size_of::<(Option<LicenseNumber>, Option<u64>)>() + license_bytes(license.as_ref())
+        };
+        self.bases.iter().map(base).sum::<usize>() + self.patches.iter().map(Patch::bytes).sum::<usize>()
+    }
+}
+
+fn license_bytes(license: Option<&LicenseNumber>) -> usize {
+    license.map_or(0, |license| heap(license.as_str().len()))
+}
+
 impl Patch {
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = [&self.allotment, &self.instance, &self.created, &self.rejection];
+        let texts: usize = texts.into_iter().flatten().map(|text| heap(text.len())).sum();
+        let subject = self.subject.as_ref().map_or(0, |subject| heap(subject.expose().len()));
+        size_of::<Self>() + texts + subject + license_bytes(self.license.as_ref())
+    }
+
     /// Whether one of these says all that another reading of the same message found: what that one has not found is no
     /// difference.
     pub(crate) fn is_among(&self, all: &[Self]) -> bool {
@@ -369,6 +402,17 @@ impl Message {
         own.max(1) + self.other.as_ref().map_or(0, |other| other.records() - 1)
     }
 
+    /// The memory that it takes, as long as the exchange lasts.
+    pub fn bytes(&self) -> usize {
+        let own = match &self.kind {
+            Kind::Sync(sync) => sync.bytes(),
+            Kind::Capacity(report) => report.iter().map(Consumption::bytes).sum(),
+            _ => 0,
+        };
+        let shape = self.shape.as_ref().map_or(0, Shape::bytes);
+        own + shape + self.other.as_ref().map_or(0, |other| other.bytes())
+    }
+
     /// Whether it is exactly an activation or a definition, which name no source by nature.
     pub fn is_sourceless(&self) -> bool {
         matches!(self.kind, Kind::Activation { .. } | Kind::Definition)
@@ -538,20 +582,31 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
     let names = &words.sync;
     let changes =
         [(&names.patches, None), (&names.additions, Some(Vote::Add)), (&names.deletions, Some(Vote::Delete))];
-    let (mut count, mut long) = (0, false);
+    let (mut count, mut base_count, mut bytes, mut long) = (0, 0, 0, false);
     let holders = body.things(&names.within, |holder| {
         let by_license = body.by_license(&names.bases_by_license, holder);
         let listed = body.list(&names.bases, holder);
         if by_license.is_none() && listed.is_none() {
             return None;
         }
-        let by_license = by_license.unwrap_or_default().into_iter();
-        let listed = listed.unwrap_or_default().into_iter().map(|base| {
+        let by_license = by_license.unwrap_or_default();
+        let listed = listed.unwrap_or_default();
+        // What has bases counts as one, whether it has any.
+        let left = (bounds::CHANGES + 1).saturating_sub(base_count);
+        base_count += 1 + by_license.len() + listed.len();
+        if left == 0 {
+            return None;
+        }
+        let by_license = by_license.into_iter();
+        let listed = listed.into_iter().map(|base| {
             let version = body.value(&names.version, base).value.and_then(Json::as_u64);
             (license_of(body, base, &names.license), version)
         });
-        let bases: Vec<_> =
-            by_license.map(|(license, version)| (license, version.as_u64())).chain(listed).collect();
+        let bases: Vec<_> = by_license
+            .map(|(license, version)| (license, version.as_u64()))
+            .chain(listed)
+            .take(left)
+            .collect();
 
         // What a change lacks, it has from what holds it.
         let license = license_of(body, holder, &names.license);
@@ -564,14 +619,19 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
                 patches.get_or_insert_with(Vec::new);
                 continue;
             }
-            let read = list.into_iter().map(|json| {
+            let patches = patches.get_or_insert_with(Vec::new);
+            patches.reserve_exact(list.len());
+            for json in list {
+                if bytes > bounds::MESSAGE {
+                    break;
+                }
                 let mut patch = patch_of(body, json, vote, allotment.as_deref(), words, &mut long);
                 if !patch.unfit_license {
                     patch.license = patch.license.or_else(|| license.clone());
                 }
-                patch
-            });
-            patches.get_or_insert_with(Vec::new).extend(read);
+                bytes += patch.bytes();
+                patches.push(patch);
+            }
         }
         let idle = names.idle_without_patches
             && !bases.is_empty()
@@ -586,6 +646,10 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
     });
     let beyond = if count > bounds::CHANGES {
         Some(too_many())
+    } else if base_count > bounds::CHANGES {
+        Some(format!("the body has more than {} bases", bounds::CHANGES))
+    } else if bytes > bounds::MESSAGE {
+        Some(format!("the changes of the body take more than {} bytes of memory", bounds::MESSAGE))
     } else {
         long.then(|| format!("the body names somebody in more than {} bytes", bounds::SUBJECT))
     };
@@ -698,7 +762,7 @@ fn is_change(body: &Body<'_, '_>, words: &Vocabulary) -> bool {
 }
 
 /// One message is one unit of the log, which must stay small enough to be written while others wait.
-fn too_many() -> String {
+pub(super) fn too_many() -> String {
     format!("the body has more than {} changes", bounds::CHANGES)
 }
 
@@ -715,11 +779,16 @@ pub(super) fn report_of<'q>(
     asked: impl Fn(&str) -> Option<&'q Consumption>,
 ) -> Option<Vec<Consumption>> {
     let names = &words.capacity;
-    let mut all = Vec::new();
+    let (mut all, mut count) = (Vec::new(), 0);
     for place in &names.element {
         let report = body.attempt(|| {
             let mut fits = true;
             let elements = body.things(std::slice::from_ref(place), |json| {
+                count += 1;
+                // One more than may be is enough to know.
+                if count > bounds::CHANGES + 1 {
+                    return None;
+                }
                 let element = element_of(body, json, amount, words, &asked);
                 fits &= element.is_some() || matches!(json, Json::Null);
                 element

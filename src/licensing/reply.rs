@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::coding;
 use super::json::{self, Json};
-use super::message::{Consumption, Kind, Patch, Sync, people, report_of, sync_of};
+use super::message::{Consumption, Kind, Patch, Sync, heap, people, report_of, sync_of, too_many};
 use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
@@ -97,6 +97,18 @@ impl Told {
         What::Unread { why: why.into() }.into()
     }
 
+    /// The memory that it takes.
+    pub fn bytes(&self) -> usize {
+        let what = match &self.what {
+            What::Sync(sync) => sync.bytes(),
+            What::Entitlements(all) => all.iter().map(Entitlement::bytes).sum(),
+            What::Totals(all) => all.iter().map(Total::bytes).sum(),
+            What::Nothing | What::Unread { .. } => 0,
+        };
+        let shape = self.shape.as_ref().map_or(0, Shape::bytes);
+        what + shape + self.other.iter().map(Patch::bytes).sum::<usize>()
+    }
+
     /// Reads the body of a reply, whatever was asked and whatever its status: what it tells is recorded.
     pub fn read(asked: &Kind, status: StatusCode, headers: &HeaderMap, body: &[u8], words: &Words) -> Self {
         let success = status.is_success();
@@ -145,7 +157,7 @@ impl Told {
         let body = Body::new(json);
         let mut hidden = None;
         let sync = sync_of(&body, words);
-        let is_whole = sync.as_ref().is_none_or(|sync| sync.beyond.is_none());
+        let mut beyond = sync.as_ref().and_then(|sync| sync.beyond.clone());
         let what = match asked {
             Kind::Activation { .. } | Kind::Definition => {
                 entitlements(&body, words, None, 0, &mut hidden).map(What::Entitlements)
@@ -160,7 +172,11 @@ impl Told {
         });
         let doubled = json.doubled();
         let unread = || What::Unread { why: shape.to_string() };
-        if body.contradiction().is_some() || !is_whole {
+        beyond = beyond.or_else(|| what.as_ref().and_then(What::beyond));
+        if let Some(why) = beyond {
+            return Reading::Hole(Self { doubled, ..Self::unread(why) });
+        }
+        if body.contradiction().is_some() {
             return Reading::Hole(Self { doubled, ..unread().into() });
         }
         Reading::Told(match what {
@@ -175,9 +191,37 @@ impl Told {
 }
 
 impl What {
+    /// Why not all of it is kept.
+    fn beyond(&self) -> Option<String> {
+        match self {
+            Self::Totals(all) if all.len() > bounds::CHANGES => Some(too_many()),
+            Self::Entitlements(all) if all.len() > bounds::UNITS => {
+                Some(format!("the reply has more than {} units of allotments", bounds::UNITS))
+            }
+            _ => None,
+        }
+    }
+
     /// The changes that it tells.
     pub(crate) fn patches(&self) -> &[Patch] {
         if let Self::Sync(sync) = self { &sync.patches } else { &[] }
+    }
+}
+
+impl Entitlement {
+    /// The memory that it takes.
+    fn bytes(&self) -> usize {
+        let texts = [&self.class, &self.access_type, &self.overage];
+        let texts = texts.into_iter().flatten().chain([&self.name, &self.valid.0, &self.valid.1]);
+        let license = self.license.as_ref().map_or(0, |license| heap(license.as_str().len()));
+        size_of::<Self>() + license + texts.map(|text| heap(text.len())).sum::<usize>()
+    }
+}
+
+impl Total {
+    /// The memory that it takes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + heap(self.allotment.len()) + heap(self.month.len())
     }
 }
 
@@ -251,7 +295,7 @@ fn unwrapped(
     hidden: &mut Option<String>,
 ) -> Option<Vec<Entitlement>> {
     let inner = unwrap(text)?;
-    let Ok(json) = Json::parse(&inner) else {
+    let Ok(json) = Json::parse_wrapped(&inner) else {
         let text = std::str::from_utf8(&inner).ok().filter(|_| depth < bounds::WRAPPED)?;
         return unwrapped(text, words, outer, depth + 1, hidden);
     };
@@ -293,6 +337,10 @@ fn units<'j, 'a>(
     let access_type = (!types.is_empty()).then(|| types.join(", "));
     let overage = first(&names.overage).map(overage);
     for unit in body.list(&names.units, allotment).unwrap_or_default() {
+        // One more than may be is enough to know.
+        if all.len() > bounds::UNITS {
+            break;
+        }
         let valid = text(&names.valid, unit).unwrap_or_default();
         let (from, to) = valid.split_once('/').unwrap_or((&valid, ""));
         // The public API of Qlik Cloud writes an open end as a dot.

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::json::{Json, same_name};
+use super::message::heap;
 use super::terms::{is_field, is_made_of};
 use crate::bounds;
 use crate::ledger::record::HIDDEN;
@@ -83,6 +84,19 @@ impl Shape {
                 Self::Object(a)
             }
             _ => Self::Any,
+        }
+    }
+
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Array(Some(element)) => size_of::<Self>() + element.bytes(),
+            Self::Object(members) => {
+                let member =
+                    |(name, shape): &(String, Self)| size_of::<String>() + heap(name.len()) + shape.bytes();
+                size_of::<Self>() + members.iter().map(member).sum::<usize>()
+            }
+            _ => size_of::<Self>(),
         }
     }
 

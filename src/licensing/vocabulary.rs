@@ -40,6 +40,11 @@ pub struct Words {
 }
 
 impl Words {
+    /// How many vocabularies every body is read with.
+    pub fn count(&self) -> usize {
+        1 + usize::from(self.built_in.is_some())
+    }
+
     /// The built-in names, and those of a site's file where there is one.
     ///
     /// # Errors

@@ -3,12 +3,12 @@
 //! Consumption is a delta, so a request whose bytes may have reached the back end is never sent again. It is sent
 //! once more only if the connection had been kept *and* hyper hands the request back unsent, and then on a fresh one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
@@ -20,6 +20,7 @@ use super::dial::{Asked, Dialer};
 use super::pool::{Connection, Pool};
 use crate::bounds;
 use crate::config::model::{Destination, Mode, Upstream};
+use crate::memory::{Account, Held};
 use crate::stream::AnyStream;
 
 /// Sends requests to the back end.
@@ -31,6 +32,17 @@ pub struct Sender {
     response_timeout: Duration,
 }
 
+/// Where there is memory for a reply that is longer than [`bounds::QUICK_BODY`], and for what any reply tells.
+#[derive(Clone, Copy)]
+pub struct Room<'r> {
+    /// The account of replies.
+    pub account: &'r Account,
+    /// Whose request it is.
+    pub client: IpAddr,
+    /// How much is kept at most of what a body tells that has these headers and so many bytes.
+    pub kept: &'r (dyn Fn(&HeaderMap, usize) -> u64 + Sync),
+}
+
 /// A reply, and how it came.
 #[derive(Debug)]
 pub struct Reply {
@@ -38,6 +50,8 @@ pub struct Reply {
     pub head: Response<()>,
     /// The body.
     pub body: ReplyBody,
+    /// The memory for what it tells, or why it can't be read.
+    pub memory: Result<Held, &'static str>,
     /// Where it came from.
     pub address: SocketAddr,
     /// The request was handed back unsent by a kept connection and went out on a fresh one.
@@ -49,8 +63,26 @@ pub struct Reply {
 pub enum ReplyBody {
     /// Read to its end.
     Whole(Bytes),
-    /// Longer than [`bounds::REPLY_BYTES`]: what was read, and the rest as it comes.
+    /// It is not read: what has come of it, and the rest as it comes.
     Streamed(Bytes, Incoming),
+}
+
+/// Why a reply is not read that is longer than is read.
+const TOO_LONG: &str = "the reply is longer than 8388608 bytes";
+const _: () = assert!(bounds::REPLY_BYTES == 8_388_608, "the words above name the bound");
+/// Why one is not read for which there was no memory as long as it may take.
+const NO_MEMORY: &str = "there was no memory to read the reply in (limits.all_bodies)";
+
+/// A body that was read whole. Its memory is given back when the last of it is dropped.
+struct Whole {
+    bytes: Vec<u8>,
+    _memory: Option<Held>,
+}
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Why there is no reply, and whether the back end may have the request.
@@ -72,11 +104,16 @@ impl Sender {
         Self { dialer, pool: Arc::default(), response_timeout: upstream.response_timeout }
     }
 
-    /// Sends a request and reads its reply.
+    /// Sends a request and reads its reply, where there is room to.
     ///
     /// # Errors
     /// There is no reply, or not all of it.
-    pub async fn send(&self, to: &Destination, request: Request<Full<Bytes>>) -> Result<Reply, SendError> {
+    pub async fn send(
+        &self,
+        to: &Destination,
+        request: Request<Full<Bytes>>,
+        room: Room<'_>,
+    ) -> Result<Reply, SendError> {
         let deadline = Instant::now() + self.response_timeout;
         let mut kept = self.pool.take(to);
         let (mut request, mut resent) = (request, false);
@@ -88,7 +125,11 @@ impl Sender {
             };
             let sending = connection.sender.try_send_request(request);
             let mut refused = match timeout_at(deadline, sending).await {
-                Ok(Ok(response)) => return self.read(to, connection, response, deadline, resent).await,
+                Ok(Ok(response)) => {
+                    let (head, body, address, memory) =
+                        self.read(to, connection, response, deadline, room).await?;
+                    return Ok(Reply { head, body, memory, address, resent });
+                }
                 Ok(Err(refused)) => refused,
                 Err(_) => return Err(self.late(to, &connection)),
             };
@@ -136,8 +177,8 @@ impl Sender {
         connection: Connection,
         response: Response<Incoming>,
         deadline: Instant,
-        resent: bool,
-    ) -> Result<Reply, SendError> {
+        room: Room<'_>,
+    ) -> Result<(Response<()>, ReplyBody, SocketAddr, Result<Held, &'static str>), SendError> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let error = UpstreamError::Switched { host: to.host.to_string() };
             return Err(SendError { error, sent: true, address: Some(connection.address) });
@@ -145,33 +186,61 @@ impl Sender {
         let (parts, mut incoming) = response.into_parts();
         let head = Response::from_parts(parts, ());
         let address = connection.address;
-        let expected = incoming.size_hint().exact().unwrap_or(0).min(bounds::REPLY_BYTES as u64);
-        let mut read = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
-        while let Some(frame) =
-            timeout_at(deadline, incoming.frame()).await.map_err(|_| self.late(to, &connection))?
+        let announced = incoming.size_hint().exact().map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let (mut bytes, mut memory, mut why) = (Vec::new(), None, None);
+        if announced.is_some_and(|length| length > bounds::REPLY_BYTES) {
+            why = Some(TOO_LONG);
+        }
+        while why.is_none()
+            && let Some(frame) =
+                timeout_at(deadline, incoming.frame()).await.map_err(|_| self.late(to, &connection))?
         {
             let frame = frame.map_err(|cause| incomplete(to, &connection, cause, true))?;
             // Trailers are dropped: the client was promised none (RFC 9110 §6.5.1).
-            if let Ok(data) = frame.into_data() {
-                read.extend_from_slice(&data);
+            let Ok(data) = frame.into_data() else { continue };
+            if memory.is_none() && bytes.len() + data.len() > bounds::QUICK_BODY {
+                let most = announced.unwrap_or(bounds::REPLY_BYTES);
+                memory = room.take(head.headers(), most, true, deadline).await;
+                if memory.is_none() || bytes.try_reserve_exact(most).is_err() {
+                    why = Some(NO_MEMORY);
+                }
             }
-            if read.len() > bounds::REPLY_BYTES {
-                return Ok(Reply {
-                    head,
-                    body: ReplyBody::Streamed(read.freeze(), incoming),
-                    address,
-                    resent,
-                });
+            bytes.extend_from_slice(&data);
+            if bytes.len() > bounds::REPLY_BYTES {
+                why = Some(TOO_LONG);
             }
         }
+        if let Some(why) = why {
+            let start = Bytes::from_owner(Whole { bytes, _memory: memory });
+            return Ok((head, ReplyBody::Streamed(start, incoming), address, Err(why)));
+        }
         self.pool.keep(to, connection);
-        Ok(Reply { head, body: ReplyBody::Whole(read.freeze()), address, resent })
+        let length = bytes.len();
+        let (memory, kept) = match memory {
+            Some(mut memory) => {
+                let kept = memory.split((room.kept)(head.headers(), length));
+                memory.shrink_to(length as u64);
+                (Some(memory), Ok(kept))
+            }
+            None => (None, room.take(head.headers(), length, false, deadline).await.ok_or(NO_MEMORY)),
+        };
+        let body =
+            if bytes.is_empty() { Bytes::new() } else { Bytes::from_owner(Whole { bytes, _memory: memory }) };
+        Ok((head, ReplyBody::Whole(body), address, kept))
     }
 
     fn late(&self, to: &Destination, connection: &Connection) -> SendError {
         let error =
             UpstreamError::ResponseTimeout { host: to.host.to_string(), after: self.response_timeout };
         SendError { error, sent: true, address: Some(connection.address) }
+    }
+}
+
+impl Room<'_> {
+    /// Memory for what a body tells that has so many bytes at most, and for these where they are `long`.
+    async fn take(&self, headers: &HeaderMap, most: usize, long: bool, deadline: Instant) -> Option<Held> {
+        let bytes = if long { most as u64 } else { 0 };
+        self.account.take(self.client, bytes + (self.kept)(headers, most), deadline).await
     }
 }
 

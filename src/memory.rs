@@ -1,0 +1,461 @@
+//! The memory that bodies take, as one sum that the configuration names: `limits.all_bodies`.
+//!
+//! It is divided once, and each part has an account of its own. *Reading* is what a place of the
+//! [desk](crate::exchange::desk) takes while a body is decoded and parsed, at most [`bounds::READING`]; it needs no account,
+//! since the desk has so many places. *Bodies* are those of requests, from their first byte until the back end has
+//! replied. *Messages* are what was understood of them, kept as long. *Replies* are those of the back end and what they
+//! tell, until the client has the one and the log has the other.
+//!
+//! # Nobody waits for ever
+//!
+//! A request takes bodies while it arrives, then messages, in one step, for the most that its message can take; the rest is
+//! given back once it is read. Its reply takes replies, in one step as well. Each of these is waited for with a deadline
+//! and without a place at the desk, and whoever has a place waits for nothing. So what is held is given back without any
+//! memory of the same part or of an earlier one: a message waits for a reply and a reply for the log, the desk and its client,
+//! never the other way round. Bodies alone are taken piece by piece as they arrive, which is why a part of its own is
+//! theirs: bodies that are half there can keep each other waiting until the deadline, but no message and no reply.
+//!
+//! # Nobody takes it from others
+//!
+//! A client has at most its share of a part: a quarter, or the dearest single thing where that is more. What is long waits in
+//! two lines: one for each client, whose head waits for the client's own share, and one of these heads, in the order in
+//! which they came, for memory. What is small passes by, and the last eighth of each part is for it alone.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::available_parallelism;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::bounds;
+use crate::config::model::Limits;
+use crate::config::names::client;
+
+/// How `limits.all_bodies` is divided, in bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Parts {
+    /// Bodies that may be read at one time.
+    pub places: u64,
+    bodies: Part,
+    messages: Part,
+    replies: Part,
+}
+
+/// One part of the memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Part {
+    /// All of it.
+    most: u64,
+    /// What one client may have.
+    share: u64,
+}
+
+/// The memory for bodies.
+#[derive(Debug)]
+pub struct Memory {
+    /// Places at the desk, as many as there were at the start.
+    places: u64,
+    /// What arrives.
+    pub bodies: Account,
+    /// What was understood of it.
+    pub messages: Account,
+    /// What comes back.
+    pub replies: Account,
+}
+
+/// The account of one part.
+#[derive(Clone, Debug)]
+pub struct Account(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// So many bytes are small.
+    small: u64,
+    taken: Mutex<Taken>,
+    given_back: Notify,
+    /// Whoever has it is the next that gets memory for something long.
+    line: Semaphore,
+    /// A line for each client, as long as somebody waits in it.
+    lines: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    part: Part,
+    sum: u64,
+    by_client: HashMap<IpAddr, u64>,
+}
+
+/// A piece of the memory, given back when it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    account: Account,
+    client: IpAddr,
+    /// What counts in the client's share.
+    shared: u64,
+    /// What counts in the sum; as much, but for one that waits for it.
+    bytes: u64,
+}
+
+/// The memory that one message, or what one reply tells, takes at most: read with two vocabularies, and its shape.
+const MESSAGE: u64 = 2 * bounds::MESSAGE as u64 + SHAPE;
+/// A shape, with the names of its members.
+const SHAPE: u64 = 100 * bounds::SHAPE_VALUES as u64;
+
+/// The most that is kept of a request's body of so many bytes, once it is decoded, and read with so many vocabularies. A
+/// change may be two bytes long, and take 280 with what it has from what it stands in; a value of a shape takes 100.
+pub fn of_message(decoded: usize, vocabularies: usize) -> u64 {
+    kept(decoded, 140, vocabularies)
+}
+
+/// The most that is kept of what a reply's body tells. A unit of an allotment may be three bytes long, and take 960.
+pub fn of_reply(decoded: usize, vocabularies: usize) -> u64 {
+    kept(decoded, 320, vocabularies)
+}
+
+fn kept(decoded: usize, a_byte: usize, vocabularies: usize) -> u64 {
+    let told = decoded.saturating_mul(a_byte).min(bounds::MESSAGE);
+    (vocabularies * told) as u64 + (decoded as u64).saturating_mul(50).min(SHAPE)
+}
+
+impl Parts {
+    /// Divides `limits.all_bodies`, which is no less than the [least](Self::least) in any configuration.
+    pub fn of(limits: &Limits) -> Self {
+        let processors = available_parallelism().map_or(1, usize::from) as u64;
+        Self::among(limits, processors.saturating_sub(1).max(1))
+    }
+
+    /// The same for so many places at most. What is left beyond the least goes to all parts alike, and what is no whole
+    /// place to the bodies.
+    fn among(limits: &Limits, places: u64) -> Self {
+        let spare = limits.all_bodies.saturating_sub(Self::least(limits.max_body));
+        Self::with(limits, (1 + spare / 4 / bounds::READING).min(places))
+    }
+
+    /// The same for exactly so many places.
+    fn with(limits: &Limits, places: u64) -> Self {
+        let Limits { max_body, all_bodies, .. } = *limits;
+        let spare = all_bodies.saturating_sub(Self::least(max_body) + (places - 1) * bounds::READING);
+        let part = |dearest: u64, more: u64| {
+            let most = with_room(dearest) + more;
+            Part { most, share: dearest.max(most / bounds::BODIES_SHARE) }
+        };
+        let more = spare / 4;
+        Self {
+            places,
+            bodies: part(max_body, spare - 2 * more),
+            messages: part(MESSAGE, more),
+            replies: part(bounds::REPLY_BYTES as u64 + MESSAGE, more),
+        }
+    }
+
+    /// The least that is enough for the dearest body and the dearest reply.
+    pub fn least(max_body: u64) -> u64 {
+        let reply = bounds::REPLY_BYTES as u64 + MESSAGE;
+        let least = [max_body, MESSAGE, reply].map(with_room);
+        least.into_iter().fold(bounds::READING, u64::saturating_add)
+    }
+}
+
+/// With the eighth that is left to what is small.
+fn with_room(dearest: u64) -> u64 {
+    dearest.saturating_add(dearest.div_ceil(bounds::SMALL_SHARE - 1))
+}
+
+impl Memory {
+    /// All of it, free.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { places, bodies, messages, replies } = parts;
+        Self {
+            places,
+            bodies: Account::new(bodies, bounds::QUICK_BODY as u64),
+            messages: Account::new(messages, bounds::SMALL_MEMORY),
+            replies: Account::new(replies, bounds::SMALL_MEMORY),
+        }
+    }
+
+    /// Gives more or less from now on. What is held already stays, and so do the places at the desk.
+    pub fn resize(&self, limits: &Limits) {
+        let parts = Parts::with(limits, self.places);
+        self.bodies.resize(parts.bodies);
+        self.messages.resize(parts.messages);
+        self.replies.resize(parts.replies);
+    }
+}
+
+impl Account {
+    fn new(part: Part, small: u64) -> Self {
+        let taken = Taken { part, sum: 0, by_client: HashMap::new() };
+        Self(Arc::new(Inner {
+            small,
+            taken: Mutex::new(taken),
+            given_back: Notify::new(),
+            line: Semaphore::new(1),
+            lines: Mutex::default(),
+        }))
+    }
+
+    fn resize(&self, part: Part) {
+        self.lock().part = part;
+        self.0.given_back.notify_waiters();
+    }
+
+    /// Nothing yet, for the client of an address.
+    pub fn hold(&self, address: IpAddr) -> Held {
+        Held { account: self.clone(), client: client(address), shared: 0, bytes: 0 }
+    }
+
+    /// Takes so many bytes in one step, for the client of an address. `None` where they are not there by then.
+    pub async fn take(&self, address: IpAddr, bytes: u64, deadline: Instant) -> Option<Held> {
+        let mut held = self.hold(address);
+        if bytes <= self.0.small {
+            held.grow_to(bytes, deadline).await.then_some(held)
+        } else {
+            timeout_at(deadline, held.in_line(bytes)).await.ok()?;
+            Some(held)
+        }
+    }
+
+    /// Waits until something could be taken.
+    async fn until(&self, mut took: impl FnMut(&mut Taken) -> bool) {
+        loop {
+            let mut given_back = std::pin::pin!(self.0.given_back.notified());
+            given_back.as_mut().enable();
+            if took(&mut self.lock()) {
+                return;
+            }
+            given_back.await;
+        }
+    }
+
+    fn line_of(&self, client: IpAddr) -> Arc<Semaphore> {
+        let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get(&client).and_then(Weak::upgrade) {
+            return line;
+        }
+        if lines.len() >= bounds::TURNS {
+            lines.retain(|_, line| line.strong_count() > 0);
+        }
+        let line = Arc::new(Semaphore::new(1));
+        lines.insert(client, Arc::downgrade(&line));
+        line
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Counts more for a client, within its share.
+    fn share(&mut self, client: IpAddr, more: u64) -> bool {
+        let of_client = self.by_client.get(&client).copied().unwrap_or(0);
+        let fits = of_client.saturating_add(more) <= self.part.share;
+        if fits && more > 0 {
+            self.by_client.insert(client, of_client + more);
+        }
+        fits
+    }
+
+    /// Counts more, within all of it; what is long leaves room to what is small.
+    fn add(&mut self, more: u64, is_long: bool) -> bool {
+        let room = if is_long { self.part.most / bounds::SMALL_SHARE } else { 0 };
+        let fits = self.sum.saturating_add(more) <= self.part.most - room;
+        if fits {
+            self.sum += more;
+        }
+        fits
+    }
+
+    fn give_back(&mut self, client: IpAddr, shared: u64, bytes: u64) {
+        self.sum -= bytes;
+        if let Some(held) = self.by_client.get_mut(&client) {
+            *held -= shared;
+            if *held == 0 {
+                self.by_client.remove(&client);
+            }
+        }
+    }
+}
+
+impl Held {
+    /// Takes more, until there are so many bytes in all; `false` where it is not there by then. Whoever needs little is not
+    /// kept waiting by one who needs much.
+    pub async fn grow_to(&mut self, bytes: u64, deadline: Instant) -> bool {
+        let account = self.account.clone();
+        let took = account.until(|taken| {
+            let more = bytes.saturating_sub(self.bytes);
+            let fits = taken.share(self.client, more);
+            if fits && taken.add(more, bytes > account.0.small) {
+                (self.shared, self.bytes) = (self.shared + more, self.bytes + more);
+                return true;
+            }
+            if fits && more > 0 {
+                taken.give_back(self.client, more, 0);
+            }
+            false
+        });
+        timeout_at(deadline, took).await.is_ok()
+    }
+
+    /// Takes so many bytes, after all that its client asked for before, and then after the clients that came before.
+    async fn in_line(&mut self, bytes: u64) {
+        let account = self.account.clone();
+        let line = account.line_of(self.client);
+        let _line = line.acquire().await;
+        account.until(|taken| taken.share(self.client, bytes)).await;
+        self.shared = bytes;
+        let _head = account.0.line.acquire().await;
+        account.until(|taken| taken.add(bytes, true)).await;
+        self.bytes = bytes;
+    }
+
+    /// Gives back what is more than so many bytes.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        if less > 0 {
+            (self.shared, self.bytes) = (self.shared - less, self.bytes - less);
+            self.account.lock().give_back(self.client, less, less);
+            self.account.0.given_back.notify_waiters();
+        }
+    }
+
+    /// So many of its bytes, to be given back apart from the rest.
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        (self.shared, self.bytes) = (self.shared - bytes, self.bytes - bytes);
+        Self { account: self.account.clone(), client: self.client, shared: bytes, bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.shared > 0 {
+            self.account.lock().give_back(self.client, self.shared, self.bytes);
+            self.account.0.given_back.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bounds::READING;
+    use crate::config::model::{Rate, SourceRate};
+
+    fn account(most: u64, share: u64) -> Account {
+        Account::new(Part { most, share }, 10)
+    }
+
+    async fn take(account: &Account, address: &str, bytes: u64) -> Option<Held> {
+        account.take(address.parse().unwrap(), bytes, Instant::now() + bounds::BODY_MEMORY).await
+    }
+
+    fn limits(all_bodies: u64, max_body: u64) -> Limits {
+        let (requests, burst) = (NonZeroU32::MIN, NonZeroU32::MIN);
+        let rate = Rate { requests, per: Duration::from_secs(1), burst };
+        Limits {
+            per_source: SourceRate::new(rate, None),
+            per_address: rate,
+            strangers_log_per_day: 0,
+            max_body,
+            all_bodies,
+        }
+    }
+
+    #[test]
+    fn the_parts_are_all_of_the_memory_and_each_has_room_for_the_dearest() {
+        for (all_bodies, max_body) in [(256 << 20, 16 << 20), (2 << 30, 64 << 20), (64 << 30, 1)] {
+            for places in [1, 3, 64] {
+                let Parts { places, bodies, messages, replies } =
+                    Parts::among(&limits(all_bodies, max_body), places);
+                assert_eq!(places * READING + bodies.most + messages.most + replies.most, all_bodies);
+                for (part, dearest) in
+                    [(bodies, max_body), (messages, MESSAGE), (replies, MESSAGE + (8 << 20))]
+                {
+                    assert!(part.share >= dearest && part.share <= part.most, "{part:?}");
+                    assert!(part.most - part.most / bounds::SMALL_SHARE >= dearest, "{part:?}");
+                }
+            }
+        }
+        let least = Parts::least(1 << 20);
+        let Parts { places, bodies, messages, replies } = Parts::among(&limits(least, 1 << 20), 8);
+        assert_eq!(places * READING + bodies.most + messages.most + replies.most, least);
+        assert_eq!(places, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_has_its_share_and_gives_back_what_it_held() {
+        let account = account(400, 100);
+        let mut one = take(&account, "2001:db8::1", 60).await.unwrap();
+        assert!(take(&account, "2001:db8::2", 41).await.is_none(), "a /64 is one machine");
+        let same_machine = take(&account, "2001:db8::2", 40).await.unwrap();
+        let mut others = Vec::new();
+        for n in 1..4 {
+            others.push(take(&account, &format!("10.0.0.{n}"), 80).await.unwrap());
+        }
+        assert!(take(&account, "10.0.0.9", 11).await.is_none(), "what is left is for what is small");
+        let small = take(&account, "10.0.0.9", 10).await.unwrap();
+        drop(others.pop());
+        let last = take(&account, "10.0.0.9", 80).await.unwrap();
+        let part = one.split(50);
+        one.shrink_to(5);
+        assert_eq!(account.lock().sum, 5 + 50 + 40 + 160 + 10 + 80);
+        drop((one, part, same_machine, others, small, last));
+        let left = account.lock();
+        assert_eq!((left.sum, left.by_client.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_long_waits_behind_its_own_client_and_small_things_pass_by() {
+        let account = account(160, 80);
+        let first = take(&account, "10.0.0.1", 80).await.unwrap();
+        let waiting = |address: &'static str, bytes| {
+            let account = account.clone();
+            tokio::spawn(async move { take(&account, address, bytes).await })
+        };
+        // A client with many waits for its own share: it holds up nobody.
+        let many: Vec<_> = (0..5).map(|_| waiting("10.0.0.1", 80)).collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let mut other = take(&account, "10.0.0.2", 60).await.unwrap();
+        assert!(take(&account, "10.0.0.3", 10).await.is_some());
+        // By now the many have waited for as long as they may.
+        for one in many {
+            assert!(one.await.unwrap().is_none());
+        }
+        // Those who wait for memory have it in the order in which they came, however much each needs.
+        let much = waiting("10.0.0.3", 80);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let little = waiting("10.0.0.4", 20);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        other.shrink_to(20);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(!much.is_finished() && !little.is_finished());
+        drop(first);
+        let much = much.await.unwrap().unwrap();
+        assert!(little.await.unwrap().is_some());
+        drop((much, other));
+        assert_eq!(account.lock().sum, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrives_grows_as_long_as_there_is_room_in_its_share() {
+        let account = account(100, 80);
+        let mut body = account.hold([10, 0, 0, 1].into());
+        let due = || Instant::now() + bounds::BODY_MEMORY;
+        assert!(body.grow_to(60, due()).await && body.grow_to(80, due()).await);
+        let mut second = account.hold([10, 0, 0, 1].into());
+        assert!(!second.grow_to(1, due()).await);
+        let later = tokio::spawn(async move { second.grow_to(80, due()).await.then_some(second) });
+        tokio::time::sleep(bounds::BODY_MEMORY / 2).await;
+        let mut small = account.hold([10, 0, 0, 2].into());
+        assert!(small.grow_to(5, due()).await);
+        drop(body);
+        assert_eq!(later.await.unwrap().map(|held| held.bytes), Some(80));
+    }
+}
