@@ -55,18 +55,16 @@ impl Debt {
         Err(owed.min((owed + price).saturating_sub(self.per)))
     }
 
-    /// Takes what has been used already, however much is owed.
-    pub(crate) fn owe(&self, amount: u64) {
+    /// What was taken is what is used: the rest is given back, and what is beyond is owed.
+    pub(crate) fn settle(&self, taken: u64, used: u64) {
+        // By their prices: both may be so dear that less than all of it is owed.
+        let (taken, used) = (self.price(taken), self.price(used));
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let owed = paid.saturating_duration_since(now) + self.price(amount);
-        *paid = now + owed.min(bounds::OWED);
-    }
-
-    /// Gives back what was taken and not used.
-    pub(crate) fn give_back(&self, amount: u64) {
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        *paid = paid.checked_sub(self.price(amount)).unwrap_or_else(Instant::now);
+        *paid = match used.checked_sub(taken) {
+            Some(more) => now + (paid.saturating_duration_since(now) + more).min(bounds::OWED),
+            None => paid.checked_sub(taken - used).unwrap_or(now),
+        };
     }
 
     /// The time that pays for so much. A byte of a large budget is worth less than a nanosecond.
@@ -89,16 +87,19 @@ impl Room {
     /// Reserves so many bytes of each of these budgets.
     ///
     /// # Errors
-    /// One of them has not so many; the wait until it has.
+    /// One of them has not so many; the wait until each has.
     pub(crate) fn reserve(bytes: u64, budgets: &[&Arc<Debt>]) -> Result<Self, Duration> {
-        // What is reserved of the first is given back where the second has none.
         let mut room = Self::default();
         room.reserved = bytes;
+        let mut wait = None;
         for debt in budgets {
-            debt.take(bytes)?;
-            room.of.push(Arc::clone(debt));
+            match debt.take(bytes) {
+                Ok(()) => room.of.push(Arc::clone(debt)),
+                Err(its) => wait = wait.max(Some(its)),
+            }
         }
-        Ok(room)
+        // Where one has none, the end of this room gives back what was taken of the others.
+        wait.map_or(Ok(room), Err)
     }
 
     /// Room for what must not be turned away.
@@ -127,12 +128,7 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         let used = self.used();
-        for debt in &self.of {
-            match used.checked_sub(self.reserved) {
-                Some(more) => debt.owe(more),
-                None => debt.give_back(self.reserved - used),
-            }
-        }
+        self.of.iter().for_each(|debt| debt.settle(self.reserved, used));
     }
 }
 
@@ -202,10 +198,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn room_in_two_budgets_is_had_in_both_or_in_none() {
+    async fn a_message_that_would_be_owed_for_years_is_not_forgiven_by_what_is_given_back() {
+        let debt = Arc::new(Debt::of_a_day(2000));
+        let room = Room::reserve(5_000_000, &[&debt]).unwrap();
+        room.wrote(1_000_000);
+        drop(room);
+        assert_eq!(debt.take(1), Err(bounds::OWED + DAY / 1000 - DAY));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_in_two_budgets_is_had_in_both_or_in_none_and_the_longer_wait_is_told() {
         let (own, all) = (Arc::new(Debt::of_a_day(2000)), Arc::new(Debt::of_a_day(200)));
         all.take(100).unwrap();
-        assert!(Room::reserve(10, &[&own, &all]).is_err());
+        assert_eq!(Room::reserve(10, &[&own, &all]).unwrap_err(), DAY / 10);
         assert!(own.is_paid());
+        own.take(1200).unwrap();
+        let wait = Room::reserve(10, &[&own, &all]).unwrap_err();
+        assert_eq!(wait, DAY / 5 + DAY / 100);
+        tokio::time::advance(wait).await;
+        assert!(Room::reserve(10, &[&own, &all]).is_ok());
     }
 }

@@ -41,7 +41,7 @@ impl Refusals {
             let stands = budget.take(bytes).is_ok();
             let written = stands && self.journal.note(vec![record]);
             if stands && !written {
-                budget.give_back(bytes);
+                budget.settle(bytes, 0);
             }
             written
         });

@@ -111,7 +111,7 @@ impl<K: Copy + PartialEq> Fold<K> {
         if made.is_empty() || write(made) {
             *window = Window::default();
         } else {
-            budget.give_back(taken);
+            budget.settle(taken, 0);
         }
     }
 }
@@ -253,5 +253,23 @@ mod tests {
             },
         );
         assert_eq!(counts, [(2, Whose::Address(address(1)))]);
+    }
+
+    #[test]
+    fn a_budget_that_stays_as_it_is_goes_on_counting_over_a_reload() {
+        let mut fold = Fold::new(2000);
+        let note = |fold: &mut Fold<_>| {
+            let mut stands = false;
+            fold.note("denied", address(1), |budget| {
+                stands = budget.take(600).is_ok();
+                stands
+            });
+            stands
+        };
+        assert!(note(&mut fold) && !note(&mut fold));
+        fold.set_budget(2000);
+        assert!(!note(&mut fold));
+        fold.set_budget(4000);
+        assert!(note(&mut fold));
     }
 }

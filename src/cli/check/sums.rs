@@ -124,10 +124,13 @@ fn advice(source: &Source, share: u64) -> String {
         None => "limits.per_source.log_per_day",
     };
     let (name, clients, share) = (source.label(), clients(source), size(share));
-    let list = match (is_placed(source), clients) {
-        (false, _) => "list its networks, or ",
-        (true, 1) => "",
-        (true, _) => "leave out its licenses, if it needs no activations from elsewhere, or ",
+    let list = match (is_placed(source), source.licenses.is_empty()) {
+        (false, true) => "list its networks, or ",
+        (false, false) => {
+            "list its networks in place of its licenses, which let in activations from anywhere, or "
+        }
+        (true, true) => "",
+        (true, false) => "leave out its licenses, which let in activations from anywhere, or ",
     };
     format!("entry {name:?} adds most, {clients} times {share}: {list}lower {key}")
 }
@@ -173,8 +176,8 @@ mod tests {
                 "1 times 256 MiB: lower limits.per_source.log_per_day",
             ),
             ("users = \"a\"", 1, "1 times 256 MiB: lower"),
-            ("licenses = \"9999000000001253\"", 17, "list its networks, or lower"),
-            ("users = \"a\"\nlicenses = \"9999000000001253\"", 18, "leave out its licenses, if"),
+            ("licenses = \"9999000000001253\"", 17, "list its networks in place of its licenses, which let"),
+            ("users = \"a\"\nlicenses = \"9999000000001253\"", 18, "leave out its licenses, which let"),
         ] {
             let growth = growth(
                 "",
