@@ -2,7 +2,8 @@
 //!
 //! hyper's own head time-out also bounds idling, so it is off: here a kept connection may idle for
 //! [`bounds::IDLE`], a head that has begun must end within [`bounds::HEAD`], a write must move within
-//! [`bounds::STALL`]. While it idles, its place may be needed for another one. A closed connection is read on for a moment, so that the client sees the reply and no reset.
+//! [`bounds::STALL`]. While it idles, it may have to give way to another connection. A closed connection is read on for a
+//! moment, so that the client sees the reply and no reset.
 
 use std::io;
 use std::pin::Pin;

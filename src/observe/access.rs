@@ -18,7 +18,7 @@ use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::config::names::{Endpoint, Host};
 use crate::ledger::record::{HIDDEN, clip, word};
 
-/// The verdict on a connection that was idle while all places were taken.
+/// The verdict on a connection that was idle while another one needed its place.
 const GAVE_WAY: &str = "close";
 
 /// Writes access lines to standard error, as the rest of the log.
@@ -140,7 +140,7 @@ impl AccessLog {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).note(kind, access.client, write);
     }
 
-    /// Writes a line for each count of what had no line of their own, and starts the next window.
+    /// Writes a line for each count of what had no line of its own, and starts the next window.
     pub(crate) fn write_folded(&self) {
         let folded = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.shown {

@@ -17,7 +17,7 @@ pub struct Metrics {
     bytes_in: Counter,
     bytes_out: Counter,
     replies_unread: Counter,
-    /// Idle connections that were closed because all places were taken.
+    /// Idle connections that were closed because others needed their places.
     pub connections_gave_way: Counter,
     /// Attempts to reload that kept a part of the old configuration.
     pub reloads_refused: Counter,
@@ -79,7 +79,7 @@ impl Metrics {
         let gave_way = self.connections_gave_way.clone();
         registry.register(
             "connections_gave_way",
-            "Idle connections that were closed because all places were taken",
+            "Idle connections that were closed because others needed their places",
             gave_way,
         );
         let refused = self.reloads_refused.clone();

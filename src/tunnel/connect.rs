@@ -373,7 +373,9 @@ async fn read_head(stream: &mut Rewound<AnyStream>, place: &Place) -> Result<Hea
     let deadline = Instant::now() + bounds::FIRST_BYTE;
     match stream.first_byte(deadline).await {
         First::Byte(_) if place.work() => Head::read(stream, deadline).await,
-        First::Byte(_) | First::Closed(None) => Err(HeadError::Closed),
+        // It has given way just now, and is cut off.
+        First::Byte(_) => std::future::pending().await,
+        First::Closed(None) => Err(HeadError::Closed),
         First::Closed(Some(e)) => Err(HeadError::Io(e)),
         First::Silence => Err(HeadError::Silent),
     }
