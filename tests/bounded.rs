@@ -466,20 +466,15 @@ fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end_and_what_it_los
     assert!(begun.elapsed().unwrap() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
-/// How many descriptors the relay has open. It leaves no core dump, and so only root may look.
-fn descriptors(relay: &Relay) -> std::io::Result<usize> {
-    Ok(std::fs::read_dir(format!("/proc/{}/fd", relay.pid()))?.count())
-}
-
 #[test]
 fn connections_to_the_admin_address_are_few_and_short() {
     let (_stub, relay, _folder) = pair();
-    let before = descriptors(&relay);
+    let before = relay.descriptors();
     if let Err(e) = &before {
         skip::skipped(&format!("the descriptors of the relay can't be counted, the rest is tested: {e}"));
     }
     // How many more than before; none where they can't be counted.
-    let more = || before.as_ref().map_or(0, |before| descriptors(&relay).unwrap().saturating_sub(*before));
+    let more = || before.as_ref().map_or(0, |before| relay.descriptors().unwrap().saturating_sub(*before));
     let begun = SystemTime::now();
     let mut half: Vec<TcpStream> = (0..300)
         .map(|_| {
@@ -528,9 +523,7 @@ fn memory_is_flat_over_many_requests() {
             let (request, status) = if n % 20 == 0 { (post("/v1/sync", IDLE), 200) } else { (good(), 404) };
             assert_eq!(ask(&mut inside, request).status, status);
         }
-        let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        relay.vital("VmRSS")
     };
     let before = many(1000);
     let after = many(4000);

@@ -408,6 +408,18 @@ impl Relay {
         }
     }
 
+    /// How many descriptors it has open. It leaves no core dump, and so only root may look.
+    pub fn descriptors(&self) -> std::io::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
+    }
+
+    /// What the system says of the process under this name: `VmRSS` and `VmHWM` in KiB, `Threads`.
+    pub fn vital(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let values = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        values.unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// What `/healthz` or `/readyz` answer: status and body.
     pub fn admin(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
