@@ -161,6 +161,36 @@ fn a_request_in_hand_is_never_closed_and_the_newcomer_is_told() {
 }
 
 #[test]
+fn behind_a_load_balancer_clients_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let places = "max_connections = 4\nmax_connections_per_address = 3";
+    let behind = format!("[listen]\nproxy_protocol_from = [\"127.0.0.1/32\"]\n{places}");
+    let relay = Plan::new(&stub).with("[listen]", &behind).start();
+    let by = |last: u8, said: &str| {
+        let header =
+            [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", &[10, 20, 0, last, 127, 0, 0, 1, 0, 9, 0, 9][..]]
+                .concat();
+        let mut stream = relay.connect();
+        stream.write_all(&[&header, said.as_bytes()].concat()).unwrap();
+        stream
+    };
+    let connect = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let mut few = by(1, &connect);
+    assert_eq!(Answer::read(&mut few).status, 200);
+    let mut few = tls(few, HOST, &relay.root());
+    let many = [by(2, ""), by(2, ""), by(2, "")];
+    for last in [2, 3] {
+        eventually("somebody of the many gives way", || {
+            let mut stream = by(last, &connect);
+            (Answer::read(&mut stream).status == 200).then_some(())
+        });
+    }
+    assert_eq!(ask(&mut few, good()).status, 404);
+    assert!(open(&many) <= 2, "{}", open(&many));
+}
+
+#[test]
 fn a_tunnel_in_use_is_not_closed() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);

@@ -36,7 +36,7 @@ const LONG: Form = Form {
     flat: Duration::from_secs(480),
     every: Duration::from_secs(3),
     reload: Duration::from_secs(15),
-    memory: Some(4 * 1024),
+    memory: Some(MEMORY),
 };
 const SHORT: Form = Form {
     warm_up: Duration::from_secs(5),
@@ -46,13 +46,17 @@ const SHORT: Form = Form {
     memory: None,
 };
 
+/// By how many KiB of resident memory: the allocator gives pages back late, so that it moves by several MiB at any time.
+const MEMORY: u64 = 12 * 1024;
 /// By how many descriptors the medians may differ: connections come and go.
 const DESCRIPTORS: u64 = 8;
-/// By how many threads: none is made for what comes.
-const THREADS: u64 = 0;
+/// By how many threads: those for blocking work stay once they are made, as many as ever had work at one time.
+const THREADS: u64 = 3;
 /// Places of one client; the silent one wants more.
 const PLACES: usize = 24;
 const DEPLOYMENTS: usize = 4;
+/// Fewer than any table of them holds, so that it is full in the warm-up.
+const STRANGERS: usize = 40;
 /// Changes of one compressed body, which is read off the workers.
 const MANY: usize = 300;
 
@@ -62,6 +66,9 @@ struct Sample {
     descriptors: u64,
     threads: u64,
 }
+
+/// A part of a sample.
+type Part = fn(&Sample) -> u64;
 
 /// The relay under load, and how often each part of it has got what it must get.
 struct Load {
@@ -131,7 +138,7 @@ fn sources(generation: usize) -> String {
 /// The medians of the first and of the last quarter after the warm-up, which it prints.
 fn judge(form: &Form, samples: &[Sample]) {
     let quarter = samples.len() / 4;
-    let medians = |of: fn(&Sample) -> u64| {
+    let medians = |of: Part| {
         let median = |part: &[Sample]| {
             let mut values: Vec<u64> = part.iter().map(of).collect();
             values.sort_unstable();
@@ -139,7 +146,7 @@ fn judge(form: &Form, samples: &[Sample]) {
         };
         (median(&samples[..quarter]), median(&samples[samples.len() - quarter..]))
     };
-    let what: [(&str, fn(&Sample) -> u64, Option<u64>); 3] = [
+    let what: [(&str, Part, Option<u64>); 3] = [
         ("KiB of memory", |sample| sample.memory, form.memory),
         ("descriptors", |sample| sample.descriptors, Some(DESCRIPTORS)),
         ("threads", |sample| sample.threads, Some(THREADS)),
@@ -175,9 +182,10 @@ impl Load {
     fn a_deployment(&self, n: usize) {
         let id = format!("deployment-{n}");
         let many = compressed(&id);
-        let mut inside = self.dial(&format!("127.0.0.{}", 10 + n), n % 2 == 0);
+        let mut inside = self.dial(&format!("127.0.0.{}", 10 + n), n.is_multiple_of(2));
         let mut base = 0;
-        for turn in n.. {
+        // All at the same time, so that whatever takes the most is there from the start.
+        for turn in 0.. {
             if !self.goes_on() {
                 return;
             }
@@ -233,12 +241,12 @@ impl Load {
             if !self.goes_on() {
                 return;
             }
-            let address = format!("127.0.1.{}", turn % 200);
+            let address = format!("127.0.1.{}", 1 + turn % STRANGERS);
             let mut stream = self.relay.connect_from(&address);
             match turn % 4 {
                 0 => {
                     let mut inside = self.dial(&address, true);
-                    let body = IDLE.replace(SOURCE, &format!("stranger-{}", turn % 3000));
+                    let body = IDLE.replace(SOURCE, &format!("stranger-{}", turn % STRANGERS));
                     assert_eq!(ask(&mut inside, post("/v1/sync", &body)).status, 503);
                 }
                 1 => {
@@ -261,7 +269,7 @@ impl Load {
         let mut held: VecDeque<TcpStream> = VecDeque::new();
         while self.goes_on() {
             let mut stream = self.relay.connect_from("127.0.0.30");
-            if held.len() % 2 == 0 {
+            if held.len().is_multiple_of(2) {
                 // Over the limit it is closed already.
                 let _ = stream.write_all(b"\x16\x03\x01\x02\x00\x01");
             }
