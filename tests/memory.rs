@@ -209,6 +209,39 @@ fn a_bound_is_named_where_a_request_is_refused_where_it_is_recorded_and_where_a_
     }
 }
 
+/// Tells nothing, in as many bytes as are read.
+fn told_long(_: &str) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bounds::REPLY_BYTES);
+    [head.into_bytes(), vec![b'x'; bounds::REPLY_BYTES]].concat()
+}
+
+#[test]
+fn a_reply_for_which_there_is_no_memory_is_passed_on_and_recorded_as_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::start(folder.path(), told_long);
+    let least = Parts::least(1 << 20);
+    let relay = Plan::leading_to(&backend.address.to_string(), &backend.ca)
+        .with("[limits]", &format!("[limits]\nmax_body = \"1MiB\"\nall_bodies = {least}"))
+        .with("[upstream]", "[upstream]\nresponse_timeout = \"2s\"")
+        .start();
+    // Clients that read nothing keep their replies in memory.
+    let _held: Vec<_> = (2..8)
+        .map(|n| {
+            let mut inside = relay.inside_from(&format!("127.0.0.{n}"), "");
+            inside.write_all(post("/v1/sync", IDLE).as_bytes()).unwrap();
+            inside.flush().unwrap();
+            inside
+        })
+        .collect();
+    let no_memory = || {
+        let log = relay.log_text();
+        log.lines().filter(|line| line.contains("no memory to read the reply in (limits.all_bodies)")).count()
+    };
+    eventually("a reply finds no memory", || (no_memory() > 0).then_some(()));
+    let answer = ask(&mut relay.inside(), post("/v1/sync", IDLE));
+    assert_eq!((answer.status, answer.body.len()), (200, bounds::REPLY_BYTES));
+}
+
 #[test]
 fn thirty_dear_requests_of_one_source_stay_below_the_sum_with_default_limits() {
     let folder = tempfile::tempdir().unwrap();

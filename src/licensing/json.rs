@@ -40,8 +40,11 @@ pub enum Json<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Members<'a> {
     list: Vec<(Cow<'a, str>, Json<'a>)>,
-    /// Which of them came twice, and whether with different values. A box, since hardly any object has one and a body may
-    /// have a great many objects.
+    /// Which of them came twice, and whether with different values.
+    #[expect(
+        clippy::box_collection,
+        reason = "hardly any object has one, and a body may have a great many objects"
+    )]
     twice: Option<Box<BTreeMap<usize, bool>>>,
 }
 
