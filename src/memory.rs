@@ -30,7 +30,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::bounds;
-use crate::config::model::Limits;
+use crate::config::model::{Config, Limits};
 use crate::config::names::client;
 
 /// How `limits.all_bodies` is divided, in bytes.
@@ -99,8 +99,11 @@ pub struct Held {
     bytes: u64,
 }
 
-/// The memory that one message, or what one reply tells, takes at most: read with two vocabularies, and its shape.
-const MESSAGE: u64 = 2 * bounds::MESSAGE as u64 + SHAPE;
+/// The memory that one message, or what one reply tells, takes at most: read with so many vocabularies, and its shape.
+fn message(vocabularies: u64) -> u64 {
+    vocabularies * bounds::MESSAGE as u64 + SHAPE
+}
+
 /// A shape, with the names of its members.
 const SHAPE: u64 = 100 * bounds::SHAPE_VALUES as u64;
 
@@ -122,41 +125,57 @@ fn kept(decoded: usize, a_byte: usize, vocabularies: usize) -> u64 {
 
 impl Parts {
     /// Divides `limits.all_bodies`, which is no less than the [least](Self::least) in any configuration.
-    pub fn of(limits: &Limits) -> Self {
+    pub fn of(config: &Config) -> Self {
         let processors = available_parallelism().map_or(1, usize::from) as u64;
-        Self::among(limits, processors.saturating_sub(1).max(1))
+        Self::among(config, processors.saturating_sub(1).max(1))
     }
 
     /// The same for so many places at most. What is left beyond the least goes to all parts alike, and what is no whole
     /// place to the bodies.
-    fn among(limits: &Limits, places: u64) -> Self {
-        let spare = limits.all_bodies.saturating_sub(Self::least(limits.max_body));
-        Self::with(limits, (1 + spare / 4 / bounds::READING).min(places))
+    fn among(config: &Config, places: u64) -> Self {
+        let least = Self::least(config.limits.max_body, config.licensing.vocabularies());
+        let spare = config.limits.all_bodies.saturating_sub(least);
+        Self::with(config, (1 + spare / 4 / bounds::READING).min(places))
     }
 
     /// The same for exactly so many places.
-    fn with(limits: &Limits, places: u64) -> Self {
-        let Limits { max_body, all_bodies, .. } = *limits;
-        let spare = all_bodies.saturating_sub(Self::least(max_body) + (places - 1) * bounds::READING);
-        let part = |dearest: u64, more: u64| {
-            let most = with_room(dearest) + more;
-            Part { most, share: dearest.max(most / bounds::BODIES_SHARE) }
-        };
+    fn with(config: &Config, places: u64) -> Self {
+        let Limits { max_body, all_bodies, .. } = config.limits;
+        let vocabularies = config.licensing.vocabularies();
+        let least = Self::least(max_body, vocabularies) + (places - 1) * bounds::READING;
+        let spare = all_bodies.saturating_sub(least);
+        let part = |most: u64, dearest: u64| Part { most, share: dearest.max(most / bounds::BODIES_SHARE) };
         let more = spare / 4;
+        let (message, reply) = (message(vocabularies), reply(vocabularies));
+        let bodies = match all_bodies < least {
+            // It bounds what arrives, and nothing else: the rest is what a single body needs.
+            true => all_bodies,
+            false => with_room(max_body) + spare - 2 * more,
+        };
         Self {
             places,
-            bodies: part(max_body, spare - 2 * more),
-            messages: part(MESSAGE, more),
-            replies: part(bounds::REPLY_BYTES as u64 + MESSAGE, more),
+            bodies: part(bodies, max_body),
+            messages: part(with_room(message) + more, message),
+            replies: part(with_room(reply) + more, reply),
         }
     }
 
-    /// The least that is enough for the dearest body and the dearest reply.
-    pub fn least(max_body: u64) -> u64 {
-        let reply = bounds::REPLY_BYTES as u64 + MESSAGE;
-        let least = [max_body, MESSAGE, reply].map(with_room);
+    /// The least that is enough for the dearest body and the dearest reply, read with so many vocabularies.
+    pub fn least(max_body: u64, vocabularies: u64) -> u64 {
+        let least = [max_body, message(vocabularies), reply(vocabularies)].map(with_room);
         least.into_iter().fold(bounds::READING, u64::saturating_add)
     }
+
+    /// All parts together: `limits.all_bodies`, or more where that is less than the least.
+    pub fn sum(&self) -> u64 {
+        let Self { places, bodies, messages, replies } = self;
+        places * bounds::READING + bodies.most + messages.most + replies.most
+    }
+}
+
+/// What one reply takes at most, with all that it tells.
+fn reply(vocabularies: u64) -> u64 {
+    bounds::REPLY_BYTES as u64 + message(vocabularies)
 }
 
 /// With the eighth that is left to what is small.
@@ -177,8 +196,8 @@ impl Memory {
     }
 
     /// Gives more or less from now on. What is held already stays, and so do the places at the desk.
-    pub fn resize(&self, limits: &Limits) {
-        let parts = Parts::with(limits, self.places);
+    pub fn resize(&self, config: &Config) {
+        let parts = Parts::with(config, self.places);
         self.bodies.resize(parts.bodies);
         self.messages.resize(parts.messages);
         self.replies.resize(parts.replies);
@@ -341,12 +360,10 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
     use std::time::Duration;
 
     use super::*;
-    use crate::bounds::READING;
-    use crate::config::model::{Rate, SourceRate};
+    use crate::config::file;
 
     fn account(most: u64, share: u64) -> Account {
         Account::new(Part { most, share }, 10)
@@ -356,37 +373,35 @@ mod tests {
         account.take(address.parse().unwrap(), bytes, Instant::now() + bounds::BODY_MEMORY).await
     }
 
-    fn limits(all_bodies: u64, max_body: u64) -> Limits {
-        let (requests, burst) = (NonZeroU32::MIN, NonZeroU32::MIN);
-        let rate = Rate { requests, per: Duration::from_secs(1), burst };
-        Limits {
-            per_source: SourceRate::new(rate, None),
-            per_address: rate,
-            strangers_log_per_day: 0,
-            max_body,
-            all_bodies,
-        }
+    fn config(all_bodies: u64, max_body: u64) -> Config {
+        let text = format!("[limits]\nall_bodies = {all_bodies}\nmax_body = {max_body}\n");
+        file::parse(&text, "/nowhere/relay.toml".as_ref()).unwrap().0
     }
 
     #[test]
     fn the_parts_are_all_of_the_memory_and_each_has_room_for_the_dearest() {
-        for (all_bodies, max_body) in [(256 << 20, 16 << 20), (2 << 30, 64 << 20), (64 << 30, 1)] {
+        for (all_bodies, max_body) in [(256 << 20, 64 << 20), (2 << 30, 64 << 20), (64 << 30, 1)] {
             for places in [1, 3, 64] {
-                let Parts { places, bodies, messages, replies } =
-                    Parts::among(&limits(all_bodies, max_body), places);
-                assert_eq!(places * READING + bodies.most + messages.most + replies.most, all_bodies);
-                for (part, dearest) in
-                    [(bodies, max_body), (messages, MESSAGE), (replies, MESSAGE + (8 << 20))]
-                {
+                let parts = Parts::among(&config(all_bodies, max_body), places);
+                assert_eq!(parts.sum(), all_bodies);
+                let Parts { bodies, messages, replies, .. } = parts;
+                for (part, dearest) in [(bodies, max_body), (messages, message(1)), (replies, reply(1))] {
                     assert!(part.share >= dearest && part.share <= part.most, "{part:?}");
                     assert!(part.most - part.most / bounds::SMALL_SHARE >= dearest, "{part:?}");
                 }
             }
         }
-        let least = Parts::least(1 << 20);
-        let Parts { places, bodies, messages, replies } = Parts::among(&limits(least, 1 << 20), 8);
-        assert_eq!(places * READING + bodies.most + messages.most + replies.most, least);
-        assert_eq!(places, 1);
+        let least = Parts::least(1 << 20, 1);
+        let parts = Parts::among(&config(least, 1 << 20), 8);
+        assert_eq!((parts.sum(), parts.places), (least, 1));
+    }
+
+    #[test]
+    fn less_than_the_least_bounds_what_arrives_and_the_sum_says_what_is_taken_all_the_same() {
+        let parts = Parts::among(&config(4 << 20, 1 << 20), 8);
+        assert_eq!((parts.bodies.most, parts.bodies.share), (4 << 20, 1 << 20));
+        assert!(parts.messages.share >= message(1) && parts.replies.share >= reply(1));
+        assert_eq!(parts.sum(), Parts::least(1 << 20, 1) - with_room(1 << 20) + (4 << 20));
     }
 
     #[tokio::test(start_paused = true)]

@@ -156,7 +156,7 @@ impl Relay {
         };
 
         let name = fork::name(&audit.directory, &audit.origin);
-        let parts = Parts::of(&config.limits);
+        let parts = Parts::of(config);
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let conversations = Arc::new(Conversations {
             setup: setup.clone(),

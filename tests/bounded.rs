@@ -321,7 +321,7 @@ fn half_sent(relay: &Relay, from: &str, announced: usize, sent: usize) -> Inside
 fn bodies_that_are_announced_and_do_not_come_take_nothing_from_others() {
     let (_stub, relay, _folder) = pair();
     let _held: Vec<_> =
-        (0..16).map(|n: usize| half_sent(&relay, &format!("127.0.0.{}", 2 + n % 8), 16 << 20, 1)).collect();
+        (0..16).map(|n: usize| half_sent(&relay, &format!("127.0.0.{}", 2 + n % 8), 64 << 20, 1)).collect();
     for from in ["127.0.0.99", "127.0.0.2"] {
         let begun = SystemTime::now();
         let answer = ask(&mut relay.inside_from(from, ""), post("/v1/sync", IDLE));
@@ -334,10 +334,9 @@ fn bodies_that_are_announced_and_do_not_come_take_nothing_from_others() {
 fn one_address_can_fill_a_part_of_the_memory_for_bodies_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
-    let length = 8 << 20;
-    let least = license_relay::memory::Parts::least(length as u64);
-    let limits = format!("[limits]\nmax_body = {length}\nall_bodies = {least}");
-    let relay = Plan::new(&stub).with("[limits]", &limits).start();
+    let limits = "[limits]\nmax_body = \"1MiB\"\nall_bodies = \"4MiB\"";
+    let relay = Plan::new(&stub).with("[limits]", limits).start();
+    let length = 1 << 20;
     let mut first = half_sent(&relay, "127.0.0.2", length, length - 1);
     let refused = eventually("the share of the address is taken", || {
         let answer = ask(&mut relay.inside_from("127.0.0.2", ""), post("/v1/sync", IDLE));
@@ -410,8 +409,7 @@ fn bodies_for_which_the_machine_has_no_memory_are_refused_and_end_nothing() {
     let stub = Stub::start(folder.path(), &[]);
     let mut narrow = tool("prlimit", "util-linux");
     narrow.arg("--as=300000000");
-    let limits = "[limits]\nmax_body = \"64MiB\"\nall_bodies = \"512MiB\"";
-    let mut relay = Plan::new(&stub).with("[limits]", limits).start_under(narrow);
+    let mut relay = Plan::new(&stub).start_under(narrow);
     serves(&relay);
     std::thread::scope(|scope| {
         for n in 2..6 {

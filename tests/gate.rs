@@ -670,8 +670,7 @@ fn a_string_of_64_megabytes_is_judged_like_any_other() {
     assert_eq!(ask(&mut relay.inside(), Asked::body(listed.as_str()).bytes()).status, 200);
     // Where a site has allowed for it, it is read.
     assert!(relay.stop().success());
-    let relay =
-        relay.into_plan().with("[limits]", "[limits]\nmax_body = 67200000\nall_bodies = \"512MiB\"").start();
+    let relay = relay.into_plan().with("[limits]", "[limits]\nmax_body = 67200000").start();
     let note = format!(",\"note\":\"{string}\"");
     for (body, status) in [
         (format!("\"{string}\"").into_bytes(), 503),

@@ -66,7 +66,7 @@ fn all_that_is_bounded_at_once_stays_below_the_sum_that_check_prints() {
     let backend = Backend::start(folder.path(), told_much);
     told_much("");
     let (max_body, connections) = (4 << 20, 120);
-    let least = Parts::least(max_body);
+    let least = Parts::least(max_body, 1);
     let relay = Plan::leading_to(&backend.address.to_string(), &backend.ca)
         .with("[limits]", &format!("[limits]\nmax_body = {max_body}\nall_bodies = {least}"))
         .with("[listen]", &format!("[listen]\nmax_connections = {connections}"))
@@ -219,7 +219,7 @@ fn told_long(_: &str) -> Vec<u8> {
 fn a_reply_for_which_there_is_no_memory_is_passed_on_and_recorded_as_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::start(folder.path(), told_long);
-    let least = Parts::least(1 << 20);
+    let least = Parts::least(1 << 20, 1);
     let relay = Plan::leading_to(&backend.address.to_string(), &backend.ca)
         .with("[limits]", &format!("[limits]\nmax_body = \"1MiB\"\nall_bodies = {least}"))
         .with("[upstream]", "[upstream]\nresponse_timeout = \"2s\"")

@@ -175,7 +175,7 @@ fn limited(stub: &Stub, relay: &Relay, request: String, status: u16) {
 fn a_body_over_the_limit_is_refused_whether_announced_or_found() {
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path(), &[]);
-    let plan = Plan::new(&stub).with("[limits]", "[limits]\nmax_body = \"64KiB\"");
+    let plan = Plan::new(&stub).with("[limits]", "[limits]\nmax_body = \"64KiB\"\nall_bodies = \"1MiB\"");
     let relay = plan.start();
     let body = "x".repeat(64 * 1024 + 1);
     let chunked = format!(

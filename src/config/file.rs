@@ -61,6 +61,7 @@ pub fn parse(text: &str, path: &Path) -> Result<(Config, Problems), Problems> {
 fn config(top: &mut Table<'_, '_>, path: &Path) -> Config {
     let listen = top.table("listen", listen);
     let admin = top.table("admin", |t| admin(t, &listen.addresses));
+    let licensing = top.table("licensing", licensing);
     Config {
         file: walk::absolute(path),
         listen,
@@ -68,9 +69,9 @@ fn config(top: &mut Table<'_, '_>, path: &Path) -> Config {
         upstream: top.table("upstream", upstream),
         tls: top.table("tls", tls),
         sources: top.table("sources", sources),
-        limits: top.table("limits", limits),
+        limits: top.table("limits", |t| limits(t, licensing.vocabularies())),
         audit: top.table("audit", audit),
-        licensing: top.table("licensing", licensing),
+        licensing,
         admin,
         via: top.table("http", |t| t.or("via", false, walk::boolean)),
         log: top.table("log", log),
@@ -275,7 +276,7 @@ fn sources(t: &mut Table<'_, '_>) -> Sources {
 
 const STRANGERS: [(&str, Stranger); 2] = [("deny", Stranger::Deny), ("observe", Stranger::Observe)];
 
-fn limits(t: &mut Table<'_, '_>) -> Limits {
+fn limits(t: &mut Table<'_, '_>, vocabularies: u64) -> Limits {
     const MINUTE: Duration = Duration::from_secs(60);
     const fn a_minute(requests: u32, burst: u32) -> Rate {
         let (one, per) = (NonZeroU32::MIN, MINUTE);
@@ -285,16 +286,24 @@ fn limits(t: &mut Table<'_, '_>) -> Limits {
     let strangers_log_per_day =
         t.log_per_day("strangers_log_per_day", bounds::LEAST_LOG_PER_DAY * bounds::STRANGER_SHARE);
     let per_address = t.rate("per_address").unwrap_or(a_minute(600, 200));
-    let max_body = t.or("max_body", 16 << 20, walk::size);
-    let all_bodies = t.or("all_bodies", 256 << 20, walk::size);
-    let least = Parts::least(max_body);
-    if all_bodies < least {
+    let max_body = t.or("max_body", 64 << 20, walk::size);
+    let least = Parts::least(max_body, vocabularies);
+    let all_bodies = t.or("all_bodies", least.max(256 << 20), walk::size);
+    if all_bodies < max_body {
         t.error(
             "all_bodies",
             format!(
-                "{all_bodies} bytes are not enough to read one body of max_body, {max_body}, and one reply at one time"
+                "{all_bodies} bytes are less than max_body, {max_body}, so that one body could wait for ever"
             ),
-            format!("write at least {least}"),
+            "write at least max_body",
+        );
+    } else if all_bodies < least {
+        t.warn(
+            "all_bodies",
+            format!(
+                "{all_bodies} bytes hold bodies as they arrive; to read one of max_body, {max_body}, takes more beside them"
+            ),
+            format!("write at least {least}, and it is all that bodies take"),
         );
     }
     Limits { per_source, strangers_log_per_day, per_address, max_body, all_bodies }
@@ -646,7 +655,7 @@ mod tests {
             ("[limits]\nmax_body = 0", "limits.max_body: 0 is out of range"),
             (
                 "[limits]\nmax_body = \"1GiB\"",
-                ":1: limits.all_bodies: 268435456 bytes are not enough to read one body of max_body",
+                ":1: limits.all_bodies: 268435456 bytes are less than max_body",
             ),
             ("[audit]\ndirectory = \"/dev/null\"", "/dev/null is not a directory"),
             ("[audit]\nqueue = \"1MiB\"", "audit.queue: 1048576 bytes are fewer than 4194304"),

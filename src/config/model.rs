@@ -323,6 +323,13 @@ pub struct Licensing {
     pub unrecognised: Unread,
 }
 
+impl Licensing {
+    /// With how many vocabularies bodies are read: the built-in one, and the site's.
+    pub(crate) fn vocabularies(&self) -> u64 {
+        1 + u64::from(self.vocabulary.is_some())
+    }
+}
+
 /// What becomes of a body that is not understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unread {

@@ -195,7 +195,7 @@ impl Reloads {
     fn put_in_force(&self, new: Setup, before: &Setup) {
         let conversations = &self.shown.conversations;
         self.lasting.own.store(Arc::new(self.listeners.clients.addresses()));
-        conversations.exchange.memory.resize(&new.config.limits);
+        conversations.exchange.memory.resize(&new.config);
         if new.config.audit.queue != before.config.audit.queue {
             conversations.exchange.journal.resize_queue(new.config.audit.queue);
         }

@@ -5,6 +5,7 @@ use std::thread::available_parallelism;
 
 use crate::bounds;
 use crate::config::model::Config;
+use crate::memory::Parts;
 
 /// What takes memory, and how many bytes of it at most.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl AtMost {
         let connections = u64::try_from(config.listen.max_connections).unwrap_or(u64::MAX);
         let each = bounds::CONNECTION;
         let mut parts = vec![
-            ("limits.all_bodies".to_owned(), config.limits.all_bodies),
+            ("limits.all_bodies".to_owned(), Parts::of(config).sum()),
             ("audit.queue".to_owned(), config.audit.queue),
             (
                 format!("{connections} connections of {} KiB (listen.max_connections)", each >> 10),
