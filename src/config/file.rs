@@ -278,6 +278,7 @@ const STRANGERS: [(&str, Stranger); 2] = [("deny", Stranger::Deny), ("observe", 
 
 fn limits(t: &mut Table<'_, '_>, vocabularies: u64) -> Limits {
     const MINUTE: Duration = Duration::from_secs(60);
+    const ALL_BODIES: u64 = 256 << 20;
     const fn a_minute(requests: u32, burst: u32) -> Rate {
         let (one, per) = (NonZeroU32::MIN, MINUTE);
         Rate { requests: one.saturating_add(requests - 1), per, burst: one.saturating_add(burst - 1) }
@@ -288,7 +289,9 @@ fn limits(t: &mut Table<'_, '_>, vocabularies: u64) -> Limits {
     let per_address = t.rate("per_address").unwrap_or(a_minute(600, 200));
     let max_body = t.or("max_body", 64 << 20, walk::size);
     let least = Parts::least(max_body, vocabularies);
-    let all_bodies = t.or("all_bodies", least.max(256 << 20), walk::size);
+    // A site's vocabulary and a long body take some more; whoever wants much more writes it.
+    let default = if max_body <= ALL_BODIES { least.max(ALL_BODIES) } else { ALL_BODIES };
+    let all_bodies = t.or("all_bodies", default, walk::size);
     if all_bodies < max_body {
         t.error(
             "all_bodies",
