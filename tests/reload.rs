@@ -177,12 +177,6 @@ fn metric(relay: &Relay, name: &str) -> u64 {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-fn resident_kib(relay: &Relay) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 /// Writes a file of the relay and asks for a reload, until it has been looked at: whether it is in force.
 #[track_caller]
 fn reloads(relay: &Relay, file: &str, text: &str) -> bool {
@@ -221,7 +215,7 @@ fn a_thousand_reloads_under_load_fail_no_request_and_take_no_memory() {
             };
             assert_eq!(reloads(&relay, "sources.toml", &text), n % 2 == 0, "{n}: {text}");
             if n == 200 {
-                warm = resident_kib(&relay);
+                warm = relay.vital("VmRSS");
             }
         }
         done.store(true, Ordering::Relaxed);
@@ -230,7 +224,7 @@ fn a_thousand_reloads_under_load_fail_no_request_and_take_no_memory() {
     assert!(asked > 100, "{asked} requests");
     assert_eq!((generation(&relay), metric(&relay, "reloads_refused_total")), (501, 500));
     assert_eq!(metric(&relay, "setups_live"), 1, "old setups are kept alive");
-    let now = resident_kib(&relay);
+    let now = relay.vital("VmRSS");
     assert!(now < warm + 16 * 1024, "{warm} KiB after 200 reloads, {now} KiB after 1000");
     assert!(relay.is_running());
 }
