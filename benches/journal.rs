@@ -104,6 +104,7 @@ async fn measure(in_flight: usize) {
         disk: Arc::new(disk),
         gap_file: folder.path().join("gap.json"),
         segment_bytes: bounds::SEGMENT_BYTES,
+        queue: 32 << 20,
     })
     .expect("a log");
 

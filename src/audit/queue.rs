@@ -91,6 +91,8 @@ struct Waiting {
     sum: usize,
     held: HashMap<Lane, usize>,
     lanes: HashMap<Lane, Batches>,
+    /// Batches in all lanes.
+    count: usize,
     /// Lanes that have just come, in their order; and those that have had a turn.
     new: VecDeque<Lane>,
     old: VecDeque<Lane>,
@@ -232,18 +234,10 @@ impl Queue {
 
     /// What the writer does next; waits for it that long.
     pub(super) fn next(&self, patience: Duration) -> Next {
-        let mut waiting = self.lock();
-        let deadline = std::time::Instant::now() + patience;
-        loop {
-            if let Some(next) = waiting.next() {
-                return next;
-            }
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
-                return Next::Nothing;
-            }
-            waiting = self.filled.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let is_idle = |waiting: &mut Waiting| waiting.is_idle();
+        let woken = self.filled.wait_timeout_while(self.lock(), patience, is_idle);
+        let (mut waiting, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        waiting.next().unwrap_or(Next::Nothing)
     }
 
     /// A batch that is there already, for the write that is being prepared.
@@ -272,7 +266,12 @@ impl Waiting {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.count == 0 && self.sign.is_empty() && !self.is_closed
+    }
+
     fn push(&mut self, batch: Batch) {
+        self.count += 1;
         let lane = batch.room.lane.clone();
         match self.lanes.get_mut(&lane) {
             Some(batches) => batches.list.push_back(batch),
@@ -303,6 +302,7 @@ impl Waiting {
             match batches.list.front() {
                 Some(batch) if batch.room.bytes <= batches.credit => {
                     batches.credit -= batch.room.bytes;
+                    self.count -= 1;
                     let batch = batches.list.pop_front();
                     let order = if is_new { &mut self.new } else { &mut self.old };
                     order.push_front(lane);
