@@ -1,20 +1,25 @@
-//! One deployment that asks without end takes nothing from another: its refusals are cheap, and the other is neither
-//! refused nor kept waiting.
+//! Whoever asks without end, or with few bytes for much, takes nothing from another: its refusals are cheap, what it causes
+//! is bounded, and the other is neither refused nor kept waiting.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use common::backend::Backend;
 use common::wire::*;
 use common::*;
 
 const FLOODING: &str = "127.0.0.2";
 const STEADY: &str = "127.0.0.3";
+/// Addresses that know an id: more than have a place of their own at an entry.
+const OTHERS: usize = 21;
+/// As many changes as a message may have.
+const CHANGES: usize = 50_000;
 /// Syncs of the steady one with the flood, and as many without.
 const SYNCS: usize = 200;
 const PACE: Duration = Duration::from_millis(15);
@@ -92,4 +97,74 @@ fn a_deployment_that_floods_takes_nothing_from_another() {
     let most = (5 * without).max(without + Duration::from_millis(50));
     println!("p99 without a flood {without:?}, with it {with:?} at {refused} refusals");
     assert!(with <= most, "p99 without a flood {without:?}, with it {with:?}");
+}
+
+#[test]
+fn ten_short_requests_for_fifty_thousand_records_each_cause_those_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing = br#"{"bases":[],"patches":[]}"#;
+    let told = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", nothing.len());
+    let told: Arc<[u8]> = [told.as_bytes(), nothing].concat().into();
+    let backend = Backend::keeping(folder.path(), move |_| told.clone());
+    let plan = Plan::leading_to(&backend.address.to_string(), &backend.ca);
+    let relay = plan.with_default_limits().start();
+    let body = format!(
+        r#"{{"source":"{SOURCE}","bases":[{{"license":"{LICENSE}","version":1}}],"patches":[{}]}}"#,
+        vec![r#"{"subject":""}"#; CHANGES].join(",")
+    );
+    let body = gzip(body.as_bytes());
+    let fields = format!("Host: {HOST}\r\nContent-Encoding: gzip\r\nContent-Length: {}", body.len());
+    let request = [format!("POST /v1/sync HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes(), &body].concat();
+    assert!(request.len() < 2000, "{}", request.len());
+
+    let before = (resident(&relay), relay.log_text().len());
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let asked = || ask(&mut relay.inside_from(FLOODING, ""), &request);
+        let asked: Vec<_> = (0..10).map(|_| scope.spawn(asked)).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let (passed, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!(passed.len(), 1, "{refused:?}");
+    // Those that came while it was read may have found no room for their bodies.
+    assert!(refused.iter().all(|answer| [429, 503].contains(&answer.status)), "{refused:?}");
+    let refused = ask(&mut relay.inside_from(FLOODING, ""), &request);
+    let wait = refused.refuses_for_a_while(429, "connection_limit_reached");
+    assert!((400..=500).contains(&wait), "50,000 records at 6,000 a minute, and not {wait} s");
+    let memory = resident(&relay) - before.0;
+    println!("{} bytes of log, {memory} KiB of memory", relay.log_text().len() - before.1);
+    let log = relay.log();
+    let asked = log.iter().filter(|record| record["qlik"]["direction"] == "out").count();
+    assert_eq!(asked, 1 + CHANGES, "one message and its changes, and no more");
+    assert!(memory < 200 * 1024, "{memory} KiB: more than one of them was read at a time");
+}
+
+/// The most memory that a relay has had, in KiB.
+fn resident(relay: &Relay) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn many_who_have_learned_an_id_do_not_use_up_the_limit_of_the_deployment_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let sources = format!("[[source]]\nid = \"{SOURCE}\"\n");
+    let relay = Plan::new(&stub).sources(&sources).with_default_limits().start();
+    let mut itself = relay.inside_from("127.0.0.200", "");
+    assert_eq!(ask(&mut itself, post("/v1/sync", IDLE)).status, 200);
+    let mut others: Vec<Inside> =
+        (1..=OTHERS).map(|n| relay.inside_from(&format!("127.0.1.{n}"), "")).collect();
+    let mut statuses = BTreeMap::new();
+    for round in 0..30 {
+        for other in &mut others {
+            *statuses.entry(ask(other, post("/v1/sync", IDLE)).status).or_insert(0) += 1;
+        }
+        if round % 3 == 0 {
+            let answer = ask(&mut itself, post("/v1/sync", IDLE));
+            assert_eq!(answer.status, 200, "in round {round}: {answer:?}");
+        }
+    }
+    assert!(statuses.keys().all(|status| [200, 429].contains(status)), "{statuses:?}");
+    assert!(statuses[&429] > 100, "those who have no place share one limit: {statuses:?}");
 }

@@ -16,10 +16,12 @@
 pub mod backend;
 pub mod disk;
 pub mod kit;
+pub mod load;
 pub mod made;
 pub mod scenes;
 pub mod secrets;
 pub mod skip;
+pub mod slow_disk;
 pub mod story;
 pub mod tls;
 pub mod traced;
@@ -254,6 +256,13 @@ address = "127.0.0.1:0"
     pub fn with(mut self, old: &str, new: &str) -> Self {
         assert!(self.config.contains(old), "{old:?} is not in the configuration");
         self.config = self.config.replace(old, new);
+        self
+    }
+
+    /// Limits as they are where none are written.
+    pub fn with_default_limits(mut self) -> Self {
+        let lines = self.config.lines().filter(|line| !line.starts_with("per_"));
+        self.config = lines.flat_map(|line| [line, "\n"]).collect();
         self
     }
 

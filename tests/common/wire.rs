@@ -1,6 +1,6 @@
 //! Raw conversations: every byte of a request as the test wrote it, every byte of an answer as it came.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -139,15 +139,7 @@ impl Relay {
 
     /// A connection of a client with this address (`127.0.0.0/8` is all ours), with nothing said.
     pub fn connect_from(&self, address: &str) -> TcpStream {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        let from: SocketAddr = format!("{address}:0").parse().unwrap();
-        socket.bind(&from.into()).unwrap();
-        socket.connect(&self.address.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(2 * PATIENCE)).unwrap();
-        stream
+        connect_from(address, self.address).unwrap()
     }
 
     /// A conversation inside a tunnel of a client with this address, and these fields in its `CONNECT`.
@@ -163,6 +155,19 @@ impl Relay {
     pub fn direct(&self) -> Inside {
         tls(self.connect(), HOST, &self.root())
     }
+}
+
+/// A connection from one address to another, with nothing said.
+pub fn connect_from(address: &str, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    let from: SocketAddr = format!("{address}:0").parse().unwrap();
+    socket.bind(&from.into())?;
+    socket.connect(&to.into())?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(2 * PATIENCE))?;
+    stream.set_write_timeout(Some(2 * PATIENCE))?;
+    Ok(stream)
 }
 
 /// TLS over a stream, its handshake done, trusting this root.
