@@ -351,8 +351,7 @@ fn note_reply(access: &mut Access, reply: &Reply) {
     access.status = Some(reply.head.status().as_u16());
     access.made_by = Some("back end");
     access.resent = reply.resent;
-    let (ReplyBody::Whole(bytes) | ReplyBody::Streamed(bytes, _)) = &reply.body;
-    access.bytes_out = bytes.len() as u64;
+    access.bytes_out = reply.body.length();
 }
 
 /// The request as it is sent: bytes, order and case as they came.

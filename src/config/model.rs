@@ -208,7 +208,8 @@ pub struct Limits {
     pub per_address: Rate,
     /// Bytes of one request body.
     pub max_body: u64,
-    /// Bytes of all bodies that are in memory together.
+    /// Bytes of memory for all bodies and what is understood of them, no less than [the
+    /// least](crate::memory::Parts::least).
     pub all_bodies: u64,
 }
 

@@ -3,6 +3,8 @@
 //! Nothing here is proof, and nothing here is changed: the bytes that were read are the bytes that are forwarded.
 
 use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 
 use http::{HeaderMap, Method, Uri, header};
 
@@ -171,6 +173,16 @@ impl Patch {
         all.iter().any(|own| own.is_of(self) && (self.change == Change::Unknown || own.change == self.change))
     }
 
+    /// What it says, but for what it does.
+    fn parts(&self) -> [Option<&str>; 4] {
+        [
+            self.license.as_ref().map(LicenseNumber::as_str),
+            self.allotment.as_deref(),
+            self.subject.as_ref().map(Subject::expose),
+            self.instance.as_deref(),
+        ]
+    }
+
     /// The same, whatever it does.
     pub(crate) fn is_of(&self, other: &Self) -> bool {
         (other.license.is_none() || self.license == other.license)
@@ -178,6 +190,32 @@ impl Patch {
             && (other.subject.is_none() || self.subject == other.subject)
             && (other.instance.is_none() || self.instance == other.instance)
     }
+}
+
+/// Which of these changes are [among](Patch::is_among) the own ones. To compare each with each would take minutes for
+/// [`bounds::CHANGES`] of them, so the own ones are looked up by a hash of what the others say; those that say something of
+/// the same parts are looked up together, so that there is one index at a time.
+pub(crate) fn among(others: &[Patch], own: &[Patch]) -> Vec<bool> {
+    let keyed = RandomState::new();
+    let says = |patch: &Patch| (patch.parts().map(|part| part.is_some()), patch.change != Change::Unknown);
+    let key = |patch: &Patch, ([license, allotment, subject, instance], change): ([bool; 4], bool)| {
+        let [a, b, c, d] = patch.parts();
+        let said =
+            [a.filter(|_| license), b.filter(|_| allotment), c.filter(|_| subject), d.filter(|_| instance)];
+        keyed.hash_one((
+            said,
+            (change && patch.change == Change::Add, change && patch.change == Change::Delete),
+        ))
+    };
+    let mut found = vec![false; others.len()];
+    for kind in others.iter().map(says).collect::<BTreeSet<_>>() {
+        let index: HashMap<u64, &Patch> = own.iter().map(|patch| (key(patch, kind), patch)).collect();
+        for (other, found) in others.iter().zip(&mut found).filter(|(other, _)| says(other) == kind) {
+            let is_it = |own: &&Patch| other.is_among(std::slice::from_ref(*own));
+            *found = index.get(&key(other, kind)).is_some_and(is_it);
+        }
+    }
+    found
 }
 
 /// How many of these changes name a person.
@@ -268,7 +306,7 @@ impl Message {
             }
             Kind::Sync(sync) => {
                 let own = if let Kind::Sync(own) = &self.kind { Some(own) } else { None };
-                own.is_none_or(|own| sync.patches.iter().any(|patch| !patch.is_among(&own.patches)))
+                own.is_none_or(|own| among(&sync.patches, &own.patches).contains(&false))
             }
             Kind::Unreadable { .. } => !matches!(self.kind, Kind::Unreadable { .. }),
             // A license vouches for no message that is more than an activation to somebody.
@@ -828,6 +866,30 @@ fn element_of<'j, 'a, 'q>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_readings_of_as_many_changes_as_are_read_are_compared_in_no_time_and_as_one_by_one() {
+        let patch = |n: usize| Patch {
+            change: [Change::Add, Change::Delete, Change::Unknown][n % 3],
+            license: (n.is_multiple_of(2)).then(|| "9999000000001253".parse().unwrap()),
+            allotment: (!n.is_multiple_of(5)).then(|| format!("a{}", n % 4)),
+            subject: (!n.is_multiple_of(7)).then(|| Subject::new(&format!("s{}", n % 11))),
+            instance: (n.is_multiple_of(3)).then(|| (n % 13).to_string()),
+            version: None,
+            created: None,
+            rejection: None,
+            unfit_license: false,
+        };
+        let (own, others): (Vec<_>, Vec<_>) = (0..1000).map(|n| (patch(n), patch(3 * n + 1))).unzip();
+        let (own, others) = (&own[..100], &others[..]);
+        let one_by_one: Vec<bool> = others.iter().map(|other| other.is_among(own)).collect();
+        assert!(one_by_one.contains(&true) && one_by_one.contains(&false));
+        assert_eq!(among(others, own), one_by_one);
+        let many: Vec<_> = (0..bounds::CHANGES).map(patch).collect();
+        let begun = tokio::time::Instant::now();
+        assert!(!among(&many, &many).contains(&false));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
 
     fn post(body: &[u8]) -> Message {
         post_as(body, &[], "")

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::coding;
 use super::json::{self, Json};
-use super::message::{Consumption, Kind, Patch, Sync, heap, people, report_of, sync_of, too_many};
+use super::message::{Consumption, Kind, Patch, Sync, among, heap, people, report_of, sync_of, too_many};
 use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
@@ -143,7 +143,9 @@ impl Told {
             };
             let own = told.what.patches();
             if let What::Sync(sync) = other.what {
-                told.other = sync.patches.into_iter().filter(|patch| !patch.is_among(own)).collect();
+                let known = among(&sync.patches, own);
+                let others = sync.patches.into_iter().zip(known);
+                told.other = others.filter_map(|(patch, is_known)| (!is_known).then_some(patch)).collect();
             }
         }
         // An error in words of its own is an error, and a page about nothing is one, unless it speaks of changes.

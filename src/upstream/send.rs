@@ -67,6 +67,16 @@ pub enum ReplyBody {
     Streamed(Bytes, Incoming),
 }
 
+impl ReplyBody {
+    /// How many bytes it has, as far as that is known.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Streamed(start, rest) => start.len() as u64 + rest.size_hint().exact().unwrap_or(0),
+        }
+    }
+}
+
 /// Why a reply is not read that is longer than is read.
 const TOO_LONG: &str = "the reply is longer than 8388608 bytes";
 const _: () = assert!(bounds::REPLY_BYTES == 8_388_608, "the words above name the bound");
@@ -211,6 +221,9 @@ impl Sender {
             }
         }
         if let Some(why) = why {
+            if let Some(memory) = &mut memory {
+                memory.shrink_to(bytes.len() as u64);
+            }
             let start = Bytes::from_owner(Whole { bytes, _memory: memory });
             return Ok((head, ReplyBody::Streamed(start, incoming), address, Err(why)));
         }
