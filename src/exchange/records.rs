@@ -9,7 +9,7 @@ use crate::ledger::record::{
     Action, Base, Direction, OtherReading, Outcome, Qlik, Record, UNREAD_REPLY, clip,
 };
 use crate::ledger::subject::{Pseudonyms, Subject, without_subject};
-use crate::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
+use crate::licensing::message::{Change, Consumption, Kind, Known, Message, Patch, Sync, known, unreported};
 use crate::licensing::reply::{Entitlement, Told, What};
 use crate::policy::Admission;
 use crate::upstream::UpstreamError;
@@ -71,13 +71,13 @@ impl<'a> Scene<'a> {
     fn other_patch<'p>(
         &self,
         patch: &'p Patch,
-        own: &[Patch],
+        known: Known,
         direction: Direction,
         names: &Pseudonyms,
     ) -> Named<'p> {
         let Named { mut record, subject } = self.patch_record(patch, direction, names);
         let mut reading = self.other_reading();
-        if own.iter().any(|own| own.is_of(patch)) {
+        if known != Known::Not {
             record.action = Action::AssignmentUnknown;
             reading.change = Some(match patch.change {
                 Change::Add => "add",
@@ -195,19 +195,22 @@ pub fn intent<'s>(scene: &'s Scene<'_>, names: &'s Pseudonyms) -> Records<'s> {
         record.qlik.shape = with_shape(record, message.unread.as_ref());
         record.qlik.other_reading = Some(of_first);
     });
-    let extra: Records<'s> = match (&message.kind, &other.kind) {
-        (Kind::Sync(own), Kind::Sync(sync)) => {
-            let extra = sync.patches.iter().filter(|patch| !patch.is_among(&own.patches));
-            Box::new(extra.map(|patch| scene.other_patch(patch, &own.patches, Direction::Out, names)))
+    // The comparison is a part of the work that is done off the workers.
+    let extra = move || -> Records<'s> {
+        match (&message.kind, &other.kind) {
+            (Kind::Sync(own), Kind::Sync(sync)) => {
+                let known = sync.patches.iter().zip(known(&sync.patches, &own.patches));
+                let extra = known.filter(|(_, known)| *known != Known::Whole);
+                Box::new(extra.map(|(patch, known)| scene.other_patch(patch, known, Direction::Out, names)))
+            }
+            (Kind::Capacity(own), Kind::Capacity(report)) => {
+                Box::new(unreported(report, own).into_iter().map(|element| consumption(scene, element)))
+            }
+            (own, other) if own.name() != other.name() => asked(scene, other, names),
+            _ => Box::new(std::iter::empty()),
         }
-        (Kind::Capacity(own), Kind::Capacity(report)) => {
-            let extra = report.iter().filter(|element| !own.iter().any(|own| own.says(element)));
-            Box::new(extra.map(|element| consumption(scene, element)))
-        }
-        (own, other) if own.name() != other.name() => asked(scene, other, names),
-        _ => Box::new(std::iter::empty()),
     };
-    Box::new(own.chain(extra.map(move |mut named| {
+    Box::new(own.chain(std::iter::once_with(extra).flatten().map(move |mut named| {
         named.record.qlik.other_reading.get_or_insert_with(|| reading.clone());
         named
     })))
@@ -320,11 +323,13 @@ pub fn outcome<'s>(
             record.qlik.shape = Some(why.clone());
         }
     }
-    let own = told.what.patches();
-    let other = told.other.iter().map(move |patch| {
-        let named = scene.other_patch(patch, own, Direction::In, names);
-        as_told(named, success)
-    });
+    let other = move || {
+        let known = told.other.iter().zip(known(&told.other, told.what.patches()));
+        known.map(move |(patch, known)| {
+            as_told(scene.other_patch(patch, known, Direction::In, names), success)
+        })
+    };
+    let other = std::iter::once_with(other).flatten();
     let all: Records<'s> = match told.what {
         What::Entitlements(_) => Box::new(other.chain(changes)),
         _ => Box::new(changes.chain(other)),

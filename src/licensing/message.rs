@@ -3,7 +3,7 @@
 //! Nothing here is proof, and nothing here is changed: the bytes that were read are the bytes that are forwarded.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use http::{HeaderMap, Method, Uri, header};
@@ -131,12 +131,21 @@ impl Consumption {
         let id = self.id.as_ref().map_or(0, String::len);
         size_of::<Self>() + heap(id) + heap(self.allotment.len()) + heap(self.month.len())
     }
+}
 
-    /// Whether it says all that another reading of the same report found.
-    pub(crate) fn says(&self, other: &Self) -> bool {
-        (&self.allotment, &self.month) == (&other.allotment, &other.month)
-            && (other.delta.is_none() || self.delta == other.delta)
+/// The elements of a report that another reading of the same message did not find. What that one has not read of an element is
+/// no difference.
+pub(crate) fn unreported<'r>(report: &'r [Consumption], own: &'r [Consumption]) -> Vec<&'r Consumption> {
+    fn place(element: &Consumption) -> (&str, &str) {
+        (&element.allotment, &element.month)
     }
+    let places: HashSet<_> = own.iter().map(place).collect();
+    let amounts: HashSet<_> = own.iter().map(|element| (place(element), &element.delta)).collect();
+    let is_there = |element: &&Consumption| match &element.delta {
+        None => places.contains(&place(element)),
+        amount => amounts.contains(&(place(element), amount)),
+    };
+    report.iter().filter(|element| !is_there(element)).collect()
 }
 
 /// What so many bytes take of the heap: as much as is asked for rounded up.
@@ -167,12 +176,6 @@ impl Patch {
         size_of::<Self>() + texts + subject + license_bytes(self.license.as_ref())
     }
 
-    /// Whether one of these says all that another reading of the same message found: what that one has not found is no
-    /// difference.
-    pub(crate) fn is_among(&self, all: &[Self]) -> bool {
-        all.iter().any(|own| own.is_of(self) && (self.change == Change::Unknown || own.change == self.change))
-    }
-
     /// What it says, but for what it does.
     fn parts(&self) -> [Option<&str>; 4] {
         [
@@ -183,21 +186,51 @@ impl Patch {
         ]
     }
 
-    /// The same, whatever it does.
-    pub(crate) fn is_of(&self, other: &Self) -> bool {
+    /// Whether it says all that another reading of the same message found, whatever it does: what that one has not found is no
+    /// difference.
+    fn is_of(&self, other: &Self) -> bool {
         (other.license.is_none() || self.license == other.license)
             && (other.allotment.is_none() || self.allotment == other.allotment)
             && (other.subject.is_none() || self.subject == other.subject)
             && (other.instance.is_none() || self.instance == other.instance)
     }
+
+    /// The same, and that it does what that one found.
+    fn does(&self, other: &Self) -> bool {
+        self.is_of(other) && (other.change == Change::Unknown || other.change == self.change)
+    }
 }
 
-/// Which of these changes are [among](Patch::is_among) the own ones. To compare each with each would take minutes for
-/// [`bounds::CHANGES`] of them, so the own ones are looked up by a hash of what the others say; those that say something of
-/// the same parts are looked up together, so that there is one index at a time.
-pub(crate) fn among(others: &[Patch], own: &[Patch]) -> Vec<bool> {
+/// What one reading of a message knows of a change that another one found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Known {
+    /// All that it says.
+    Whole,
+    /// All but what it does.
+    ButWhatItDoes,
+    /// Nothing.
+    Not,
+}
+
+/// What the own changes know of each of the others.
+pub(crate) fn known(others: &[Patch], own: &[Patch]) -> Vec<Known> {
+    let (whole, said) = (found(others, own, true), found(others, own, false));
+    let known = |(whole, said)| match (whole, said) {
+        (true, _) => Known::Whole,
+        (false, true) => Known::ButWhatItDoes,
+        (false, false) => Known::Not,
+    };
+    whole.into_iter().zip(said).map(known).collect()
+}
+
+/// Which of the others an own one [does](Patch::does), or only [is of](Patch::is_of). To compare each with each would take
+/// minutes for [`bounds::CHANGES`] of them, so the own ones are looked up by a hash of what the others say; those that say
+/// something of the same parts are looked up together, so that there is one index at a time.
+fn found(others: &[Patch], own: &[Patch], with_change: bool) -> Vec<bool> {
     let keyed = RandomState::new();
-    let says = |patch: &Patch| (patch.parts().map(|part| part.is_some()), patch.change != Change::Unknown);
+    let says = |patch: &Patch| {
+        (patch.parts().map(|part| part.is_some()), with_change && patch.change != Change::Unknown)
+    };
     let key = |patch: &Patch, ([license, allotment, subject, instance], change): ([bool; 4], bool)| {
         let [a, b, c, d] = patch.parts();
         let said =
@@ -211,7 +244,7 @@ pub(crate) fn among(others: &[Patch], own: &[Patch]) -> Vec<bool> {
     for kind in others.iter().map(says).collect::<BTreeSet<_>>() {
         let index: HashMap<u64, &Patch> = own.iter().map(|patch| (key(patch, kind), patch)).collect();
         for (other, found) in others.iter().zip(&mut found).filter(|(other, _)| says(other) == kind) {
-            let is_it = |own: &&Patch| other.is_among(std::slice::from_ref(*own));
+            let is_it = |own: &&Patch| if with_change { own.does(other) } else { own.is_of(other) };
             *found = index.get(&key(other, kind)).is_some_and(is_it);
         }
     }
@@ -302,11 +335,13 @@ impl Message {
             Kind::Activation { .. } => !matches!(self.kind, Kind::Activation { .. }),
             Kind::Capacity(report) => {
                 let own = if let Kind::Capacity(own) = &self.kind { own.as_slice() } else { &[] };
-                report.iter().any(|element| !own.iter().any(|own| own.says(element)))
+                !unreported(report, own).is_empty()
             }
             Kind::Sync(sync) => {
                 let own = if let Kind::Sync(own) = &self.kind { Some(own) } else { None };
-                own.is_none_or(|own| among(&sync.patches, &own.patches).contains(&false))
+                own.is_none_or(|own| {
+                    known(&sync.patches, &own.patches).iter().any(|known| *known != Known::Whole)
+                })
             }
             Kind::Unreadable { .. } => !matches!(self.kind, Kind::Unreadable { .. }),
             // A license vouches for no message that is more than an activation to somebody.
@@ -882,12 +917,27 @@ mod tests {
         };
         let (own, others): (Vec<_>, Vec<_>) = (0..1000).map(|n| (patch(n), patch(3 * n + 1))).unzip();
         let (own, others) = (&own[..100], &others[..]);
-        let one_by_one: Vec<bool> = others.iter().map(|other| other.is_among(own)).collect();
-        assert!(one_by_one.contains(&true) && one_by_one.contains(&false));
-        assert_eq!(among(others, own), one_by_one);
+        let one_by_one = |other: &Patch| match own.iter().any(|own| own.does(other)) {
+            true => Known::Whole,
+            false if own.iter().any(|own| own.is_of(other)) => Known::ButWhatItDoes,
+            false => Known::Not,
+        };
+        let one_by_one: Vec<Known> = others.iter().map(one_by_one).collect();
+        assert!(
+            [Known::Whole, Known::ButWhatItDoes, Known::Not].iter().all(|known| one_by_one.contains(known))
+        );
+        assert_eq!(known(others, own), one_by_one);
         let many: Vec<_> = (0..bounds::CHANGES).map(patch).collect();
         let begun = tokio::time::Instant::now();
-        assert!(!among(&many, &many).contains(&false));
+        assert!(known(&many, &many).iter().all(|known| *known == Known::Whole));
+        let element = |n: usize| Consumption {
+            id: None,
+            allotment: "analyzer_time".into(),
+            month: "2026-11".into(),
+            delta: Some(n.into()),
+        };
+        let report: Vec<_> = (0..bounds::CHANGES).map(element).collect();
+        assert!(unreported(&report, &report).is_empty());
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 
 use super::coding;
 use super::json::{self, Json};
-use super::message::{Consumption, Kind, Patch, Sync, among, heap, people, report_of, sync_of, too_many};
+use super::message::{
+    Consumption, Kind, Known, Patch, Sync, heap, known, people, report_of, sync_of, too_many,
+};
 use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
@@ -143,9 +145,10 @@ impl Told {
             };
             let own = told.what.patches();
             if let What::Sync(sync) = other.what {
-                let known = among(&sync.patches, own);
+                let known = known(&sync.patches, own);
                 let others = sync.patches.into_iter().zip(known);
-                told.other = others.filter_map(|(patch, is_known)| (!is_known).then_some(patch)).collect();
+                told.other =
+                    others.filter_map(|(patch, known)| (known != Known::Whole).then_some(patch)).collect();
             }
         }
         // An error in words of its own is an error, and a page about nothing is one, unless it speaks of changes.
