@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle, sleep};
 
@@ -28,6 +29,31 @@ pub(crate) fn start<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, NoThread> {
     Builder::new().name(name.into()).spawn(work).map_err(NoThread)
+}
+
+/// Does work that takes long on a thread that gives way to all others of this machine, and waits for it. Where the system
+/// gives no thread, it is done here.
+pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    // Taken by whoever does it.
+    let work = Mutex::new(Some(work));
+    let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let done = std::thread::scope(|scope| {
+        let thread = Builder::new().name("aside".into()).spawn_scoped(scope, || {
+            give_way();
+            take().map(|work| work())
+        });
+        thread.ok().and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    match done.or_else(|| take().map(|work| work())) {
+        Some(done) => done,
+        None => unreachable!("one of the two has done it"),
+    }
+}
+
+/// Makes the calling thread one that gives way to all others of this machine (nice 19).
+pub(crate) fn give_way() {
+    // Whatever has refused it, the thread works on at the priority of the others.
+    let _ = rustix::process::setpriority_process(None, 19);
 }
 
 /// How many threads the system gives just now, of so many that are wanted. All of them are started, and have ended when this

@@ -41,6 +41,7 @@ impl Archive {
         // The newest is being written.
         plain.pop();
         threads::start("archive", move || {
+            threads::give_way();
             let left = plain.into_iter().map(|segment| segment.path);
             for path in left.chain(sealed) {
                 if let Err(e) = put_away(disk.as_ref(), &path) {

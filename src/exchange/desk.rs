@@ -1,4 +1,5 @@
-//! Where work is done that takes long: off the workers, few at a time, and one of each client.
+//! Where work is done that takes long: off the workers, on threads that give way to them, few at a time, and one of each
+//! client.
 //!
 //! A compressed body of 1.6 KB may hold a million values. Read on a worker, ten of them would keep everybody waiting; read
 //! side by side, they would take the memory of ten.
@@ -14,6 +15,7 @@ use tokio::task::block_in_place;
 
 use crate::bounds;
 use crate::config::names::client;
+use crate::threads;
 
 /// The places at which such work is done. Reading a body may take half a second, and making the records of a turn some
 /// milliseconds: the one does not wait for the other.
@@ -48,9 +50,9 @@ impl Places {
         Self { places: Semaphore::new(places), turns: Mutex::default() }
     }
 
-    /// Does work for a client: at once where it is known to be quick, and otherwise in its turn and off the workers, if
-    /// there are several.
-    pub async fn work<T>(&self, of: IpAddr, is_quick: bool, work: impl FnOnce() -> T) -> T {
+    /// Does work for a client: at once where it is known to be quick, and otherwise in its turn and aside, if there are several
+    /// workers.
+    pub async fn work<T: Send>(&self, of: IpAddr, is_quick: bool, work: impl FnOnce() -> T + Send) -> T {
         if is_quick {
             return work();
         }
@@ -63,7 +65,7 @@ impl Places {
             reason = "the worker hands its other tasks on first, and the work borrows from its own"
         )]
         match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread => block_in_place(work),
+            RuntimeFlavor::MultiThread => block_in_place(|| threads::aside(work)),
             _ => work(),
         }
     }
