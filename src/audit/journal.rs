@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -318,6 +319,8 @@ struct Pen {
     /// The day that the active segment is of.
     day: i64,
     seal_failing: bool,
+    /// The segment that was sealed last, until the one after it is on disk.
+    sealed: Option<PathBuf>,
     clock: Option<(Timestamp, Option<Instant>)>,
     observer: Observer,
     disk: Arc<dyn Disk>,
@@ -383,6 +386,7 @@ impl Pen {
             tree,
             day: day(last.unwrap_or_else(Timestamp::now)),
             seal_failing: false,
+            sealed: None,
             clock: last.map(|last| (last, None)),
             observer,
             disk,
@@ -583,10 +587,15 @@ impl Pen {
             }
         }
         let begun = Instant::now();
-        if let Err(cause) = self.tape.sync() {
+        if let Err(cause) = self.sync() {
             return Err(self.poison(format!("{} can't be synced: {cause}", self.path.display())));
         }
         self.synced_in = begun.elapsed();
+        if let Some(sealed) = self.sealed.take() {
+            // From here on nobody needs it as the newest one.
+            let _ = disk::make_read_only(&sealed);
+            self.archive.take(sealed);
+        }
         self.committed += group.bytes.len() as u64;
         let tiles = group.leaves.iter().filter_map(|leaf| self.tree.push(*leaf)).collect();
         self.notary.tell(self.head(), tiles);
@@ -602,6 +611,24 @@ impl Pen {
             self.state.send_replace(State::Writable);
         }
         Ok(())
+    }
+
+    /// Makes what was written lasting; of a segment that was begun for it, its name as well. The two go on side by side, so
+    /// that a seal makes nobody wait for more than one.
+    fn sync(&mut self) -> io::Result<()> {
+        if self.sealed.is_none() {
+            return self.tape.sync();
+        }
+        let (disk, folder) = (self.disk.as_ref(), disk::folder(&self.path));
+        std::thread::scope(|scope| {
+            let named = std::thread::Builder::new().spawn_scoped(scope, || disk.sync_folder(folder));
+            let written = self.tape.sync();
+            let named = match named {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_) => disk.sync_folder(folder),
+            };
+            written.and(named)
+        })
     }
 
     /// All of it or nothing, and why nothing.
@@ -693,9 +720,8 @@ impl Pen {
 
     fn seal(&mut self, now: Timestamp) -> io::Result<()> {
         let next = segment::path(&self.directory, self.tree.size());
-        let mut tape = self.disk.create(&next)?;
-        let made = tape.sync_all().and_then(|()| self.disk.sync_folder(disk::folder(&next)));
-        let inode = match made.and_then(|()| tape.state()) {
+        let tape = self.disk.create(&next)?;
+        let inode = match tape.state() {
             Ok(TapeState { inode, .. }) => inode,
             Err(e) => {
                 // Whether it is there after a power cut is not known, and behind it the old one must not grow.
@@ -709,9 +735,8 @@ impl Pen {
         }
         self.notary.keep(self.head());
         let sealed = std::mem::replace(&mut self.path, next);
-        let _ = disk::make_read_only(&sealed);
         self.waiting.insert(0, sealed_record(self.tree.size(), &sealed));
-        self.archive.take(sealed);
+        self.sealed = Some(sealed);
         (self.tape, self.inode, self.committed, self.day) = (tape, inode, 0, day(now));
         Ok(())
     }
