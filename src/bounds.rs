@@ -35,6 +35,8 @@ pub const LINGER_BYTES: u64 = 1 << 20;
 pub const OVER_LIMIT: Duration = Duration::from_secs(2);
 /// Waiting for a part of the memory for bodies.
 pub const BODY_MEMORY: Duration = Duration::from_secs(5);
+/// How long a body that is there waits for the memory to be read in: as long as what is before it in the line may take.
+pub const READING_WAIT: Duration = Duration::from_secs(30);
 
 // --- clients: sizes ---------------------------------------------------------------------------------------------
 
@@ -295,8 +297,9 @@ pub const SEEN_NETWORKS: usize = 10_000;
 
 // --- the log ----------------------------------------------------------------------------------------------------
 
-/// Records that are written together; more are written in turns, beside those of others.
-pub const JOURNAL_TURN: usize = 500;
+/// Records that are written together; more are written in turns, beside those of others. Their lines take a millisecond or
+/// so to make, for which others wait.
+pub const JOURNAL_TURN: usize = 200;
 /// A turn ends sooner once its records take so many bytes.
 pub const JOURNAL_TURN_BYTES: usize = 1 << 20;
 /// The least `audit.queue`: a turn of each of four lanes.
@@ -311,7 +314,7 @@ pub const JOURNAL_QUANTUM: usize = 64 * 1024;
 pub const JOURNAL_WAIT: Duration = Duration::from_secs(5);
 /// How long it waits with what has happened already, which is lost otherwise.
 pub const JOURNAL_OUTCOME_WAIT: Duration = Duration::from_secs(60);
-/// How long lines are made for one write, where a quarter of the time that a sync takes is less.
+/// How long lines are made for one write, where a sixteenth of the time that a sync takes is less.
 pub const JOURNAL_LINES: Duration = Duration::from_millis(1);
 /// Bytes that one write carries, but for a single longer batch.
 pub const JOURNAL_WRITE: usize = 1 << 20;

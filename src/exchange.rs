@@ -126,7 +126,7 @@ impl Exchange {
         let client = asked.identity.address;
         let is_quick = is_quick(&asked.headers, &asked.body);
         let most = of_message(coding::most(&asked.headers, asked.body.len()), words.count());
-        let memory = self.memory.messages.take(client, most, Instant::now() + bounds::BODY_MEMORY).await;
+        let memory = self.memory.messages.take(client, most, Instant::now() + bounds::READING_WAIT).await;
         let mut memory = memory.ok_or(Fault::NoMemory)?;
         let read = || Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
         let message = self.desk.reading.work(client, is_quick, read).await;

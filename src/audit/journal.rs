@@ -32,7 +32,7 @@ use crate::config::model::Audit;
 use crate::config::state;
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::Signer;
-use crate::ledger::record::{Action, Observer, Outcome, Record, RecordError, Repeat};
+use crate::ledger::record::{Action, Observer, Outcome, Record, RecordError, Repeat, stamp};
 use crate::ledger::{segment, tiles};
 use crate::{bounds, file_size, threads};
 
@@ -431,8 +431,9 @@ impl Pen {
         }
     }
 
-    /// Natural group commit: whatever has gathered while the last sync ran goes out together. Lines are made for a quarter of
-    /// the time that a sync takes at most, so that what comes meanwhile waits for one write and hardly longer.
+    /// Natural group commit: whatever has gathered while the last sync ran goes out together. Lines are made for a sixteenth of
+    /// the time that a sync takes, so that what comes meanwhile waits for one write and hardly longer, and whoever has just
+    /// been answered may be in it with its next request.
     fn write_group(&mut self, first: Batch, queue: &Queue) {
         if self.blocked_since.is_some() && self.filed_at.elapsed() >= bounds::JOURNAL_TICK {
             self.tick();
@@ -441,7 +442,7 @@ impl Pen {
         let mut written = Vec::new();
         let mut batch = Some(first);
         let begun = Instant::now();
-        let patience = (self.synced_in / 4).max(bounds::JOURNAL_LINES);
+        let patience = (self.synced_in / 16).max(bounds::JOURNAL_LINES);
         while let Some(next) = batch {
             match self.lines(&next.records, &mut group) {
                 Ok(bytes) => {
@@ -542,21 +543,17 @@ impl Pen {
 
     /// Adds the lines of these records, and tells how many bytes they are.
     fn lines(&self, records: &[Record], group: &mut Group) -> Result<u64, RecordError> {
-        let now = Timestamp::now();
+        let now = stamp(Timestamp::now());
         let (bytes, leaves) = (group.bytes.len(), group.leaves.len());
         for record in records {
             let sequence = self.tree.size() + group.leaves.len() as u64;
-            match record.line(sequence, now, &self.observer) {
-                Ok(line) => {
-                    group.leaves.push(leaf(&line[..line.len() - 1]));
-                    group.bytes.extend_from_slice(&line);
-                }
-                Err(e) => {
-                    group.bytes.truncate(bytes);
-                    group.leaves.truncate(leaves);
-                    return Err(e);
-                }
+            let begin = group.bytes.len();
+            if let Err(e) = record.write_line(&mut group.bytes, sequence, &now, &self.observer) {
+                group.bytes.truncate(bytes);
+                group.leaves.truncate(leaves);
+                return Err(e);
             }
+            group.leaves.push(leaf(&group.bytes[begin..group.bytes.len() - 1]));
         }
         Ok((group.bytes.len() - bytes) as u64)
     }

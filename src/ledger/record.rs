@@ -191,9 +191,25 @@ impl Record {
     /// # Errors
     /// The line would be longer than [`MAX_LINE`].
     pub fn line(&self, sequence: u64, now: Timestamp, observer: &Observer) -> Result<Vec<u8>, RecordError> {
+        let mut line = Vec::with_capacity(1024);
+        self.write_line(&mut line, sequence, &stamp(now), observer)?;
+        Ok(line)
+    }
+
+    /// Adds the finished line to others; `now` is a [`stamp`].
+    ///
+    /// # Errors
+    /// The line would be longer than [`MAX_LINE`]; what is in `lines` behind those that were there is none then.
+    pub(crate) fn write_line(
+        &self,
+        lines: &mut Vec<u8>,
+        sequence: u64,
+        now: &str,
+        observer: &Observer,
+    ) -> Result<(), RecordError> {
         let (category, kind) = self.action.class();
         let line = Line {
-            timestamp: format!("{now:.6}"),
+            timestamp: now,
             ecs: Ecs { version: "8.17" },
             event: Event {
                 kind: "event",
@@ -211,15 +227,23 @@ impl Record {
             user_agent: self.user_agent.as_deref().map(|original| UserAgent { original }),
             observer,
         };
-        let mut bytes = serde_json::to_vec(&line).map_err(|_| RecordError::Unserialisable)?;
-        let sum = sum_of(digest(&SHA256, &bytes).as_ref());
-        bytes.pop();
-        bytes.extend_from_slice(format!(",\"sum\":\"{sum}\"}}\n").as_bytes());
-        if bytes.len() > MAX_LINE {
-            return Err(RecordError::TooLong(bytes.len()));
+        let begin = lines.len();
+        serde_json::to_writer(&mut *lines, &line).map_err(|_| RecordError::Unserialisable)?;
+        let sum = sum_of(digest(&SHA256, &lines[begin..]).as_ref());
+        lines.pop();
+        lines.extend_from_slice(b",\"sum\":\"");
+        lines.extend_from_slice(sum.as_bytes());
+        lines.extend_from_slice(b"\"}\n");
+        match lines.len() - begin {
+            0..=MAX_LINE => Ok(()),
+            length => Err(RecordError::TooLong(length)),
         }
-        Ok(bytes)
     }
+}
+
+/// A time as it stands in a line.
+pub(crate) fn stamp(time: Timestamp) -> String {
+    format!("{time:.6}")
 }
 
 /// Why a record can't become a line.
@@ -532,7 +556,7 @@ fn sum_of(digest: &[u8]) -> String {
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(rename = "@timestamp")]
-    timestamp: String,
+    timestamp: &'a str,
     ecs: Ecs,
     event: Event<'a>,
     qlik: &'a Qlik,
