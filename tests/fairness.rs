@@ -81,6 +81,31 @@ fn with_all_load_at_once_another_deployment_waits_at_most_twice_as_long_at_a_dis
     }
 }
 
+#[test]
+fn an_exchange_that_writes_nothing_waits_for_no_write_of_others() {
+    const FLUSH: Duration = Duration::from_millis(400);
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path(), &[]);
+    let relay = Plan::new(&stub).start_under(with_flushes_of(FLUSH, folder.path()));
+    let (mut writing, mut silent) = (relay.inside(), relay.inside_from("127.0.0.2", ""));
+    let time = |inside: &mut Inside, request: &str, status: u16| {
+        let begun = SystemTime::now();
+        assert_eq!(ask(inside, request).status, status);
+        begun.elapsed().unwrap()
+    };
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| time(&mut writing, &post("/v1/sync", SYNC), 200));
+        let mut times = Vec::new();
+        while !sync.is_finished() {
+            times.push(time(&mut silent, &good(), 404));
+            sleep(PACE);
+        }
+        let (sync, longest) = (sync.join().unwrap(), times.iter().max().unwrap());
+        println!("a sync took {sync:?}, the longest of {} tests meanwhile {longest:?}", times.len());
+        assert!(sync >= 2 * FLUSH && *longest < FLUSH / 2, "{sync:?}, {longest:?}");
+    });
+}
+
 /// Measures once, and prints it.
 fn measured(flush: u64) -> Result<(), String> {
     let (quiet, loaded, counts) = measure(Duration::from_millis(flush));

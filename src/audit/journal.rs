@@ -1,6 +1,6 @@
 //! The one writer of the assignment log.
 //!
-//! A thread of its own takes what waits in the [`queue`](super::queue), writes it with one `write`, syncs once, and only
+//! A thread of its own takes what waits in the `queue`, writes it with one `write`, syncs once, and only
 //! then releases whoever waits for it: one flush costs about 4 ms whatever it carries, so batching is the whole game. A
 //! write that fails is rolled back and answered *blocked*; a sync that fails is final, because the kernel may have dropped
 //! the pages it could not write and a second sync would lie.
