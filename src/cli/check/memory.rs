@@ -3,6 +3,7 @@
 use std::fmt;
 use std::thread::available_parallelism;
 
+use super::sums::listed;
 use crate::bounds;
 use crate::config::model::Config;
 use crate::memory::Parts;
@@ -46,16 +47,11 @@ impl AtMost {
 
 impl fmt::Display for AtMost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "memory at most: {} MiB", mebibytes(self.bytes()))?;
-        for (at, (what, bytes)) in self.0.iter().take(LARGEST).enumerate() {
-            write!(f, "{} {what} {} MiB", if at == 0 { ", of which" } else { "," }, mebibytes(*bytes))?;
-        }
-        Ok(())
+        let told = |bytes: u64| format!("{} MiB", mebibytes(bytes));
+        let parts = self.0.iter().map(|(what, bytes)| (what.clone(), told(*bytes)));
+        f.write_str(&listed(&format!("memory at most: {}", told(self.bytes())), parts))
     }
 }
-
-/// So many of the parts are told.
-const LARGEST: usize = 4;
 
 fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
@@ -89,8 +85,8 @@ mod tests {
         let few = "[listen]\nmax_connections = 16\nmax_connections_per_address = 16";
         let words = AtMost::with(&config(few), 2).to_string();
         assert!(words.starts_with("memory at most: "), "{words}");
-        assert!(words.contains(" MiB, of which limits.all_bodies 256 MiB, "), "{words}");
+        assert!(words.contains(" MiB\n  limits.all_bodies: 256 MiB\n"), "{words}");
         let many = AtMost::with(&config(""), 2).to_string();
-        assert!(many.contains(", of which 10000 connections of "), "{many}");
+        assert!(many.contains(" MiB\n  10000 connections of "), "{many}");
     }
 }

@@ -1,5 +1,7 @@
 //! What the settings add up to: how much the log and the access lines may grow in a day, whoever asks.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::bounds;
@@ -38,7 +40,7 @@ impl GrowthAtMost {
         let dearest = list.sources.iter().max_by_key(|source| of_entry(source));
         let advice = match dearest.filter(|source| of_entry(source) > strangers) {
             Some(source) => advice(source, share(source)),
-            None => "strangers and refusals add most: lower limits.strangers_log_per_day".to_owned(),
+            None => "Strangers and refusals add most: lower limits.strangers_log_per_day".to_owned(),
         };
         Self {
             entries,
@@ -67,19 +69,22 @@ impl GrowthAtMost {
     /// For people.
     pub(super) fn lines(&self) -> [String; 2] {
         let Self { entries, strangers, refusals, refusal_lines, own, hashes, advice } = self;
-        let [log, access] = [self.log(), self.access_lines()].map(size);
-        let [entries, strangers, refusals, refusal_lines, rest] =
-            [*entries, *strangers, *refusals, *refusal_lines, own.saturating_add(*hashes)].map(size);
+        let told = |what: &str, sum, parts: &[(&str, u64)]| {
+            let parts = parts.iter().map(|(what, bytes)| ((*what).to_owned(), size(*bytes)));
+            listed(&format!("{what} a day at most: {}", size(sum)), parts)
+        };
+        let let_in = [("entries", *entries), ("strangers and connectivity tests", *strangers)];
+        let own = own.saturating_add(*hashes);
+        let log =
+            [let_in.as_slice(), &[("refusals", *refusals), ("the relay's own records, and hashes", own)]]
+                .concat();
+        let access = [let_in.as_slice(), &[("refusals", *refusal_lines)]].concat();
         [
             format!(
-                "log a day at most: {log} (entries {entries}, strangers and connectivity tests {strangers}, refusals \
-                 {refusals}, the relay's own and hashes {rest}), and what a dearer message or reply has beyond it, which \
-                 is owed; {advice}"
+                "{}\n  A dearer message or reply goes beyond that once, and is then owed. {advice}.",
+                told("log", self.log(), &log)
             ),
-            format!(
-                "access lines a day at most: {access} (entries {entries}, strangers and connectivity tests {strangers}, \
-                 refusals {refusal_lines})"
-            ),
+            told("access lines", self.access_lines(), &access),
         ]
     }
 
@@ -132,7 +137,17 @@ fn advice(source: &Source, share: u64) -> String {
         (true, true) => "",
         (true, false) => "leave out its licenses, which let in activations from anywhere, or ",
     };
-    format!("entry {name:?} adds most, {clients} times {share}: {list}lower {key}")
+    format!("Entry {name:?} adds most, {clients} times {share}: {list}lower {key}")
+}
+
+/// A sum, and below it what it is made of.
+pub(super) fn listed(sum: &str, parts: impl IntoIterator<Item = (String, String)>) -> String {
+    let mut text = sum.to_owned();
+    for (what, bytes) in parts {
+        // A `String` takes whatever is written to it.
+        let _ = write!(text, "\n  {what}: {bytes}");
+    }
+    text
 }
 
 /// Rounded up, so that it is no less than it says.
@@ -204,8 +219,8 @@ mod tests {
         assert_eq!(json["log"]["bytes"], growth.log());
         assert_eq!(json["access_lines"]["bytes"], 21 * MIB + bounds::REFUSAL_LINES_A_DAY);
         let [log, access] = growth.lines();
-        assert!(log.starts_with("log a day at most: ") && log.contains("entries 17 MiB"), "{log}");
-        assert!(access.contains("connectivity tests 2 MiB"), "{access}");
+        assert!(log.starts_with("log a day at most: ") && log.contains("\n  entries: 17 MiB\n"), "{log}");
+        assert!(access.contains("connectivity tests: 2 MiB"), "{access}");
         assert_eq!([size(1023), size(1025), size(3 << 30)], ["1023 bytes", "1.1 KiB", "3 GiB"]);
     }
 
