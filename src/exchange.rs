@@ -33,7 +33,7 @@ use crate::licensing::message::{Kind, Message};
 use crate::licensing::outline::{Answered, Outline, Sent};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::vocabulary::Words;
-use crate::memory::{Memory, of_message, of_reply};
+use crate::memory::{Memory, of_message, of_reply, with_records};
 use crate::observe::access::Access;
 use crate::policy::identity::Identity;
 use crate::policy::pending::{self, Code, Pending};
@@ -130,7 +130,7 @@ impl Exchange {
         let mut memory = memory.ok_or(Fault::NoMemory)?;
         let read = || Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
         let message = self.desk.reading.work(client, is_quick, read).await;
-        memory.shrink_to(message.bytes() as u64);
+        memory.shrink_to(with_records(message.bytes()));
         note_message(access, &message);
         if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
             self.note_unread(&message, client).await;
@@ -165,7 +165,8 @@ impl Exchange {
             Ok(logged) => logged,
             Err(Unwritten { error, is_begun }) => {
                 if is_begun {
-                    self.write_outcome(&log, records::withheld(&scene), true, true).await;
+                    // It did not go through, so it is no gap where this can't be written either.
+                    self.write_outcome(&log, records::withheld(&scene), true, false).await;
                 }
                 return Err(error.into());
             }
@@ -182,7 +183,7 @@ impl Exchange {
                 let told =
                     self.desk.reading.work(client, is_quick, || read_reply(&message, &reply, words)).await;
                 if let Ok(memory) = &mut reply.memory {
-                    memory.shrink_to(told.bytes() as u64);
+                    memory.shrink_to(with_records(told.bytes()));
                 }
                 if matches!(told.what, What::Unread { .. }) {
                     access.reply_unread = true;

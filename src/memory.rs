@@ -99,11 +99,16 @@ pub struct Held {
     bytes: u64,
 }
 
-/// The memory that one message, or what one reply tells, takes at most: read with so many vocabularies, and its shape.
+/// The memory that one message, or what one reply tells, takes at most: read with so many vocabularies, its shape, and the
+/// records of one turn.
 fn message(vocabularies: u64) -> u64 {
-    vocabularies * bounds::MESSAGE as u64 + SHAPE
+    vocabularies * bounds::MESSAGE as u64 + SHAPE + TURN
 }
 
+/// The records of one turn, which wait for their room in the queue of the log.
+const TURN: u64 = (bounds::JOURNAL_TURN * RECORD) as u64;
+/// A record, with the texts that are usual in it.
+const RECORD: usize = 1536;
 /// A shape, with the names of its members.
 const SHAPE: u64 = 100 * bounds::SHAPE_VALUES as u64;
 
@@ -120,7 +125,16 @@ pub fn of_reply(decoded: usize, vocabularies: usize) -> u64 {
 
 fn kept(decoded: usize, a_byte: usize, vocabularies: usize) -> u64 {
     let told = decoded.saturating_mul(a_byte).min(bounds::MESSAGE);
-    (vocabularies * told) as u64 + (decoded as u64).saturating_mul(50).min(SHAPE)
+    // Whatever a record is made of has some twenty bytes.
+    let turn = (decoded as u64 / 20 + 1).saturating_mul(RECORD as u64).min(TURN);
+    (vocabularies * told) as u64 + (decoded as u64).saturating_mul(50).min(SHAPE) + turn
+}
+
+/// What is kept of a body that was read: what was understood of it, and as many of its records as are made at one time.
+pub fn with_records(understood: usize) -> u64 {
+    // Whatever a record is made of takes more.
+    let records = (understood / 100 + 1).min(bounds::JOURNAL_TURN);
+    (understood + records * RECORD) as u64
 }
 
 impl Parts {
