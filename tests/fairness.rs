@@ -44,9 +44,9 @@ const LINES: Duration = Duration::from_millis(2);
 const WRITES_IDLE: u32 = 2;
 const WRITES_CHANGES: u32 = 4;
 
-/// Prints a line past the test's own output, which is not shown for a test that passes.
-macro_rules! say {
-    ($($words:tt)*) => { writeln!(std::io::stderr(), $($words)*).unwrap() };
+/// Prints a line past the output of the test, which is not shown for one that passes.
+fn say(line: String) {
+    std::io::stderr().write_all((line + "\n").as_bytes()).unwrap();
 }
 
 /// How long syncs took.
@@ -106,7 +106,7 @@ fn an_exchange_that_writes_nothing_waits_for_no_write_of_others() {
             sleep(PACE);
         }
         let (sync, longest) = (sync.join().unwrap(), times.iter().max().unwrap());
-        say!("a sync took {sync:?}, the longest of {} tests meanwhile {longest:?}", times.len());
+        say(format!("a sync took {sync:?}, the longest of {} tests meanwhile {longest:?}", times.len()));
         assert!(sync >= 2 * FLUSH && *longest < FLUSH / 2, "{sync:?}, {longest:?}");
     });
 }
@@ -114,8 +114,8 @@ fn an_exchange_that_writes_nothing_waits_for_no_write_of_others() {
 /// Measures once, and prints it.
 fn measured(flush: u64) -> Result<(), String> {
     let (quiet, loaded, counts) = measure(Duration::from_millis(flush));
-    say!("a flush takes {flush} ms\nthe load, by answers (0 and 1: none): {counts}");
-    say!("    directly   quiet: {}; loaded: {}", quiet.direct, loaded.direct);
+    say(format!("a flush takes {flush} ms\nthe load, by answers (0 and 1: none): {counts}"));
+    say(format!("    directly   quiet: {}; loaded: {}", quiet.direct, loaded.direct));
     let machine = loaded.direct.percentile(99);
     let idle = is_fair("idle", &quiet.idle, &loaded.idle, machine * HANDED_ON_IDLE + LINES * WRITES_IDLE);
     let changes = is_fair(
@@ -135,7 +135,9 @@ fn measured(flush: u64) -> Result<(), String> {
 fn is_fair(what: &str, quiet: &Times, loaded: &Times, machine: Duration) -> bool {
     let (before, with) = (quiet.percentile(99), loaded.percentile(99));
     let ratio = with.as_secs_f64() / before.as_secs_f64();
-    say!("    {what:10} quiet: {quiet}; loaded: {loaded}; p99 {ratio:.2} times, {machine:.1?} allowed");
+    say(format!(
+        "    {what:10} quiet: {quiet}; loaded: {loaded}; p99 {ratio:.2} times, {machine:.1?} allowed"
+    ));
     with <= 2 * before + machine
 }
 
