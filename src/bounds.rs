@@ -230,6 +230,11 @@ pub const OWED: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Bytes of the log that one client of an entry may fill in a day, and those whom no entry lets in, unless the configuration
 /// says so. Half of it may be filled at once: a sync of 50,000 people takes about 90 MB.
 pub const LOG_PER_DAY: u64 = 256 << 20;
+/// As many for each request that a source may send in a day, where that is more: whoever raises the rate of requests is not
+/// held up by the log.
+pub const LOG_A_REQUEST: u64 = 3 << 10;
+/// The most that it is unless the configuration says so.
+pub const LOG_PER_DAY_MOST: u64 = 1 << 40;
 /// The least that it may be: half of it holds an intent and an outcome of the longest lines.
 pub const LEAST_LOG_PER_DAY: u64 = 256 << 10;
 /// The time that such a budget is for.

@@ -284,8 +284,9 @@ fn limits(t: &mut Table<'_, '_>, vocabularies: u64) -> Limits {
         Rate { requests: one.saturating_add(requests - 1), per, burst: one.saturating_add(burst - 1) }
     }
     let per_source = t.source_rate("per_source").unwrap_or(SourceRate::new(a_minute(60, 30), None));
-    let strangers_log_per_day =
-        t.log_per_day("strangers_log_per_day", bounds::LEAST_LOG_PER_DAY * bounds::STRANGER_SHARE);
+    let least = bounds::LEAST_LOG_PER_DAY * bounds::STRANGER_SHARE;
+    let strangers_log_per_day = t.log_per_day("strangers_log_per_day", least);
+    let strangers_log_per_day = strangers_log_per_day.unwrap_or_else(|| per_source.requests.log_per_day());
     let per_address = t.rate("per_address").unwrap_or(a_minute(600, 200));
     let max_body = t.or("max_body", 64 << 20, walk::size);
     let least = Parts::least(max_body, vocabularies);
@@ -466,6 +467,20 @@ mod tests {
 
     fn refused(text: &str) -> String {
         parse(text, Path::new("/nowhere/relay.toml")).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn whoever_raises_the_rate_of_requests_raises_what_may_be_written_of_them() {
+        let log = |limits: &str| {
+            let (config, _) = parse(&format!("[limits]\n{limits}"), "/nowhere/relay.toml".as_ref()).unwrap();
+            (config.limits.per_source.log_per_day, config.limits.strangers_log_per_day)
+        };
+        let least = 256 << 20;
+        assert_eq!(log("per_source = { requests = 1 }"), (least, least));
+        let twice = 2 * 86_400 * (3 << 10);
+        assert_eq!(log("per_source = { requests = 120 }"), (twice, twice));
+        assert_eq!(log("per_source = { requests = 1_000_000_000, per = \"1s\" }"), (1 << 40, 1 << 40));
+        assert_eq!(log("per_source = { requests = 120, log_per_day = \"1MiB\" }"), (1 << 20, twice));
     }
 
     #[test]

@@ -242,16 +242,32 @@ impl Rate {
         let (requests, burst) = (self.requests.saturating_add(self.requests.get()), self.burst);
         Self { requests, per: self.per, burst: burst.saturating_add(burst.get()) }
     }
+
+    /// Bytes of the log that so many requests may fill in a day: [`bounds::LOG_PER_DAY`], or [`bounds::LOG_A_REQUEST`] for each
+    /// where that is more.
+    pub(crate) const fn log_per_day(self) -> u64 {
+        let (per, day) = (self.per.as_nanos(), bounds::LOG_DAY.as_nanos());
+        // A period is never zero here; should it be, the most is the safe reading.
+        let least_period = if per == 0 { 1 } else { per };
+        let bytes = self.requests.get() as u128 * day / least_period * bounds::LOG_A_REQUEST as u128;
+        if bytes >= bounds::LOG_PER_DAY_MOST as u128 {
+            bounds::LOG_PER_DAY_MOST
+        } else if bytes > bounds::LOG_PER_DAY as u128 {
+            bytes as u64
+        } else {
+            bounds::LOG_PER_DAY
+        }
+    }
 }
 
 impl SourceRate {
-    /// With [`bounds::RECORDS_A_REQUEST`] for each request unless there is a number, and [`bounds::LOG_PER_DAY`].
+    /// With [`bounds::RECORDS_A_REQUEST`] for each request unless there is a number, and the log of such a rate.
     pub const fn new(requests: Rate, records: Option<NonZeroU32>) -> Self {
         let records = match records {
             Some(records) => records,
             None => requests.requests.saturating_mul(bounds::RECORDS_A_REQUEST),
         };
-        Self { requests, records, log_per_day: bounds::LOG_PER_DAY }
+        Self { requests, records, log_per_day: requests.log_per_day() }
     }
 }
 

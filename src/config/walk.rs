@@ -312,18 +312,19 @@ impl<'t> Table<'_, 't> {
         self.table(key, |t| t.rate_in())
     }
 
-    /// The same of a source, with `records`, [`bounds::RECORDS_A_REQUEST`] for each request unless written, and `log_per_day`.
+    /// The same of a source, with `records` and `log_per_day`, which follow from the requests unless written.
     pub(crate) fn source_rate(&mut self, key: &'static str) -> Option<SourceRate> {
         self.table(key, |t| {
             let records = t.optional("records", Self::count);
             let log_per_day = t.log_per_day("log_per_day", bounds::LEAST_LOG_PER_DAY);
-            t.rate_in().map(|rate| SourceRate { log_per_day, ..SourceRate::new(rate, records) })
+            let rate = SourceRate::new(t.rate_in()?, records);
+            Some(SourceRate { log_per_day: log_per_day.unwrap_or(rate.log_per_day), ..rate })
         })
     }
 
-    /// Bytes of the log in a day, at least so many; [`bounds::LOG_PER_DAY`] unless written.
-    pub(crate) fn log_per_day(&mut self, key: &'static str, least: u64) -> u64 {
-        let bytes = self.or(key, bounds::LOG_PER_DAY, size);
+    /// Bytes of the log in a day, at least so many.
+    pub(crate) fn log_per_day(&mut self, key: &'static str, least: u64) -> Option<u64> {
+        let bytes = self.optional(key, size)?;
         if bytes < least {
             let least = least >> 10;
             self.error(
@@ -332,7 +333,7 @@ impl<'t> Table<'_, 't> {
                 format!("write at least \"{least}KiB\""),
             );
         }
-        bytes
+        Some(bytes)
     }
 
     fn rate_in(&mut self) -> Option<Rate> {
