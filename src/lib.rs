@@ -13,8 +13,8 @@
 //! Every refusal is a value with a cause, and one table turns it into words ([`http::reply`]).
 //!
 //! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down this list, never up;
-//! [`ledger`], [`observe`], [`config`], [`stream`], [`bounds`], [`budget`], `file_size`, [`memory`] and [`threads`] are the
-//! ground that all may stand on.
+//! [`ledger`], [`observe`], [`config`], [`stream`], [`bounds`], [`budget`], `file_size`, [`memory`], [`threads`] and
+//! `turns` are the ground that all may stand on.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Tests may; what serves clients may not.
 #![deny(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads; `cli` has a module that prints.
@@ -55,6 +55,7 @@ pub(crate) mod file_size;
 pub mod memory;
 pub mod stream;
 pub mod threads;
+pub(crate) mod turns;
 
 #[cfg(test)]
 #[path = "../tests/common/skip.rs"]

@@ -23,8 +23,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::available_parallelism;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -32,6 +31,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::bounds;
 use crate::config::model::{Config, Limits};
 use crate::config::names::client;
+use crate::threads;
+use crate::turns::Turns;
 
 /// How `limits.all_bodies` is divided, in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -77,8 +78,8 @@ struct Inner {
     given_back: Notify,
     /// Whoever has it is the next that gets memory for something long.
     line: Semaphore,
-    /// A line for each client, as long as somebody waits in it.
-    lines: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+    /// A line for each client.
+    lines: Turns,
 }
 
 #[derive(Debug)]
@@ -140,8 +141,7 @@ pub fn with_records(understood: usize) -> u64 {
 impl Parts {
     /// Divides `limits.all_bodies`, which is no less than the [least](Self::least) in any configuration.
     pub fn of(config: &Config) -> Self {
-        let processors = available_parallelism().map_or(1, usize::from) as u64;
-        Self::among(config, processors.saturating_sub(1).max(1))
+        Self::among(config, threads::spare_processors() as u64)
     }
 
     /// The same for so many places at most. What is left beyond the least goes to all parts alike, and what is no whole
@@ -226,7 +226,7 @@ impl Account {
             taken: Mutex::new(taken),
             given_back: Notify::new(),
             line: Semaphore::new(1),
-            lines: Mutex::default(),
+            lines: Turns::default(),
         }))
     }
 
@@ -261,19 +261,6 @@ impl Account {
             }
             given_back.await;
         }
-    }
-
-    fn line_of(&self, client: IpAddr) -> Arc<Semaphore> {
-        let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(&client).and_then(Weak::upgrade) {
-            return line;
-        }
-        if lines.len() >= bounds::TURNS {
-            lines.retain(|_, line| line.strong_count() > 0);
-        }
-        let line = Arc::new(Semaphore::new(1));
-        lines.insert(client, Arc::downgrade(&line));
-        line
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -336,7 +323,7 @@ impl Held {
     /// Takes so many bytes, after all that its client asked for before, and then after the clients that came before.
     async fn in_line(&mut self, bytes: u64) {
         let account = self.account.clone();
-        let line = account.line_of(self.client);
+        let line = account.0.lines.of(self.client);
         let _line = line.acquire().await;
         account.until(|taken| taken.share(self.client, bytes)).await;
         self.shared = bytes;

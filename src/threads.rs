@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle, sleep};
+use std::thread::{Builder, JoinHandle, available_parallelism, sleep};
 
 use tokio::time::Instant;
 
@@ -29,6 +29,11 @@ pub(crate) fn start<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, NoThread> {
     Builder::new().name(name.into()).spawn(work).map_err(NoThread)
+}
+
+/// The processors that are left to work that takes long: all but one, and at least one.
+pub(crate) fn spare_processors() -> usize {
+    available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1))
 }
 
 /// Does work that takes long on a thread that gives way to all others of this machine, and waits for it. Where the system

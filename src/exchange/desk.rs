@@ -4,18 +4,14 @@
 //! A compressed body of 1.6 KB may hold a million values. Read on a worker, ten of them would keep everybody waiting; read
 //! side by side, they would take the memory of ten.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::available_parallelism;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
 
-use crate::bounds;
-use crate::config::names::client;
 use crate::threads;
+use crate::turns::Turns;
 
 /// The places at which such work is done. Reading a body may take half a second, and making the records of a turn some
 /// milliseconds: the one does not wait for the other.
@@ -31,23 +27,22 @@ pub struct Desk {
 #[derive(Debug)]
 pub struct Places {
     places: Semaphore,
-    turns: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+    turns: Turns,
 }
 
 impl Desk {
     /// With so many places for reading: as many as there are processors but one, and no more than there is memory for (see
     /// [`Parts`](crate::memory::Parts)). The records of a turn take little.
     pub fn new(places: u64) -> Self {
-        let spare = available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1));
         let reading =
             usize::try_from(places).map_or(Semaphore::MAX_PERMITS, |n| n.min(Semaphore::MAX_PERMITS));
-        Self { reading: Places::new(reading), writing: Places::new(spare) }
+        Self { reading: Places::new(reading), writing: Places::new(threads::spare_processors()) }
     }
 }
 
 impl Places {
     fn new(places: usize) -> Self {
-        Self { places: Semaphore::new(places), turns: Mutex::default() }
+        Self { places: Semaphore::new(places), turns: Turns::default() }
     }
 
     /// Does work for a client: at once where it is known to be quick, and otherwise in its turn and aside, if there are several
@@ -57,7 +52,7 @@ impl Places {
             return work();
         }
         // The one of its client first: whoever sends many waits behind itself, and not in front of others.
-        let turn = self.turn(client(of));
+        let turn = self.turns.of(of);
         let _turn = turn.acquire().await;
         let _place = self.places.acquire().await;
         #[expect(
@@ -68,19 +63,5 @@ impl Places {
             RuntimeFlavor::MultiThread => block_in_place(|| threads::aside(work)),
             _ => work(),
         }
-    }
-
-    /// A client's turn, which lasts as long as somebody waits for it.
-    fn turn(&self, client: IpAddr) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turn) = turns.get(&client).and_then(Weak::upgrade) {
-            return turn;
-        }
-        if turns.len() >= bounds::TURNS {
-            turns.retain(|_, turn| turn.strong_count() > 0);
-        }
-        let turn = Arc::new(Semaphore::new(1));
-        turns.insert(client, Arc::downgrade(&turn));
-        turn
     }
 }
