@@ -195,7 +195,7 @@ impl Journal {
     }
 
     /// Writes what the relay itself is about to do and returns once it is on disk, as one unit: all of it or nothing. What
-    /// may be more than one unit is cut with [`turn`].
+    /// may be more than one unit is cut into [`Turn`]s.
     ///
     /// # Errors
     /// It is not on disk, and nothing of it will be found in the log.
@@ -287,17 +287,26 @@ impl Journal {
     }
 }
 
-/// The next records to be written as one unit: [`bounds::JOURNAL_TURN`] at most, or fewer where they are long. Between two
-/// turns others have theirs.
-pub fn turn(records: &mut impl Iterator<Item = Record>) -> Vec<Record> {
-    let mut turn = Vec::new();
-    let mut weight = 0;
-    while turn.len() < bounds::JOURNAL_TURN && weight < bounds::JOURNAL_TURN_BYTES {
-        let Some(record) = records.next() else { break };
-        weight += record.weight();
-        turn.push(record);
+/// Records that are written as one unit. Between two turns others have theirs.
+#[derive(Debug)]
+pub struct Turn {
+    /// [`bounds::JOURNAL_TURN`] at most, or fewer where they are long.
+    pub records: Vec<Record>,
+    /// There are no more; `false` where that is not known.
+    pub is_last: bool,
+}
+
+impl Turn {
+    /// The next one of these records.
+    pub fn of(from: &mut impl Iterator<Item = Record>) -> Self {
+        let (mut records, mut weight) = (Vec::new(), 0);
+        while records.len() < bounds::JOURNAL_TURN && weight < bounds::JOURNAL_TURN_BYTES {
+            let Some(record) = from.next() else { return Self { records, is_last: true } };
+            weight += record.weight();
+            records.push(record);
+        }
+        Self { records, is_last: false }
     }
-    turn
 }
 
 impl Writer {

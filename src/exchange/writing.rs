@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Exchange;
 use super::records::Records;
-use crate::audit::journal::{self, CommitError, Kind, Lane};
+use crate::audit::journal::{CommitError, Kind, Lane, Turn};
 use crate::budget::Room;
 use crate::config::model::OnFailure;
 use crate::licensing::message::Message;
@@ -96,15 +96,15 @@ impl Exchange {
         let mut records = self.aliases.join(records, self.pseudonyms.keys());
         let mut bytes = 0;
         loop {
-            let turn = self.desk.writing.work(log.client, is_quick, || journal::turn(&mut records)).await;
-            if turn.is_empty() {
-                return Ok(bytes);
-            }
-            let written = self.journal.write(&log.lane, writing, turn).await;
+            let turn = self.desk.writing.work(log.client, is_quick, || Turn::of(&mut records)).await;
+            let written = self.journal.write(&log.lane, writing, turn.records).await;
             let more = written.map_err(|error| Unwritten { error, is_begun: bytes > 0 })?;
             log.room.wrote(more);
             bytes += more;
             records.is_written();
+            if turn.is_last {
+                return Ok(bytes);
+            }
         }
     }
 }

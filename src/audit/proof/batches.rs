@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use rustix::io::Errno;
 
-use super::super::journal::{CommitError, Kind, Lane, turn};
+use super::super::journal::{CommitError, Kind, Lane, Turn};
 use super::trace::{Call, Fault, Op, TraceDisk};
 use super::*;
 
@@ -20,11 +20,11 @@ fn lane(client: u8) -> Lane {
 async fn in_turns(journal: &Journal, numbers: impl IntoIterator<Item = u64>) -> Result<(), CommitError> {
     let mut records = numbers.into_iter().map(record);
     loop {
-        let turn = turn(&mut records);
-        if turn.is_empty() {
+        let turn = Turn::of(&mut records);
+        journal.write(&lane(1), Kind::Outcome, turn.records).await?;
+        if turn.is_last {
             return Ok(());
         }
-        journal.write(&lane(1), Kind::Outcome, turn).await?;
     }
 }
 
