@@ -55,6 +55,19 @@ pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
+/// Does two things side by side; one after the other where the system gives no thread.
+pub(crate) fn beside<A: Send, B>(other: impl Fn() -> A + Sync, own: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = Builder::new().name("beside".into()).spawn_scoped(scope, &other);
+        let done = own();
+        let other = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => other(),
+        };
+        (other, done)
+    })
+}
+
 /// Makes the calling thread one that gives way to all others of this machine (nice 19).
 pub(crate) fn give_way() {
     // Whatever has refused it, the thread works on at the priority of the others.
@@ -96,5 +109,14 @@ mod tests {
     fn threads_that_were_counted_have_ended() {
         assert_eq!(to_be_had(5), 5);
         assert_eq!(start("adds", || 2 + 3).unwrap().join().unwrap(), 5);
+    }
+
+    #[test]
+    fn what_is_done_aside_and_beside_is_done_once_and_on_a_thread_of_its_own() {
+        let here = std::thread::current().id();
+        let owned = String::from("once");
+        let (aside, text) = aside(move || (std::thread::current().id(), owned));
+        let (other, own) = beside(|| std::thread::current().id(), || std::thread::current().id());
+        assert!(aside != here && other != here && own == here && text == "once");
     }
 }

@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -626,15 +625,8 @@ impl Pen {
             return self.tape.sync();
         }
         let (disk, folder) = (self.disk.as_ref(), disk::folder(&self.path));
-        std::thread::scope(|scope| {
-            let named = std::thread::Builder::new().spawn_scoped(scope, || disk.sync_folder(folder));
-            let written = self.tape.sync();
-            let named = match named {
-                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(_) => disk.sync_folder(folder),
-            };
-            written.and(named)
-        })
+        let (named, written) = threads::beside(|| disk.sync_folder(folder), || self.tape.sync());
+        written.and(named)
     }
 
     /// All of it or nothing, and why nothing.
