@@ -100,15 +100,18 @@ impl<K: Copy + PartialEq> Fold<K> {
         write: impl FnOnce(Vec<T>) -> bool,
     ) {
         let Self { window, budget, .. } = self;
-        let mut taken = 0;
+        let (mut all, mut taken) = (Vec::new(), 0);
         window.join(|folded| {
-            let (_, bytes) = make(folded);
+            let (made, bytes) = make(folded);
             let has_room = budget.take(bytes).is_ok();
-            taken += if has_room { bytes } else { 0 };
+            if has_room {
+                taken += bytes;
+                all.push(made);
+            }
             has_room
         });
-        let made: Vec<T> = window.folded().map(|folded| make(folded).0).collect();
-        if made.is_empty() || write(made) {
+        all.extend(window.others.iter().map(|count| make(count.of(Whose::Others)).0));
+        if all.is_empty() || write(all) {
             *window = Window::default();
         } else {
             budget.settle(taken, 0);
@@ -146,12 +149,6 @@ impl<K: Copy + PartialEq> Window<K> {
                 has_room
             });
         }
-    }
-
-    /// What was counted in this window.
-    fn folded(&self) -> impl Iterator<Item = Folded<'_, K>> {
-        let of_clients = self.by_client.values().flat_map(|tally| &tally.folded).map(Count::of_client);
-        of_clients.chain(self.others.iter().map(|count| count.of(Whose::Others)))
     }
 }
 
