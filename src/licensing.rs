@@ -10,6 +10,7 @@ pub mod shape;
 pub mod suggest;
 pub mod vocabulary;
 
+pub(crate) mod compare;
 mod read;
 mod terms;
 mod wire;

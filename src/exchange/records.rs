@@ -9,7 +9,8 @@ use crate::ledger::record::{
     Action, Base, Direction, OtherReading, Outcome, Qlik, Record, UNREAD_REPLY, clip,
 };
 use crate::ledger::subject::{Pseudonyms, Subject, without_subject};
-use crate::licensing::message::{Change, Consumption, Kind, Known, Message, Patch, Sync, known, unreported};
+use crate::licensing::compare::{Known, known, unreported};
+use crate::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
 use crate::licensing::reply::{Entitlement, Told, What};
 use crate::policy::Admission;
 use crate::upstream::UpstreamError;

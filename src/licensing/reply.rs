@@ -10,10 +10,9 @@ use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 
 use super::coding;
+use super::compare::{Known, known};
 use super::json::{self, Json};
-use super::message::{
-    Consumption, Kind, Known, Patch, Sync, heap, known, people, report_of, sync_of, too_many,
-};
+use super::message::{Consumption, Kind, Patch, Sync, heap, people, report_of, sync_of, too_many};
 use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
