@@ -117,7 +117,7 @@ fn ten_short_requests_for_fifty_thousand_records_each_cause_those_of_one() {
     let request = [format!("POST /v1/sync HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes(), &body].concat();
     assert!(request.len() < 2000, "{}", request.len());
 
-    let before = (resident(&relay), relay.log_text().len());
+    let before = (relay.vital("VmHWM"), relay.log_text().len());
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let asked = || ask(&mut relay.inside_from(FLOODING, ""), &request);
         let asked: Vec<_> = (0..10).map(|_| scope.spawn(asked)).collect();
@@ -130,19 +130,12 @@ fn ten_short_requests_for_fifty_thousand_records_each_cause_those_of_one() {
     let refused = ask(&mut relay.inside_from(FLOODING, ""), &request);
     let wait = refused.refuses_for_a_while(429, "connection_limit_reached");
     assert!((400..=500).contains(&wait), "50,000 records at 6,000 a minute, and not {wait} s");
-    let memory = resident(&relay) - before.0;
+    let memory = relay.vital("VmHWM") - before.0;
     println!("{} bytes of log, {memory} KiB of memory", relay.log_text().len() - before.1);
     let log = relay.log();
     let asked = log.iter().filter(|record| record["qlik"]["direction"] == "out").count();
     assert_eq!(asked, 1 + CHANGES, "one message and its changes, and no more");
     assert!(memory < 200 * 1024, "{memory} KiB: more than one of them was read at a time");
-}
-
-/// The most memory that a relay has had, in KiB.
-fn resident(relay: &Relay) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]

@@ -18,9 +18,7 @@ use license_relay::memory::Parts;
 
 /// The most that the relay has had resident so far, in bytes.
 fn peak(relay: &Relay) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    relay.vital("VmHWM") << 10
 }
 
 /// What `check` says that it takes at most.
