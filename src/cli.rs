@@ -55,7 +55,7 @@ enum Verb {
     /// See the whole job done on this machine: a stub back end, the relay, a deployment
     #[command(after_help = "Example:\n  license-relay demo --keep")]
     Demo(demo::Demo),
-    /// Check the configuration and every file it names; changes nothing
+    /// Check the configuration and every file it names, and say what its limits add up to; changes nothing
     #[command(
         after_help = "Examples:\n  license-relay check --config relay.toml && systemctl reload license-relay\n  \
                       license-relay check --replay"
