@@ -305,9 +305,10 @@ fn limits(t: &mut Table<'_, '_>, vocabularies: u64) -> Limits {
         t.warn(
             "all_bodies",
             format!(
-                "{all_bodies} bytes hold bodies as they arrive; to read one of max_body, {max_body}, takes more beside them"
+                "{all_bodies} bytes bound bodies as they arrive; what reading them takes comes beside that, since one \
+                 of max_body, {max_body}, and its reply take {least}"
             ),
-            format!("write at least {least}, and it is all that bodies take"),
+            format!("write at least \"{}MiB\" to bound it all", least.div_ceil(1 << 20)),
         );
     }
     Limits { per_source, strangers_log_per_day, per_address, max_body, all_bodies }

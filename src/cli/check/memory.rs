@@ -21,8 +21,12 @@ impl AtMost {
     fn with(config: &Config, processors: u64) -> Self {
         let connections = u64::try_from(config.listen.max_connections).unwrap_or(u64::MAX);
         let each = bounds::CONNECTION;
+        let bodies = Parts::of(config).sum();
+        // A value that is too small for reading one bounds only what arrives.
+        let of_bodies =
+            if bodies == config.limits.all_bodies { "limits.all_bodies" } else { "bodies, and reading them" };
         let mut parts = vec![
-            ("limits.all_bodies".to_owned(), Parts::of(config).sum()),
+            (of_bodies.to_owned(), bodies),
             ("audit.queue".to_owned(), config.audit.queue),
             (
                 format!("{connections} connections of {} KiB (listen.max_connections)", each >> 10),
@@ -78,6 +82,12 @@ mod tests {
         assert!(close(sum("[limits]\nall_bodies = \"1GiB\"", 2) - plain, more(768 << 20)));
         assert!(close(sum("[listen]\nmax_connections = 10001", 2) - plain, more(bounds::CONNECTION)));
         assert!(close(sum("", 3) - plain, more(bounds::WORKER)));
+    }
+
+    #[test]
+    fn what_reading_takes_beside_a_small_all_bodies_is_not_told_as_that_value() {
+        let words = AtMost::with(&config("[limits]\nall_bodies = \"100MiB\""), 2).to_string();
+        assert!(words.contains("\n  bodies, and reading them: 250 MiB\n"), "{words}");
     }
 
     #[test]
