@@ -1,13 +1,13 @@
 //! Writing the assignment log: on disk before it is forwarded, and before it is answered.
 
+pub mod checkpointer;
 pub mod disk;
 pub mod fork;
 pub mod journal;
-pub mod notary;
+pub mod offline_append;
 pub mod prune;
 pub mod recover;
 pub mod refusals;
-pub mod visit;
 
 mod archive;
 mod queue;
@@ -15,4 +15,4 @@ mod reserve;
 mod tree;
 
 #[cfg(test)]
-mod proof;
+mod crash_tests;

@@ -1,13 +1,13 @@
 //! Proofs about the log as a whole, over a file system that is traced, fails when told to, and loses what a power cut
 //! would lose.
 
-mod batches;
-mod bent;
-mod full;
-mod power;
-mod prunes;
-mod seals;
-pub(super) mod trace;
+mod corruption;
+mod disk_full;
+mod group_commit;
+mod power_cut;
+mod prune;
+mod seal;
+pub(super) mod trace_disk;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,9 +19,9 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::disk::{Disk, RealDisk};
-use super::journal::{Journal, Opening, Writer};
-use super::recover::{self, OpenError};
+use crate::audit::disk::{Disk, RealDisk};
+use crate::audit::journal::{Journal, Opening, Writer};
+use crate::audit::recover::{self, OpenError};
 use crate::bounds;
 use crate::ledger::note::Signer;
 use crate::ledger::record::{Action, Observer, Record};

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{self, Disk, RealDisk};
-use super::journal::{Journal, Opening};
-use super::recover::{OpenError, lock};
-use super::visit::is_begun;
+use crate::audit::disk::{self, Disk, RealDisk};
+use crate::audit::journal::{Journal, Opening};
+use crate::audit::offline_append::is_begun;
+use crate::audit::recover::{OpenError, lock};
 use crate::config::model::Audit;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, leaf};
@@ -43,7 +43,7 @@ pub enum ForkError {
     },
     /// The new log takes no first record.
     #[error("{0}")]
-    FirstRecord(#[from] super::journal::CommitError),
+    FirstRecord(#[from] crate::audit::journal::CommitError),
 }
 
 /// What was done.
@@ -252,9 +252,9 @@ mod tests {
 
     use rustix::io::Errno;
 
-    use super::super::proof::trace::{Fault, TraceDisk};
-    use super::super::proof::{Running, Site, wait};
     use super::*;
+    use crate::audit::crash_tests::trace_disk::{Fault, TraceDisk};
+    use crate::audit::crash_tests::{Running, Site, wait};
     use crate::config::model::{OnFailure, SubjectCase, SubjectForm};
     use crate::report::verify::{Verdict, verify};
 
@@ -266,7 +266,7 @@ mod tests {
             subject_key: site.log(),
             subject_case: SubjectCase::Fold,
             signing_key: site.key(),
-            origin: super::super::proof::ORIGIN.into(),
+            origin: crate::audit::crash_tests::ORIGIN.into(),
             anchors: Vec::new(),
             queue: crate::bounds::JOURNAL_QUEUE,
         }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::RealDisk;
-use super::fork;
-use super::journal::{CommitError, Journal, Opening, Writer};
-use super::recover::{OpenError, lock};
+use crate::audit::disk::RealDisk;
+use crate::audit::fork;
+use crate::audit::journal::{CommitError, Journal, Opening, Writer};
+use crate::audit::recover::{OpenError, lock};
 use crate::config::model::Audit;
 use crate::config::regular;
 use crate::ledger::log::LogFile;

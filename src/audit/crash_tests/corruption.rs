@@ -1,7 +1,7 @@
 //! Every cut and every flipped bit of a small log.
 
-use super::super::recover::OpenError;
-use super::*;
+use crate::audit::crash_tests::*;
+use crate::audit::recover::OpenError;
 use crate::ledger::note::{CHECKPOINT, KEPT};
 use crate::ledger::record::sequence_of;
 use crate::report::verify::Verdict;
@@ -170,7 +170,7 @@ fn every_flipped_bit_of_a_checkpoint_or_a_kept_one_is_found() {
 
 #[test]
 fn every_flipped_bit_of_the_list_of_sums_and_of_a_compressed_segment_is_found() {
-    let site = seals::sealed(4);
+    let site = seal::sealed(4);
     let log = site.tree();
     let bent = log.keys().filter(|path| {
         path.ends_with("SHA256SUMS") || *path == Path::new("segments/00000000000000000000.jsonl.zst")
@@ -202,7 +202,7 @@ fn a_flipped_bit_of_a_hash_is_told_and_healed_at_a_start() {
         running.commit(n * 100..n * 100 + 100);
     }
     running.close();
-    seals::put_away(&site);
+    seal::put_away(&site);
     let log = site.tree();
     let tiles: Vec<&PathBuf> = log.keys().filter(|path| path.starts_with("hashes")).collect();
     assert!(tiles.len() >= 3, "{tiles:?}");

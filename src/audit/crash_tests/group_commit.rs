@@ -8,9 +8,9 @@ use std::task::Poll;
 
 use rustix::io::Errno;
 
-use super::super::journal::{CommitError, Kind, Lane, Turn};
-use super::trace::{Call, Fault, Op, TraceDisk};
-use super::*;
+use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
+use crate::audit::crash_tests::*;
+use crate::audit::journal::{CommitError, Kind, Lane, Turn};
 
 fn lane(client: u8) -> Lane {
     Lane::of([10, 0, 0, client].into(), None)

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use super::super::journal::State;
-use super::trace::{Call, Fault, Op, TraceDisk};
-use super::*;
+use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
+use crate::audit::crash_tests::*;
+use crate::audit::journal::State;
 use crate::report::verify::Verdict;
 
 const SECTOR: usize = 512;

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use rustix::io::Errno;
 
-use super::super::prune::{Plan, PruneError, prune_on};
-use super::power::{Fate, Life};
-use super::seals::sealed;
-use super::trace::{Call, Fault, Op, TraceDisk};
-use super::*;
+use crate::audit::crash_tests::power_cut::{Fate, Life};
+use crate::audit::crash_tests::seal::sealed;
+use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
+use crate::audit::crash_tests::*;
+use crate::audit::prune::{Plan, PruneError, prune_on};
 use crate::report::verify::Verdict;
 
 const NEW: u64 = 1_000_000;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::*;
+use crate::audit::crash_tests::*;
 use crate::ledger::note::KEPT;
 use crate::ledger::record::hex;
 use crate::ledger::segment::SUMS;

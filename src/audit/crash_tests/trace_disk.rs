@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::super::disk::{Disk, RealDisk, Tape, TapeState};
+use crate::audit::disk::{Disk, RealDisk, Tape, TapeState};
 
 /// What was done, in order. A file is known by its number, whatever its name is meanwhile.
 #[derive(Clone, Debug, Eq, PartialEq)]
