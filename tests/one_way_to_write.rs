@@ -38,7 +38,7 @@ const ALLOWED: [(&str, &str); 12] = [
         "a retired key: its second name, and its bytes, which are overwritten in place",
     ),
     ("listen/local.rs", "the admin socket, which is no file: bound beside its place, and renamed"),
-    ("cli/hand_over.rs", "files that are handed over, which may be pipes or devices"),
+    ("cli/out_file.rs", "files that are handed over, which may be pipes or devices"),
     ("cli/demo.rs", "the demonstration: files in a temporary folder, one of which it forges"),
     ("cli/stub.rs", "the stand-in for the back end: its root, which nothing depends on"),
 ];

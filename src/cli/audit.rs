@@ -1,12 +1,12 @@
 //! `license-relay audit`: is the log whole, what does it say, and the way out where it is not.
 
-mod asking;
 mod key;
 mod kit;
 mod prove;
 mod prune;
 mod questions;
 mod report;
+mod sources;
 
 use std::path::PathBuf;
 
@@ -14,13 +14,13 @@ use super::out::outln;
 use super::{Exit, Failure, load};
 use crate::audit::fork::{self, ForkError, Forked};
 use crate::audit::recover::OpenError;
+use crate::cli::audit::sources::Logs;
+pub(super) use crate::cli::audit::sources::{anchors_of, progress};
 use crate::config;
 use crate::report::evidence::{member, text, worst};
 use crate::report::reading;
 use crate::report::table::{printable, printable_line};
 use crate::report::verify::Verified;
-use asking::Logs;
-pub(super) use asking::{anchors_of, progress};
 
 /// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]

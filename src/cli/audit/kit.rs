@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::super::hand_over::{hand_over, refuse};
-use super::super::out::outln;
-use super::super::{Exit, Failure};
-use super::asking::{Logs, command_line, progress};
-use super::say;
+use crate::cli::audit::say;
+use crate::cli::audit::sources::{Logs, command_line, progress};
+use crate::cli::out::outln;
+use crate::cli::out_file::{hand_over, refuse};
+use crate::cli::{Exit, Failure};
 use crate::ledger::record::hex;
 use crate::report::activity::Called;
 use crate::report::days::Period;

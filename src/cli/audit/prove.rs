@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::super::hand_over::{hand_over, refuse};
-use super::super::out::outln;
-use super::super::{Exit, Failure, reads_none};
-use super::asking::{Logs, progress, quoted};
-use super::say;
+use crate::cli::audit::say;
+use crate::cli::audit::sources::{Logs, progress, quoted};
+use crate::cli::out::outln;
+use crate::cli::out_file::{hand_over, refuse};
+use crate::cli::{Exit, Failure, reads_none};
 use crate::ledger::merkle::leaf;
 use crate::ledger::note::Verifier;
 use crate::ledger::plain;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::super::out::{note, outln};
-use super::super::{Exit, Failure, configuration, reads_none};
-use super::asking::{Asking, During, Output, Sources, opened_with, progress};
+use crate::cli::audit::sources::{Asking, During, Output, Sources, opened_with, progress};
+use crate::cli::out::{note, outln};
+use crate::cli::{Exit, Failure, configuration, reads_none};
 use crate::config;
 use crate::config::names::LicenseNumber;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};

@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use super::super::hand_over::{hand_over, refuse};
-use super::super::out::Out;
-use super::super::{Exit, Failure};
-use super::asking::{
+use crate::cli::audit::questions::called;
+use crate::cli::audit::sources::{
     During, Logs, WhoIsWho, command_line, find_sources, is_no_time, names_of, opened_with, progress, quoted,
 };
-use super::questions::called;
+use crate::cli::out::Out;
+use crate::cli::out_file::{hand_over, refuse};
+use crate::cli::{Exit, Failure};
 use crate::report::days::length;
 use crate::report::evidence::{Made, worst};
 use crate::report::html::render;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::super::hand_over::{hand_over, refuse};
-use super::super::out::outln;
-use super::super::{Exit, Failure, load};
+use crate::cli::out::outln;
+use crate::cli::out_file::{hand_over, refuse};
+use crate::cli::{Exit, Failure, load};
 use crate::config::state;
 use crate::exchange::captured::{Captured, Seen, Table};
 use crate::licensing::outline::Outline;

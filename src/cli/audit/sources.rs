@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::super::hand_over::{hand_over, refuse};
-use super::super::out::{Out, note};
-use super::super::{Exit, Failure, load};
+use crate::cli::out::{Out, note};
+use crate::cli::out_file::{hand_over, refuse};
+use crate::cli::{Exit, Failure, load};
 use crate::config;
 use crate::config::model::{Audit, Config, SubjectCase};
 use crate::config::regular::is_missing;
