@@ -14,9 +14,9 @@ pub mod private;
 pub(crate) mod read;
 pub(crate) mod regular;
 pub mod sources;
-pub mod state;
+pub mod state_file;
+pub(crate) mod toml_table;
 pub(crate) mod waits;
-pub(crate) mod walk;
 pub mod watch;
 
 use std::path::PathBuf;

@@ -5,9 +5,9 @@
 pub mod aliases;
 pub mod captured;
 pub mod desk;
-pub mod opaque;
+pub mod not_understood;
 pub mod records;
-pub mod unread;
+pub mod tunnel;
 mod writing;
 
 use std::net::IpAddr;
@@ -26,6 +26,7 @@ use crate::audit::refusals::Refusals;
 use crate::bounds;
 use crate::config::model::{Destination, Unread as Understanding};
 use crate::config::names::{LicenseNumber, SourceId};
+use crate::exchange::not_understood::{Unread, Who};
 use crate::ledger::record::{Action, Record, Repeat};
 use crate::ledger::subject::Pseudonyms;
 use crate::licensing::coding;
@@ -45,7 +46,6 @@ use aliases::Aliases;
 use captured::Captured;
 use desk::Desk;
 use records::Scene;
-use unread::{Unread, Who};
 use writing::{Hand, Unwritten};
 
 /// What all exchanges share, whatever the setup.

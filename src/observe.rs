@@ -3,6 +3,6 @@
 pub mod access;
 pub mod admin;
 pub(crate) mod fold;
-pub mod lines;
 pub mod log;
 pub mod metrics;
+pub mod stderr;

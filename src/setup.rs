@@ -28,7 +28,7 @@ use crate::observe::metrics::Metrics;
 use crate::policy::Policy;
 use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
-use crate::tls::faces::Faces;
+use crate::tls::identities::Faces;
 use crate::tls::leaf::LeafError;
 use crate::tls::roots::{self, RootsError};
 use crate::tls::trust::Trust;

@@ -3,10 +3,10 @@
 pub mod authority;
 pub(crate) mod constraints;
 pub(crate) mod dates;
-pub mod faces;
 mod former;
 pub(crate) mod generations;
 pub mod handshake;
+pub mod identities;
 pub mod leaf;
 pub(crate) mod readiness;
 pub mod roots;

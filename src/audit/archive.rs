@@ -9,8 +9,8 @@ use std::sync::{Arc, mpsc};
 use super::disk::{self, Disk, Tape, make_read_only};
 use super::recover::OpenError;
 use crate::ledger::merkle::Hash;
-use crate::ledger::plain::hash_of;
 use crate::ledger::record::hex;
+use crate::ledger::regular_file::hash_of;
 use crate::ledger::segment::{self, SUMS};
 use crate::threads;
 

@@ -28,7 +28,7 @@ use crate::audit::recover::{self, Found, OpenError, Opened};
 use crate::audit::reserve::Reserve;
 use crate::audit::tree::Tree;
 use crate::config::model::Audit;
-use crate::config::state;
+use crate::config::state_file;
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::Signer;
 use crate::ledger::record::{Action, Observer, Outcome, Record, RecordError, Repeat, stamp};
@@ -382,7 +382,7 @@ impl Pen {
         let notary = Notary::start(&directory, &anchors, signer, disk.clone())?;
         let reserve = Reserve::new(&directory);
         let last = found.last.as_ref().map(|last| last.time);
-        let gap: GapFile = state::read_or_warn(&gap_file);
+        let gap: GapFile = state_file::read_or_warn(&gap_file);
         let waiting = first_records(&found, &gap, length == 0 && segment.first > 0, segment.first);
         Ok(Self {
             _lock: lock,
@@ -747,7 +747,7 @@ impl Pen {
             return;
         }
         let gap = GapFile { count: lost, first: self.lost.since(), last: Some(Timestamp::now()) };
-        if let Err(e) = state::write(&self.gap_file, &gap) {
+        if let Err(e) = state_file::write(&self.gap_file, &gap) {
             tracing::error!(
                 "{lost} exchanges are not in the log, and {} can't say so: {e}",
                 self.gap_file.display()

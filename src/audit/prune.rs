@@ -25,8 +25,8 @@ use crate::config::regular;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Frontier, Hash, leaf};
 use crate::ledger::note::{CHECKPOINT, MAX_NOTE, Signer, SigningKeyError, Verifier, anchor_name};
-use crate::ledger::plain;
 use crate::ledger::record::{Action, Glance, Outcome, Record};
+use crate::ledger::regular_file;
 use crate::ledger::segment::{self, Lines, Segment};
 use crate::ledger::tiles::{self, WIDTH};
 use crate::report::verify::{VerifyError, verify};
@@ -302,7 +302,7 @@ async fn tell(
     journal.commit_outcome(vec![record]).await?;
     let committed = *journal.committed().borrow();
     let is_signed = || {
-        let note = plain::read(&plan.log.join(CHECKPOINT), MAX_NOTE as u64).unwrap_or_default();
+        let note = regular_file::read(&plan.log.join(CHECKPOINT), MAX_NOTE as u64).unwrap_or_default();
         verifier.open(&note).is_ok_and(|signed| signed.size >= committed)
     };
     journal.sign().await;

@@ -19,8 +19,8 @@ use crate::bounds;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, Verifier, anchor_name};
-use crate::ledger::plain;
 use crate::ledger::record::{Glance, hex};
+use crate::ledger::regular_file;
 use crate::ledger::segment::{self, Segment, Walk};
 use crate::ledger::tiles;
 use crate::threads::NoThread;
@@ -306,7 +306,7 @@ fn checkpoints(
     files.extend(anchors.iter().map(|anchor| anchor.join(anchor_name(&verifier.name))));
     let mut seen = Vec::new();
     for file in files {
-        let note = match plain::read(&file, MAX_NOTE as u64) {
+        let note = match regular_file::read(&file, MAX_NOTE as u64) {
             Ok(note) => note,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => {
@@ -504,7 +504,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
 /// # Errors
 /// That can't be found out.
 pub(crate) fn holder(directory: &Path) -> io::Result<Option<String>> {
-    let file = match plain::open(&directory.join("LOCK")) {
+    let file = match regular_file::open(&directory.join("LOCK")) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),

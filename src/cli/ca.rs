@@ -19,8 +19,8 @@ use crate::config::regular;
 use crate::setup::held::Part;
 use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files, in_pem, is_key_of};
 use crate::tls::constraints::Reach;
-use crate::tls::faces::{self, Signer, fingerprint};
 use crate::tls::generations::{self, Change, Standing};
+use crate::tls::identities::{self, Signer, fingerprint};
 use crate::tls::leaf::LeafError;
 use crate::tls::readiness::{self, HeldUp, Why};
 use crate::tls::trust::{Seen, Trust, Verdict};
@@ -144,7 +144,7 @@ fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<St
     }
     let made = match standing.in_force {
         Some(_) if standing.is_settled => false,
-        _ => begin(files)?.first(&faces::names(config), root_key).map_err(unfit)?,
+        _ => begin(files)?.first(&identities::names(config), root_key).map_err(unfit)?,
     };
     if !made {
         Authority::open(files).map_err(unfit)?;
@@ -167,7 +167,7 @@ fn init(config: &Config, files: Files<'_>, root_key: Option<&Path>) -> Result<St
 fn show(config: &Config, files: Files<'_>) -> Result<String, Failure> {
     let standing = standing(files)?;
     let in_force = in_force(files, &standing);
-    let names = faces::names(config);
+    let names = identities::names(config);
     let current = generations::open(files, &in_force).map_err(unfit)?;
     let current = Signer::new(current, &names).map_err(unusable)?;
     let mut said = shown(&in_force.root)? + &shown(&in_force.issuer)?;
@@ -201,7 +201,7 @@ fn rotate(config: &Config, files: Files<'_>) -> Result<Written, Failure> {
     if change.is_under_way() {
         return Err(Failure::new(Exit::Usage, "a rotation is under way; --try, --finish or --abort it"));
     }
-    let next = change.rotate(&faces::names(config)).map_err(unfit)?;
+    let next = change.rotate(&identities::names(config)).map_err(unfit)?;
     Ok(Written {
         done: format!("{}: the new root; install it on every client beside the old one", next.root.display()),
         then: "then: license-relay ca rotate --try NETWORK\n".into(),
@@ -233,7 +233,7 @@ fn finish(config: &Config, files: Files<'_>, despite: &[IpNet]) -> Result<Writte
     let Some(trial) = standing.trial.map_err(unfit)? else { return Ok(Written { done, then }) };
     let new = Authority::open(trial.files.files()).map_err(unfit)?;
     let root = fingerprint(new.root_der());
-    let new = Signer::new(new, &faces::names(config)).map_err(unusable)?;
+    let new = Signer::new(new, &identities::names(config)).map_err(unusable)?;
     if !new.refused.is_empty() {
         return Err(Failure::new(Exit::Configuration, made_for_others(&new)));
     }
@@ -282,7 +282,7 @@ fn abort(config: &Config, files: Files<'_>) -> Result<Written, Failure> {
     // Where the old one can't be used, as it has expired, the new one is all that there is.
     let in_force = in_force(files, &standing(files)?);
     let old = Authority::open(in_force.files()).map_err(unfit)?;
-    let old = Signer::new(old, &faces::names(config)).map_err(unusable)?;
+    let old = Signer::new(old, &identities::names(config)).map_err(unusable)?;
     change.abort().map_err(unfit)?;
     let done = "the new root and issuer are taken away; everybody gets leaves below the old root".to_owned();
     if old.refused.is_empty() {

@@ -20,8 +20,8 @@ use crate::policy::identity::cannot_work;
 use crate::policy::users::Users;
 use crate::setup::AdminToken;
 use crate::tls::authority::Files;
-use crate::tls::faces::{self, Signers};
 use crate::tls::generations;
+use crate::tls::identities::{self, Signers};
 use crate::tls::leaf::Face;
 use crate::tls::roots;
 use crate::upstream::parent::ParentCredentials;
@@ -136,7 +136,7 @@ fn examine(path: &Path) -> Result<Settings, Failure> {
 fn check_certificates(config: &Config) -> Result<(), String> {
     match &config.tls.identity {
         Identity::Leaves(pairs) => {
-            Face::load(pairs, &faces::names(config)).map(drop).map_err(|e| e.to_string())
+            Face::load(pairs, &identities::names(config)).map(drop).map_err(|e| e.to_string())
         }
         Identity::Issuer { root, issuer, issuer_key } => {
             let files = Files { root, issuer, issuer_key };

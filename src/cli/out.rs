@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 
 use super::exit::{Exit, Failure};
-use crate::observe::lines;
+use crate::observe::stderr;
 use crate::report::table::printable;
 use crate::{bounds, file_size};
 
@@ -72,7 +72,7 @@ pub(super) fn print(words: fmt::Arguments<'_>, end: &str) {
 
 /// What [`note!`] stands for: it waits behind what the program's own log has said.
 pub(super) fn say(words: &str) {
-    lines::write(format!("{words}\n").into_bytes());
+    stderr::write(format!("{words}\n").into_bytes());
 }
 
 /// Prints what is good to know and no answer: where that fails, the program goes on.
@@ -87,8 +87,8 @@ pub(super) fn greet(words: &str) {
 
 /// Puts a question to a person, on standard error, and waits until it is there to be read.
 pub(super) fn ask(question: &str) {
-    lines::write(question.as_bytes().to_vec());
-    lines::flush(bounds::LOG_FLUSH);
+    stderr::write(question.as_bytes().to_vec());
+    stderr::flush(bounds::LOG_FLUSH);
 }
 
 /// Whether all that was printed could be; a reader that closed its end counts as one that has it.
@@ -110,6 +110,6 @@ pub(super) fn finish(done: Result<Exit, Failure>) -> Exit {
         }
     };
     // A reader that has stopped reading holds up no exit.
-    lines::flush(bounds::LOG_FLUSH);
+    stderr::flush(bounds::LOG_FLUSH);
     exit
 }

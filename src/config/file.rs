@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::model::{
+use crate::bounds;
+use crate::config::model::{
     Admin, Audit, ClientAddress, Config, Credentials, Destination, Identity, Licensing, Limits, Listen, Log,
     LogFormat, LogLevel, Mode, OnFailure, ParentProxy, Rate, SourceRate, Sources, Stranger, SubjectCase,
     SubjectForm, Tls, TlsVersion, Trust, Unread, Upstream,
 };
-use super::names::{Host, HostName};
-use super::walk::{self, Kind, Named, Table, Wrong};
-use super::{MAX_LIST, Problem, Problems, Severity};
-use crate::bounds;
+use crate::config::names::{Host, HostName};
+use crate::config::toml_table::{self, Kind, Named, Table, Wrong};
+use crate::config::{MAX_LIST, Problem, Problems, Severity};
 use crate::memory::Parts;
 
 /// Reads `path`: the configuration and its warnings, or every problem of the file.
@@ -32,14 +32,14 @@ pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
 /// As [`load`], without a look at the files that it names: for verbs that need few of them, and must do their work while
 /// another one is wrong.
 pub(crate) fn load_alone(path: &Path) -> Result<(Config, Problems), Problems> {
-    walk::read_with(Named::Ignored, &text(path)?, path, |top| config(top, path))
+    toml_table::read_with(Named::Ignored, &text(path)?, path, |top| config(top, path))
 }
 
 const WHERE: &str = "make it, or name another with --config or $LICENSE_RELAY_CONFIG";
 
 /// What the file holds. All paths are absolute by its own, and a relay tells them in JSON, which has no others than UTF-8.
 fn text(path: &Path) -> Result<String, Problems> {
-    if walk::absolute(path).to_str().is_none() {
+    if toml_table::absolute(path).to_str().is_none() {
         return Err(Problems(vec![Problem {
             file: path.to_owned(),
             line: 0,
@@ -48,14 +48,14 @@ fn text(path: &Path) -> Result<String, Problems> {
             severity: Severity::Error,
         }]));
     }
-    walk::load(path, WHERE)
+    toml_table::load(path, WHERE)
 }
 
 /// Reads `text` as the contents of `path`, which itself need not exist: the configuration and its warnings,
 /// or every problem. Looks at the files that the text names (are they there, are secrets private) and changes
 /// none.
 pub fn parse(text: &str, path: &Path) -> Result<(Config, Problems), Problems> {
-    walk::read(text, path, |top| config(top, path))
+    toml_table::read(text, path, |top| config(top, path))
 }
 
 fn config(top: &mut Table<'_, '_>, path: &Path) -> Config {
@@ -63,7 +63,7 @@ fn config(top: &mut Table<'_, '_>, path: &Path) -> Config {
     let admin = top.table("admin", |t| admin(t, &listen.addresses));
     let licensing = top.table("licensing", licensing);
     Config {
-        file: walk::absolute(path),
+        file: toml_table::absolute(path),
         listen,
         destinations: destinations(top),
         upstream: top.table("upstream", upstream),
@@ -73,22 +73,23 @@ fn config(top: &mut Table<'_, '_>, path: &Path) -> Config {
         audit: top.table("audit", audit),
         licensing,
         admin,
-        via: top.table("http", |t| t.or("via", false, walk::boolean)),
+        via: top.table("http", |t| t.or("via", false, toml_table::boolean)),
         log: top.table("log", log),
     }
 }
 
 fn listen(t: &mut Table<'_, '_>) -> Listen {
     const MAX_CONNECTIONS: u64 = 1_000_000;
-    let host = |value: &DeValue<'_>| walk::name("a host name or address", "relay.corp.example", value);
-    let addresses =
-        t.list("address", 1, walk::socket).unwrap_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 8888))]);
+    let host = |value: &DeValue<'_>| toml_table::name("a host name or address", "relay.corp.example", value);
+    let addresses = t
+        .list("address", 1, toml_table::socket)
+        .unwrap_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 8888))]);
     let mut seen = HashSet::new();
     if let Some(twice) = addresses.iter().find(|address| address.port() != 0 && !seen.insert(**address)) {
         t.error("address", format!("{twice} is listed twice"), "remove one of the two");
     }
     let hostnames = t.list("hostnames", 1, host);
-    let connections = |value: &DeValue<'_>| walk::integer(1..=MAX_CONNECTIONS, value);
+    let connections = |value: &DeValue<'_>| toml_table::integer(1..=MAX_CONNECTIONS, value);
     let max_connections = t.or("max_connections", 10_000, connections);
     let per_address = t.or("max_connections_per_address", max_connections.min(256), connections);
     if per_address > max_connections {
@@ -103,12 +104,12 @@ fn listen(t: &mut Table<'_, '_>) -> Listen {
         hostnames: hostnames.unwrap_or_else(|| "localhost".parse::<Host>().into_iter().collect()),
         max_connections: max_connections as usize,
         max_connections_per_address: per_address as usize,
-        allow_from: t.list("allow_from", 0, walk::network).unwrap_or_default(),
-        proxy_protocol_from: t.list("proxy_protocol_from", 0, walk::network).unwrap_or_default(),
+        allow_from: t.list("allow_from", 0, toml_table::network).unwrap_or_default(),
+        proxy_protocol_from: t.list("proxy_protocol_from", 0, toml_table::network).unwrap_or_default(),
         credentials: t.or(
             "credentials",
             Credentials::Optional,
-            walk::one_of([
+            toml_table::one_of([
                 ("off", Credentials::Off),
                 ("optional", Credentials::Optional),
                 ("required", Credentials::Required),
@@ -134,15 +135,16 @@ fn destinations(top: &mut Table<'_, '_>) -> Vec<Destination> {
 
 fn destination(t: &mut Table<'_, '_>, lines: &mut HashMap<(HostName, u16), usize>) -> Option<Destination> {
     const DEFAULT: &str = "license.qlikcloud.com";
-    let host = t.optional("host", |value| walk::name::<HostName>("a host name", DEFAULT, value));
-    let port = t.optional("port", |value| walk::integer(1..=65_535, value));
+    let host = t.optional("host", |value| toml_table::name::<HostName>("a host name", DEFAULT, value));
+    let port = t.optional("port", |value| toml_table::integer(1..=65_535, value));
     let mode = t.or(
         "mode",
         Mode::Terminate,
-        walk::one_of([("terminate", Mode::Terminate), ("tunnel", Mode::Tunnel), ("http", Mode::Http)]),
+        toml_table::one_of([("terminate", Mode::Terminate), ("tunnel", Mode::Tunnel), ("http", Mode::Http)]),
     );
-    let connect_to =
-        t.optional("connect_to", |value| walk::name("a host and a port", "license.corp.example:443", value));
+    let connect_to = t.optional("connect_to", |value| {
+        toml_table::name("a host and a port", "license.corp.example:443", value)
+    });
     let host = if t.has("host") { host } else { DEFAULT.parse().ok() }?;
     let port =
         port.and_then(|port| u16::try_from(port).ok()).unwrap_or(if mode == Mode::Http { 80 } else { 443 });
@@ -157,7 +159,7 @@ fn upstream(t: &mut Table<'_, '_>) -> Upstream {
     let trust = t.or(
         "trust",
         Trust::System,
-        walk::one_of([("system", Trust::System), ("bundled", Trust::Bundled), ("files", Trust::Files)]),
+        toml_table::one_of([("system", Trust::System), ("bundled", Trust::Bundled), ("files", Trust::Files)]),
     );
     let extra_ca = t.paths("extra_ca", 0, Kind::File, true);
     if trust == Trust::Files && t.lacks("extra_ca", &extra_ca) {
@@ -182,23 +184,23 @@ fn upstream(t: &mut Table<'_, '_>) -> Upstream {
         extra_ca: extra_ca.unwrap_or_default(),
         dns,
         parent_proxy: parent_proxy.map(|parent| ParentProxy { credentials, ..parent }),
-        connect_timeout: t.or("connect_timeout", Duration::from_secs(10), walk::duration),
-        response_timeout: t.or("response_timeout", Duration::from_secs(60), walk::duration),
+        connect_timeout: t.or("connect_timeout", Duration::from_secs(10), toml_table::duration),
+        response_timeout: t.or("response_timeout", Duration::from_secs(60), toml_table::duration),
     }
 }
 
 fn resolver(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
     const WRITE: &str = "write an IP address, with a port unless it is 53, in quotes, as in \"10.0.0.53\"";
-    let text = walk::text(value, WRITE)?;
+    let text = toml_table::text(value, WRITE)?;
     text.parse::<IpAddr>()
         .map(|address| SocketAddr::new(address, 53))
         .or_else(|_| text.parse())
-        .map_err(|_| Wrong::new(format!("{} is not an IP address", walk::quoted(text)), WRITE))
+        .map_err(|_| Wrong::new(format!("{} is not an IP address", toml_table::quoted(text)), WRITE))
 }
 
 fn parent_proxy(value: &DeValue<'_>) -> Result<ParentProxy, Wrong> {
     const WRITE: &str = "write \"http://HOST:PORT\" or \"https://HOST:PORT\" and nothing else";
-    let text = walk::text(value, WRITE)?;
+    let text = toml_table::text(value, WRITE)?;
     // Before anything that repeats the text: a password must not be printed.
     if text.contains('@') {
         return Err(Wrong::new(
@@ -212,10 +214,10 @@ fn parent_proxy(value: &DeValue<'_>) -> Result<ParentProxy, Wrong> {
         _ => return Err(Wrong::new("does not start with http:// or https://", WRITE)),
     };
     if rest.contains(['/', '?', '#']) {
-        return Err(Wrong::new(format!("{} goes on after the port", walk::quoted(text)), WRITE));
+        return Err(Wrong::new(format!("{} goes on after the port", toml_table::quoted(text)), WRITE));
     }
     let endpoint = rest.parse().map_err(|e| {
-        Wrong::new(format!("{} is not a host and a port, because it {e}", walk::quoted(rest)), WRITE)
+        Wrong::new(format!("{} is not a host and a port, because it {e}", toml_table::quoted(rest)), WRITE)
     })?;
     Ok(ParentProxy { tls, endpoint, credentials: None })
 }
@@ -224,7 +226,7 @@ fn tls(t: &mut Table<'_, '_>) -> Tls {
     let min_version = t.or(
         "min_version",
         TlsVersion::V1_2,
-        walk::one_of([("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)]),
+        toml_table::one_of([("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)]),
     );
     let chains = t.paths("certificate", 1, Kind::File, true);
     let keys = t.paths("key", 1, Kind::Secret, true);
@@ -255,8 +257,8 @@ fn tls(t: &mut Table<'_, '_>) -> Tls {
 
 fn sources(t: &mut Table<'_, '_>) -> Sources {
     let file = t.path("file", "sources.toml", Kind::File);
-    let unknown = t.or("unknown", Stranger::Deny, walk::one_of(STRANGERS));
-    let unidentified = t.or("unidentified", Stranger::Deny, walk::one_of(STRANGERS));
+    let unknown = t.or("unknown", Stranger::Deny, toml_table::one_of(STRANGERS));
+    let unidentified = t.or("unidentified", Stranger::Deny, toml_table::one_of(STRANGERS));
     if unknown == Stranger::Observe {
         t.warn(
             "unknown",
@@ -288,11 +290,11 @@ fn limits(t: &mut Table<'_, '_>, vocabularies: u64) -> Limits {
     let strangers_log_per_day = t.log_per_day("strangers_log_per_day", least);
     let strangers_log_per_day = strangers_log_per_day.unwrap_or_else(|| per_source.requests.log_per_day());
     let per_address = t.rate("per_address").unwrap_or(a_minute(600, 200));
-    let max_body = t.or("max_body", 64 << 20, walk::size);
+    let max_body = t.or("max_body", 64 << 20, toml_table::size);
     let least = Parts::least(max_body, vocabularies);
     // A site's vocabulary and a long body take some more; whoever wants much more writes it.
     let default = if max_body <= ALL_BODIES { least.max(ALL_BODIES) } else { ALL_BODIES };
-    let all_bodies = t.or("all_bodies", default, walk::size);
+    let all_bodies = t.or("all_bodies", default, toml_table::size);
     if all_bodies < max_body {
         t.error(
             "all_bodies",
@@ -319,12 +321,12 @@ fn audit(t: &mut Table<'_, '_>) -> Audit {
     let on_failure = t.or(
         "on_failure",
         OnFailure::Block,
-        walk::one_of([("block", OnFailure::Block), ("degrade", OnFailure::Degrade)]),
+        toml_table::one_of([("block", OnFailure::Block), ("degrade", OnFailure::Degrade)]),
     );
     let subject = t.or(
         "subject",
         SubjectForm::HmacSha256,
-        walk::one_of([("hmac-sha256", SubjectForm::HmacSha256), ("raw", SubjectForm::Raw)]),
+        toml_table::one_of([("hmac-sha256", SubjectForm::HmacSha256), ("raw", SubjectForm::Raw)]),
     );
     if subject == SubjectForm::Raw {
         t.warn(
@@ -337,7 +339,7 @@ fn audit(t: &mut Table<'_, '_>) -> Audit {
     let subject_case = t.or(
         "subject_case",
         SubjectCase::Fold,
-        walk::one_of([("fold", SubjectCase::Fold), ("exact", SubjectCase::Exact)]),
+        toml_table::one_of([("fold", SubjectCase::Fold), ("exact", SubjectCase::Exact)]),
     );
     let signing_key = t.path("signing_key", "../certs/log.key", Kind::Secret);
     let origin = t.optional("origin", origin).flatten().unwrap_or_else(own_origin);
@@ -348,7 +350,7 @@ fn audit(t: &mut Table<'_, '_>) -> Audit {
             t.warn("anchors", what, "name a directory that does not go when the log goes");
         }
     }
-    let queue = t.or("queue", 32 << 20, walk::size);
+    let queue = t.or("queue", 32 << 20, toml_table::size);
     if queue < bounds::JOURNAL_QUEUE {
         let what = format!("{queue} bytes are fewer than {}, the least that works", bounds::JOURNAL_QUEUE);
         t.error("queue", what, "write at least 4MiB");
@@ -359,11 +361,12 @@ fn audit(t: &mut Table<'_, '_>) -> Audit {
 /// A key name as C2SP signed-note demands it: no white space, no plus sign; none if empty.
 fn origin(value: &DeValue<'_>) -> Result<Option<String>, Wrong> {
     const WRITE: &str = "write a name of at most 200 characters like \"license-relay/dmz-1\"";
-    let text = walk::text(value, WRITE)?;
+    let text = toml_table::text(value, WRITE)?;
     match text.chars().find(|c| unfit(*c)) {
-        Some(c) => {
-            Err(Wrong::new(format!("{} holds {c:?}, which checkpoints can't", walk::quoted(text)), WRITE))
-        }
+        Some(c) => Err(Wrong::new(
+            format!("{} holds {c:?}, which checkpoints can't", toml_table::quoted(text)),
+            WRITE,
+        )),
         None if text.chars().count() > 200 => Err(Wrong::new("is too long", WRITE)),
         None => Ok(Some(text.to_owned()).filter(|name| !name.is_empty())),
     }
@@ -397,17 +400,17 @@ fn licensing(t: &mut Table<'_, '_>) -> Licensing {
 
 /// `"forward"` let in whoever wrote a body oddly enough; a file that still has it names the new word.
 fn unread(value: &DeValue<'_>) -> Result<Unread, Wrong> {
-    if matches!(walk::text(value, ""), Ok("forward")) {
+    if matches!(toml_table::text(value, ""), Ok("forward")) {
         return Err(Wrong::new(
             "\"forward\" has been replaced by \"proven\"",
             "write \"proven\" (forwarded only for a client that a network or a user of an entry proves) or \"deny\"",
         ));
     }
-    walk::one_of([("proven", Unread::Proven), ("deny", Unread::Deny)])(value)
+    toml_table::one_of([("proven", Unread::Proven), ("deny", Unread::Deny)])(value)
 }
 
 fn admin(t: &mut Table<'_, '_>, listen: &[SocketAddr]) -> Admin {
-    let address = t.or("address", SocketAddr::from(([127, 0, 0, 1], 9901)), walk::socket);
+    let address = t.or("address", SocketAddr::from(([127, 0, 0, 1], 9901)), toml_table::socket);
     let token_file = t.existing("token_file", Kind::Secret);
     if !address.ip().is_loopback() && !t.has("token_file") {
         t.error(
@@ -435,17 +438,17 @@ fn log(t: &mut Table<'_, '_>) -> Log {
         format: t.or(
             "format",
             LogFormat::Text,
-            walk::one_of([("text", LogFormat::Text), ("json", LogFormat::Json)]),
+            toml_table::one_of([("text", LogFormat::Text), ("json", LogFormat::Json)]),
         ),
         client_address: t.or(
             "client_address",
             ClientAddress::Full,
-            walk::one_of([("full", ClientAddress::Full), ("network", ClientAddress::Network)]),
+            toml_table::one_of([("full", ClientAddress::Full), ("network", ClientAddress::Network)]),
         ),
         level: t.or(
             "level",
             LogLevel::Info,
-            walk::one_of([
+            toml_table::one_of([
                 ("error", LogLevel::Error),
                 ("warn", LogLevel::Warn),
                 ("info", LogLevel::Info),

@@ -13,12 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 use toml::de::DeValue;
 use toml_edit::{DocumentMut, Item, Key};
 
-use super::edit::{self, Editing, Fault};
-use super::model::{AllowList, Learn, Mode, Source, SourcePattern};
-use super::names::{LicenseNumber, NameError, SourceId};
-use super::regular::is_missing;
-use super::walk::{self, Table, Wrong};
-use super::{MAX_SOURCES, Problem, Problems, Severity};
+use crate::config::edit::{self, Editing, Fault};
+use crate::config::model::{AllowList, Learn, Mode, Source, SourcePattern};
+use crate::config::names::{LicenseNumber, NameError, SourceId};
+use crate::config::regular::is_missing;
+use crate::config::toml_table::{self, Table, Wrong};
+use crate::config::{MAX_SOURCES, Problem, Problems, Severity};
 
 /// What a new file holds: nobody, and how to change that.
 pub const TEMPLATE: &str = "\
@@ -48,7 +48,7 @@ const AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Reads `path`: the allow-list, or every problem of the file.
 pub fn load(path: &Path) -> Result<AllowList, Problems> {
-    parse(&walk::load(path, "make it, with a comment in it if nobody is allowed yet")?, path)
+    parse(&toml_table::load(path, "make it, with a comment in it if nobody is allowed yet")?, path)
 }
 
 /// Reads `text` as the contents of `path`. A comment alone is an empty list; nothing at all is what an editor
@@ -64,22 +64,24 @@ pub fn parse(text: &str, path: &Path) -> Result<AllowList, Problems> {
         }]));
     }
     let mut lines = HashMap::new();
-    walk::read(text, path, |top| top.tables("source", MAX_SOURCES, |t| source(t, &mut lines)))
+    toml_table::read(text, path, |top| top.tables("source", MAX_SOURCES, |t| source(t, &mut lines)))
         .map(|(sources, _)| AllowList { sources: sources.unwrap_or_default() })
 }
 
 fn source(t: &mut Table<'_, '_>, lines: &mut HashMap<[u8; 32], usize>) -> Source {
     let id = t.optional("id", |value| {
-        walk::name::<SourcePattern>("a source id", "fbe89d02-6d24-4595-915e-c52ce76f2195", value)
+        toml_table::name::<SourcePattern>("a source id", "fbe89d02-6d24-4595-915e-c52ce76f2195", value)
     });
     if let Some(first) = id.as_ref().and_then(|id| lines.insert(id.digest(), t.line("id"))) {
         t.error("id", format!("is the same as on line {first}"), "make one entry of the two");
     }
     let name = t.or("name", String::new(), label);
-    let licenses = t.list("licenses", 0, |value| walk::name("a license number", "9999000000001253", value));
+    let licenses =
+        t.list("licenses", 0, |value| toml_table::name("a license number", "9999000000001253", value));
     let users = t.list("users", 0, user);
-    let networks = t.list("networks", 0, walk::network);
-    let mode = t.optional("mode", walk::one_of([("terminate", Mode::Terminate), ("tunnel", Mode::Tunnel)]));
+    let networks = t.list("networks", 0, toml_table::network);
+    let mode =
+        t.optional("mode", toml_table::one_of([("terminate", Mode::Terminate), ("tunnel", Mode::Tunnel)]));
     let limit = t.source_rate("limit");
     let learn = t.table("learn", learn);
 
@@ -113,7 +115,7 @@ fn source(t: &mut Table<'_, '_>, lines: &mut HashMap<[u8; 32], usize>) -> Source
 
 fn label(value: &DeValue<'_>) -> Result<String, Wrong> {
     const WRITE: &str = "write at most 200 characters on one line, in quotes";
-    let text = walk::text(value, WRITE)?;
+    let text = toml_table::text(value, WRITE)?;
     if text.chars().count() > 200 || text.chars().any(char::is_control) {
         return Err(Wrong::new("is longer, or holds a control character", WRITE));
     }
@@ -123,9 +125,9 @@ fn label(value: &DeValue<'_>) -> Result<String, Wrong> {
 /// A user of Basic credentials, which end at the first colon (RFC 7617).
 fn user(value: &DeValue<'_>) -> Result<String, Wrong> {
     const WRITE: &str = "write a user name of at most 128 bytes, without a colon, in quotes";
-    let text = walk::filled(value, WRITE)?;
+    let text = toml_table::filled(value, WRITE)?;
     if text.len() > 128 || text.contains(':') || text.chars().any(char::is_control) {
-        return Err(Wrong::new(format!("{} is not a user name", walk::quoted(text)), WRITE));
+        return Err(Wrong::new(format!("{} is not a user name", toml_table::quoted(text)), WRITE));
     }
     Ok(text.to_owned())
 }
@@ -135,17 +137,18 @@ fn learn(t: &mut Table<'_, '_>) -> Option<Learn> {
     let until = t.optional("until", |value| {
         let text = match value {
             DeValue::Datetime(time) => time.to_string(),
-            other => walk::text(other, WRITE)?.to_owned(),
+            other => toml_table::text(other, WRITE)?.to_owned(),
         };
-        text.parse()
-            .map_err(|_| Wrong::new(format!("{} is not a time with a zone", walk::quoted(&text)), WRITE))
+        text.parse().map_err(|_| {
+            Wrong::new(format!("{} is not a time with a zone", toml_table::quoted(&text)), WRITE)
+        })
     });
     let from = t.optional("from", |value| {
         const WRITE: &str = "write an IP address in quotes";
-        let text = walk::text(value, WRITE)?;
+        let text = toml_table::text(value, WRITE)?;
         let address: IpAddr = text
             .parse()
-            .map_err(|_| Wrong::new(format!("{} is not an IP address", walk::quoted(text)), WRITE))?;
+            .map_err(|_| Wrong::new(format!("{} is not an IP address", toml_table::quoted(text)), WRITE))?;
         Ok(address.to_canonical())
     });
     if t.is_written() && !t.has("until") {
@@ -437,7 +440,7 @@ fn edit(
 ) -> Result<bool, EditError> {
     let failed = |source| EditError::Io { path: path.to_owned(), source };
     let editing = Editing::begin(path).map_err(failed)?;
-    let text = walk::decode(editing.read(), path, "make it").map_err(EditError::Invalid)?;
+    let text = toml_table::decode(editing.read(), path, "make it").map_err(EditError::Invalid)?;
     let list = parse(&text, path).map_err(EditError::Invalid)?;
     let Some(changed) = change(&text, &list)? else {
         return Ok(false);

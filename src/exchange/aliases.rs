@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::records::Named;
 use crate::bounds;
-use crate::config::state;
+use crate::config::state_file;
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::ledger::subject::keys::Keys;
 
@@ -78,7 +78,7 @@ impl Aliases {
     /// Goes on with what the file beside a log of this name holds. Where it is lost, people are linked once more.
     pub fn open(folder: &Path, log: &str) -> Self {
         let path = folder.join("linked.json");
-        let mut table = state::read_or_warn::<Table>(&path);
+        let mut table = state_file::read_or_warn::<Table>(&path);
         if table.log != log {
             table = Table { log: log.to_owned(), linked: HashSet::new() };
         }
@@ -112,12 +112,12 @@ impl Aliases {
 
     /// Writes the file whenever something changed, at most once in a while. Never returns.
     pub(crate) async fn keep_written(self: Arc<Self>) {
-        state::keep_written(self, |this| &this.changed, Self::write, bounds::LINKED_WRITE).await;
+        state_file::keep_written(self, |this| &this.changed, Self::write, bounds::LINKED_WRITE).await;
     }
 
     /// Writes the file a last time.
     pub(crate) async fn write_last(self: Arc<Self>) {
-        state::write_last(self, Self::write).await;
+        state_file::write_last(self, Self::write).await;
     }
 
     fn write(&self) -> io::Result<()> {
@@ -126,7 +126,7 @@ impl Aliases {
             return Ok(());
         }
         let table = self.table().clone();
-        state::write(&self.path, &table)
+        state_file::write(&self.path, &table)
     }
 
     fn knows(&self, person: &str) -> bool {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::bounds;
 use crate::config::names::client;
-use crate::config::state;
+use crate::config::state_file;
 use crate::licensing::outline::Outline;
 
 /// The shapes, in memory and in `captured.json`.
@@ -51,7 +51,7 @@ impl Captured {
     /// Goes on with what the file beside a log holds.
     pub(crate) fn open(log: &Path) -> Self {
         let path = Self::path(log);
-        let table = state::read_or_warn(&path);
+        let table = state_file::read_or_warn(&path);
         Self { path, table: Mutex::new(table), changed: Notify::new(), writing: Mutex::default() }
     }
 
@@ -84,12 +84,12 @@ impl Captured {
 
     /// Writes the file whenever something changed, at most once in a while. Never returns.
     pub(crate) async fn keep_written(self: Arc<Self>) {
-        state::keep_written(self, |this| &this.changed, Self::write, bounds::CAPTURE_WRITE).await;
+        state_file::keep_written(self, |this| &this.changed, Self::write, bounds::CAPTURE_WRITE).await;
     }
 
     /// Writes the file a last time.
     pub(crate) async fn write_last(self: Arc<Self>) {
-        state::write_last(self, Self::write).await;
+        state_file::write_last(self, Self::write).await;
     }
 
     fn write(&self) -> io::Result<()> {
@@ -98,7 +98,7 @@ impl Captured {
         if table.exchanges.is_empty() && !self.path.exists() {
             return Ok(());
         }
-        state::write(&self.path, &table)
+        state_file::write(&self.path, &table)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

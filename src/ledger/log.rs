@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::plain::{self, MAX_ABOUT};
+use crate::ledger::regular_file::{self, MAX_ABOUT};
 
 /// The only form there is so far.
 const FORMAT: u32 = 1;
@@ -52,7 +52,7 @@ impl LogFile {
     /// # Errors
     /// It can't be read, or is of another form.
     pub fn read(log: &Path) -> io::Result<Option<Self>> {
-        let bytes = match plain::read(&Self::path(log), MAX_ABOUT) {
+        let bytes = match regular_file::read(&Self::path(log), MAX_ABOUT) {
             Ok(bytes) => bytes,
             // A file in the place of the folder has none either.
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::plain;
-use super::record::{MAX_LINE, sequence_of};
+use crate::ledger::record::{MAX_LINE, sequence_of};
+use crate::ledger::regular_file;
 
 /// The folder of segments below the log's own.
 pub const FOLDER: &str = "segments";
@@ -89,7 +89,7 @@ impl Lines {
     /// # Errors
     /// The file can't be read, or is no regular file ([`io::ErrorKind::InvalidData`]).
     pub fn of(segment: &Segment) -> io::Result<Self> {
-        let file = plain::open(&segment.path)?;
+        let file = regular_file::open(&segment.path)?;
         let from: Box<dyn BufRead + Send> = match segment.compressed {
             true => Box::new(BufReader::new(zstd::Decoder::new(file)?)),
             false => Box::new(BufReader::with_capacity(128 * 1024, file)),
@@ -102,7 +102,7 @@ impl Lines {
     /// # Errors
     /// The file can't be read, or is no regular file.
     pub fn of_text(path: &Path) -> io::Result<Self> {
-        Ok(Self { from: Box::new(BufReader::new(plain::open(path)?)), line: Vec::new() })
+        Ok(Self { from: Box::new(BufReader::new(regular_file::open(path)?)), line: Vec::new() })
     }
 
     /// The next line with its line feed; without one where it is cut short, or longer than a line may be. Empty at the end.

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::merkle::Hash;
-use super::plain;
+use crate::ledger::merkle::Hash;
+use crate::ledger::regular_file;
 
 /// Leaf hashes in a full tile.
 pub const WIDTH: u64 = 256;
@@ -47,7 +47,7 @@ pub fn read(log: &Path, tile: u64, count: u64) -> io::Result<Vec<Hash>> {
 }
 
 fn read_file(path: &Path, count: u64) -> io::Result<Vec<Hash>> {
-    let bytes = plain::read(path, 32 * WIDTH)
+    let bytes = regular_file::read(path, 32 * WIDTH)
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     let (hashes, rest) = bytes.as_chunks::<32>();
     let wanted = usize::try_from(count).unwrap_or(usize::MAX);
@@ -101,7 +101,7 @@ mod tests {
     fn what_is_written_is_read_and_a_damaged_tile_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path();
-        let leaf = |n: u64| super::super::merkle::leaf(&n.to_be_bytes());
+        let leaf = |n: u64| crate::ledger::merkle::leaf(&n.to_be_bytes());
         let all: Vec<Hash> = (0..700).map(leaf).collect();
         for (tile, hashes) in all.chunks(WIDTH as usize).enumerate() {
             write(log, tile as u64, hashes).unwrap();

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::json::{Json, same_name};
 use crate::bounds;
 use crate::config::Problems;
-use crate::config::walk::{self, Table, Wrong};
+use crate::config::toml_table::{self, Table, Wrong};
 
 const BUILT_IN: &str = include_str!("../../config/vocabulary.toml");
 
@@ -198,7 +198,7 @@ impl Vocabulary {
     /// The file can't be read or is not a vocabulary: every problem, with its line.
     pub fn load(file: Option<&Path>) -> Result<Self, Problems> {
         match file {
-            Some(path) => Self::parse(&walk::load(path, "name a file that can be read")?, path),
+            Some(path) => Self::parse(&toml_table::load(path, "name a file that can be read")?, path),
             None => Self::built_in(),
         }
     }
@@ -340,7 +340,7 @@ impl Place {
     }
 
     fn judge(self, role: Role) -> Result<Self, Wrong> {
-        let written = walk::quoted(&self.to_string());
+        let written = toml_table::quoted(&self.to_string());
         let wrong = |what: &str, instead: &str| Err(Wrong::new(format!("{written} {what}"), instead));
         match &self.0 {
             At::Header(_) | At::Query(_) if role != Role::Identity => wrong(
@@ -484,8 +484,9 @@ pub(super) enum Vote {
 
 /// Reads a file, and puts `behind` it: each of its lists behind the file's own, unless the file wants none of it.
 fn read(text: &str, file: &Path, behind: Vocabulary) -> Result<Vocabulary, Problems> {
-    let (words, _) = walk::read(text, file, |top| {
-        let mut words = if top.or("built_in", true, walk::boolean) { behind } else { Vocabulary::default() };
+    let (words, _) = toml_table::read(text, file, |top| {
+        let mut words =
+            if top.or("built_in", true, toml_table::boolean) { behind } else { Vocabulary::default() };
         let mut markers = Vec::new();
         let mut idle_without_patches = words.sync.idle_without_patches;
         for (section, lists) in words.sections() {
@@ -496,7 +497,8 @@ fn read(text: &str, file: &Path, behind: Vocabulary) -> Result<Vocabulary, Probl
                 if section == "sync" {
                     let own = t.tables("marker", bounds::PLACES, marker).unwrap_or_default();
                     markers.extend(own.into_iter().flatten());
-                    idle_without_patches = t.or("idle_without_patches", idle_without_patches, walk::boolean);
+                    idle_without_patches =
+                        t.or("idle_without_patches", idle_without_patches, toml_table::boolean);
                 }
             };
             if section.is_empty() { take(top) } else { top.table(section, take) }
@@ -531,7 +533,7 @@ fn add_before(places: &mut Vec<Place>, t: &mut Table<'_, '_>, key: &'static str,
 }
 
 fn place(value: &DeValue<'_>) -> Result<Place, Wrong> {
-    walk::name("a place", "/metadata/source", value)
+    toml_table::name("a place", "/metadata/source", value)
 }
 
 fn marker(t: &mut Table<'_, '_>) -> Option<Marker> {
@@ -539,14 +541,15 @@ fn marker(t: &mut Table<'_, '_>) -> Option<Marker> {
     let member = t.optional("member", |value| place(value)?.judge(Role::Named));
     let [delete, add] = ["delete", "add"].map(|key| {
         let list = t.list(key, 0, |value| {
-            let word = walk::text(value, "write text in quotes, as in \"delete\", \"true\" or \"(absent)\"")?;
+            let word =
+                toml_table::text(value, "write text in quotes, as in \"delete\", \"true\" or \"(absent)\"")?;
             let word = word.trim().to_lowercase();
             if word.len() > bounds::STEP {
                 return Err(Wrong::new("is too long", "write a word"));
             }
             if word.starts_with('(') && word != ABSENT && word != ANY {
                 return Err(Wrong::new(
-                    format!("{} stands for nothing", walk::quoted(&word)),
+                    format!("{} stands for nothing", toml_table::quoted(&word)),
                     "write \"(absent)\" where the member is not there, or \"(any)\" for any other value",
                 ));
             }
@@ -560,7 +563,11 @@ fn marker(t: &mut Table<'_, '_>) -> Option<Marker> {
         }
     }
     if let Some(word) = delete.iter().find(|word| add.contains(word)) {
-        t.error("add", format!("{} marks a delete as well", walk::quoted(word)), "write it in one list");
+        t.error(
+            "add",
+            format!("{} marks a delete as well", toml_table::quoted(word)),
+            "write it in one list",
+        );
     }
     if !t.has("member") {
         t.error("member", "is missing", WRITE);
@@ -574,7 +581,7 @@ fn marker(t: &mut Table<'_, '_>) -> Option<Marker> {
 fn check(top: &mut Table<'_, '_>, words: &Vocabulary) {
     for place in &words.source {
         if words.key.iter().any(|key| key.same(place)) {
-            let what = format!("{} stands in key as well", walk::quoted(&place.to_string()));
+            let what = format!("{} stands in key as well", toml_table::quoted(&place.to_string()));
             top.error("source", what, "write it in one of the two: a license key must not end up in the log");
         }
     }

@@ -11,13 +11,13 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::fold::{Fold, Folded, Whose};
-use super::lines;
-use super::metrics::Metrics;
 use crate::budget::{Debt, Room};
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::config::names::{Endpoint, Host};
 use crate::ledger::record::{HIDDEN, clip, word};
+use crate::observe::fold::{Fold, Folded, Whose};
+use crate::observe::metrics::Metrics;
+use crate::observe::stderr;
 
 /// The verdict on a connection that was idle while another one needed its place.
 const GAVE_WAY: &str = "close";
@@ -133,7 +133,7 @@ impl AccessLog {
         if access.verdict != "refuse" {
             let line = self.line(&access, &self.address(access.client));
             access.room.wrote_line(line.len() as u64);
-            return lines::write(line);
+            return stderr::write(line);
         }
         self.fold(Kind::Refused(access.error.unwrap_or("none")), &access);
     }
@@ -152,7 +152,7 @@ impl AccessLog {
             let line = self.line(access, &self.address(access.client));
             let stands = budget.take(line.len() as u64).is_ok();
             if stands {
-                lines::write(line);
+                stderr::write(line);
             }
             stands
         };
@@ -186,7 +186,7 @@ impl AccessLog {
         };
         let write = |all: Vec<Vec<u8>>| {
             if self.shown {
-                all.into_iter().for_each(lines::write);
+                all.into_iter().for_each(stderr::write);
             }
             true
         };

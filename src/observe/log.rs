@@ -7,17 +7,17 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use super::lines;
 use crate::config::model::{Log, LogFormat, LogLevel};
+use crate::observe::stderr;
 
 /// What sets the level of the one log that a process has.
 static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// Starts the log. A second call changes nothing.
 pub fn start(log: Log) {
-    lines::set_format(log.format);
+    stderr::set_format(log.format);
     let (level, handle) = reload::Layer::new(filter(log.level));
-    let lines = fmt::layer().with_writer(|| lines::Event).with_target(false);
+    let lines = fmt::layer().with_writer(|| stderr::Event).with_target(false);
     let lines = match log.format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
@@ -39,7 +39,7 @@ pub(crate) fn tell(words: &str) {
     if tracing::dispatcher::has_been_set() {
         tracing::warn!("{words}");
     } else {
-        lines::write(format!("license-relay: {words}\n").into_bytes());
+        stderr::write(format!("license-relay: {words}\n").into_bytes());
     }
 }
 

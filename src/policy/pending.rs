@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::limits::client;
 use crate::bounds;
-use crate::config::state;
+use crate::config::state_file;
 use crate::ledger::entry::product_of;
 
 /// So many digits tell keys apart for people. More of a secret's hash has no business on the disk.
@@ -247,13 +247,13 @@ impl Pending {
     /// # Errors
     /// The file can't be read, or isn't one that the relay wrote.
     pub fn read(path: &Path) -> io::Result<Vec<Refused>> {
-        state::read::<Table>(path).map(|table| table.refused)
+        state_file::read::<Table>(path).map(|table| table.refused)
     }
 
     /// Goes on with what the file holds. Rows without a number get theirs.
     pub fn open(log: &Path, codes: Codes) -> Self {
         let path = Self::path(log);
-        let mut table = state::read_or_warn::<Table>(&path);
+        let mut table = state_file::read_or_warn::<Table>(&path);
         let mut dirty = false;
         for refused in &mut table.refused {
             if refused.number.is_none() {
@@ -418,7 +418,7 @@ impl Pending {
             }
             (kept.table.clone(), kept.generation)
         };
-        let written = state::write(&self.path, &table);
+        let written = state_file::write(&self.path, &table);
         self.written.send_replace(generation);
         written
     }

@@ -17,7 +17,7 @@ use super::verify::Verified;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::Hash;
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
-use crate::ledger::plain::{self, MAX_ABOUT, MAX_SUMS, open_no_link};
+use crate::ledger::regular_file::{self, MAX_ABOUT, MAX_SUMS, open_no_link};
 use crate::ledger::segment::{self, FOLDER, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
 
@@ -465,7 +465,7 @@ fn before(sums: &[u8], cut: u64) -> Vec<u8> {
 
 /// A file of a log of at most so many bytes, where it is there.
 fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, KitError> {
-    match open_no_link(path).and_then(|file| plain::read_opened(file, most)) {
+    match open_no_link(path).and_then(|file| regular_file::read_opened(file, most)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some).map_err(|cause| KitError::Read { path: path.to_owned(), cause }),
     }

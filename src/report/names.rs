@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::table::counted;
 use crate::config::model::SubjectCase;
-use crate::ledger::plain;
+use crate::ledger::regular_file;
 use crate::ledger::subject::keys::Keys;
 use crate::ledger::subject::{Subject, canonical};
 
@@ -184,11 +184,11 @@ fn decoded(bytes: &[u8]) -> String {
 
 fn records(file: &Path) -> Result<Vec<csv::StringRecord>, ListError> {
     let io = |e| ListError::Io(file.to_owned(), e);
-    let opened = plain::open(file).map_err(io)?;
+    let opened = regular_file::open(file).map_err(io)?;
     if opened.metadata().map_err(io)?.len() > LIST {
         return Err(ListError::TooLarge(file.to_owned()));
     }
-    let bytes = plain::read_opened(opened, LIST).map_err(io)?;
+    let bytes = regular_file::read_opened(opened, LIST).map_err(io)?;
     let text = decoded(&bytes);
     // A European Excel writes it so.
     let head = text.lines().next().unwrap_or_default();

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Frontier, Hash, includes, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
-use crate::ledger::outbox::Outbox;
-use crate::ledger::plain;
+use crate::ledger::regular_file;
+use crate::ledger::tail::Outbox;
 use crate::ledger::tiles::{self, WIDTH};
 
 /// The longest proof that is read, in bytes: a note, and what stands before it.
@@ -282,11 +282,11 @@ fn of_anchor(anchor: &Path, key: &Verifier) -> Result<(PathBuf, String, Checkpoi
 fn of_note(file: &Path, key: &Verifier) -> Result<(PathBuf, String, Checkpoint), ProveError> {
     let io = |cause| ProveError::Io { path: file.to_owned(), cause };
     let no_note = |fault| ProveError::Anchor(file.to_owned(), fault);
-    let opened = plain::open(file).map_err(io)?;
+    let opened = regular_file::open(file).map_err(io)?;
     if opened.metadata().map_err(io)?.len() > MAX_NOTE as u64 {
         return Err(no_note(NoteError::Malformed));
     }
-    let note = plain::read_opened(opened, MAX_NOTE as u64).map_err(io)?;
+    let note = regular_file::read_opened(opened, MAX_NOTE as u64).map_err(io)?;
     let note = String::from_utf8(note).map_err(|_| no_note(NoteError::Malformed))?;
     let checkpoint = key.open(note.as_bytes()).map_err(no_note)?;
     Ok((file.to_owned(), note, checkpoint))

@@ -14,8 +14,8 @@ use serde::Serialize;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, Hash, leaf};
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
-use crate::ledger::plain::{self, MAX_SUMS};
 use crate::ledger::record::{Glance, MAX_LINE, hex};
+use crate::ledger::regular_file::{self, MAX_SUMS};
 use crate::ledger::segment::{self, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
 
@@ -343,7 +343,7 @@ impl<'l> Run<'l> {
         }
         files[1..].sort();
         for file in files {
-            match plain::read(&file, MAX_NOTE as u64) {
+            match regular_file::read(&file, MAX_NOTE as u64) {
                 Ok(note) => match self.key.open(&note) {
                     Ok(checkpoint) => self.want(&file, checkpoint, false),
                     Err(e) => self.damaged(format!("the checkpoint {} {e}", file.display())),
@@ -360,7 +360,7 @@ impl<'l> Run<'l> {
 
     fn read_anchor(&mut self, anchor: &Path) -> io::Result<()> {
         let file = if anchor.is_dir() { anchor.join(anchor_name(&self.key.name)) } else { anchor.to_owned() };
-        let opened = match plain::open(&file) {
+        let opened = match regular_file::open(&file) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && anchor.is_dir() => {
                 self.foreign_anchors.push(Foreign { anchor: anchor.to_owned(), of_another: false });
                 return Ok(());
@@ -374,7 +374,7 @@ impl<'l> Run<'l> {
         }
         let mut of_another = false;
         // A longer one is the log of a program.
-        if let Ok(note) = plain::read_opened(opened, MAX_NOTE as u64) {
+        if let Ok(note) = regular_file::read_opened(opened, MAX_NOTE as u64) {
             match self.key.open(&note) {
                 Ok(checkpoint) => {
                     self.want(&file, checkpoint, true);
@@ -632,7 +632,7 @@ impl<'l> Run<'l> {
         }
         // Where that happens while this runs, its checkpoint is newer than those that were read first.
         if self.wanted.last_key_value().is_none_or(|(size, _)| *size <= index)
-            && let Ok(note) = plain::read(&self.log.join(CHECKPOINT), MAX_NOTE as u64)
+            && let Ok(note) = regular_file::read(&self.log.join(CHECKPOINT), MAX_NOTE as u64)
             && let Ok(checkpoint) = self.key.open(&note)
             && checkpoint.size > index
         {
@@ -668,7 +668,7 @@ impl<'l> Run<'l> {
     /// Read anew for each segment: one that was put away meanwhile is listed by now.
     fn check_sums(&mut self, segment: &Segment, hash: &[u8]) {
         let file = self.log.join(segment::FOLDER).join(SUMS);
-        let sums = match plain::read(&file, MAX_SUMS) {
+        let sums = match regular_file::read(&file, MAX_SUMS) {
             Ok(sums) => sums,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return self.unread(&file, e, ""),
@@ -694,7 +694,7 @@ impl<'l> Run<'l> {
         };
         hold(&plain, hash);
         if segment.compressed {
-            match plain::open(&segment.path).and_then(|mut file| plain::hash_of(&mut file)) {
+            match regular_file::open(&segment.path).and_then(|mut file| regular_file::hash_of(&mut file)) {
                 Ok(packed) => hold(&segment.path, &packed),
                 // Pruned meanwhile; what it held was right or not by then.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -705,7 +705,7 @@ impl<'l> Run<'l> {
     }
 
     fn is_signed_by_now(&self) -> bool {
-        let note = plain::read(&self.log.join(CHECKPOINT), MAX_NOTE as u64);
+        let note = regular_file::read(&self.log.join(CHECKPOINT), MAX_NOTE as u64);
         note.is_ok_and(|note| self.key.open(&note).is_ok())
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::authority::Files;
 use super::former;
 use crate::config::edit::Editing;
-use crate::config::state;
+use crate::config::state_file;
 
 /// The trial of a new root. It is over once the new generation is the one in force.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -47,7 +47,7 @@ pub(crate) fn path(files: Files<'_>) -> PathBuf {
 /// # Errors
 /// It can't be read, or isn't one that this program wrote.
 pub(super) fn read(files: Files<'_>) -> io::Result<Written> {
-    state::read(&path(files)).map_err(|e| match e.kind() {
+    state_file::read(&path(files)).map_err(|e| match e.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
             let words =
                 format!("{e}; restore the file, or remove it, which ends the rotation that it tells of");

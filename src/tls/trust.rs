@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::bounds;
-use crate::config::state;
+use crate::config::state_file;
 
 /// The table, in memory and in `trust.json`.
 #[derive(Debug)]
@@ -79,13 +79,13 @@ impl Trust {
     /// # Errors
     /// The file can't be read, or isn't one that the relay wrote.
     pub fn read(path: &Path) -> io::Result<Vec<Seen>> {
-        state::read(path)
+        state_file::read(path)
     }
 
     /// Goes on with what the file holds.
     pub fn open(log: &Path) -> Self {
         let path = Self::path(log);
-        let seen = state::read_or_warn::<Vec<Seen>>(&path);
+        let seen = state_file::read_or_warn::<Vec<Seen>>(&path);
         let table = seen.into_iter().map(|seen| ((seen.address, seen.root.clone()), seen)).collect();
         Self { path, table: Mutex::new(table), changed: Notify::new(), writing: Mutex::new(()) }
     }
@@ -122,12 +122,12 @@ impl Trust {
 
     /// Writes the file whenever something changed, at most once in a while. Never returns.
     pub async fn keep_written(self: Arc<Self>) {
-        state::keep_written(self, |this| &this.changed, Self::write, bounds::TRUST_WRITE).await;
+        state_file::keep_written(self, |this| &this.changed, Self::write, bounds::TRUST_WRITE).await;
     }
 
     /// Writes the file a last time.
     pub(crate) async fn write_last(self: Arc<Self>) {
-        state::write_last(self, Self::write).await;
+        state_file::write_last(self, Self::write).await;
     }
 
     fn write(&self) -> io::Result<()> {
@@ -138,7 +138,7 @@ impl Trust {
             return Ok(());
         }
         seen.sort_unstable_by(|a, b| (a.address, &a.root).cmp(&(b.address, &b.root)));
-        state::write(&self.path, &seen)
+        state_file::write(&self.path, &seen)
     }
 }
 

@@ -14,7 +14,7 @@ use super::copy::{Buffers, Copied, copy};
 use crate::bounds;
 use crate::config::model::{Destination, Mode};
 use crate::config::names::Endpoint;
-use crate::exchange::opaque::Passage;
+use crate::exchange::tunnel::Passage;
 use crate::http::head::{Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};

@@ -12,8 +12,8 @@ use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure, reads_none};
 use crate::ledger::merkle::leaf;
 use crate::ledger::note::Verifier;
-use crate::ledger::plain;
 use crate::ledger::record::{MAX_LINE, hex};
+use crate::ledger::regular_file;
 use crate::report::prove::{CheckError, Checked, MAX_PROOF, Proof, ProveError, Proved, prove};
 
 pub(super) const HELP: &str = "Writes record-N.tlog-proof (C2SP tlog-proof) and, beside it, the record itself as \
@@ -207,7 +207,7 @@ fn read_record(file: &Path) -> Result<Vec<u8>, Failure> {
 
 fn read(file: &Path, most: usize) -> Result<Vec<u8>, Failure> {
     let fault = |e| Failure::new(Exit::of_named(&e), format!("{}: {e}", file.display()));
-    plain::read(file, most as u64).map_err(fault)
+    regular_file::read(file, most as u64).map_err(fault)
 }
 
 fn write(to: &Path, bytes: &[u8]) -> Result<(), Failure> {

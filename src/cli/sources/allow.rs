@@ -13,7 +13,7 @@ use crate::config::model::{AllowList, Config, Learn, Source, SourcePattern};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::regular::is_missing;
 use crate::config::sources::{self, Enrolment, NewSource};
-use crate::config::walk::plain;
+use crate::config::toml_table::plain;
 use crate::policy::pending::{Claim, Code, Refused, network_of};
 use crate::policy::sources::Registry;
 

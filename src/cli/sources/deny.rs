@@ -7,7 +7,7 @@ use crate::config::model::{AllowList, Config, Source, SourcePattern};
 use crate::config::names::LicenseNumber;
 use crate::config::regular::is_missing;
 use crate::config::sources;
-use crate::config::walk::plain;
+use crate::config::toml_table::plain;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Deny {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::out::outln;
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure, load};
-use crate::config::state;
+use crate::config::state_file;
 use crate::exchange::captured::{Captured, Seen, Table};
 use crate::licensing::outline::Outline;
 use crate::report::table::printable_line;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Capture, config: &Path) -> Result<(), Failure> {
     let log = load(config)?.audit.directory;
     refuse(out, std::slice::from_ref(&log), *force)?;
     let path = Captured::path(&log);
-    let table = state::read::<Table>(&path).map_err(|e| Failure::unread(&path, &e))?;
+    let table = state_file::read::<Table>(&path).map_err(|e| Failure::unread(&path, &e))?;
     let Table { exchanges, left_out } = &table;
     let (Some(since), Some(to)) =
         (exchanges.iter().map(|seen| seen.first).min(), exchanges.iter().map(|seen| seen.last).max())

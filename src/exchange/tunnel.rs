@@ -5,10 +5,10 @@
 
 use uuid::Uuid;
 
-use super::records::Records;
-use super::writing::Hand;
-use super::{Exchange, Fault};
 use crate::config::model::{Destination, Mode};
+use crate::exchange::records::Records;
+use crate::exchange::writing::Hand;
+use crate::exchange::{Exchange, Fault};
 use crate::ledger::record::{Action, Direction, Outcome, Record, clip};
 use crate::observe::access::Access;
 use crate::policy::identity::Identity;

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::segment::{self, Lines};
+use crate::ledger::segment::{self, Lines};
 
 /// A place in the log, and what is read from there.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::accept::bind;
+use crate::listen::accept::bind;
 
 /// The sockets of one kind, each with the task that accepts from it.
 pub struct Bound {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::bounds;
-use crate::config::state;
+use crate::config::state_file;
 use crate::policy::limits::client;
 
 /// The deployments, in memory and in `unread.json` beside the log.
@@ -52,7 +52,7 @@ impl Unread {
     /// Goes on with what the file beside a log holds.
     pub fn open(log: &Path) -> Self {
         let path = log.join("unread.json");
-        let table = state::read_or_warn(&path);
+        let table = state_file::read_or_warn(&path);
         Self { path, table: Mutex::new(table), changed: Notify::new() }
     }
 
@@ -97,12 +97,12 @@ impl Unread {
 
     /// Writes the file whenever something changed, at most once a second. Never returns.
     pub async fn keep_written(self: Arc<Self>) {
-        state::keep_written(self, |this| &this.changed, Self::write, bounds::PENDING_WRITE).await;
+        state_file::keep_written(self, |this| &this.changed, Self::write, bounds::PENDING_WRITE).await;
     }
 
     fn write(&self) -> io::Result<()> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        state::write(&self.path, &table)
+        state_file::write(&self.path, &table)
     }
 }
 
