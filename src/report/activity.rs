@@ -1,4 +1,4 @@
-//! The questions about deployments rather than people: the folds of [`rhythm`](super::rhythm) and its neighbours, put to the
+//! The questions about deployments rather than people: the folds of [`rhythm`](crate::report::rhythm) and its neighbours, put to the
 //! log one by one.
 
 use std::collections::HashMap;
@@ -8,18 +8,18 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::json;
 
-use super::answer::{Desk, Question, Read, Said};
-use super::clock::Clock;
-use super::consumption::{self, Consumption};
-use super::days::{Period, begin_of, day_of};
-use super::denied::{self, Denied, Reasons};
-use super::deployments::{self, Deployments};
-use super::entitlements::Entitlements;
-use super::gaps::{self, Found};
-use super::rhythm::Rhythm;
-use super::table::counted;
 use crate::config::model::{AllowList, SourcePattern};
 use crate::ledger::entry::Entry;
+use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::days::{Period, begin_of, day_of};
+use crate::report::fold::clock_skew::Clock;
+use crate::report::fold::consumption::{self, Consumption};
+use crate::report::fold::deployments::{self, Deployments};
+use crate::report::fold::entitlements::Entitlements;
+use crate::report::fold::refusals::{self, Denied, Reasons};
+use crate::report::gaps::{self, Found};
+use crate::report::rhythm::Rhythm;
+use crate::report::table::counted;
 
 /// Holes of one license that are told one by one beside the rows; `coverage` has them all.
 const HOLES: usize = 20;
@@ -257,7 +257,7 @@ impl Question for Refused {
     }
 
     fn columns(&self) -> &'static [&'static str] {
-        denied::COLUMNS
+        refusals::COLUMNS
     }
 
     fn take(&mut self, _: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {

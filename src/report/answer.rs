@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::days::Period;
-use super::evidence::{self, Made};
-use super::names::Names;
-use super::reading::{self, ReadError};
-use super::table::{Form, Rows, counted};
-use super::unread::NotUnderstood;
-use super::verify::{Verdict, Verified};
-use super::versions::{Coverage, Covered};
 use crate::ledger::entry::Entry;
+use crate::report::days::Period;
+use crate::report::evidence::{self, Made};
+use crate::report::fold::coverage::{Coverage, Covered};
+use crate::report::fold::not_understood::NotUnderstood;
+use crate::report::names::Names;
+use crate::report::reading::{self, ReadError};
+use crate::report::table::{Form, Rows, counted};
+use crate::report::verify::{Verdict, Verified};
 
 /// What a question may use and write to while records come.
 pub struct Desk<'a, 'w> {

@@ -5,11 +5,11 @@ use std::io;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::answer::{Desk, Question, Read, Said};
-use super::assignments::{Assignments, Change, Key, Told};
-use super::days::Period;
-use super::table::{Cell, counted};
 use crate::ledger::entry::Entry;
+use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::days::Period;
+use crate::report::fold::assignments::{Assignments, Change, Key, Told};
+use crate::report::table::{Cell, counted};
 
 /// All changes of a period.
 #[derive(Debug)]

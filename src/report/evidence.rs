@@ -4,9 +4,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::table::Closing;
-use super::verify::{Verdict, Verified};
-use super::versions::Covered;
+use crate::report::fold::coverage::Covered;
+use crate::report::table::Closing;
+use crate::report::verify::{Verdict, Verified};
 
 /// The words of a verdict.
 pub fn word(verdict: Verdict) -> &'static str {
@@ -127,7 +127,7 @@ pub fn text(verified: &Verified) -> Vec<String> {
     line(format!("  key          {}", verified.key));
     line(match verified.protection() {
         Some((oldest, newest)) => {
-            let one = |anchor: &super::verify::Covered| {
+            let one = |anchor: &crate::report::verify::Covered| {
                 let time = anchor.time.map(|time| format!(" since {time:.0}")).unwrap_or_default();
                 format!("the first {} records{time}", anchor.size)
             };

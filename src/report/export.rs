@@ -5,11 +5,11 @@ use std::io;
 
 use serde_json::json;
 
-use super::answer::{Desk, Question, Read, Said};
-use super::days::Period;
-use super::table::counted;
 use crate::ledger::entry::Entry;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};
+use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::days::Period;
+use crate::report::table::counted;
 
 /// Every record, flat.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Question for AsQlik {
     fn take(&mut self, _: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
         let said = &entry.qlik;
         let asked = said.direction.as_deref() == Some("out");
-        let change = super::assignments::Change::of(&entry.action).filter(|_| asked);
+        let change = crate::report::fold::assignments::Change::of(&entry.action).filter(|_| asked);
         let (Some(change), Some(subject), true) =
             (change, entry.subject.as_deref(), self.period.has(entry.time))
         else {

@@ -5,10 +5,10 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::answer::{Desk, Question, Read, Said};
-use super::assignments::Change;
-use super::table::{Cell, counted};
 use crate::ledger::entry::{Ended, Entry};
+use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::fold::assignments::Change;
+use crate::report::table::{Cell, counted};
 
 /// Which pseudonyms are of one person, as aliases tell: for a first reading, because an alias stands behind what it joins.
 #[derive(Debug, Default)]

@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::json;
 
-use super::answer::{Desk, Question, Read, Said};
-use super::assignments::{Assignments, Told};
-use super::days::{Period, day_of};
-use super::entitlements::{Allowed, Entitlements};
-use super::names::Held;
-use super::table::counted;
-use super::usage::{Usage, Used};
 use crate::ledger::entry::Entry;
+use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::days::{Period, day_of};
+use crate::report::fold::assignments::{Assignments, Told};
+use crate::report::fold::daily_peak::{Usage, Used};
+use crate::report::fold::entitlements::{Allowed, Entitlements};
+use crate::report::names::Held;
+use crate::report::table::counted;
 
 /// Days that are told of one allotment: a hundred years.
 const DAYS: i64 = 36_600;
@@ -63,7 +63,7 @@ impl Account {
         &mut self,
         log: usize,
         entry: &Entry<'_>,
-        coverage: &super::versions::Coverage,
+        coverage: &crate::report::fold::coverage::Coverage,
     ) -> Option<Told> {
         self.entitlements.take(log, entry);
         let told = self.all.take(log, entry, coverage);

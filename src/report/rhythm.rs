@@ -1,4 +1,4 @@
-//! The rhythm of each source, and the [`gaps`](super::gaps) in it: a source keeps the time since its last answer as it is
+//! The rhythm of each source, and the [`gaps`](crate::report::gaps) in it: a source keeps the time since its last answer as it is
 //! cut by tries and by times without any relay. With several logs, what comes is kept back until it is certain whether a
 //! relay was up.
 
@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::denied::is_refusal;
-use super::gaps::{Found, Gap, Parts, Unwritten};
-use super::strip::Strip;
-use super::uptime::Uptime;
 use crate::bounds;
 use crate::ledger::entry::{Ended, Entry};
 use crate::ledger::record::UNREAD_REPLY;
+use crate::report::fold::refusals::is_refusal;
+use crate::report::gaps::{Found, Gap, Parts, Unwritten};
+use crate::report::strip::Strip;
+use crate::report::uptime::Uptime;
 
 /// A time between two answers that is still the rhythm.
 const RHYTHM: i64 = 25 * 60 * 1_000_000;

@@ -6,13 +6,13 @@ use std::io;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::answer::{Desk, Question, Read, Said};
-use super::assignments::{Assignments, Change, Key};
-use super::days::{Period, day_of};
-use super::entitlements::Entitlements;
-use super::names::Held as OpeningHeld;
-use super::table::counted;
 use crate::ledger::entry::Entry;
+use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::days::{Period, day_of};
+use crate::report::fold::assignments::{Assignments, Change, Key};
+use crate::report::fold::entitlements::Entitlements;
+use crate::report::names::Held as OpeningHeld;
+use crate::report::table::counted;
 
 /// How sure an assignment is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -253,7 +253,12 @@ impl State {
     }
 }
 
-fn in_words(license: &str, allotment: &str, of: &Counts, allowed: &super::entitlements::Allowed) -> String {
+fn in_words(
+    license: &str,
+    allotment: &str,
+    of: &Counts,
+    allowed: &crate::report::fold::entitlements::Allowed,
+) -> String {
     let mut text = format!("  license {license}, {allotment}: {} hold it", of.of(Status::Holds));
     let more = [
         (of.of(Status::Opening), "from the opening balance"),

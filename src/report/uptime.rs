@@ -118,8 +118,8 @@ impl Life {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::{fed, record};
     use super::*;
+    use crate::report::fold::test_records::{fed, record};
 
     const MINUTE: i64 = 60_000_000;
 

@@ -7,28 +7,28 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
-use super::activity::{Called, quota};
-use super::answer::{self, Read};
-use super::assignments::{Change, Told};
-use super::changes::{Move, Moves};
-use super::clock::Clock;
-use super::consumption::Consumption;
-use super::days::{Period, day_of};
-use super::denied::Denied;
-use super::deployments::Deployments;
-use super::entitlements::{Allowed, Overage};
-use super::evidence::{Made, left_out};
-use super::gaps::{Found, Kind};
-use super::names::{Held as OpeningHeld, Names};
-use super::page::{self, Listed, Page};
-use super::reading::ReadError;
-use super::reconcile::{Account, days_in};
-use super::rhythm::Rhythm;
-use super::state::{self, Status};
-use super::unread::Who;
-use super::verify::Verified;
-use super::versions::Coverage;
 use crate::ledger::entry::Entry;
+use crate::report::activity::{Called, quota};
+use crate::report::answer::{self, Read};
+use crate::report::changes::{Move, Moves};
+use crate::report::days::{Period, day_of};
+use crate::report::evidence::{Made, left_out};
+use crate::report::fold::assignments::{Change, Told};
+use crate::report::fold::clock_skew::Clock;
+use crate::report::fold::consumption::Consumption;
+use crate::report::fold::coverage::Coverage;
+use crate::report::fold::deployments::Deployments;
+use crate::report::fold::entitlements::{Allowed, Overage};
+use crate::report::fold::not_understood::Who;
+use crate::report::fold::refusals::Denied;
+use crate::report::gaps::{Found, Kind};
+use crate::report::names::{Held as OpeningHeld, Names};
+use crate::report::page::{self, Listed, Page};
+use crate::report::reading::ReadError;
+use crate::report::reconcile::{Account, days_in};
+use crate::report::rhythm::Rhythm;
+use crate::report::state::{self, Status};
+use crate::report::verify::Verified;
 
 /// Refusals that are told apart for the page.
 const DENIED: usize = 10_000;
@@ -428,7 +428,7 @@ impl Folds {
 
     fn churn(&self, within: String, names: &mut Names) -> page::Churn {
         let all = &self.account.all;
-        let mut person = |key: super::assignments::Key| {
+        let mut person = |key: crate::report::fold::assignments::Key| {
             let subject = all.people.pseudonym(key.person).to_owned();
             page::Person { name: names.of(&subject), subject }
         };
@@ -444,7 +444,7 @@ impl Folds {
     }
 
     fn evidence(&self, log: usize, verified: &Verified) -> page::Evidence {
-        let covered = |one: &super::verify::Covered| page::Covered {
+        let covered = |one: &crate::report::verify::Covered| page::Covered {
             file: one.file.display().to_string(),
             size: one.size,
             time: one.time,
@@ -509,8 +509,11 @@ fn coverage(read: &Read, license: &str, opening: Option<page::Opening>) -> page:
     let Some(covered) = read.coverage.iter().find(|covered| covered.license == license) else {
         return page::Coverage { not_understood, opening, ..page::Coverage::default() };
     };
-    let hole =
-        |hole: &super::versions::Hole| page::Hole { from: hole.from, to: hole.to, noticed: hole.noticed };
+    let hole = |hole: &crate::report::fold::coverage::Hole| page::Hole {
+        from: hole.from,
+        to: hole.to,
+        noticed: hole.noticed,
+    };
     page::Coverage {
         known_from: covered.known_from,
         complete_to: covered.complete_to,
@@ -642,7 +645,7 @@ fn syncs(found: &Found, from: Timestamp, to: Timestamp, called: &Called) -> Opti
 }
 
 /// Marks the cells that a gap touches, each with the kind that takes most of it.
-fn mark(row: &mut [page::Cell], gap: &super::gaps::Gap, begin: Timestamp, length: SignedDuration) {
+fn mark(row: &mut [page::Cell], gap: &crate::report::gaps::Gap, begin: Timestamp, length: SignedDuration) {
     let Some(kind) = kind_of(gap.kind) else { return };
     let seconds = length.as_secs().max(1);
     let place = |time: Timestamp| time.duration_since(begin).as_secs().div_euclid(seconds);

@@ -12,7 +12,7 @@ use crate::ledger::entry::{Entry, Text};
 use crate::licensing::message::{NO_BODY, UNFIT_LICENSE};
 use crate::licensing::shape::Shape;
 use crate::policy::replay::{Kind, Passed, Reading, Replay, Verdict};
-use crate::report::open::Open;
+use crate::report::fold::in_flight::Open;
 
 /// Reads records, and judges the exchanges that they make.
 pub(super) struct Replayed<'p> {

@@ -1,9 +1,9 @@
 use serde_json::Number;
 
-use super::super::gaps::Kind;
-use super::super::made::{LICENSE, fed, record};
-use super::*;
 use crate::ledger::record::{Base, Outcome, Record, Repeat};
+use crate::report::fold::test_records::{LICENSE, fed, record};
+use crate::report::gaps::Kind;
+use crate::report::rhythm::*;
 
 /// Follows records of these logs at these seconds.
 fn found(records: &[(usize, i64, Record)]) -> Found {

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::kept::Kept;
-use super::open::Open;
-use super::table::Cell;
 use crate::ledger::entry::{Ended, Entry};
+use crate::report::fold::in_flight::Open;
+use crate::report::fold::interner::Kept;
+use crate::report::table::Cell;
 
 /// Sums that are kept: licenses by months by allotments by sources.
 const SUMS: usize = 2_000_000;
@@ -323,9 +323,9 @@ mod tests {
     use serde_json::Number;
     use uuid::Uuid;
 
-    use super::super::made::{LICENSE, fed, record};
     use super::*;
     use crate::ledger::record::{Outcome, Record};
+    use crate::report::fold::test_records::{LICENSE, fed, record};
 
     /// 2026-11-11T00:00:00Z: ten days into the month.
     const TENTH: i64 = 1_794_355_200;

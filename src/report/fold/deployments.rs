@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::kept::Kept;
-use super::open::Open;
-use super::table::Cell;
 use crate::bounds;
 use crate::ledger::entry::{Ended, Entry, product_of};
+use crate::report::fold::in_flight::Open;
+use crate::report::fold::interner::Kept;
+use crate::report::table::Cell;
 
 /// Deployments that are kept, a license and a source each.
 const DEPLOYMENTS: usize = 100_000;
@@ -297,9 +297,9 @@ fn sentence(license: &str, all: &[&Deployment], end: Timestamp) -> String {
 mod tests {
     use uuid::Uuid;
 
-    use super::super::made::{LICENSE, fed, record};
     use super::*;
     use crate::ledger::record::{Base, Direction, Outcome, Record};
+    use crate::report::fold::test_records::{LICENSE, fed, record};
 
     fn change(exchange: u128, action: &str, direction: Direction, subject: &str, instance: &str) -> Record {
         let mut record = record(action, "a");

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::table::Cell;
 use crate::ledger::entry::{Entry, product_of};
+use crate::report::table::Cell;
 
 /// Reasons that are counted apart; the rest share one.
 const REASONS: usize = 200;
@@ -133,7 +133,7 @@ impl Reasons {
 }
 
 /// A connectivity test that was passed on is none.
-pub(super) fn is_refusal(entry: &Entry<'_>) -> bool {
+pub(crate) fn is_refusal(entry: &Entry<'_>) -> bool {
     entry.action.starts_with("access.") && &*entry.action != "access.test"
 }
 
@@ -154,9 +154,9 @@ fn without_ids(entry: &Entry<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::{fed, record};
     use super::*;
     use crate::ledger::record::{Record, Repeat};
+    use crate::report::fold::test_records::{fed, record};
 
     fn folded(count: u64, address: Option<IpAddr>) -> Record {
         let at = |second| Timestamp::from_second(second).unwrap();

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::days::{day_of, end_of};
 use crate::ledger::entry::Entry;
+use crate::report::days::{day_of, end_of};
 
 /// Different definitions of one license that are kept; of what comes after, only the newest is.
 const DEFINITIONS: usize = 10_000;

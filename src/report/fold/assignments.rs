@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use super::people::{People, Person, Words};
-use super::versions::Coverage;
 use crate::ledger::entry::{Ended, Entry};
+use crate::report::fold::coverage::Coverage;
+use crate::report::fold::people::{People, Person, Words};
 
 /// Deleted instances of nobody that are remembered. Those beyond count as held once they are told late.
 const GONE: usize = 100_000;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::open::Open;
-use super::table::Cell;
 use crate::ledger::entry::Entry;
 use crate::ledger::record::UNREAD_REPLY;
+use crate::report::fold::in_flight::Open;
+use crate::report::table::Cell;
 
 /// Deployments that are told apart; exchanges of further ones are counted.
 const DEPLOYMENTS: usize = 10_000;
@@ -184,9 +184,9 @@ impl NotUnderstood {
 mod tests {
     use uuid::Uuid;
 
-    use super::super::made::{LICENSE, fed, record};
     use super::*;
     use crate::ledger::record::{Record, Repeat};
+    use crate::report::fold::test_records::{LICENSE, fed, record};
 
     fn of(exchange: u128, action: &str, shape: &str) -> Record {
         let mut record = record(action, "a");

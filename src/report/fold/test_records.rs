@@ -7,10 +7,10 @@ use crate::ledger::entry::Entry;
 use crate::ledger::record::{Action, Direction, Observer, Outcome, Record};
 
 /// The license of all records that don't name another.
-pub(super) const LICENSE: &str = "9999000000001253";
+pub(crate) const LICENSE: &str = "9999000000001253";
 
 /// A record by the name of its action, of this source; successful, and told by the back end.
-pub(super) fn record(action: &str, source: &str) -> Record {
+pub(crate) fn record(action: &str, source: &str) -> Record {
     let all = [
         Action::SyncRequest,
         Action::SyncResponse,
@@ -47,7 +47,7 @@ pub(super) fn record(action: &str, source: &str) -> Record {
 }
 
 /// Writes the record at so many seconds since 1970, and reads it back.
-pub(super) fn fed<T>(second: i64, record: &Record, take: impl FnOnce(&Entry<'_>) -> T) -> T {
+pub(crate) fn fed<T>(second: i64, record: &Record, take: impl FnOnce(&Entry<'_>) -> T) -> T {
     let observer = Observer { name: "relay-01".into(), version: "0.1.0" };
     let line = record.line(0, Timestamp::from_second(second).unwrap(), &observer).unwrap();
     take(&Entry::at(&line[..line.len() - 1]).unwrap())

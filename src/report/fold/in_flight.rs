@@ -113,8 +113,8 @@ impl<T: Default> Open<T> {
 mod tests {
     use uuid::Uuid;
 
-    use super::super::made::{fed, record};
     use super::*;
+    use crate::report::fold::test_records::{fed, record};
 
     #[test]
     fn an_exchange_is_open_until_its_end_or_the_next_start_of_its_relay() {

@@ -3,8 +3,8 @@
 use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
 
-use super::table::Cell;
 use crate::ledger::entry::Entry;
+use crate::report::table::Cell;
 
 /// The back end tells its time in whole seconds, without the fraction.
 const RESOLUTION: SignedDuration = SignedDuration::from_secs(1);
@@ -77,8 +77,8 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::{fed, record};
     use super::*;
+    use crate::report::fold::test_records::{fed, record};
 
     #[test]
     fn the_largest_difference_either_way_is_told_less_what_the_date_can_not_show() {
