@@ -1,4 +1,4 @@
-//! The questions about deployments rather than people: the folds of [`rhythm`](crate::report::rhythm) and its neighbours, put to the
+//! The questions about deployments rather than people: the folds of [`rhythm`](crate::report::fold::gaps::find) and its neighbours, put to the
 //! log one by one.
 
 use std::collections::HashMap;
@@ -16,9 +16,9 @@ use crate::report::fold::clock_skew::Clock;
 use crate::report::fold::consumption::{self, Consumption};
 use crate::report::fold::deployments::{self, Deployments};
 use crate::report::fold::entitlements::Entitlements;
+use crate::report::fold::gaps::find::Rhythm;
+use crate::report::fold::gaps::gap::{self, Found};
 use crate::report::fold::refusals::{self, Denied, Reasons};
-use crate::report::gaps::{self, Found};
-use crate::report::rhythm::Rhythm;
 use crate::report::table::counted;
 
 /// Holes of one license that are told one by one beside the rows; `coverage` has them all.
@@ -33,7 +33,7 @@ pub struct Gaps {
 
 impl Question for Gaps {
     fn columns(&self) -> &'static [&'static str] {
-        gaps::COLUMNS
+        gap::COLUMNS
     }
 
     fn take(&mut self, log: usize, entry: &Entry<'_>, _: &mut Desk<'_, '_>) -> io::Result<()> {

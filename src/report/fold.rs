@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod daily_peak;
 pub mod deployments;
 pub mod entitlements;
+pub mod gaps;
 pub mod in_flight;
 pub mod interner;
 pub mod not_understood;

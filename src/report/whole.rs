@@ -19,14 +19,14 @@ use crate::report::fold::consumption::Consumption;
 use crate::report::fold::coverage::Coverage;
 use crate::report::fold::deployments::Deployments;
 use crate::report::fold::entitlements::{Allowed, Overage};
+use crate::report::fold::gaps::find::Rhythm;
+use crate::report::fold::gaps::gap::{Found, Kind};
 use crate::report::fold::not_understood::Who;
 use crate::report::fold::refusals::Denied;
-use crate::report::gaps::{Found, Kind};
 use crate::report::names::{Held as OpeningHeld, Names};
 use crate::report::page::{self, Listed, Page};
 use crate::report::reading::ReadError;
 use crate::report::reconcile::{Account, days_in};
-use crate::report::rhythm::Rhythm;
 use crate::report::state::{self, Status};
 use crate::report::verify::Verified;
 
@@ -645,7 +645,12 @@ fn syncs(found: &Found, from: Timestamp, to: Timestamp, called: &Called) -> Opti
 }
 
 /// Marks the cells that a gap touches, each with the kind that takes most of it.
-fn mark(row: &mut [page::Cell], gap: &crate::report::gaps::Gap, begin: Timestamp, length: SignedDuration) {
+fn mark(
+    row: &mut [page::Cell],
+    gap: &crate::report::fold::gaps::gap::Gap,
+    begin: Timestamp,
+    length: SignedDuration,
+) {
     let Some(kind) = kind_of(gap.kind) else { return };
     let seconds = length.as_secs().max(1);
     let place = |time: Timestamp| time.duration_since(begin).as_secs().div_euclid(seconds);

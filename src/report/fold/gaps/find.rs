@@ -1,4 +1,4 @@
-//! The rhythm of each source, and the [`gaps`](crate::report::gaps) in it: a source keeps the time since its last answer as it is
+//! The rhythm of each source, and the [`gaps`](crate::report::fold::gaps::gap) in it: a source keeps the time since its last answer as it is
 //! cut by tries and by times without any relay. With several logs, what comes is kept back until it is certain whether a
 //! relay was up.
 
@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use crate::bounds;
 use crate::ledger::entry::{Ended, Entry};
 use crate::ledger::record::UNREAD_REPLY;
+use crate::report::fold::gaps::gap::{Found, Gap, Parts, Unwritten};
+use crate::report::fold::gaps::sync_counts::Strip;
+use crate::report::fold::gaps::uptime::Uptime;
 use crate::report::fold::refusals::is_refusal;
-use crate::report::gaps::{Found, Gap, Parts, Unwritten};
-use crate::report::strip::Strip;
-use crate::report::uptime::Uptime;
 
 /// A time between two answers that is still the rhythm.
 const RHYTHM: i64 = 25 * 60 * 1_000_000;

@@ -1,9 +1,9 @@
 use serde_json::Number;
 
 use crate::ledger::record::{Base, Outcome, Record, Repeat};
+use crate::report::fold::gaps::find::*;
+use crate::report::fold::gaps::gap::Kind;
 use crate::report::fold::test_records::{LICENSE, fed, record};
-use crate::report::gaps::Kind;
-use crate::report::rhythm::*;
 
 /// Follows records of these logs at these seconds.
 fn found(records: &[(usize, i64, Record)]) -> Found {

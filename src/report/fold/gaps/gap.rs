@@ -1,14 +1,14 @@
 //! Gaps in the rhythm of syncs: a deployment syncs every ten minutes, so where a longer time lies between two answers the
 //! log says why, to the minute: relay down, source silent, refused, back end failing, or an exchange that went around.
-//! Here is what is told of them; [`rhythm`](super::rhythm) finds them.
+//! Here is what is told of them; [`rhythm`](crate::report::fold::gaps::find) finds them.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::strip::Strip;
-use super::table::Cell;
+use crate::report::fold::gaps::sync_counts::Strip;
+use crate::report::table::Cell;
 
 /// What took the most of a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -73,7 +73,7 @@ impl Parts {
     }
 
     /// Whole minutes that add up to those of the sum: what is left goes to the largest remainders.
-    pub(super) fn minutes(&self) -> (i64, Self) {
+    pub(crate) fn minutes(&self) -> (i64, Self) {
         const MINUTE: i64 = 60_000_000;
         let all = self.all();
         let total = (all.iter().sum::<i64>() + MINUTE / 2) / MINUTE;
