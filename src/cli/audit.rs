@@ -17,7 +17,7 @@ use crate::audit::recover::OpenError;
 use crate::cli::audit::sources::Logs;
 pub(super) use crate::cli::audit::sources::{anchors_of, progress};
 use crate::config;
-use crate::report::evidence::{member, text, worst};
+use crate::report::ask::evidence::{member, text, worst};
 use crate::report::reading;
 use crate::report::table::{printable, printable_line};
 use crate::report::verify::Verified;

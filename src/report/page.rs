@@ -7,9 +7,9 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-pub use super::days::Period as Asked;
-pub use super::state::Status;
-use super::verify::Verdict;
+pub use crate::report::ask::state::Status;
+pub use crate::report::days::Period as Asked;
+use crate::report::verify::Verdict;
 
 /// Licenses shown in full; the others are counted.
 pub const LICENSES: usize = 20;

@@ -8,11 +8,13 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::entry::Entry;
-use crate::report::activity::{Called, quota};
-use crate::report::answer::{self, Read};
-use crate::report::changes::{Move, Moves};
+use crate::report::ask::answer::{self, Read};
+use crate::report::ask::changes::{Move, Moves};
+use crate::report::ask::evidence::{Made, left_out};
+use crate::report::ask::gaps::{Called, quota};
+use crate::report::ask::reconcile::{Account, days_in};
+use crate::report::ask::state::{self, Status};
 use crate::report::days::{Period, day_of};
-use crate::report::evidence::{Made, left_out};
 use crate::report::fold::assignments::{Change, Told};
 use crate::report::fold::clock_skew::Clock;
 use crate::report::fold::consumption::Consumption;
@@ -26,8 +28,6 @@ use crate::report::fold::refusals::Denied;
 use crate::report::names::{Held as OpeningHeld, Names};
 use crate::report::page::{self, Listed, Page};
 use crate::report::reading::ReadError;
-use crate::report::reconcile::{Account, days_in};
-use crate::report::state::{self, Status};
 use crate::report::verify::Verified;
 
 /// Refusals that are told apart for the page.

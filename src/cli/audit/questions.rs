@@ -9,16 +9,16 @@ use crate::cli::{Exit, Failure, configuration, reads_none};
 use crate::config;
 use crate::config::names::LicenseNumber;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};
-use crate::report::activity::{Called, Consumed, Gaps, Refused, Users};
-use crate::report::answer::Question;
-use crate::report::changes::{Changes, Churn};
+use crate::report::ask::answer::Question;
+use crate::report::ask::changes::{Changes, Churn};
+use crate::report::ask::export::{AsQlik, Flat};
+use crate::report::ask::gaps::{Called, Consumed, Gaps, Refused, Users};
+use crate::report::ask::history::{Aliases, History, Hits, Search};
+use crate::report::ask::reconcile::Reconcile;
+use crate::report::ask::state::State;
 use crate::report::days::{Edge, length, time};
-use crate::report::export::{AsQlik, Flat};
-use crate::report::history::{Aliases, History, Hits, Search};
 use crate::report::names::{Held, pseudonyms};
 use crate::report::reading;
-use crate::report::reconcile::Reconcile;
-use crate::report::state::State;
 use crate::report::table::Form;
 
 /// Whose holders, and who they were before the log began.

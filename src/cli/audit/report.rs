@@ -10,8 +10,8 @@ use crate::cli::audit::sources::{
 use crate::cli::out::Out;
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
+use crate::report::ask::evidence::{Made, worst};
 use crate::report::days::length;
-use crate::report::evidence::{Made, worst};
 use crate::report::html::render;
 use crate::report::verify::Verified;
 use crate::report::whole::{Wanted, report};

@@ -12,7 +12,7 @@ use super::Settings;
 use super::replayed::{Deployment, Replayed};
 use crate::policy::Policy;
 use crate::policy::replay::Replay;
-use crate::report::evidence::{member, text, worst};
+use crate::report::ask::evidence::{member, text, worst};
 use crate::report::reading;
 use crate::report::table::{counted, printable_line};
 use crate::report::verify::Verified;

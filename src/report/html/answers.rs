@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use jiff::SignedDuration;
 
 use super::cells::{bdi, date, mono, plural, time};
+use crate::report::ask::evidence;
 use crate::report::charts::{count, newest, number};
 use crate::report::days::day_of;
-use crate::report::evidence;
 use crate::report::page::{Allotment, Consumption, Day, License, Month, Overage, Page};
 use crate::report::verify::Verdict;
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::ledger::entry::Entry;
-use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::days::{Period, day_of};
 use crate::report::fold::assignments::{Assignments, Change, Key};
 use crate::report::fold::entitlements::Entitlements;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::ledger::entry::Entry;
+use crate::report::ask::evidence::{self, Made};
 use crate::report::days::Period;
-use crate::report::evidence::{self, Made};
 use crate::report::fold::coverage::{Coverage, Covered};
 use crate::report::fold::not_understood::NotUnderstood;
 use crate::report::names::Names;

@@ -6,7 +6,7 @@ use std::io;
 use jiff::Timestamp;
 
 use crate::ledger::entry::{Ended, Entry};
-use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::fold::assignments::Change;
 use crate::report::table::{Cell, counted};
 

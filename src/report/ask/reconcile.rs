@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use serde_json::json;
 
 use crate::ledger::entry::Entry;
-use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::days::{Period, day_of};
 use crate::report::fold::assignments::{Assignments, Told};
 use crate::report::fold::daily_peak::{Usage, Used};

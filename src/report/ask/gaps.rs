@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::config::model::{AllowList, SourcePattern};
 use crate::ledger::entry::Entry;
-use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::days::{Period, begin_of, day_of};
 use crate::report::fold::clock_skew::Clock;
 use crate::report::fold::consumption::{self, Consumption};

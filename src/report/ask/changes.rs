@@ -6,7 +6,7 @@ use std::io;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::entry::Entry;
-use crate::report::answer::{Desk, Question, Read, Said};
+use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::days::Period;
 use crate::report::fold::assignments::{Assignments, Change, Key, Told};
 use crate::report::table::{Cell, counted};
