@@ -2,12 +2,11 @@
 
 pub mod ask;
 pub mod charts;
-pub mod days;
 pub mod escape;
 pub mod fold;
 pub mod html;
+pub mod input;
 pub mod kit;
-pub mod names;
 pub mod page;
 pub mod prove;
 pub mod reading;

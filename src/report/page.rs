@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 pub use crate::report::ask::state::Status;
-pub use crate::report::days::Period as Asked;
+pub use crate::report::input::period::Period as Asked;
 use crate::report::verify::Verdict;
 
 /// Licenses shown in full; the others are counted.

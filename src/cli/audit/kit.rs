@@ -12,10 +12,10 @@ use crate::cli::{Exit, Failure};
 use crate::ledger::record::hex;
 use crate::report::ask::evidence::{Made, left_out, word, worst};
 use crate::report::ask::gaps::Called;
-use crate::report::days::Period;
 use crate::report::html::render;
+use crate::report::input::names::Names;
+use crate::report::input::period::Period;
 use crate::report::kit::{Contents, KitError, Packed};
-use crate::report::names::Names;
 use crate::report::verify::Verified;
 use crate::report::whole::{Wanted, report};
 

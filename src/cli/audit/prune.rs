@@ -10,7 +10,7 @@ use super::super::{Exit, Failure, load};
 use crate::audit::prune::{Plan, PruneError, prune};
 use crate::audit::recover::OpenError;
 use crate::config;
-use crate::report::days::{Edge, time};
+use crate::report::input::period::{Edge, time};
 use crate::report::table::printable;
 use crate::report::verify::VerifyError;
 

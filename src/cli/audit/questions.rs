@@ -16,8 +16,8 @@ use crate::report::ask::gaps::{Called, Consumed, Gaps, Refused, Users};
 use crate::report::ask::history::{Aliases, History, Hits, Search};
 use crate::report::ask::reconcile::Reconcile;
 use crate::report::ask::state::State;
-use crate::report::days::{Edge, length, time};
-use crate::report::names::{Held, pseudonyms};
+use crate::report::input::names::{Held, pseudonyms};
+use crate::report::input::period::{Edge, length, time};
 use crate::report::reading;
 use crate::report::table::Form;
 

@@ -11,8 +11,8 @@ use crate::cli::out::Out;
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
 use crate::report::ask::evidence::{Made, worst};
-use crate::report::days::length;
 use crate::report::html::render;
+use crate::report::input::period::length;
 use crate::report::verify::Verified;
 use crate::report::whole::{Wanted, report};
 

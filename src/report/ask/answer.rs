@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::ledger::entry::Entry;
 use crate::report::ask::evidence::{self, Made};
-use crate::report::days::Period;
 use crate::report::fold::coverage::{Coverage, Covered};
 use crate::report::fold::not_understood::NotUnderstood;
-use crate::report::names::Names;
+use crate::report::input::names::Names;
+use crate::report::input::period::Period;
 use crate::report::reading::{self, ReadError};
 use crate::report::table::{Form, Rows, counted};
 use crate::report::verify::{Verdict, Verified};

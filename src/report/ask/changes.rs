@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::entry::Entry;
 use crate::report::ask::answer::{Desk, Question, Read, Said};
-use crate::report::days::Period;
 use crate::report::fold::assignments::{Assignments, Change, Key, Told};
+use crate::report::input::period::Period;
 use crate::report::table::{Cell, counted};
 
 /// All changes of a period.

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::ledger::entry::Entry;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};
 use crate::report::ask::answer::{Desk, Question, Read, Said};
-use crate::report::days::Period;
+use crate::report::input::period::Period;
 use crate::report::table::counted;
 
 /// Every record, flat.

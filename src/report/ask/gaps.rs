@@ -11,7 +11,6 @@ use serde_json::json;
 use crate::config::model::{AllowList, SourcePattern};
 use crate::ledger::entry::Entry;
 use crate::report::ask::answer::{Desk, Question, Read, Said};
-use crate::report::days::{Period, begin_of, day_of};
 use crate::report::fold::clock_skew::Clock;
 use crate::report::fold::consumption::{self, Consumption};
 use crate::report::fold::deployments::{self, Deployments};
@@ -19,6 +18,7 @@ use crate::report::fold::entitlements::Entitlements;
 use crate::report::fold::gaps::find::Rhythm;
 use crate::report::fold::gaps::gap::{self, Found};
 use crate::report::fold::refusals::{self, Denied, Reasons};
+use crate::report::input::period::{Period, begin_of, day_of};
 use crate::report::table::counted;
 
 /// Holes of one license that are told one by one beside the rows; `coverage` has them all.

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::ledger::entry::Entry;
 use crate::report::ask::answer::{Desk, Question, Read, Said};
-use crate::report::days::{Period, day_of};
 use crate::report::fold::assignments::{Assignments, Told};
 use crate::report::fold::daily_peak::{Usage, Used};
 use crate::report::fold::entitlements::{Allowed, Entitlements};
-use crate::report::names::Held;
+use crate::report::input::names::Held;
+use crate::report::input::period::{Period, day_of};
 use crate::report::table::counted;
 
 /// Days that are told of one allotment: a hundred years.

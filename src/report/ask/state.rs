@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::ledger::entry::Entry;
 use crate::report::ask::answer::{Desk, Question, Read, Said};
-use crate::report::days::{Period, day_of};
 use crate::report::fold::assignments::{Assignments, Change, Key};
 use crate::report::fold::entitlements::Entitlements;
-use crate::report::names::Held as OpeningHeld;
+use crate::report::input::names::Held as OpeningHeld;
+use crate::report::input::period::{Period, day_of};
 use crate::report::table::counted;
 
 /// How sure an assignment is.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::report::days::day_of;
+use crate::report::input::period::day_of;
 
 /// Use of one allotment over time.
 #[derive(Clone, Debug, Default)]

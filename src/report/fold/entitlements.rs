@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::ledger::entry::Entry;
-use crate::report::days::{day_of, end_of};
+use crate::report::input::period::{day_of, end_of};
 
 /// Different definitions of one license that are kept; of what comes after, only the newest is.
 const DEFINITIONS: usize = 10_000;

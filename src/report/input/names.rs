@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::table::counted;
 use crate::config::model::SubjectCase;
 use crate::ledger::regular_file;
 use crate::ledger::subject::keys::Keys;
 use crate::ledger::subject::{Subject, canonical};
+use crate::report::table::counted;
 
 /// What stands before a subject that a site keeps in clear.
 const RAW: &str = "raw:";
