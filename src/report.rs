@@ -9,7 +9,7 @@ pub mod input;
 pub mod kit;
 pub mod page;
 pub mod prove;
-pub mod reading;
+pub mod read;
 pub mod svg;
 pub mod table;
 pub mod verify;

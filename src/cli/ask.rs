@@ -25,7 +25,7 @@ use crate::audit::recover;
 use crate::bounds;
 use crate::config::model::Config;
 use crate::listen::local;
-use crate::report::table::printable;
+use crate::report::table::rows::printable;
 use crate::setup::held::{self, Part};
 
 /// What a relay works with after it has read everything again.

@@ -18,8 +18,8 @@ use crate::cli::audit::sources::Logs;
 pub(super) use crate::cli::audit::sources::{anchors_of, progress};
 use crate::config;
 use crate::report::ask::evidence::{member, text, worst};
-use crate::report::reading;
-use crate::report::table::{printable, printable_line};
+use crate::report::read::merge;
+use crate::report::table::rows::{printable, printable_line};
 use crate::report::verify::Verified;
 
 /// The assignment log: ask it, check it, keep it.
@@ -160,7 +160,7 @@ fn say(line: impl AsRef<str>) {
 
 fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<Exit, Failure> {
     let (logs, anchors, _) = args.logs.find(config)?;
-    let verified = reading::read(&logs, &anchors, progress(), |_, _| true)?;
+    let verified = merge::read(&logs, &anchors, progress(), |_, _| true)?;
     for log in &verified {
         if args.json {
             outln!("{:#}", member(log));

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::ask::{self, Answer};
 use super::out::outln;
 use super::{Exit, Failure, load_alone};
-use crate::report::table::printable;
+use crate::report::table::rows::printable;
 
 /// What to print.
 #[derive(Debug, clap::Args)]

@@ -27,7 +27,7 @@ use crate::report::fold::refusals::Denied;
 use crate::report::input::names::{Held as OpeningHeld, Names};
 use crate::report::input::period::{Period, day_of};
 use crate::report::page::{self, Listed, Page};
-use crate::report::reading::ReadError;
+use crate::report::read::merge::ReadError;
 use crate::report::verify::Verified;
 
 /// Refusals that are told apart for the page.

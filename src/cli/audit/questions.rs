@@ -18,8 +18,8 @@ use crate::report::ask::reconcile::Reconcile;
 use crate::report::ask::state::State;
 use crate::report::input::names::{Held, pseudonyms};
 use crate::report::input::period::{Edge, length, time};
-use crate::report::reading;
-use crate::report::table::Form;
+use crate::report::read::merge;
+use crate::report::table::rows::Form;
 
 /// Whose holders, and who they were before the log began.
 #[derive(Debug, clap::Args)]
@@ -241,7 +241,7 @@ pub(super) fn history(args: HistoryArgs, config: Option<PathBuf>) -> Result<Exit
     let mut search = args.hash.as_deref().map(Search::new);
     let named = args.subject.as_deref().map(|name| hidden(name, &sources)).transpose()?;
     let mut aliases = Aliases::default();
-    reading::read(&sources.logs, &[], progress(), |_, entry| {
+    merge::read(&sources.logs, &[], progress(), |_, entry| {
         if let Some(search) = &mut search {
             search.take(entry);
         }

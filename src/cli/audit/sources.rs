@@ -18,8 +18,8 @@ use crate::report::ask::answer::{AnswerError, Asked, Question, answer};
 use crate::report::ask::evidence::Made;
 use crate::report::input::names::{Held, ListError, Names, opening};
 use crate::report::input::period::{Edge, NoTime, Period, time};
-use crate::report::reading::ReadError;
-use crate::report::table::Form;
+use crate::report::read::merge::ReadError;
+use crate::report::table::rows::Form;
 use crate::report::verify::VerifyError;
 
 /// Which logs, and checkpoints of them.

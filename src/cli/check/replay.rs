@@ -13,8 +13,8 @@ use super::replayed::{Deployment, Replayed};
 use crate::policy::Policy;
 use crate::policy::replay::Replay;
 use crate::report::ask::evidence::{member, text, worst};
-use crate::report::reading;
-use crate::report::table::{counted, printable_line};
+use crate::report::read::merge;
+use crate::report::table::rows::{counted, printable_line};
 use crate::report::verify::Verified;
 
 /// What a replay can't know, whatever it finds.
@@ -31,7 +31,7 @@ pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, at_most: Option<Value>
     };
     let policy = Policy::new(&config, list, None);
     let mut replayed = Replayed::new(Replay::new(&policy, &config, &users));
-    let verified = reading::read(&logs, &anchors, progress(), |log, entry| {
+    let verified = merge::read(&logs, &anchors, progress(), |log, entry| {
         replayed.take(log, entry);
         true
     })?;

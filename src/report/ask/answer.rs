@@ -14,8 +14,8 @@ use crate::report::fold::coverage::{Coverage, Covered};
 use crate::report::fold::not_understood::NotUnderstood;
 use crate::report::input::names::Names;
 use crate::report::input::period::Period;
-use crate::report::reading::{self, ReadError};
-use crate::report::table::{Form, Rows, counted};
+use crate::report::read::merge::{self, ReadError};
+use crate::report::table::rows::{Form, Rows, counted};
 use crate::report::verify::{Verdict, Verified};
 
 /// What a question may use and write to while records come.
@@ -175,7 +175,7 @@ pub fn read(
     let mut unknown = BTreeMap::new();
     let mut not_understood = NotUnderstood::default();
     let mut licenses = BTreeSet::new();
-    let verified = reading::read_up_to(logs, anchors, sizes, progress, |log, entry| {
+    let verified = merge::read_up_to(logs, anchors, sizes, progress, |log, entry| {
         let (first, last) = span.unwrap_or((entry.time, entry.time));
         span = Some((first.min(entry.time), last.max(entry.time)));
         if !is_known(&entry.action) {

@@ -9,7 +9,7 @@ use crate::ledger::entry::Entry;
 use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::fold::assignments::{Assignments, Change, Key, Told};
 use crate::report::input::period::Period;
-use crate::report::table::{Cell, counted};
+use crate::report::table::rows::{Cell, counted};
 
 /// All changes of a period.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::report::fold::coverage::Covered;
-use crate::report::table::Closing;
+use crate::report::table::rows::Closing;
 use crate::report::verify::{Verdict, Verified};
 
 /// The words of a verdict.

@@ -9,7 +9,7 @@ use crate::ledger::entry::Entry;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};
 use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::input::period::Period;
-use crate::report::table::counted;
+use crate::report::table::rows::counted;
 
 /// Every record, flat.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::report::fold::gaps::find::Rhythm;
 use crate::report::fold::gaps::gap::{self, Found};
 use crate::report::fold::refusals::{self, Denied, Reasons};
 use crate::report::input::period::{Period, begin_of, day_of};
-use crate::report::table::counted;
+use crate::report::table::rows::counted;
 
 /// Holes of one license that are told one by one beside the rows; `coverage` has them all.
 const HOLES: usize = 20;

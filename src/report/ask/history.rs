@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::ledger::entry::{Ended, Entry};
 use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::fold::assignments::Change;
-use crate::report::table::{Cell, counted};
+use crate::report::table::rows::{Cell, counted};
 
 /// Which pseudonyms are of one person, as aliases tell: for a first reading, because an alias stands behind what it joins.
 #[derive(Debug, Default)]

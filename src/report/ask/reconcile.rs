@@ -15,7 +15,7 @@ use crate::report::fold::daily_peak::{Usage, Used};
 use crate::report::fold::entitlements::{Allowed, Entitlements};
 use crate::report::input::names::Held;
 use crate::report::input::period::{Period, day_of};
-use crate::report::table::counted;
+use crate::report::table::rows::counted;
 
 /// Days that are told of one allotment: a hundred years.
 const DAYS: i64 = 36_600;

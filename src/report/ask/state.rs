@@ -12,7 +12,7 @@ use crate::report::fold::assignments::{Assignments, Change, Key};
 use crate::report::fold::entitlements::Entitlements;
 use crate::report::input::names::Held as OpeningHeld;
 use crate::report::input::period::{Period, day_of};
-use crate::report::table::counted;
+use crate::report::table::rows::counted;
 
 /// How sure an assignment is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

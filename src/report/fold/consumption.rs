@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use crate::ledger::entry::{Ended, Entry};
 use crate::report::fold::in_flight::Open;
 use crate::report::fold::interner::Kept;
-use crate::report::table::Cell;
+use crate::report::table::rows::Cell;
 
 /// Sums that are kept: licenses by months by allotments by sources.
 const SUMS: usize = 2_000_000;

@@ -11,7 +11,7 @@ use crate::bounds;
 use crate::ledger::entry::{Ended, Entry, product_of};
 use crate::report::fold::in_flight::Open;
 use crate::report::fold::interner::Kept;
-use crate::report::table::Cell;
+use crate::report::table::rows::Cell;
 
 /// Deployments that are kept, a license and a source each.
 const DEPLOYMENTS: usize = 100_000;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::ledger::entry::Entry;
 use crate::ledger::record::UNREAD_REPLY;
 use crate::report::fold::in_flight::Open;
-use crate::report::table::Cell;
+use crate::report::table::rows::Cell;
 
 /// Deployments that are told apart; exchanges of further ones are counted.
 const DEPLOYMENTS: usize = 10_000;

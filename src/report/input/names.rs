@@ -9,7 +9,7 @@ use crate::config::model::SubjectCase;
 use crate::ledger::regular_file;
 use crate::ledger::subject::keys::Keys;
 use crate::ledger::subject::{Subject, canonical};
-use crate::report::table::counted;
+use crate::report::table::rows::counted;
 
 /// What stands before a subject that a site keeps in clear.
 const RAW: &str = "raw:";

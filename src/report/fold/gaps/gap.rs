@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::report::fold::gaps::sync_counts::Strip;
-use crate::report::table::Cell;
+use crate::report::table::rows::Cell;
 
 /// What took the most of a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

@@ -11,9 +11,9 @@ use std::thread;
 
 use jiff::Timestamp;
 
-use super::verify::{Foreign, Verified, VerifyError, verify_and_read};
 use crate::ledger::entry::Entry;
 use crate::ledger::log::LogFile;
+use crate::report::verify::{Foreign, Verified, VerifyError, verify_and_read};
 use crate::threads::NoThread;
 
 /// Lines are handed over in batches of so many bytes.

@@ -1,0 +1,3 @@
+//! Reading logs: several as one stream of records.
+
+pub mod merge;
