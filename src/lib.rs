@@ -44,6 +44,8 @@ pub mod tls;
 pub mod audit;
 pub mod report;
 
+pub mod verify;
+
 pub mod ledger;
 pub mod observe;
 

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::*;
 use license_relay::ledger::segment::{self, Lines};
-use license_relay::report::verify::{Verdict, verify};
+use license_relay::verify::log::{Verdict, verify};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;

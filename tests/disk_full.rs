@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::disk::{Disk, PAGE};
 use common::tls::Tls;
 use common::*;
-use license_relay::report::verify::{Verdict, Verified, verify};
+use license_relay::verify::log::{Verdict, Verified, verify};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use common::traced::{Call, End, Fault, Kind, Traced};
 use common::worlds::{self, base, copied, done, files, json, quick, serves, verb};
 use common::*;
-use license_relay::report::verify::{Verdict, verify};
+use license_relay::verify::log::{Verdict, verify};
 use nix::errno::Errno;
 use serde_json::Value;
 use tempfile::TempDir;

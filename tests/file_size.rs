@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use common::secrets::files;
 use common::*;
-use license_relay::report::verify::{Verdict, verify};
+use license_relay::verify::log::{Verdict, verify};
 
 const HINT: &str = "raise ulimit -f";
 

@@ -25,7 +25,7 @@ use license_relay::audit::journal::{Journal, Opening, Writer};
 use license_relay::ledger::note::Signer;
 use license_relay::ledger::record::{Action, Observer, Record};
 use license_relay::ledger::segment;
-use license_relay::report::verify::{Verdict, verify};
+use license_relay::verify::log::{Verdict, verify};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;

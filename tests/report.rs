@@ -15,7 +15,7 @@ use jiff::SignedDuration;
 use jiff::civil::date;
 use license_relay::report::html::render;
 use license_relay::report::page::*;
-use license_relay::report::verify::Verdict;
+use license_relay::verify::log::Verdict;
 use serde_json::Value;
 
 /// What a reader at a screen finds on this page, at each of two widths and in grey; see `report/browse.py`.

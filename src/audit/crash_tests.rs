@@ -26,7 +26,7 @@ use crate::bounds;
 use crate::ledger::note::Signer;
 use crate::ledger::record::{Action, Observer, Record};
 use crate::ledger::segment::{self, Lines};
-use crate::report::verify::{Verified, verify};
+use crate::verify::log::{Verified, verify};
 
 pub(super) const ORIGIN: &str = "license-relay/proof";
 /// How long anything may take before a test fails.

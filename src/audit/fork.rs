@@ -256,7 +256,7 @@ mod tests {
     use crate::audit::crash_tests::trace_disk::{Fault, TraceDisk};
     use crate::audit::crash_tests::{Running, Site, wait};
     use crate::config::model::{OnFailure, SubjectCase, SubjectForm};
-    use crate::report::verify::{Verdict, verify};
+    use crate::verify::log::{Verdict, verify};
 
     fn audit(site: &Site) -> Audit {
         Audit {

@@ -29,7 +29,7 @@ use crate::ledger::record::{Action, Glance, Outcome, Record};
 use crate::ledger::regular_file;
 use crate::ledger::segment::{self, Lines, Segment};
 use crate::ledger::tiles::{self, WIDTH};
-use crate::report::verify::{VerifyError, verify};
+use crate::verify::log::{VerifyError, verify};
 
 /// Why nothing, or not all, was removed.
 #[derive(Debug, thiserror::Error)]

@@ -20,7 +20,7 @@ use crate::config;
 use crate::report::ask::evidence::{member, text, worst};
 use crate::report::read::merge;
 use crate::report::table::rows::{printable, printable_line};
-use crate::report::verify::Verified;
+use crate::verify::log::Verified;
 
 /// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]

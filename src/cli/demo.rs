@@ -14,8 +14,8 @@ use super::{Exit, Failure};
 use crate::config;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
-use crate::report::verify::{Verdict, verify};
 use crate::stub::{Identity, Options, Stub};
+use crate::verify::log::{Verdict, verify};
 use deployment::{Deployment, Said};
 
 /// See the whole job done on this machine.

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::config::edit::Fault;
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 /// An exit code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

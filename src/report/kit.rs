@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use self::archive::Archive;
-use super::prove::{ProveError, key_of};
-use super::verify::Verified;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::Hash;
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
 use crate::ledger::regular_file::{self, MAX_ABOUT, MAX_SUMS, open_no_link};
 use crate::ledger::segment::{self, FOLDER, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
+use crate::verify::log::Verified;
+use crate::verify::proof::{ProveError, key_of};
 
 /// Of a log with more tiles than this, only those go along that its own lines don't give anew: each is an entry of the
 /// zip, whose list is kept in memory until it is written.

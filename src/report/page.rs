@@ -9,7 +9,7 @@ use jiff::civil::Date;
 
 pub use crate::report::ask::state::Status;
 pub use crate::report::input::period::Period as Asked;
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 /// Licenses shown in full; the others are counted.
 pub const LICENSES: usize = 20;

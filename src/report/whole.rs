@@ -28,7 +28,7 @@ use crate::report::input::names::{Held as OpeningHeld, Names};
 use crate::report::input::period::{Period, day_of};
 use crate::report::page::{self, Listed, Page};
 use crate::report::read::merge::ReadError;
-use crate::report::verify::Verified;
+use crate::verify::log::Verified;
 
 /// Refusals that are told apart for the page.
 const DENIED: usize = 10_000;
@@ -444,7 +444,7 @@ impl Folds {
     }
 
     fn evidence(&self, log: usize, verified: &Verified) -> page::Evidence {
-        let covered = |one: &crate::report::verify::Covered| page::Covered {
+        let covered = |one: &crate::verify::log::Covered| page::Covered {
             file: one.file.display().to_string(),
             size: one.size,
             time: one.time,

@@ -3,7 +3,7 @@
 use jiff::civil::{Date, date};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use license_relay::report::page::*;
-use license_relay::report::verify::Verdict;
+use license_relay::verify::log::Verdict;
 
 /// Text that a page must show and must not obey.
 pub(crate) const MARKUP: &str = "<script>alert(1)</script>";

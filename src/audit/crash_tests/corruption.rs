@@ -4,7 +4,7 @@ use crate::audit::crash_tests::*;
 use crate::audit::recover::OpenError;
 use crate::ledger::note::{CHECKPOINT, KEPT};
 use crate::ledger::record::sequence_of;
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 const SEGMENT: &str = "segments/00000000000000000000.jsonl";
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
 use crate::audit::crash_tests::*;
 use crate::audit::journal::{CommitError, State};
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 fn is_segment(path: &Path) -> bool {
     path.starts_with("segments")

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
 use crate::audit::crash_tests::*;
 use crate::audit::journal::State;
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 const SECTOR: usize = 512;
 

@@ -12,7 +12,7 @@ use crate::audit::crash_tests::seal::sealed;
 use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
 use crate::audit::crash_tests::*;
 use crate::audit::prune::{Plan, PruneError, prune_on};
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 const NEW: u64 = 1_000_000;
 

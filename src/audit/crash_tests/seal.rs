@@ -8,7 +8,7 @@ use crate::audit::crash_tests::*;
 use crate::ledger::note::KEPT;
 use crate::ledger::record::hex;
 use crate::ledger::segment::SUMS;
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 /// A log of several segments, closed and put away.
 pub(super) fn sealed(batches: u64) -> Site {

@@ -16,8 +16,8 @@ use crate::report::html::render;
 use crate::report::input::names::Names;
 use crate::report::input::period::Period;
 use crate::report::kit::{Contents, KitError, Packed};
-use crate::report::verify::Verified;
 use crate::report::whole::{Wanted, report};
+use crate::verify::log::Verified;
 
 pub(super) const HELP: &str = "Takes segments, checkpoints, hashes and the public key, up to the newest checkpoint, and \
     never a private key. Exit codes as of audit verify: a log that is not fine is packed as it is\n\n\

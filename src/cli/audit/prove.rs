@@ -14,7 +14,7 @@ use crate::ledger::merkle::leaf;
 use crate::ledger::note::Verifier;
 use crate::ledger::record::{MAX_LINE, hex};
 use crate::ledger::regular_file;
-use crate::report::prove::{CheckError, Checked, MAX_PROOF, Proof, ProveError, Proved, prove};
+use crate::verify::proof::{CheckError, Checked, MAX_PROOF, Proof, ProveError, Proved, prove};
 
 pub(super) const HELP: &str = "Writes record-N.tlog-proof (C2SP tlog-proof) and, beside it, the record itself as \
     record-N.json.\nExit codes of a check: 0 it holds, 1 it does not\n\n\

@@ -12,7 +12,7 @@ use crate::audit::recover::OpenError;
 use crate::config;
 use crate::report::input::period::{Edge, time};
 use crate::report::table::rows::printable;
-use crate::report::verify::VerifyError;
+use crate::verify::log::VerifyError;
 
 /// What the help ends with.
 pub(super) const HELP: &str = "Only sealed segments go, and only where every record in them is older. That something was \

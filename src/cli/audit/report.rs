@@ -13,8 +13,8 @@ use crate::cli::{Exit, Failure};
 use crate::report::ask::evidence::{Made, worst};
 use crate::report::html::render;
 use crate::report::input::period::length;
-use crate::report::verify::Verified;
 use crate::report::whole::{Wanted, report};
+use crate::verify::log::Verified;
 
 pub(super) const HELP: &str = "The page stands alone: no script, no other file; print it, or send it. Exit codes as of audit \
     verify\n\nExamples:\n  license-relay audit report --out report.html\n  \

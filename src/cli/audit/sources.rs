@@ -20,7 +20,7 @@ use crate::report::input::names::{Held, ListError, Names, opening};
 use crate::report::input::period::{Edge, NoTime, Period, time};
 use crate::report::read::merge::ReadError;
 use crate::report::table::rows::Form;
-use crate::report::verify::VerifyError;
+use crate::verify::log::VerifyError;
 
 /// Which logs, and checkpoints of them.
 #[derive(Clone, Debug, clap::Args)]

@@ -15,7 +15,7 @@ use crate::policy::replay::Replay;
 use crate::report::ask::evidence::{member, text, worst};
 use crate::report::read::merge;
 use crate::report::table::rows::{counted, printable_line};
-use crate::report::verify::Verified;
+use crate::verify::log::Verified;
 
 /// What a replay can't know, whatever it finds.
 const LIMITS: &str = "Judged by what the log holds of each exchange that was forwarded: id, license, client's address and kind, as \

@@ -16,7 +16,7 @@ use crate::report::input::names::Names;
 use crate::report::input::period::Period;
 use crate::report::read::merge::{self, ReadError};
 use crate::report::table::rows::{Form, Rows, counted};
-use crate::report::verify::{Verdict, Verified};
+use crate::verify::log::{Verdict, Verified};
 
 /// What a question may use and write to while records come.
 pub struct Desk<'a, 'w> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::report::fold::coverage::Covered;
 use crate::report::table::rows::Closing;
-use crate::report::verify::{Verdict, Verified};
+use crate::verify::log::{Verdict, Verified};
 
 /// The words of a verdict.
 pub fn word(verdict: Verdict) -> &'static str {
@@ -127,7 +127,7 @@ pub fn text(verified: &Verified) -> Vec<String> {
     line(format!("  key          {}", verified.key));
     line(match verified.protection() {
         Some((oldest, newest)) => {
-            let one = |anchor: &crate::report::verify::Covered| {
+            let one = |anchor: &crate::verify::log::Covered| {
                 let time = anchor.time.map(|time| format!(" since {time:.0}")).unwrap_or_default();
                 format!("the first {} records{time}", anchor.size)
             };

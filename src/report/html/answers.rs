@@ -9,7 +9,7 @@ use crate::report::ask::evidence;
 use crate::report::charts::{count, newest, number};
 use crate::report::input::period::day_of;
 use crate::report::page::{Allotment, Consumption, Day, License, Month, Overage, Page};
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 /// A relay that runs writes a record every minute or so: a log that ends this much before its period does, ends early.
 const QUIET: SignedDuration = SignedDuration::from_hours(1);

@@ -7,7 +7,7 @@ use super::cells::*;
 use crate::report::charts::count;
 use crate::report::escape::escape;
 use crate::report::page::*;
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 /// The arithmetic of the log, as auditors get it; it needs nothing of ours.
 const RECOMPUTE: &str = include_str!("../../../docs/auditor/recompute.py");

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::Packed;
 use crate::ledger::record::hex;
 use crate::report::ask::evidence::left_out;
-use crate::report::verify::Verdict;
+use crate::verify::log::Verdict;
 
 /// The name of an anchor below its log's folder, by its place in the list.
 pub(super) fn anchor(place: usize) -> String {

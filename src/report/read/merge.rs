@@ -13,8 +13,8 @@ use jiff::Timestamp;
 
 use crate::ledger::entry::Entry;
 use crate::ledger::log::LogFile;
-use crate::report::verify::{Foreign, Verified, VerifyError, verify_and_read};
 use crate::threads::NoThread;
+use crate::verify::log::{Foreign, Verified, VerifyError, verify_and_read};
 
 /// Lines are handed over in batches of so many bytes.
 const BATCH: usize = 256 * 1024;
