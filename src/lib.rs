@@ -56,6 +56,7 @@ pub mod budget;
 pub(crate) mod file_size;
 pub mod memory;
 pub mod stream;
+pub mod text;
 pub mod threads;
 pub(crate) mod turns;
 

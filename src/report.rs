@@ -2,7 +2,6 @@
 
 pub mod ask;
 pub mod charts;
-pub mod escape;
 pub mod fold;
 pub mod html;
 pub mod input;

@@ -19,9 +19,11 @@ use plotters::element::{PathElement, Polygon, Rectangle, Text};
 use plotters::style::{Color, IntoFont, TRANSPARENT, TextStyle};
 use plotters_backend::text_anchor::{HPos, Pos, VPos};
 
-use super::escape::escape;
-use super::page::{Allotment, Cell, Consumption, Day, GapKind, License, MONTHS, Month, STRIP_SOURCES, Syncs};
-use super::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
+use crate::report::page::{
+    Allotment, Cell, Consumption, Day, GapKind, License, MONTHS, Month, STRIP_SOURCES, Syncs,
+};
+use crate::report::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
+use crate::text::escape::escape;
 
 /// Lines in the chart of assignments; further allotments are in its table only.
 pub const LINES: usize = 6;

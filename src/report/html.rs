@@ -1,7 +1,7 @@
 //! The report as one page of HTML: no script, no other file, no address to load anything from; for a screen, a telephone
 //! and paper.
 //!
-//! Every value comes through [`escape`]. Lists end at the constants of [`super::page`], and then say how many more there
+//! Every value comes through [`escape`]. Lists end at the constants of [`crate::report::page`], and then say how many more there
 //! are and which command lists them.
 
 /// Writes into the page; a text takes whatever is written.
@@ -21,15 +21,15 @@ use std::fmt::Write as _;
 use answers::nothing_known;
 use cells::*;
 
-use super::charts::count;
-use super::escape::escape;
-use super::page::*;
+use crate::report::charts::count;
+use crate::report::page::*;
+use crate::text::escape::escape;
 
 const STYLE: &str = include_str!("html/style.css");
 /// A table of at most so many columns is no wider than it must be.
 const FEW: usize = 4;
 
-/// The whole page. Its length is bounded by the constants of [`super::page`].
+/// The whole page. Its length is bounded by the constants of [`crate::report::page`].
 pub fn render(page: &Page) -> String {
     let mut html = Html { out: String::with_capacity(256 * 1024), page };
     html.head();

@@ -13,7 +13,7 @@ use plotters_backend::{
     BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
 };
 
-use super::escape::escape;
+use crate::text::escape::escape;
 
 /// Units of a drawing for one pixel: plotters has whole numbers only, and a day of a year is a few pixels wide.
 pub const FINE: i32 = 4;

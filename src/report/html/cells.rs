@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::report::charts::count;
-use crate::report::escape::escape;
 use crate::report::page::{Covered, Entitlement, GapKind, Listed, Overage, Person, Status};
+use crate::text::escape::escape;
 
 /// Digits of a pseudonym that are shown; the verbs have all 64.
 pub(super) const PSEUDONYM: usize = 16;

@@ -7,9 +7,9 @@ use super::answers::{peak, use_said};
 use super::cells::*;
 use super::{N, T, W};
 use crate::report::charts::{self, LINE_INKS, Width, Words, count, key, largest};
-use crate::report::escape::escape;
 use crate::report::page::*;
 use crate::report::svg::Ink;
+use crate::text::escape::escape;
 use jiff::civil::Date;
 
 /// Charts of use against entitlement, those with over-allocation first; the table has them all.

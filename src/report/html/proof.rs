@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::Html;
 use super::cells::*;
 use crate::report::charts::count;
-use crate::report::escape::escape;
 use crate::report::page::*;
+use crate::text::escape::escape;
 use crate::verify::log::Verdict;
 
 /// The arithmetic of the log, as auditors get it; it needs nothing of ours.

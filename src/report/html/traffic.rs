@@ -7,9 +7,9 @@ use super::answers::consumption_said;
 use super::cells::*;
 use super::{N, T, W};
 use crate::report::charts::{self, KINDS, Width, Words, count, gap_ink, key, number};
-use crate::report::escape::escape;
 use crate::report::page::*;
 use crate::report::svg::Ink;
+use crate::text::escape::escape;
 
 /// Charts of consumption.
 const CONSUMPTION_CHARTS: usize = 12;

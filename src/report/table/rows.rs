@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::report::escape::{escape, unseen};
+use crate::text::escape::{escape, unseen};
 
 /// Rows that are kept back to see how wide the columns of a text are.
 const LOOKED_AT: usize = 500;

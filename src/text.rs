@@ -1,0 +1,3 @@
+//! How text from outside is shown, whoever it is for.
+
+pub mod escape;
