@@ -1,3 +1,4 @@
 //! How text from outside is shown, whoever it is for.
 
 pub mod escape;
+pub mod terminal;

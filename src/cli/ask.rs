@@ -25,8 +25,8 @@ use crate::audit::recover;
 use crate::bounds;
 use crate::config::model::Config;
 use crate::listen::local;
-use crate::report::table::rows::printable;
 use crate::setup::held::{self, Part};
+use crate::text::terminal::printable;
 
 /// What a relay works with after it has read everything again.
 #[derive(Debug, Deserialize)]

@@ -14,13 +14,13 @@ use super::out::outln;
 use super::{Exit, Failure, load};
 use crate::audit::fork::{self, ForkError, Forked};
 use crate::audit::recover::OpenError;
-use crate::cli::audit::sources::Logs;
 pub(super) use crate::cli::audit::sources::{anchors_of, progress};
 use crate::config;
 use crate::report::ask::evidence::{member, text, worst};
 use crate::report::read::merge;
-use crate::report::table::rows::{printable, printable_line};
+use crate::text::terminal::{printable, printable_line};
 use crate::verify::log::Verified;
+use sources::Logs;
 
 /// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use super::exit::{Exit, Failure};
 use crate::observe::stderr;
-use crate::report::table::rows::printable;
+use crate::text::terminal::printable;
 use crate::{bounds, file_size};
 
 /// Why standard output takes no more.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::ask::{self, Answer};
 use super::out::outln;
 use super::{Exit, Failure, load_alone};
-use crate::report::table::rows::printable;
+use crate::text::terminal::printable;
 
 /// What to print.
 #[derive(Debug, clap::Args)]

@@ -18,7 +18,7 @@ use crate::config::regular::is_missing;
 use crate::ledger::record::{Action, Outcome, Record};
 use crate::ledger::subject::keys::{KeyError, Keys, retired_file};
 use crate::ledger::subject::rollover::{self, RollOver};
-use crate::report::table::rows::printable;
+use crate::text::terminal::printable;
 
 /// The keys that people's pseudonyms are made under.
 #[derive(Debug, clap::Args)]

@@ -11,7 +11,7 @@ use crate::audit::prune::{Plan, PruneError, prune};
 use crate::audit::recover::OpenError;
 use crate::config;
 use crate::report::input::period::{Edge, time};
-use crate::report::table::rows::printable;
+use crate::text::terminal::printable;
 use crate::verify::log::VerifyError;
 
 /// What the help ends with.

@@ -14,7 +14,8 @@ use crate::policy::Policy;
 use crate::policy::replay::Replay;
 use crate::report::ask::evidence::{member, text, worst};
 use crate::report::read::merge;
-use crate::report::table::rows::{counted, printable_line};
+use crate::report::table::rows::counted;
+use crate::text::terminal::printable_line;
 use crate::verify::log::Verified;
 
 /// What a replay can't know, whatever it finds.

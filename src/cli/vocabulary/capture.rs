@@ -13,7 +13,7 @@ use crate::cli::{Exit, Failure, load};
 use crate::config::state_file;
 use crate::exchange::captured::{Captured, Seen, Table};
 use crate::licensing::outline::Outline;
-use crate::report::table::rows::printable_line;
+use crate::text::terminal::printable_line;
 
 /// What the file begins with, for whoever gets it and whoever sends it.
 const WHAT: &str =

@@ -5,11 +5,12 @@ use std::io;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::answer::{Desk, Question, Read, Said};
 use crate::ledger::entry::Entry;
-use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::fold::assignments::{Assignments, Change, Key, Told};
 use crate::report::input::period::Period;
-use crate::report::table::rows::{Cell, counted};
+use crate::report::table::cell::Cell;
+use crate::report::table::rows::counted;
 
 /// All changes of a period.
 #[derive(Debug)]

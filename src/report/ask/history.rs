@@ -5,10 +5,11 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::answer::{Desk, Question, Read, Said};
 use crate::ledger::entry::{Ended, Entry};
-use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::fold::assignments::Change;
-use crate::report::table::rows::{Cell, counted};
+use crate::report::table::cell::Cell;
+use crate::report::table::rows::counted;
 
 /// Which pseudonyms are of one person, as aliases tell: for a first reading, because an alias stands behind what it joins.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::entry::Entry;
-use crate::report::table::rows::Cell;
+use crate::report::table::cell::Cell;
 
 /// The back end tells its time in whole seconds, without the fraction.
 const RESOLUTION: SignedDuration = SignedDuration::from_secs(1);

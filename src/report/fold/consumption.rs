@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use super::in_flight::Open;
+use super::interner::Kept;
 use crate::ledger::entry::{Ended, Entry};
-use crate::report::fold::in_flight::Open;
-use crate::report::fold::interner::Kept;
-use crate::report::table::rows::Cell;
+use crate::report::table::cell::Cell;
 
 /// Sums that are kept: licenses by months by allotments by sources.
 const SUMS: usize = 2_000_000;

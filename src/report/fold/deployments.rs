@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::in_flight::Open;
+use super::interner::Kept;
 use crate::bounds;
 use crate::ledger::entry::{Ended, Entry, product_of};
-use crate::report::fold::in_flight::Open;
-use crate::report::fold::interner::Kept;
-use crate::report::table::rows::Cell;
+use crate::report::table::cell::Cell;
 
 /// Deployments that are kept, a license and a source each.
 const DEPLOYMENTS: usize = 100_000;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::in_flight::Open;
 use crate::ledger::entry::Entry;
 use crate::ledger::record::UNREAD_REPLY;
-use crate::report::fold::in_flight::Open;
-use crate::report::table::rows::Cell;
+use crate::report::table::cell::Cell;
 
 /// Deployments that are told apart; exchanges of further ones are counted.
 const DEPLOYMENTS: usize = 10_000;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::ledger::entry::{Entry, product_of};
-use crate::report::table::rows::Cell;
+use crate::report::table::cell::Cell;
 
 /// Reasons that are counted apart; the rest share one.
 const REASONS: usize = 200;

@@ -1,13 +1,14 @@
 //! Rows of an answer, as people read them, as CSV that a spreadsheet can open without harm, and as JSON. Rows go out as
 //! they come: an answer may have more of them than there is memory. Nothing that a log says moves a cursor.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
-use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::text::escape::{escape, unseen};
+use super::cell::Cell;
+use super::csv::{harmless, write_csv};
+use crate::text::escape::escape;
+use crate::text::terminal::printable_line;
 
 /// Rows that are kept back to see how wide the columns of a text are.
 const LOOKED_AT: usize = 500;
@@ -19,158 +20,12 @@ pub fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
-/// One value of a row.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Cell {
-    /// There is none, or it is not known: never zero.
-    #[default]
-    None,
-    /// Text, whatever it holds.
-    Text(String),
-    /// A whole number.
-    Number(i64),
-    /// A number with one digit behind the point.
-    Tenths(f64),
-    /// A time, in UTC.
-    Time(Timestamp),
-    /// Yes or no.
-    Flag(bool),
-    /// Several texts.
-    List(Vec<String>),
-}
-
-impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<u64> for Cell {
-    fn from(number: u64) -> Self {
-        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<i64> for Cell {
-    fn from(number: i64) -> Self {
-        Self::Number(number)
-    }
-}
-
-impl From<usize> for Cell {
-    fn from(number: usize) -> Self {
-        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<Timestamp> for Cell {
-    fn from(time: Timestamp) -> Self {
-        Self::Time(time)
-    }
-}
-
-impl From<bool> for Cell {
-    fn from(flag: bool) -> Self {
-        Self::Flag(flag)
-    }
-}
-
-impl<T: Into<Self>> From<Option<T>> for Cell {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::None, Into::into)
-    }
-}
-
-impl Cell {
-    /// As people read it; times to the second.
-    pub fn text(&self) -> String {
-        match self {
-            Self::None => String::new(),
-            Self::Text(text) => text.clone(),
-            Self::Number(number) => number.to_string(),
-            Self::Tenths(number) => format!("{number:.1}"),
-            Self::Time(time) => format!("{time:.0}"),
-            Self::Flag(true) => "yes".into(),
-            Self::Flag(false) => "no".into(),
-            Self::List(texts) => texts.join(", "),
-        }
-    }
-
-    /// As a program reads it; times as they were recorded.
-    pub fn json(&self) -> Value {
-        match self {
-            Self::None => Value::Null,
-            Self::Text(text) => text.as_str().into(),
-            Self::Number(number) => (*number).into(),
-            Self::Tenths(number) => ((number * 10.0).round() / 10.0).into(),
-            Self::Time(time) => time.to_string().into(),
-            Self::Flag(flag) => (*flag).into(),
-            Self::List(texts) => texts.as_slice().into(),
-        }
-    }
-
-    /// As a spreadsheet reads it: text that it would take for a formula gets an apostrophe before it.
-    fn csv(&self) -> String {
-        match self {
-            Self::Time(time) => time.to_string(),
-            Self::Text(_) | Self::List(_) => harmless(&self.text()),
-            _ => self.text(),
-        }
-    }
-
-    fn is_number(&self) -> bool {
-        matches!(self, Self::Number(_) | Self::Tenths(_))
-    }
-}
-
 /// A page that fetches nothing and runs nothing.
 const HTML_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>license-relay: export</title>\
 <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\
 <style>body{font:13px/1.4 system-ui,sans-serif}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 th,td{border-bottom:1px solid #ccc;padding:2px 8px;text-align:left;vertical-align:top}.n{text-align:right}\
 thead{display:table-header-group}pre{white-space:pre-wrap}</style>\n<table>";
-
-/// What a spreadsheet does not take for a formula. Where lists are separated by `;`, it splits a cell there as well.
-fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 1);
-    if text.starts_with(['\t', '\r']) {
-        out.push('\'');
-    }
-    let mut begins = true;
-    for c in text.chars() {
-        if begins && matches!(c, '=' | '+' | '-' | '@') {
-            out.push('\'');
-        }
-        out.push(c);
-        // A quote there is taken off.
-        begins = matches!(c, ';' | '\t' | '\r' | '\n') || begins && c == '"';
-    }
-    out
-}
-
-/// A message as a terminal shows it and does no more: what can't be seen, but moves the cursor, changes colours or turns
-/// the text around, becomes U+FFFD. A line feed ends a line; where there may be only one, [`printable_line`] is for it.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    replaced(text, |c| unseen(c) && c != '\n')
-}
-
-/// The same for what is one line: a line feed would let a log write lines of its own.
-pub fn printable_line(text: &str) -> Cow<'_, str> {
-    replaced(text, unseen)
-}
-
-fn replaced(text: &str, goes: impl Fn(char) -> bool) -> Cow<'_, str> {
-    match text.contains(&goes) {
-        true => text.chars().map(|c| if goes(c) { '\u{fffd}' } else { c }).collect::<String>().into(),
-        false => text.into(),
-    }
-}
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -366,18 +221,6 @@ impl std::fmt::Debug for Rows<'_> {
     }
 }
 
-fn write_csv(out: &mut dyn Write, cells: impl Iterator<Item = String>) -> io::Result<()> {
-    for (at, cell) in cells.enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        if cell.contains(['"', ',', '\r', '\n']) {
-            write!(out, "{comma}\"{}\"", cell.replace('"', "\"\""))?;
-        } else {
-            write!(out, "{comma}{cell}")?;
-        }
-    }
-    out.write_all(b"\r\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -448,10 +291,6 @@ mod tests {
             vec![vec!["a\u{1b}[2Jb".into(), Cell::Number(5)], vec!["x".into(), 12_i64.into()]],
         );
         assert_eq!(text, "who     how many\na\u{fffd}[2Jb         5\nx             12\na note\n-- a line\n");
-        let told = "a\u{1b}[2J\u{202e}\u{9b}1mb\nc";
-        assert_eq!(printable(told), "a\u{fffd}[2J\u{fffd}\u{fffd}1mb\nc");
-        assert_eq!(printable_line("a\nb"), "a\u{fffd}b");
-        assert_eq!(printable("Zoë שלום"), "Zoë שלום");
         assert_eq!(written(Form::Text, vec![]), "(none)\na note\n-- a line\n");
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::report::fold::gaps::sync_counts::Strip;
-use crate::report::table::rows::Cell;
+use super::sync_counts::Strip;
+use crate::report::table::cell::Cell;
 
 /// What took the most of a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
