@@ -8,15 +8,16 @@ mod invented;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::scenes::{Deployment, Unit};
-use common::story::{Story, add, audit, units};
-use common::*;
 use jiff::SignedDuration;
 use jiff::civil::date;
-use license_relay::report::html::render;
+use license_relay::report::page::html::render;
 use license_relay::report::page::*;
 use license_relay::verify::log::Verdict;
 use serde_json::Value;
+
+use common::scenes::{Deployment, Unit};
+use common::story::{Story, add, audit, units};
+use common::*;
 
 /// What a reader at a screen finds on this page, at each of two widths and in grey; see `report/browse.py`.
 fn opened(page: &Path, folder: &Path) -> Value {

@@ -1,8 +1,8 @@
 //! A kit for the auditor: one zip with all that is needed to check logs, and nothing that is secret. It takes what it
 //! names and no other file, up to the newest checkpoint, so that one made while a relay writes verifies as well.
 
-mod archive;
 mod readme;
+mod zip;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use self::archive::Archive;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::Hash;
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
@@ -20,6 +19,7 @@ use crate::ledger::segment::{self, FOLDER, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
 use crate::verify::log::Verified;
 use crate::verify::proof::{ProveError, key_of};
+use zip::Archive;
 
 /// Of a log with more tiles than this, only those go along that its own lines don't give anew: each is an entry of the
 /// zip, whose list is kept in memory until it is written.

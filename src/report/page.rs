@@ -4,6 +4,11 @@
 //! Lists that may be long come as [`Listed`]: the first rows, and how many there are in all. The page shows at most as
 //! many rows as the constants here say, so more than that need not be kept. Times are UTC. Nothing is escaped here.
 
+pub mod charts;
+pub mod html;
+pub mod svg;
+pub mod whole;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 

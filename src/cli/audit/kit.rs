@@ -4,19 +4,19 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::cli::audit::say;
-use crate::cli::audit::sources::{Logs, command_line, progress};
+use super::say;
+use super::sources::{Logs, command_line, progress};
 use crate::cli::out::outln;
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
 use crate::ledger::record::hex;
 use crate::report::ask::evidence::{Made, left_out, word, worst};
 use crate::report::ask::gaps::Called;
-use crate::report::html::render;
 use crate::report::input::names::Names;
 use crate::report::input::period::Period;
 use crate::report::kit::{Contents, KitError, Packed};
-use crate::report::whole::{Wanted, report};
+use crate::report::page::html::render;
+use crate::report::page::whole::{Wanted, report};
 use crate::verify::log::Verified;
 
 pub(super) const HELP: &str = "Takes segments, checkpoints, hashes and the public key, up to the newest checkpoint, and \

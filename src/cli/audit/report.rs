@@ -3,17 +3,17 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use crate::cli::audit::questions::called;
-use crate::cli::audit::sources::{
+use super::questions::called;
+use super::sources::{
     During, Logs, WhoIsWho, command_line, find_sources, is_no_time, names_of, opened_with, progress, quoted,
 };
 use crate::cli::out::Out;
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
 use crate::report::ask::evidence::{Made, worst};
-use crate::report::html::render;
 use crate::report::input::period::length;
-use crate::report::whole::{Wanted, report};
+use crate::report::page::html::render;
+use crate::report::page::whole::{Wanted, report};
 use crate::verify::log::Verified;
 
 pub(super) const HELP: &str = "The page stands alone: no script, no other file; print it, or send it. Exit codes as of audit \

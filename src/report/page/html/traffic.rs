@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::Html;
-use super::answers::consumption_said;
 use super::cells::*;
+use super::summary::consumption_said;
 use super::{N, T, W};
-use crate::report::charts::{self, KINDS, Width, Words, count, gap_ink, key, number};
+use crate::report::page::charts::{self, KINDS, Width, Words, count, gap_ink, key, number};
+use crate::report::page::svg::Ink;
 use crate::report::page::*;
-use crate::report::svg::Ink;
 use crate::text::escape::escape;
 
 /// Charts of consumption.

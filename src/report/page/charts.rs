@@ -19,10 +19,8 @@ use plotters::element::{PathElement, Polygon, Rectangle, Text};
 use plotters::style::{Color, IntoFont, TRANSPARENT, TextStyle};
 use plotters_backend::text_anchor::{HPos, Pos, VPos};
 
-use crate::report::page::{
-    Allotment, Cell, Consumption, Day, GapKind, License, MONTHS, Month, STRIP_SOURCES, Syncs,
-};
-use crate::report::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
+use super::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
+use super::{Allotment, Cell, Consumption, Day, GapKind, License, MONTHS, Month, STRIP_SOURCES, Syncs};
 use crate::text::escape::escape;
 
 /// Lines in the chart of assignments; further allotments are in its table only.

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 
 use super::cells::{bdi, date, mono, plural, time};
 use crate::report::ask::evidence;
-use crate::report::charts::{count, newest, number};
 use crate::report::input::period::day_of;
+use crate::report::page::charts::{count, newest, number};
 use crate::report::page::{Allotment, Consumption, Day, License, Month, Overage, Page};
 use crate::verify::log::Verdict;
 

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use super::Html;
 use super::cells::*;
-use crate::report::charts::count;
+use crate::report::page::charts::count;
 use crate::report::page::*;
 use crate::text::escape::escape;
 use crate::verify::log::Verdict;
 
 /// The arithmetic of the log, as auditors get it; it needs nothing of ours.
-const RECOMPUTE: &str = include_str!("../../../docs/auditor/recompute.py");
+const RECOMPUTE: &str = include_str!("../../../../docs/auditor/recompute.py");
 
 impl Html<'_> {
     pub(super) fn evidence(&mut self) {

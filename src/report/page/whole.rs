@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
+use super::{Listed, Page};
 use crate::ledger::entry::Entry;
 use crate::report::ask::answer::{self, Read};
 use crate::report::ask::changes::{Move, Moves};
@@ -26,7 +27,7 @@ use crate::report::fold::not_understood::Who;
 use crate::report::fold::refusals::Denied;
 use crate::report::input::names::{Held as OpeningHeld, Names};
 use crate::report::input::period::{Period, day_of};
-use crate::report::page::{self, Listed, Page};
+use crate::report::page;
 use crate::report::read::merge::ReadError;
 use crate::verify::log::Verified;
 

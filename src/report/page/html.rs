@@ -9,21 +9,20 @@ macro_rules! put {
     ($html:expr, $($text:tt)+) => { let _ = write!($html.out, $($text)+); };
 }
 
-mod answers;
+mod assignments;
 mod cells;
-mod held;
-mod known;
-mod proof;
+mod coverage;
+mod evidence;
+mod summary;
 mod traffic;
 
 use std::fmt::Write as _;
 
-use answers::nothing_known;
-use cells::*;
-
-use crate::report::charts::count;
-use crate::report::page::*;
+use super::charts::count;
+use super::*;
 use crate::text::escape::escape;
+use cells::*;
+use summary::nothing_known;
 
 const STYLE: &str = include_str!("html/style.css");
 /// A table of at most so many columns is no wider than it must be.

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::Html;
-use super::answers::{Sign, complete, missing, over_allocated, over_consumed, protected, whole};
 use super::cells::*;
+use super::summary::{Sign, complete, missing, over_allocated, over_consumed, protected, whole};
 use super::{N, T, W};
-use crate::report::charts::count;
+use crate::report::page::charts::count;
 use crate::report::page::*;
 
 impl Html<'_> {

@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::Html;
-use super::answers::{peak, use_said};
-use super::cells::*;
-use super::{N, T, W};
-use crate::report::charts::{self, LINE_INKS, Width, Words, count, key, largest};
-use crate::report::page::*;
-use crate::report::svg::Ink;
-use crate::text::escape::escape;
 use jiff::civil::Date;
+
+use super::Html;
+use super::cells::*;
+use super::summary::{peak, use_said};
+use super::{N, T, W};
+use crate::report::page::charts::{self, LINE_INKS, Width, Words, count, key, largest};
+use crate::report::page::svg::Ink;
+use crate::report::page::*;
+use crate::text::escape::escape;
 
 /// Charts of use against entitlement, those with over-allocation first; the table has them all.
 const USE_CHARTS: usize = 24;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::report::charts::count;
+use crate::report::page::charts::count;
 use crate::report::page::{Covered, Entitlement, GapKind, Listed, Overage, Person, Status};
 use crate::text::escape::escape;
 
