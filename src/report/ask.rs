@@ -2,6 +2,9 @@
 
 pub mod answer;
 pub mod changes;
+pub mod consumption;
+pub mod denied;
+pub mod deployments;
 pub mod evidence;
 pub mod export;
 pub mod gaps;

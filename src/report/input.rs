@@ -1,4 +1,5 @@
 //! What a question is given beside the log: times, names, deployments.
 
+pub mod deployment_names;
 pub mod names;
 pub mod period;

@@ -11,7 +11,7 @@ use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
 use crate::ledger::record::hex;
 use crate::report::ask::evidence::{Made, left_out, word, worst};
-use crate::report::ask::gaps::Called;
+use crate::report::input::deployment_names::Called;
 use crate::report::input::names::Names;
 use crate::report::input::period::Period;
 use crate::report::kit::{Contents, KitError, Packed};

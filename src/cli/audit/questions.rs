@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::cli::audit::sources::{Asking, During, Output, Sources, opened_with, progress};
+use super::sources::{Asking, During, Output, Sources, opened_with, progress};
 use crate::cli::out::{note, outln};
 use crate::cli::{Exit, Failure, configuration, reads_none};
 use crate::config;
@@ -11,11 +11,15 @@ use crate::config::names::LicenseNumber;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};
 use crate::report::ask::answer::Question;
 use crate::report::ask::changes::{Changes, Churn};
+use crate::report::ask::consumption::Consumed;
+use crate::report::ask::denied::Refused;
+use crate::report::ask::deployments::Users;
 use crate::report::ask::export::{AsQlik, Flat};
-use crate::report::ask::gaps::{Called, Consumed, Gaps, Refused, Users};
+use crate::report::ask::gaps::Gaps;
 use crate::report::ask::history::{Aliases, History, Hits, Search};
 use crate::report::ask::reconcile::Reconcile;
 use crate::report::ask::state::State;
+use crate::report::input::deployment_names::Called;
 use crate::report::input::names::{Held, pseudonyms};
 use crate::report::input::period::{Edge, length, time};
 use crate::report::read::merge;

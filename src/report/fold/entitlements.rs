@@ -234,6 +234,13 @@ fn end_day(text: &str) -> Option<Option<Date>> {
     text.get(..10)?.parse::<Date>().ok().map(Some)
 }
 
+/// What may be consumed of an allotment in a month: units and overage on its last day, or on the last day of the log.
+pub fn quota(of: &Entitlements, license: &str, month: &str, allotment: &str, end: Timestamp) -> Option<i64> {
+    let first: Date = format!("{month}-01").parse().ok()?;
+    let day = first.last_of_month().min(day_of(end)).max(first);
+    of.on(license, allotment, day).cap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
