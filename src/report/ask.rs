@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod changes;
+pub mod churn;
 pub mod consumption;
 pub mod denied;
 pub mod deployments;
@@ -11,3 +12,4 @@ pub mod gaps;
 pub mod history;
 pub mod reconcile;
 pub mod state;
+pub mod subject;

@@ -1,5 +1,7 @@
 //! What a question needs of the records, taken in one at a time and without keeping them.
 
+pub mod account;
+pub mod aliases;
 pub mod assignments;
 pub mod clock_skew;
 pub mod consumption;
@@ -10,6 +12,7 @@ pub mod entitlements;
 pub mod gaps;
 pub mod in_flight;
 pub mod interner;
+pub mod moves;
 pub mod not_understood;
 pub mod people;
 pub mod refusals;

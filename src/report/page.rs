@@ -12,7 +12,7 @@ pub mod whole;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-pub use crate::report::ask::state::Status;
+pub use crate::report::fold::assignments::Status;
 pub use crate::report::input::period::Period as Asked;
 use crate::verify::log::Verdict;
 

@@ -4,11 +4,12 @@ use std::io;
 
 use jiff::civil::Date;
 
-use super::answer::{Desk, Question, Read, Said};
+use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::report::fold::consumption::{self, Consumption};
 use crate::report::fold::entitlements::{Entitlements, quota};
 use crate::report::input::period::{Period, begin_of};
+use crate::report::read::open::Read;
 
 /// What was consumed in a month.
 #[derive(Debug)]

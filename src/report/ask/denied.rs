@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::answer::{Desk, Question, Read, Said};
+use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::report::fold::refusals::{self, Denied, Reasons};
 use crate::report::input::period::Period;
+use crate::report::read::open::Read;
 
 /// Who was refused, and why.
 #[derive(Debug)]

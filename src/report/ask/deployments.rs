@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::answer::{Desk, Question, Read, Said};
+use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::report::fold::deployments::{self, Deployments};
 use crate::report::input::deployment_names::Called;
+use crate::report::read::open::Read;
 
 /// Which deployments use which license.
 #[derive(Debug)]

@@ -5,10 +5,11 @@ use std::io;
 
 use serde_json::json;
 
+use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};
-use crate::report::ask::answer::{Desk, Question, Read, Said};
 use crate::report::input::period::Period;
+use crate::report::read::open::Read;
 use crate::report::table::rows::counted;
 
 /// Every record, flat.

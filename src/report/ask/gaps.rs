@@ -4,11 +4,12 @@ use std::io;
 
 use serde_json::json;
 
-use super::answer::{Desk, Question, Read, Said};
+use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::report::fold::clock_skew::Clock;
 use crate::report::fold::gaps::find::Rhythm;
 use crate::report::fold::gaps::gap::{self, Found};
+use crate::report::read::open::Read;
 use crate::report::table::rows::counted;
 
 /// Holes of one license that are told one by one beside the rows; `coverage` has them all.

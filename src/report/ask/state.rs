@@ -1,141 +1,18 @@
 //! Who holds what at a time.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
-use crate::report::ask::answer::{Desk, Question, Read, Said};
-use crate::report::fold::assignments::{Assignments, Change, Key};
+use crate::report::fold::assignments::{Assignments, Counts, Status, counts, held};
 use crate::report::fold::entitlements::Entitlements;
-use crate::report::input::names::Held as OpeningHeld;
+use crate::report::input::opening::Held as OpeningHeld;
 use crate::report::input::period::{Period, day_of};
+use crate::report::read::open::Read;
 use crate::report::table::rows::counted;
-
-/// How sure an assignment is.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Status {
-    /// Told and not rejected.
-    Holds,
-    /// From the opening balance, nothing told of it yet.
-    Opening,
-    /// Asked, no answer that mentions it yet.
-    PendingAdd,
-    /// Asked, no answer that mentions it yet.
-    PendingDelete,
-    /// Asked, and the outcome is not known.
-    UnknownAdd,
-    /// Asked, and the outcome is not known.
-    UnknownDelete,
-    /// Told or asked, and neither add nor delete can be told.
-    Unknown,
-}
-
-impl Status {
-    /// In answers.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Holds => "holds",
-            Self::Opening => "opening",
-            Self::PendingAdd => "pending add",
-            Self::PendingDelete => "pending delete",
-            Self::UnknownAdd => "unknown add",
-            Self::UnknownDelete => "unknown delete",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// One assignment, or one that may be.
-#[derive(Clone, Debug)]
-pub struct Held {
-    /// License number.
-    pub license: String,
-    /// `professional`.
-    pub allotment: String,
-    /// The newest pseudonym.
-    pub subject: String,
-    /// How sure it is.
-    pub status: Status,
-    /// When this log first saw it.
-    pub since: Option<Timestamp>,
-    /// The version that told it; 0 where none did.
-    pub version: u64,
-    /// The back end's number for it.
-    pub instance: Option<String>,
-    /// The deployment that was told first, or that asked.
-    pub source: Option<String>,
-}
-
-/// All assignments of a fold, by license, allotment, status and person.
-pub fn held(all: &Assignments) -> Vec<Held> {
-    let row = |key: &Key, status, since, source: Option<u32>| Held {
-        license: all.words.word(key.license).to_owned(),
-        allotment: all.words.word(key.allotment).to_owned(),
-        subject: all.people.pseudonym(key.person).to_owned(),
-        status,
-        since,
-        version: 0,
-        instance: None,
-        source: source.map(|source| all.words.word(source).to_owned()),
-    };
-    let known = all.known.iter().filter(|(_, known)| known.holds).map(|(key, known)| Held {
-        version: known.version,
-        instance: known.instance.as_deref().map(str::to_owned),
-        ..row(key, if known.opening { Status::Opening } else { Status::Holds }, known.since, known.told_by)
-    });
-    let asked = all.asked.iter().map(|(key, asked)| {
-        let status = match (asked.change, asked.lost) {
-            (Change::Add, false) => Status::PendingAdd,
-            (Change::Delete, false) => Status::PendingDelete,
-            (Change::Add, true) => Status::UnknownAdd,
-            (Change::Delete, true) => Status::UnknownDelete,
-            (Change::Unknown, _) => Status::Unknown,
-        };
-        row(key, status, Some(asked.time), asked.source)
-    });
-    let unclear = all.unclear.iter().map(|(key, unclear)| Held {
-        version: unclear.version,
-        instance: unclear.instance.as_deref().map(str::to_owned),
-        ..row(key, Status::Unknown, Some(unclear.since), unclear.told_by)
-    });
-    let mut held: Vec<Held> = known.chain(asked).chain(unclear).collect();
-    held.sort_by(|a, b| {
-        (&a.license, &a.allotment, a.status, &a.subject).cmp(&(
-            &b.license,
-            &b.allotment,
-            b.status,
-            &b.subject,
-        ))
-    });
-    held
-}
-
-/// How many of each status.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// By [`Status`], in its order.
-    pub by_status: [u64; 7],
-}
-
-impl Counts {
-    /// How many of one.
-    pub fn of(&self, status: Status) -> u64 {
-        self.by_status[status as usize]
-    }
-}
-
-/// The same, counted by license and allotment.
-pub fn counts(held: &[Held]) -> BTreeMap<(String, String), Counts> {
-    let mut counts: BTreeMap<(String, String), Counts> = BTreeMap::new();
-    for one in held {
-        let of = counts.entry((one.license.clone(), one.allotment.clone())).or_default();
-        of.by_status[one.status as usize] += 1;
-    }
-    counts
-}
 
 /// The question.
 #[derive(Debug)]

@@ -2,19 +2,14 @@
 //! resolved is written back, and who has no name in the list is counted.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::csv::{ListError, records};
+use super::opening::RAW;
 use crate::config::model::SubjectCase;
-use crate::ledger::regular_file;
 use crate::ledger::subject::keys::Keys;
 use crate::ledger::subject::{Subject, canonical};
 use crate::report::table::rows::counted;
-
-/// What stands before a subject that a site keeps in clear.
-const RAW: &str = "raw:";
-/// The largest list, in bytes.
-const LIST: u64 = 256 * 1024 * 1024;
 
 /// Names, and what they were not found for.
 #[derive(Debug, Default)]
@@ -26,28 +21,6 @@ pub struct Names {
     unresolved: HashSet<String>,
     /// What a person should know about the list or the keys.
     pub notes: Vec<String>,
-}
-
-/// Why a list can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// It can't be read.
-    #[error("{0}: {1}")]
-    Io(PathBuf, io::Error),
-    /// It is larger than any list of names.
-    #[error("{0} is larger than {LIST} bytes")]
-    TooLarge(PathBuf),
-    /// A line of it is no CSV.
-    #[error("{0}: {1}")]
-    Csv(PathBuf, csv::Error),
-    /// It has no column that is needed.
-    #[error("{0} has no column \"{1}\"; its first line must name the columns license, allotment and subject")]
-    Column(PathBuf, &'static str),
-    /// Names can't be told from pseudonyms without the keys.
-    #[error(
-        "{0} names people, and the log does not: give --subject-key as well, so that the two can be held together"
-    )]
-    NoKey(PathBuf),
 }
 
 impl Names {
@@ -123,82 +96,6 @@ pub fn pseudonyms(name: &str, keys: Option<&Keys>, case: SubjectCase) -> Vec<Str
     hidden.into_iter().map(|(_, pseudonym)| pseudonym).chain([raw]).collect()
 }
 
-/// One holder of an opening balance.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Held {
-    /// License number, digits only.
-    pub license: String,
-    /// `professional`.
-    pub allotment: String,
-    /// The person's pseudonyms under all keys that are kept, the newest first.
-    pub subject: Vec<String>,
-}
-
-/// Reads an opening balance: an export of the product's console as CSV, with the columns `license`, `allotment` and
-/// `subject` (a pseudonym, or a name where the keys are given).
-///
-/// # Errors
-/// It can't be read, lacks a column, or names people where no key is given.
-pub fn opening(file: &Path, keys: Option<&Keys>) -> Result<Vec<Held>, ListError> {
-    let records = records(file)?;
-    let mut records = records.into_iter();
-    let head = records.next().unwrap_or_default();
-    let column = |name: &'static str| {
-        let at = head.iter().position(|cell| cell.trim().eq_ignore_ascii_case(name));
-        at.ok_or_else(|| ListError::Column(file.to_owned(), name))
-    };
-    let (license, allotment, subject) = (column("license")?, column("allotment")?, column("subject")?);
-    let mut all = Vec::new();
-    for record in records {
-        let cell = |at: usize| record.get(at).map(str::trim).unwrap_or_default();
-        let name = cell(subject);
-        if name.is_empty() {
-            continue;
-        }
-        let is_pseudonym = name.starts_with("hmac-sha256:") || name.starts_with(RAW);
-        let subject = match keys {
-            _ if is_pseudonym => vec![name.to_owned()],
-            Some(keys) => {
-                keys.of_all(&Subject::new(name)).into_iter().map(|(_, pseudonym)| pseudonym).collect()
-            }
-            None => return Err(ListError::NoKey(file.to_owned())),
-        };
-        let license = cell(license).chars().filter(char::is_ascii_digit).collect();
-        all.push(Held { license, allotment: cell(allotment).to_owned(), subject });
-    }
-    Ok(all)
-}
-
-/// UTF-8, or UTF-16 as Windows PowerShell writes it, with or without its mark.
-fn decoded(bytes: &[u8]) -> String {
-    let units = |rest: &[u8], unit: fn([u8; 2]) -> u16| -> String {
-        let units: Vec<u16> = rest.as_chunks::<2>().0.iter().map(|pair| unit(*pair)).collect();
-        String::from_utf16_lossy(&units)
-    };
-    match bytes {
-        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] | rest => String::from_utf8_lossy(rest).into_owned(),
-    }
-}
-
-fn records(file: &Path) -> Result<Vec<csv::StringRecord>, ListError> {
-    let io = |e| ListError::Io(file.to_owned(), e);
-    let opened = regular_file::open(file).map_err(io)?;
-    if opened.metadata().map_err(io)?.len() > LIST {
-        return Err(ListError::TooLarge(file.to_owned()));
-    }
-    let bytes = regular_file::read_opened(opened, LIST).map_err(io)?;
-    let text = decoded(&bytes);
-    // A European Excel writes it so.
-    let head = text.lines().next().unwrap_or_default();
-    let delimiter = if head.contains(';') && !head.contains(',') { b';' } else { b',' };
-    let mut reader = csv::ReaderBuilder::new();
-    reader.has_headers(false).flexible(true).delimiter(delimiter);
-    let mut reader = reader.from_reader(text.as_bytes());
-    reader.records().map(|record| record.map_err(|e| ListError::Csv(file.to_owned(), e))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -247,22 +144,5 @@ mod tests {
             let names = Names::read(&path, None, SubjectCase::Fold).unwrap();
             assert_eq!(names.look_up("raw:acme\\zo\u{eb}").as_deref(), Some("ACME\\zo\u{eb}"));
         }
-    }
-
-    #[test]
-    fn an_opening_balance_says_what_it_lacks() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("opening.csv");
-        fs::write(&path, "Subject;Licence\nx;y\n").unwrap();
-        assert!(opening(&path, None).unwrap_err().to_string().contains("no column \"license\""));
-        fs::write(&path, "Subject,License,Allotment\nacme\\bob,9999 0000,professional\n").unwrap();
-        assert!(opening(&path, None).unwrap_err().to_string().contains("--subject-key"));
-        fs::write(&path, "Subject,License,Allotment\nhmac-sha256:k:00,9999 0000,professional\n").unwrap();
-        let held = Held {
-            license: "99990000".into(),
-            allotment: "professional".into(),
-            subject: vec!["hmac-sha256:k:00".into()],
-        };
-        assert_eq!(opening(&path, None).unwrap(), [held]);
     }
 }

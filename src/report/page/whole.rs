@@ -9,12 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Listed, Page};
 use crate::ledger::entry::Entry;
-use crate::report::ask::answer::{self, Read};
-use crate::report::ask::changes::{Move, Moves};
 use crate::report::ask::evidence::{Made, left_out};
-use crate::report::ask::reconcile::{Account, days_in};
-use crate::report::ask::state::{self, Status};
-use crate::report::fold::assignments::{Change, Told};
+use crate::report::fold::account::{Account, days_in};
+use crate::report::fold::assignments::{Change, Status, Told};
 use crate::report::fold::clock_skew::Clock;
 use crate::report::fold::consumption::Consumption;
 use crate::report::fold::coverage::Coverage;
@@ -22,13 +19,16 @@ use crate::report::fold::deployments::Deployments;
 use crate::report::fold::entitlements::{Allowed, Overage, quota};
 use crate::report::fold::gaps::find::Rhythm;
 use crate::report::fold::gaps::gap::{Found, Kind};
+use crate::report::fold::moves::{Move, Moves};
 use crate::report::fold::not_understood::Who;
 use crate::report::fold::refusals::Denied;
 use crate::report::input::deployment_names::Called;
-use crate::report::input::names::{Held as OpeningHeld, Names};
+use crate::report::input::names::Names;
+use crate::report::input::opening::Held as OpeningHeld;
 use crate::report::input::period::{Period, day_of};
 use crate::report::page;
 use crate::report::read::merge::ReadError;
+use crate::report::read::open::Read;
 use crate::verify::log::Verified;
 
 /// Refusals that are told apart for the page.
@@ -77,13 +77,19 @@ pub fn report(
     };
     let mut coverage = Coverage::default();
     let period = wanted.period;
-    let mut read = answer::read(&wanted.logs, &wanted.anchors, &wanted.sizes, progress, |log, entry| {
-        if period.to.is_none_or(|to| entry.time <= to) {
-            folds.take(log, entry, &coverage, period);
-            coverage.take(log, entry);
-        }
-        true
-    })?;
+    let mut read = crate::report::read::open::read(
+        &wanted.logs,
+        &wanted.anchors,
+        &wanted.sizes,
+        progress,
+        |log, entry| {
+            if period.to.is_none_or(|to| entry.time <= to) {
+                folds.take(log, entry, &coverage, period);
+                coverage.take(log, entry);
+            }
+            true
+        },
+    )?;
     read.cover(&mut coverage);
     let page = folds.page(&read, &mut wanted);
     Ok((page, read.verified))
@@ -269,8 +275,9 @@ impl Folds {
 
     fn licenses(&self, read: &Read, wanted: &mut Wanted, period: page::Period) -> Listed<page::License> {
         let (from, to) = (period.from, period.to);
-        let mut holders: BTreeMap<(String, String), Vec<state::Held>> = BTreeMap::new();
-        for held in state::held(&self.account.all) {
+        let mut holders: BTreeMap<(String, String), Vec<crate::report::fold::assignments::Held>> =
+            BTreeMap::new();
+        for held in crate::report::fold::assignments::held(&self.account.all) {
             holders.entry((held.license.clone(), held.allotment.clone())).or_default().push(held);
         }
         let mut allotments: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -317,7 +324,7 @@ impl Folds {
         &self,
         license: &str,
         allotment: String,
-        held: &[state::Held],
+        held: &[crate::report::fold::assignments::Held],
         names: &mut Names,
         period: page::Period,
     ) -> page::Allotment {
@@ -333,7 +340,7 @@ impl Folds {
             };
             *count += 1;
         }
-        let holder = |one: &state::Held| page::Holder {
+        let holder = |one: &crate::report::fold::assignments::Held| page::Holder {
             person: page::Person { subject: one.subject.clone(), name: names.of(&one.subject) },
             status: one.status,
             since: one.since,
