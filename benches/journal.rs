@@ -12,8 +12,9 @@ use std::time::Duration;
 use license_relay::audit::disk::{Disk, RealDisk, Tape, TapeState};
 use license_relay::audit::journal::{Journal, Opening};
 use license_relay::bounds;
+use license_relay::ledger::action::Action;
 use license_relay::ledger::note::Signer;
-use license_relay::ledger::record::{Action, Observer, Record};
+use license_relay::ledger::record::{Observer, Record};
 use tokio::time::Instant;
 use uuid::Uuid;
 

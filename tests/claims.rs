@@ -6,14 +6,16 @@ use std::fs;
 use std::io::Read as _;
 use std::process::Stdio;
 
-use common::scenes::Deployment;
-use common::story::{Story, add, answer, audit, columns, delete, units};
-use common::*;
+use license_relay::ledger::action::Action;
 use license_relay::ledger::note::{CHECKPOINT, Checkpoint, Signer};
-use license_relay::ledger::record::{Action, Record};
+use license_relay::ledger::record::Record;
 use license_relay::ledger::segment;
 use serde_json::Value;
 use uuid::Uuid;
+
+use common::scenes::Deployment;
+use common::story::{Story, add, answer, audit, columns, delete, units};
+use common::*;
 
 const BOB: &str = "ACME\\bob";
 const PRO: &str = "professional";
@@ -165,7 +167,7 @@ fn lines_that_this_program_can_t_read_are_told_before_anything_else() {
     let bent = first.replace("\"delta\":3", "\"version\":\"three\"");
     let body = bent.split(",\"sum\"").next().unwrap();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{body}}}").as_bytes());
-    let sum = license_relay::ledger::record::hex(&digest.as_ref()[..8]);
+    let sum = license_relay::text::hex::hex(&digest.as_ref()[..8]);
     fs::write(&path, format!("{body},\"sum\":\"{sum}\"}}\n{rest}")).unwrap();
     let output = audit(&[&story.log], &["state", "--json"]);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -15,15 +15,17 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::*;
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening};
+use license_relay::ledger::action::Action;
 use license_relay::ledger::log::LogFile;
 use license_relay::ledger::note::Signer;
-use license_relay::ledger::record::{Action, Observer, Record};
+use license_relay::ledger::record::{Observer, Record};
 use license_relay::ledger::segment;
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use common::*;
 
 const SEGMENT: &str = "segments/00000000000000000000.jsonl";
 

@@ -10,15 +10,18 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::made::Made;
-use common::*;
 use jiff::{SignedDuration, Timestamp};
+use license_relay::ledger::action::{Action, Outcome};
 use license_relay::ledger::log::{LogFile, Predecessor};
 use license_relay::ledger::note::{CHECKPOINT, Checkpoint, Signer};
-use license_relay::ledger::record::{Action, Outcome, Record, Repeat};
+use license_relay::ledger::qlik::Repeat;
+use license_relay::ledger::record::Record;
 use license_relay::ledger::{segment, tiles};
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use common::made::Made;
+use common::*;
 
 /// The program, which has failed where it has not ended by then, and may take so much memory.
 fn bounded(arguments: &[&str]) -> Command {

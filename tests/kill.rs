@@ -19,16 +19,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
-use common::*;
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening, Writer};
+use license_relay::ledger::action::Action;
 use license_relay::ledger::note::Signer;
-use license_relay::ledger::record::{Action, Observer, Record};
+use license_relay::ledger::record::{Observer, Record};
 use license_relay::ledger::segment;
 use license_relay::verify::log::{Verdict, verify};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use common::*;
 
 /// In the environment of a child: its folder, and the number of its first record.
 const CHILD: &str = "LICENSE_RELAY_TEST_CHILD";

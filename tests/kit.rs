@@ -12,17 +12,19 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::kit::{type_readme, unpack};
-use common::*;
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening};
+use license_relay::ledger::action::Action;
 use license_relay::ledger::log::LogFile;
 use license_relay::ledger::note::Signer;
-use license_relay::ledger::record::{Action, Observer, Record};
+use license_relay::ledger::record::{Observer, Record};
 use license_relay::ledger::segment;
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use common::kit::{type_readme, unpack};
+use common::*;
 
 const SEGMENT: &str = "segments/00000000000000000000.jsonl";
 

@@ -11,17 +11,19 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::disk::Disk;
-use common::*;
 use jiff::{SignedDuration, Timestamp};
+use license_relay::ledger::action::Action;
 use license_relay::ledger::log::LogFile;
 use license_relay::ledger::merkle::{self, Frontier, Hash, leaf};
 use license_relay::ledger::note::{CHECKPOINT, Checkpoint, KEPT, Signer};
-use license_relay::ledger::record::{Action, Observer, Record};
+use license_relay::ledger::record::{Observer, Record};
 use license_relay::ledger::{segment, tiles};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
+
+use common::disk::Disk;
+use common::*;
 
 const ORIGIN: &str = "license-relay/old";
 /// Records of a day: no multiple of a tile's width, so that every border is inside one.

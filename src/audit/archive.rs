@@ -9,9 +9,9 @@ use std::sync::{Arc, mpsc};
 use super::disk::{self, Disk, Tape, make_read_only};
 use super::recover::OpenError;
 use crate::ledger::merkle::Hash;
-use crate::ledger::record::hex;
 use crate::ledger::regular_file::hash_of;
 use crate::ledger::segment::{self, SUMS};
+use crate::text::hex::hex;
 use crate::threads;
 
 /// zstd's own default: a segment of 64 MiB takes half a second and becomes a tenth.

@@ -19,12 +19,13 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::audit::disk::{Disk, RealDisk};
-use crate::audit::journal::{Journal, Opening, Writer};
-use crate::audit::recover::{self, OpenError};
+use super::disk::{Disk, RealDisk};
+use super::journal::{Journal, Opening, Writer};
+use super::recover::{self, OpenError};
 use crate::bounds;
+use crate::ledger::action::Action;
 use crate::ledger::note::Signer;
-use crate::ledger::record::{Action, Observer, Record};
+use crate::ledger::record::{Observer, Record};
 use crate::ledger::segment::{self, Lines};
 use crate::verify::log::{Verified, verify};
 

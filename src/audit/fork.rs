@@ -1,20 +1,22 @@
 //! The way out of a log that can't be written to any more: it is put aside as it is, and a new one begins that names it.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
-use crate::audit::disk::{self, Disk, RealDisk};
-use crate::audit::journal::{Journal, Opening};
-use crate::audit::offline_append::is_begun;
-use crate::audit::recover::{OpenError, lock};
+use super::disk::{self, Disk, RealDisk};
+use super::journal::{Journal, Opening};
+use super::offline_append::is_begun;
+use super::recover::{OpenError, lock};
 use crate::config::model::Audit;
+use crate::ledger::action::{Action, Outcome};
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, leaf};
 use crate::ledger::note::{CHECKPOINT, KEPT, Signer, SigningKeyError};
-use crate::ledger::record::{Action, Outcome, Record, clip, hex};
+use crate::ledger::record::Record;
 use crate::ledger::{segment, tiles};
+use crate::text::hex::hex;
+use crate::text::redact::clip;
 
 /// What stands between the name of a log and the number of its fork.
 const FORK: &str = "/fork-";

@@ -19,19 +19,21 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::audit::archive::Archive;
-use crate::audit::checkpointer::{Head, Notary};
-use crate::audit::disk::{self, Disk, Tape, TapeState};
-use crate::audit::queue::{Batch, Done, Ending, Next, Queue};
+use super::archive::Archive;
+use super::checkpointer::{Head, Notary};
+use super::disk::{self, Disk, Tape, TapeState};
+use super::queue::{Batch, Done, Ending, Next, Queue};
 pub use crate::audit::queue::{Kind, Lane};
 use crate::audit::recover::{self, Found, OpenError, Opened};
 use crate::audit::reserve::Reserve;
 use crate::audit::tree::Tree;
 use crate::config::model::Audit;
 use crate::config::state_file;
+use crate::ledger::action::{Action, Outcome};
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::Signer;
-use crate::ledger::record::{Action, Observer, Outcome, Record, RecordError, Repeat, stamp};
+use crate::ledger::qlik::Repeat;
+use crate::ledger::record::{Observer, Record, RecordError, stamp};
 use crate::ledger::{segment, tiles};
 use crate::{bounds, file_size, threads};
 

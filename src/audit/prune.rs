@@ -6,26 +6,26 @@
 //! completed by the next try.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::disk::{self, Disk, RealDisk};
-use super::fork;
 use super::journal::{CommitError, Journal, Opening};
 use super::recover::{self, OpenError};
-use super::reserve;
 use super::tree::Tree;
+use super::{fork, reserve};
 use crate::config::model::Audit;
 use crate::config::regular;
+use crate::ledger::action::{Action, Outcome};
+use crate::ledger::glance::Glance;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Frontier, Hash, leaf};
 use crate::ledger::note::{CHECKPOINT, MAX_NOTE, Signer, SigningKeyError, Verifier, anchor_name};
-use crate::ledger::record::{Action, Glance, Outcome, Record};
+use crate::ledger::record::Record;
 use crate::ledger::regular_file;
 use crate::ledger::segment::{self, Lines, Segment};
 use crate::ledger::tiles::{self, WIDTH};

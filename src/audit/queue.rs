@@ -343,7 +343,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::record::Action;
+    use crate::ledger::action::Action;
 
     const LARGE: u64 = 32 << 20;
 

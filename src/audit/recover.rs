@@ -16,13 +16,13 @@ use rustix::fs::IFlags;
 use super::disk::{self, Disk};
 use super::tree::{self, Tree};
 use crate::bounds;
+use crate::ledger::glance::Glance;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Hash, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, Verifier, anchor_name};
-use crate::ledger::record::{Glance, hex};
-use crate::ledger::regular_file;
 use crate::ledger::segment::{self, Segment, Walk};
-use crate::ledger::tiles;
+use crate::ledger::{regular_file, tiles};
+use crate::text::hex::hex;
 use crate::threads::NoThread;
 
 /// A log that may be written from here on.

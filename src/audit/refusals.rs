@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::journal::Journal;
-use crate::ledger::record::{Action, MAX_LINE, Observer, Outcome, Record};
+use crate::ledger::action::{Action, Outcome};
+use crate::ledger::record::{MAX_LINE, Observer, Record};
 use crate::observe::fold::{Fold, Folded, Whose};
 
 /// The refusals of the current window.
@@ -88,7 +89,7 @@ fn outcome(action: Action) -> Outcome {
 mod tests {
     use super::*;
     use crate::bounds;
-    use crate::ledger::record::Repeat;
+    use crate::ledger::qlik::Repeat;
 
     fn observer(name: &str) -> Observer {
         Observer { name: name.into(), version: "0.1.0" }

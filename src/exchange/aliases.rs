@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use super::records::Named;
 use crate::bounds;
 use crate::config::state_file;
-use crate::ledger::record::{Action, Outcome, Record};
+use crate::ledger::action::{Action, Outcome};
+use crate::ledger::record::Record;
 use crate::ledger::subject::keys::Keys;
 
 /// The people that are linked already, in memory and in `linked.json` beside the log.

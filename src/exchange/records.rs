@@ -5,14 +5,15 @@ use http::{Response, header};
 use super::Asked;
 use crate::bounds;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::{
-    Action, Base, Direction, OtherReading, Outcome, Qlik, Record, UNREAD_REPLY, clip,
-};
+use crate::ledger::action::{Action, Direction, Outcome};
+use crate::ledger::qlik::{Base, OtherReading, Qlik};
+use crate::ledger::record::{Record, UNREAD_REPLY};
 use crate::ledger::subject::{Pseudonyms, Subject, without_subject};
 use crate::licensing::compare::{Known, known, unreported};
 use crate::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
 use crate::licensing::reply::{Entitlement, Told, What};
 use crate::policy::Admission;
+use crate::text::redact::clip;
 use crate::upstream::UpstreamError;
 
 /// What is true of all records of one exchange.

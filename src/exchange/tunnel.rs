@@ -5,17 +5,19 @@
 
 use uuid::Uuid;
 
+use super::records::Records;
+use super::writing::Hand;
+use super::{Exchange, Fault};
 use crate::config::model::{Destination, Mode};
-use crate::exchange::records::Records;
-use crate::exchange::writing::Hand;
-use crate::exchange::{Exchange, Fault};
-use crate::ledger::record::{Action, Direction, Outcome, Record, clip};
+use crate::ledger::action::{Action, Direction, Outcome};
+use crate::ledger::record::Record;
 use crate::observe::access::Access;
 use crate::policy::identity::Identity;
 use crate::policy::pending::Told;
 use crate::policy::sources::Entry;
 use crate::policy::{Admission, Asker, Denial};
 use crate::setup::Setup;
+use crate::text::redact::clip;
 use crate::upstream::dial::Opened;
 
 /// A tunnel that was let in.

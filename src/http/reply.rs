@@ -18,11 +18,11 @@ use super::head::HeadError;
 use super::target::Misdirected;
 use crate::config::model::Destination;
 use crate::exchange::Fault;
-use crate::ledger::record::HIDDEN;
 use crate::observe::access::{Access, shown_host};
 use crate::policy::Denial;
 use crate::policy::identity::{Unproven, Why};
 use crate::policy::pending::Code;
+use crate::text::redact::HIDDEN;
 use crate::upstream::UpstreamError;
 use crate::upstream::parent::ParentError;
 

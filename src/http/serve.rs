@@ -30,12 +30,14 @@ use super::target;
 use crate::bounds;
 use crate::config::model::Destination;
 use crate::exchange::{Asked, Exchange};
-use crate::ledger::record::{Action, Record, clip, word};
+use crate::ledger::action::Action;
+use crate::ledger::record::Record;
 use crate::observe::access::{Access, shown_path};
 use crate::policy::identity::{Identity, Unproven, WayIn, Why};
 use crate::policy::places::Place;
 use crate::setup::{InForce, Setup};
 use crate::stream::{First, Rewound, last_word};
+use crate::text::redact::{clip, word};
 use crate::tls::left;
 
 /// What all conversations share.

@@ -81,7 +81,7 @@ impl Ended {
     }
 }
 
-/// The members of `qlik` that readers look at; [`Qlik`](super::record::Qlik) says what they are.
+/// The members of `qlik` that readers look at; [`Qlik`](crate::ledger::qlik::Qlik) says what they are.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 #[allow(missing_docs)] // As in `Qlik`.
@@ -259,8 +259,10 @@ mod tests {
     use serde_json::Number;
     use uuid::Uuid;
 
-    use super::super::record::{Action, Base, Direction, Observer, Outcome, Record};
     use super::*;
+    use crate::ledger::action::{Action, Direction, Outcome};
+    use crate::ledger::qlik::Base;
+    use crate::ledger::record::{Observer, Record};
 
     fn line(record: &Record) -> Vec<u8> {
         let observer = Observer { name: "relay-01".into(), version: "0.1.0" };

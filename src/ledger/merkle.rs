@@ -188,7 +188,7 @@ fn hash(parts: &[&[u8]]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::record::hex;
+    use crate::text::hex::hex;
 
     fn leaves(count: usize) -> Vec<Hash> {
         (0..count).map(|n| leaf(format!("record {n}").as_bytes())).collect()

@@ -4,10 +4,9 @@
 //! around it carries an Ed25519 signature, which `openssl` alone can check. Signature lines of others, witnesses say,
 //! are passed over.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, io};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
@@ -19,9 +18,9 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::merkle::Hash;
-use super::record::hex;
 use crate::config::private::{pem, read_private, write_private};
 use crate::config::regular::is_missing;
+use crate::text::hex::hex;
 
 /// The longest note that is read, in bytes; one of ours has about 250.
 pub const MAX_NOTE: usize = 64 * 1024;

@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use crate::ledger::record::{MAX_LINE, sequence_of};
-use crate::ledger::regular_file;
+use super::glance::sequence_of;
+use super::record::MAX_LINE;
+use super::regular_file;
 
 /// The folder of segments below the log's own.
 pub const FOLDER: &str = "segments";

@@ -16,7 +16,8 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::config::model::{SubjectCase, SubjectForm};
-use crate::ledger::record::{clip, hex};
+use crate::text::hex::hex;
+use crate::text::redact::clip;
 use keys::{KeyError, Keys};
 
 /// A subject as a message names it. It can't be printed, and is wiped once it is dropped.

@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use super::shape::shown_name;
 use super::terms::is_field;
 use crate::bounds;
-use crate::ledger::record::HIDDEN;
+use crate::text::redact::HIDDEN;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,7 +12,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use super::json::Json;
 use super::read::license_number;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::{hex, word};
+use crate::text::hex::hex;
+use crate::text::redact::word;
 
 /// The longest token whose claims are read, in bytes; the published one has 528.
 pub const MAX: usize = 16 * 1024;

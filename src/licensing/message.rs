@@ -16,9 +16,9 @@ use super::vocabulary::{Place, Vocabulary, Vote, Words};
 use super::wire::{Head, Wire};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::{HIDDEN, date, number, word};
 use crate::ledger::subject::Subject;
 use crate::policy::{Asking, Said};
+use crate::text::redact::{HIDDEN, date, number, word};
 
 /// What a request says.
 #[derive(Debug)]

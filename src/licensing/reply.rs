@@ -18,7 +18,7 @@ use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
-use crate::ledger::record::{date, word};
+use crate::text::redact::{date, word};
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)

@@ -7,7 +7,7 @@ use super::json::{Json, same_name};
 use super::message::heap;
 use super::terms::{is_field, is_made_of};
 use crate::bounds;
-use crate::ledger::record::HIDDEN;
+use crate::text::redact::HIDDEN;
 
 /// Where the text of a shape is long enough: what is left is room for the brackets that are open.
 const FULL: usize = bounds::SHAPE - 8 * bounds::JSON_DEPTH;

@@ -11,13 +11,13 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::fold::{Fold, Folded, Whose};
+use super::metrics::Metrics;
+use super::stderr;
 use crate::budget::{Debt, Room};
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 use crate::config::names::{Endpoint, Host};
-use crate::ledger::record::{HIDDEN, clip, word};
-use crate::observe::fold::{Fold, Folded, Whose};
-use crate::observe::metrics::Metrics;
-use crate::observe::stderr;
+use crate::text::redact::{HIDDEN, clip, word};
 
 /// The verdict on a connection that was idle while another one needed its place.
 const GAVE_WAY: &str = "close";

@@ -23,7 +23,7 @@ use super::dates::{self, Window};
 use crate::config::names::Host;
 use crate::config::private::{pem, read_private, read_private_for};
 use crate::config::regular;
-use crate::ledger::record::hex;
+use crate::text::hex::hex;
 
 /// The issuer that signs leaves, with the chain it hands out.
 pub struct Authority {

@@ -10,13 +10,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
+use super::authority::{Authority, Files};
+use super::generations::{self, Standing};
+use super::leaf::{self, Face, LeafError};
+use super::trust::Trust;
 use crate::config::model::{Config, Identity, Mode, TlsVersion};
 use crate::config::names::{Host, HostName};
-use crate::ledger::record::hex;
-use crate::tls::authority::{Authority, Files};
-use crate::tls::generations::{self, Standing};
-use crate::tls::leaf::{self, Face, LeafError};
-use crate::tls::trust::Trust;
+use crate::text::hex::hex;
 
 /// What is shown, to whom.
 #[derive(Debug)]

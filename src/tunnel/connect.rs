@@ -18,12 +18,12 @@ use crate::exchange::tunnel::Passage;
 use crate::http::head::{Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
-use crate::ledger::record::word;
 use crate::observe::access::{Access, is_authority, shown_authority, shown_target};
 use crate::policy::identity::{Identity, Unproven, WayIn};
 use crate::policy::places::Place;
 use crate::setup::Setup;
 use crate::stream::{AnyStream, First, Rewound, last_word};
+use crate::text::redact::word;
 use crate::tls::handshake::{TLS, handshake, read_hello};
 use crate::tls::{Alert, left};
 

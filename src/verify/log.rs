@@ -2,22 +2,23 @@
 //! relay writes: what it finds is about the records that were there when it began.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::{SignedDuration, Timestamp};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use crate::ledger::glance::Glance;
 use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, Hash, leaf};
 use crate::ledger::note::{self, CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
-use crate::ledger::record::{Glance, MAX_LINE, hex};
+use crate::ledger::record::MAX_LINE;
 use crate::ledger::regular_file::{self, MAX_SUMS};
 use crate::ledger::segment::{self, Lines, SUMS, Segment};
 use crate::ledger::tiles::{self, WIDTH};
+use crate::text::hex::hex;
 
 /// Faults that are told one by one; all are counted.
 const TOLD: usize = 20;

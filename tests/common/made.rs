@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
+use license_relay::ledger::action::{Action, Outcome};
 use license_relay::ledger::log::LogFile;
 use license_relay::ledger::merkle::{Frontier, leaf};
 use license_relay::ledger::note::{CHECKPOINT, Checkpoint, Signer};
-use license_relay::ledger::record::{Action, Observer, Outcome, Record, hex};
+use license_relay::ledger::record::{Observer, Record};
 use license_relay::ledger::segment::{self, SUMS};
+use license_relay::text::hex::hex;
 use uuid::Uuid;
 
 /// A log that is being made.

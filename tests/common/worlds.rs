@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use license_relay::ledger::record::{Action, Outcome, Record};
+use license_relay::ledger::action::{Action, Outcome};
+use license_relay::ledger::record::Record;
 use license_relay::policy::users::PasswordHash;
 use serde_json::Value;
 use tempfile::TempDir;

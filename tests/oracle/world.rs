@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use license_relay::config::model::{SubjectCase, SubjectForm};
-use license_relay::ledger::record::Action;
+use license_relay::ledger::action::Action;
 use license_relay::ledger::subject::Pseudonyms;
 use license_relay::licensing::message::Change;
 

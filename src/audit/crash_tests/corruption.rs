@@ -1,9 +1,9 @@
 //! Every cut and every flipped bit of a small log.
 
-use crate::audit::crash_tests::*;
+use super::*;
 use crate::audit::recover::OpenError;
+use crate::ledger::glance::sequence_of;
 use crate::ledger::note::{CHECKPOINT, KEPT};
-use crate::ledger::record::sequence_of;
 use crate::verify::log::Verdict;
 
 const SEGMENT: &str = "segments/00000000000000000000.jsonl";

@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::audit::crash_tests::*;
+use super::*;
 use crate::ledger::note::KEPT;
-use crate::ledger::record::hex;
 use crate::ledger::segment::SUMS;
+use crate::text::hex::hex;
 use crate::verify::log::Verdict;
 
 /// A log of several segments, closed and put away.

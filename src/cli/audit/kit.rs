@@ -9,7 +9,6 @@ use super::sources::{Logs, command_line, progress};
 use crate::cli::out::outln;
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
-use crate::ledger::record::hex;
 use crate::report::ask::evidence::{Made, left_out, word, worst};
 use crate::report::input::deployment_names::Called;
 use crate::report::input::names::Names;
@@ -17,6 +16,7 @@ use crate::report::input::period::Period;
 use crate::report::kit::{Contents, KitError, Packed};
 use crate::report::page::html::render;
 use crate::report::page::whole::{Wanted, report};
+use crate::text::hex::hex;
 use crate::verify::log::Verified;
 
 pub(super) const HELP: &str = "Takes segments, checkpoints, hashes and the public key, up to the newest checkpoint, and \

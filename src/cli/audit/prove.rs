@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::cli::audit::say;
-use crate::cli::audit::sources::{Logs, progress, quoted};
+use super::say;
+use super::sources::{Logs, progress, quoted};
 use crate::cli::out::outln;
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure, reads_none};
 use crate::ledger::merkle::leaf;
 use crate::ledger::note::Verifier;
-use crate::ledger::record::{MAX_LINE, hex};
+use crate::ledger::record::MAX_LINE;
 use crate::ledger::regular_file;
+use crate::text::hex::hex;
 use crate::verify::proof::{CheckError, Checked, MAX_PROOF, Proof, ProveError, Proved, prove};
 
 pub(super) const HELP: &str = "Writes record-N.tlog-proof (C2SP tlog-proof) and, beside it, the record itself as \

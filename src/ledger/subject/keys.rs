@@ -4,10 +4,8 @@
 //! has these files and a list of names can resolve the people in a log, so they lie away from it.
 
 use std::cmp::Reverse;
-use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
@@ -17,7 +15,7 @@ use crate::bounds;
 use crate::config::edit::Fault;
 use crate::config::model::SubjectCase;
 use crate::config::private::{read_private, write_private};
-use crate::ledger::record::hex;
+use crate::text::hex::hex;
 
 /// The longest id of a key, in bytes.
 const ID: usize = 32;

@@ -324,7 +324,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::record::{Outcome, Record};
+    use crate::ledger::action::Outcome;
+    use crate::ledger::record::Record;
     use crate::report::fold::test_records::{LICENSE, fed, record};
 
     /// 2026-11-11T00:00:00Z: ten days into the month.
@@ -342,7 +343,7 @@ mod tests {
 
     fn response(exchange: u128, outcome: Outcome, total: Option<i64>) -> Record {
         let mut record = report(exchange, "a", None);
-        record.action = crate::ledger::record::Action::ConsumptionResponse;
+        record.action = crate::ledger::action::Action::ConsumptionResponse;
         record.outcome = outcome;
         if total.is_none() {
             (record.qlik.month, record.qlik.allotment) = (None, None);

@@ -298,7 +298,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::record::{Base, Direction, Outcome, Record};
+    use crate::ledger::action::{Direction, Outcome};
+    use crate::ledger::qlik::Base;
+    use crate::ledger::record::Record;
     use crate::report::fold::test_records::{LICENSE, fed, record};
 
     fn change(exchange: u128, action: &str, direction: Direction, subject: &str, instance: &str) -> Record {

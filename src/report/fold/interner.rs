@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::ledger::record::HIDDEN;
+use crate::text::redact::HIDDEN;
 
 /// Names that are kept; further ones share one.
 const NAMES: usize = 1_000_000;

@@ -185,7 +185,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::record::{Record, Repeat};
+    use crate::ledger::qlik::Repeat;
+    use crate::ledger::record::Record;
     use crate::report::fold::test_records::{LICENSE, fed, record};
 
     fn of(exchange: u128, action: &str, shape: &str) -> Record {
@@ -213,7 +214,7 @@ mod tests {
         let mut doubled = of(2, "license.sync.response", "");
         doubled.qlik.doubled = vec!["source".into()];
         let mut patch = doubled.clone();
-        patch.action = crate::ledger::record::Action::AssignmentAdd;
+        patch.action = crate::ledger::action::Action::AssignmentAdd;
         let all = followed(&[
             of(1, "license.unrecognised.request", "{\"x\": number}"),
             of(9, "license.sync.response", ""),

@@ -155,7 +155,8 @@ fn without_ids(entry: &Entry<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::record::{Record, Repeat};
+    use crate::ledger::qlik::Repeat;
+    use crate::ledger::record::Record;
     use crate::report::fold::test_records::{fed, record};
 
     fn folded(count: u64, address: Option<IpAddr>) -> Record {

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::ledger::action::{Action, Direction, Outcome};
 use crate::ledger::entry::Entry;
-use crate::ledger::record::{Action, Direction, Observer, Outcome, Record};
+use crate::ledger::record::{Observer, Record};
 
 /// The license of all records that don't name another.
 pub(crate) const LICENSE: &str = "9999000000001253";

@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
 use super::Packed;
-use crate::ledger::record::hex;
 use crate::report::ask::evidence::left_out;
+use crate::text::hex::hex;
 use crate::verify::log::Verdict;
 
 /// The name of an anchor below its log's folder, by its place in the list.

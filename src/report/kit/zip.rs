@@ -11,7 +11,7 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, DateTime};
 
 use super::KitError;
-use crate::ledger::record::hex;
+use crate::text::hex::hex;
 
 /// What is read at a time.
 const PIECE: usize = 128 * 1024;

@@ -1,7 +1,9 @@
 use serde_json::Number;
 
-use crate::ledger::record::{Base, Outcome, Record, Repeat};
-use crate::report::fold::gaps::find::*;
+use super::*;
+use crate::ledger::action::Outcome;
+use crate::ledger::qlik::{Base, Repeat};
+use crate::ledger::record::Record;
 use crate::report::fold::gaps::gap::Kind;
 use crate::report::fold::test_records::{LICENSE, fed, record};
 
