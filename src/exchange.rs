@@ -5,8 +5,10 @@
 pub mod aliases;
 pub mod captured;
 pub mod desk;
+pub mod fault;
 pub mod not_understood;
 pub mod records;
+pub mod request;
 pub mod tunnel;
 mod writing;
 
@@ -14,36 +16,40 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, Request, Uri, header};
+use http::{HeaderMap, Request, header};
 use http_body_util::Full;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::audit::journal::{CommitError, Journal};
+use crate::audit::journal::Journal;
 use crate::audit::refusals::Refusals;
 use crate::bounds;
-use crate::config::model::{Destination, Unread as Understanding};
+use crate::config::model::Unread as Understanding;
 use crate::config::names::{LicenseNumber, SourceId};
+use crate::exchange::fault::Fault;
 use crate::exchange::not_understood::{Unread, Who};
+use crate::exchange::request::Asked;
 use crate::ledger::action::Action;
 use crate::ledger::qlik::Repeat;
 use crate::ledger::record::Record;
 use crate::ledger::subject::Pseudonyms;
+use crate::licensing::asker::Said;
 use crate::licensing::coding;
 use crate::licensing::message::{Kind, Message};
 use crate::licensing::outline::{Answered, Outline, Sent};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::vocabulary::Words;
 use crate::memory::{Memory, of_message, of_reply, with_records};
-use crate::observe::access::Access;
+use crate::observe::facts::Access;
+use crate::policy::Asker;
+use crate::policy::denial::Denial;
 use crate::policy::identity::Identity;
-use crate::policy::pending::{self, Code, Pending};
-use crate::policy::{Asker, Denial, Said};
+use crate::policy::pending::{self, Pending};
 use crate::setup::Setup;
+use crate::text::causes::whole_cause;
 use crate::upstream::send::{Reply, ReplyBody, Room, SendError};
-use crate::upstream::{UpstreamError, whole_cause};
 use aliases::Aliases;
 use captured::Captured;
 use desk::Desk;
@@ -73,49 +79,6 @@ pub struct Exchange {
     pub memory: Memory,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
     pub learned: mpsc::Sender<SourceId>,
-}
-
-/// One request, read whole, with what is known about who sent it.
-#[derive(Debug)]
-pub struct Asked {
-    /// Its id, in the log and in every refusal.
-    pub id: Uuid,
-    /// Who the client is, as far as it has proved it.
-    pub identity: Identity,
-    /// Where it goes.
-    pub to: Destination,
-    /// Its method.
-    pub method: Method,
-    /// Its target in origin form.
-    pub target: Uri,
-    /// Its end-to-end headers.
-    pub headers: HeaderMap,
-    /// The case of its header names.
-    pub extensions: Extensions,
-    /// Its body.
-    pub body: Bytes,
-}
-
-/// Why a request gets no reply of the back end.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// Policy refuses it.
-    #[error("{denial}")]
-    Denied {
-        /// Why.
-        denial: Denial,
-        /// Its number in `sources pending`.
-        pending: Option<Code>,
-    },
-    /// There is no memory to read it in.
-    #[error("there is no memory to read the request in")]
-    NoMemory,
-    /// The log can't be written.
-    #[error("{0}")]
-    Log(#[from] CommitError),
-    /// The back end gave no reply.
-    #[error("{0}")]
-    Upstream(#[from] UpstreamError),
 }
 
 impl Exchange {

@@ -1,5 +1,6 @@
 //! What is said: the licensing messages, read without being trusted and never changed.
 
+pub mod asker;
 pub mod coding;
 pub mod json;
 pub mod key;

@@ -2,7 +2,9 @@
 
 pub mod access;
 pub mod admin;
+pub mod facts;
 pub(crate) mod fold;
 pub mod log;
 pub mod metrics;
+pub mod shown;
 pub mod stderr;

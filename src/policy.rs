@@ -1,5 +1,6 @@
 //! May it: where to, who asks, how often.
 
+pub mod denial;
 pub mod destination;
 pub mod identity;
 pub mod limits;
@@ -10,14 +11,15 @@ pub mod sources;
 pub mod users;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::budget::Room;
 use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unread};
 use crate::config::names::{LicenseNumber, SourceId};
+use crate::licensing::asker::{Asking, Said};
+use crate::policy::denial::Denial;
 use destination::Destinations;
 use identity::Identity;
-use limits::{AddressLimits, Limited, StrangerLimits, StrangerRate};
+use limits::{AddressLimits, StrangerLimits, StrangerRate};
 use sources::{Entry, Registry, Standing};
 
 /// All that is allowed.
@@ -75,53 +77,6 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// How much of a request is understood.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Said<'a> {
-    /// The connectivity test that people use.
-    Test,
-    /// A message.
-    Message,
-    /// A message that no vocabulary entry matches.
-    Unrecognised,
-    /// A body that can't be read, and why.
-    Unreadable(&'a str),
-}
-
-/// Who says it is asking.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Asking {
-    /// Nobody says.
-    Nobody,
-    /// This source.
-    Source(SourceId),
-    /// Two different ids stand at one place.
-    Conflict,
-    /// Two different license keys stand at one place, or keys of two licenses.
-    TwoKeys,
-    /// Two different license numbers stand at one place, or in a message that is about one license.
-    TwoLicenses,
-    /// What stands there can't be an id.
-    Unfit(String),
-    /// The bytes have two readings, and why.
-    Contradiction(&'static str),
-}
-
-impl Asking {
-    /// The id that is said, where one is.
-    pub fn id(&self) -> Option<&SourceId> {
-        match self {
-            Self::Source(id) => Some(id),
-            _ => None,
-        }
-    }
-
-    /// Whether what is said contradicts itself.
-    pub fn is_contradiction(&self) -> bool {
-        matches!(self, Self::Conflict | Self::TwoKeys | Self::TwoLicenses | Self::Contradiction(_))
-    }
-}
-
 /// Why a request is let in: what the log says about it.
 #[derive(Clone, Debug)]
 pub struct Admission {
@@ -135,99 +90,6 @@ pub struct Admission {
     pub learned: Option<SourceId>,
     /// What is reserved for it in the log, until the last who has this lets go of it.
     pub room: Arc<Room>,
-}
-
-/// Why a request is refused.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Denial {
-    /// The source is not in the allow-list.
-    #[error("source {0} is not allowed")]
-    UnknownSource(String),
-    /// The source is in the allow-list, for other addresses or users.
-    #[error("source {0} is not allowed from this address or user")]
-    WrongPlace(String),
-    /// Its license is in the allow-list, for other addresses or users.
-    #[error("license {0} is not allowed from this address or user")]
-    LicenseElsewhere(String),
-    /// Its license is in the allow-list, and it is neither an activation nor a definition.
-    #[error("license {0} lets in activations alone, and no source is named")]
-    LicenseAlone(String),
-    /// Nothing in it is known.
-    #[error("{}", match .0 { Some(n) => format!("license {n} is not allowed"), None => "no source or license to allow it by".into() })]
-    Unidentified(Option<String>),
-    /// Two sources in one message.
-    #[error("the message names two different sources")]
-    TwoSources,
-    /// Two license keys at one place of a message.
-    #[error("the message names two different license keys")]
-    TwoKeys,
-    /// Two license numbers at one place, or in a message that is about one license.
-    #[error("the message names two different licenses")]
-    TwoLicenses,
-    /// The id can't be one.
-    #[error("the source id {0}")]
-    UnfitSource(String),
-    /// The bytes have two readings.
-    #[error("{0}")]
-    Contradiction(&'static str),
-    /// Nothing of the body can be read, and neither a user nor a network proves the client.
-    #[error("the body can't be read ({0})")]
-    Unreadable(String),
-    /// No vocabulary entry matches the message, and neither a user, a network nor a listed id lets it in.
-    #[error("the message is not recognised")]
-    Unrecognised,
-    /// `listen.credentials = "required"`, and direct TLS, in which nothing proves the client by its network.
-    #[error(
-        "direct TLS can't send the user name and password demanded here; set the proxy, or list its networks"
-    )]
-    DirectTls,
-    /// `listen.credentials = "required"`, and a client that has no user any more.
-    #[error(
-        "a user name and password are demanded, and those of this connection are missing or no longer right"
-    )]
-    NoUser,
-    /// Too many requests of this source.
-    #[error("too many requests of this source")]
-    SourceLimit(Duration),
-    /// Too many changes of this source.
-    #[error("too many changes of this source (limits.per_source.records)")]
-    RecordLimit(Duration),
-    /// Too much of the log for this source.
-    #[error(
-        "the log's share of this source is used up; wait, or raise log_per_day (its limit, or limits.per_source)"
-    )]
-    LogLimit(Duration),
-    /// Too much of the log for those whom no entry lets in.
-    #[error("the log's share of strangers is used up; wait, or raise limits.strangers_log_per_day")]
-    StrangersLogLimit(Duration),
-    /// Too many requests of this address.
-    #[error("too many requests of this address")]
-    AddressLimit(Duration),
-}
-
-impl From<Limited> for Denial {
-    fn from(limited: Limited) -> Self {
-        match limited {
-            Limited::Requests(wait) => Self::SourceLimit(wait),
-            Limited::Records(wait) => Self::RecordLimit(wait),
-            Limited::Log(wait) => Self::LogLimit(wait),
-            Limited::StrangersLog(wait) => Self::StrangersLogLimit(wait),
-        }
-    }
-}
-
-impl Denial {
-    /// The wait until it would be let in, where it is refused because it asks too much.
-    pub fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::SourceLimit(wait)
-            | Self::RecordLimit(wait)
-            | Self::LogLimit(wait)
-            | Self::StrangersLogLimit(wait)
-            | Self::AddressLimit(wait) => Some(*wait),
-            _ => None,
-        }
-    }
 }
 
 impl Policy {

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use license_relay::ledger::subject::Subject;
+use license_relay::licensing::asker::Asking;
 use license_relay::licensing::message::{Change, Kind, Message, Patch};
 use license_relay::licensing::reply::{Told, What};
 use license_relay::licensing::shape::Shape;
 use license_relay::licensing::suggest::{Met, suggest};
 use license_relay::licensing::vocabulary::{Vocabulary, Words};
-use license_relay::policy::Asking;
 use serde_json::Value;
 
 const KEY: &str = include_str!("samples/signed-license-key.jwt");

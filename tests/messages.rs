@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 use license_relay::bounds;
+use license_relay::licensing::asker::Asking;
 use license_relay::licensing::message::{Change, Kind, Message, Sync};
 use license_relay::licensing::reply::{Told, What};
 use license_relay::licensing::vocabulary::{Vocabulary, Words};
-use license_relay::policy::Asking;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

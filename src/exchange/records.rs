@@ -14,7 +14,7 @@ use crate::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync}
 use crate::licensing::reply::{Entitlement, Told, What};
 use crate::policy::Admission;
 use crate::text::redact::clip;
-use crate::upstream::UpstreamError;
+use crate::upstream::error::UpstreamError;
 
 /// What is true of all records of one exchange.
 #[derive(Debug)]

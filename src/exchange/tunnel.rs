@@ -11,11 +11,12 @@ use super::{Exchange, Fault};
 use crate::config::model::{Destination, Mode};
 use crate::ledger::action::{Action, Direction, Outcome};
 use crate::ledger::record::Record;
-use crate::observe::access::Access;
+use crate::observe::facts::Access;
+use crate::policy::denial::Denial;
 use crate::policy::identity::Identity;
 use crate::policy::pending::Told;
 use crate::policy::sources::Entry;
-use crate::policy::{Admission, Asker, Denial};
+use crate::policy::{Admission, Asker};
 use crate::setup::Setup;
 use crate::text::redact::clip;
 use crate::upstream::dial::Opened;
@@ -74,7 +75,7 @@ impl Exchange {
             }
             Err(error) => {
                 access.error = Some(error.class());
-                access.cause = Some(crate::upstream::whole_cause(&error));
+                access.cause = Some(crate::text::causes::whole_cause(&error));
                 let mut record = passage.record(Action::UpstreamError, Direction::In);
                 record.outcome = Outcome::Failure;
                 record.reason = format!("{}: {error}", error.class());

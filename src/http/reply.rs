@@ -17,13 +17,14 @@ use super::body::{BodyError, Outgoing};
 use super::head::HeadError;
 use super::target::Misdirected;
 use crate::config::model::Destination;
-use crate::exchange::Fault;
-use crate::observe::access::{Access, shown_host};
-use crate::policy::Denial;
+use crate::exchange::fault::Fault;
+use crate::observe::facts::Access;
+use crate::observe::shown::shown_host;
+use crate::policy::denial::Denial;
 use crate::policy::identity::{Unproven, Why};
 use crate::policy::pending::Code;
 use crate::text::redact::HIDDEN;
-use crate::upstream::UpstreamError;
+use crate::upstream::error::UpstreamError;
 use crate::upstream::parent::ParentError;
 
 /// The longest reason phrase, in bytes.

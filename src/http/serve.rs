@@ -29,10 +29,12 @@ use super::reply::{Cause, Refusal};
 use super::target;
 use crate::bounds;
 use crate::config::model::Destination;
-use crate::exchange::{Asked, Exchange};
+use crate::exchange::Exchange;
+use crate::exchange::request::Asked;
 use crate::ledger::action::Action;
 use crate::ledger::record::Record;
-use crate::observe::access::{Access, shown_path};
+use crate::observe::facts::Access;
+use crate::observe::shown::shown_path;
 use crate::policy::identity::{Identity, Unproven, WayIn, Why};
 use crate::policy::places::Place;
 use crate::setup::{InForce, Setup};
@@ -178,7 +180,7 @@ impl Conversations {
             }
         };
         if let Err(e) = ended {
-            tracing::debug!("a conversation ended: {}", crate::upstream::whole_cause(&e));
+            tracing::debug!("a conversation ended: {}", crate::text::causes::whole_cause(&e));
         }
         // After an error or a CONNECT hyper just lets go; the client is to see an end, not a break.
         let _ = connection.into_parts().io.into_inner().shutdown().await;

@@ -1,6 +1,5 @@
 //! What a record says happened, how it ended, and who was spoken to.
 
-
 use serde::Serialize;
 
 /// What happened (`event.action`).

@@ -1,6 +1,5 @@
 //! What can be told of a line at a glance, before it is taken for a record.
 
-
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 use serde::Deserialize;

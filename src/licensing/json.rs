@@ -9,8 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
-use super::shape::shown_name;
-use super::terms::is_field;
+use super::terms::{is_field, shown_name};
 use crate::bounds;
 use crate::text::redact::HIDDEN;
 

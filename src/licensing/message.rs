@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method, Uri, header};
 
+use super::asker::{Asking, Said};
 use super::coding::{self, CodingError, Plain};
 use super::compare::{Known, known, unreported};
 use super::json::{self, Json};
@@ -17,7 +18,6 @@ use super::wire::{Head, Wire};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::subject::Subject;
-use crate::policy::{Asking, Said};
 use crate::text::redact::{HIDDEN, date, number, word};
 
 /// What a request says.
@@ -933,7 +933,7 @@ mod tests {
 
     #[test]
     fn an_oversized_key_says_nothing_and_the_message_is_read_all_the_same() {
-        let long = "a".repeat(super::super::key::MAX);
+        let long = "a".repeat(crate::licensing::key::MAX);
         let message = post(format!(r#"{{"key":"{long}.b.c","cause":"Initial"}}"#).as_bytes());
         assert!(matches!(message.kind, Kind::Activation { .. }));
         assert_eq!(message.license(), None);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::json::{Json, same_name};
 use super::message::heap;
-use super::terms::{is_field, is_made_of};
+use super::terms::{is_field, is_made_of, shown_name};
 use crate::bounds;
 use crate::text::redact::HIDDEN;
 
@@ -171,17 +171,6 @@ impl fmt::Display for Shape {
         let mut out = String::new();
         self.write(&mut out);
         f.write_str(&out)
-    }
-}
-
-/// Names of members are the vendor's; one that looks like data is not shown. (Nor are those of an object without a single
-/// name that fields have: that may be a map with somebody's name before each value.)
-pub(super) fn shown_name(name: &str) -> &str {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'-'));
-    if plain && (1..=40).contains(&name.len()) && !name.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
-        name
-    } else {
-        HIDDEN
     }
 }
 

@@ -146,9 +146,9 @@ fn leads(places: &[Place], shape: &Shape) -> bool {
         match (steps.split_first(), shape) {
             (None, _) => true,
             (Some((Step::Each, rest)), Shape::Array(Some(element))) => walk(rest, element),
-            (Some((Step::Member(name), rest)), Shape::Object(members)) => {
-                members.iter().any(|(known, shape)| super::json::same_name(known, name) && walk(rest, shape))
-            }
+            (Some((Step::Member(name), rest)), Shape::Object(members)) => members
+                .iter()
+                .any(|(known, shape)| crate::licensing::json::same_name(known, name) && walk(rest, shape)),
             _ => false,
         }
     }
@@ -508,12 +508,12 @@ fn leads_to(places: &[Place], path: &str) -> bool {
 mod tests {
     use http::{HeaderMap, Method, StatusCode, Uri};
 
-    use super::super::json::Json;
-    use super::super::message::{Change, Kind, Message};
-    use super::super::reply::{Told, What};
     use super::*;
+    use crate::licensing::asker::Asking;
+    use crate::licensing::json::Json;
+    use crate::licensing::message::{Change, Kind, Message};
+    use crate::licensing::reply::{Told, What};
     use crate::licensing::vocabulary::Words;
-    use crate::policy::Asking;
 
     /// A dialect that the built-in names know nothing of.
     const SYNC: &str = r#"{"Envelope":{"DeploymentId":"fbe89d02","Baselines":[{"Lic":"9999 0000","Rev":17}],

@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
+use crate::text::redact::HIDDEN;
+
 /// All words of [`like`].
 static WORDS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
     [
@@ -387,4 +389,15 @@ pub(super) mod like {
         "text",
         "language",
     ];
+}
+
+/// Names of members are the vendor's; one that looks like data is not shown. (Nor are those of an object without a single
+/// name that fields have: that may be a map with somebody's name before each value.)
+pub(super) fn shown_name(name: &str) -> &str {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'-'));
+    if plain && (1..=40).contains(&name.len()) && !name.bytes().next().is_some_and(|b| b.is_ascii_digit()) {
+        name
+    } else {
+        HIDDEN
+    }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
-use crate::observe::access::Access;
+use crate::observe::facts::Access;
 use crate::policy::identity::{Identity, WayIn};
 use crate::policy::places::Place;
 use crate::stream::{AnyStream, First, Rewound, Stream, last_word};

@@ -2,22 +2,19 @@
 //! bytes a day: whoever is refused asks as often as they like. Any other line counts for the budget of its exchange.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::Uri;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::facts::Access;
 use super::fold::{Fold, Folded, Whose};
 use super::metrics::Metrics;
 use super::stderr;
-use crate::budget::{Debt, Room};
+use crate::budget::Debt;
 use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
-use crate::config::names::{Endpoint, Host};
-use crate::text::redact::{HIDDEN, clip, word};
 
 /// The verdict on a connection that was idle while another one needed its place.
 const GAVE_WAY: &str = "close";
@@ -48,68 +45,6 @@ pub(crate) enum Kind {
 /// No refusals yet, with a budget of so many bytes of lines a day.
 pub(crate) fn refused(per_day: u64) -> Arc<Refused> {
     Arc::new(Mutex::new(Fold::new(per_day)))
-}
-
-/// What is known of one exchange; what is not known is not written.
-#[derive(Clone, Debug)]
-pub struct Access {
-    /// The exchange, or the connection that came to none.
-    pub id: Uuid,
-    /// The client's address.
-    pub client: IpAddr,
-    /// `connect`, `tls` or `direct`.
-    pub mode: &'static str,
-    /// The name in the ClientHello.
-    pub sni: Option<String>,
-    /// The authority of the `CONNECT`, or of a target in absolute form with its scheme, as it was sent.
-    pub authority: Option<String>,
-    /// The Host of a `CONNECT`, as it was sent, where it is another one.
-    pub host: Option<String>,
-    /// The Basic user name that was tried and refused.
-    pub tried_user: Option<String>,
-    /// The method.
-    pub method: Option<String>,
-    /// The path alone, its plain words: a query may hold anything.
-    pub path: Option<String>,
-    /// The kind of the message.
-    pub exchange: Option<&'static str>,
-    /// Who says it is asking.
-    pub source: Option<String>,
-    /// The license it is about.
-    pub license: Option<String>,
-    /// `allow`, `observe` or `refuse`; `close` for a connection that gave way to another one.
-    pub verdict: &'static str,
-    /// What let it in.
-    pub identified_by: Option<&'static str>,
-    /// What the client was told instead of a reply.
-    pub reason: Option<String>,
-    /// Where it went: the back end's address, or the parent's.
-    pub upstream: Option<SocketAddr>,
-    /// It went through the parent proxy.
-    pub via_parent: bool,
-    /// The status that the client got.
-    pub status: Option<u16>,
-    /// `relay` or `back end`.
-    pub made_by: Option<&'static str>,
-    /// The class of an upstream error, or the token of a refusal.
-    pub error: Option<&'static str>,
-    /// All causes of an error; for the administrator alone.
-    pub cause: Option<String>,
-    /// The configuration it was judged by, counted from the start.
-    pub generation: Option<u64>,
-    /// It was sent a second time, because a kept connection handed it back unsent.
-    pub resent: bool,
-    /// The back end's reply could not be read, so the audit log does not hold what it tells.
-    pub reply_unread: bool,
-    /// How many others like it the line stands for, where it is not one.
-    pub(crate) count: Option<u64>,
-    /// Bytes of the request's body.
-    pub bytes_in: u64,
-    /// Bytes of the reply's body, as far as it was read here.
-    pub bytes_out: u64,
-    /// What the exchange may write into the logs; the line is a part of it.
-    pub room: Arc<Room>,
-    begun: Instant,
 }
 
 impl AccessLog {
@@ -226,142 +161,6 @@ impl AccessLog {
     }
 }
 
-impl Access {
-    /// The line of what has just begun.
-    pub fn new(id: Uuid, client: IpAddr, mode: &'static str) -> Self {
-        Self {
-            id,
-            client,
-            mode,
-            sni: None,
-            authority: None,
-            host: None,
-            tried_user: None,
-            method: None,
-            path: None,
-            exchange: None,
-            source: None,
-            license: None,
-            verdict: "allow",
-            identified_by: None,
-            reason: None,
-            upstream: None,
-            via_parent: false,
-            status: None,
-            made_by: None,
-            error: None,
-            cause: None,
-            generation: None,
-            resent: false,
-            reply_unread: false,
-            count: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            room: Arc::default(),
-            begun: Instant::now(),
-        }
-    }
-
-    /// In the order people read them.
-    fn pairs(&self, client: &str) -> [(&'static str, Value); 27] {
-        let text = |value: &Option<String>| value.as_deref().map(clip).into();
-        [
-            ("id", self.id.to_string().into()),
-            ("client", client.into()),
-            ("mode", self.mode.into()),
-            ("sni", text(&self.sni)),
-            ("authority", text(&self.authority)),
-            ("host", text(&self.host)),
-            ("tried_user", text(&self.tried_user)),
-            ("method", text(&self.method)),
-            ("path", text(&self.path)),
-            ("exchange", self.exchange.into()),
-            ("source", text(&self.source)),
-            ("license", text(&self.license)),
-            ("verdict", self.verdict.into()),
-            ("identified_by", self.identified_by.into()),
-            ("status", self.status.into()),
-            ("made_by", self.made_by.into()),
-            ("reason", text(&self.reason)),
-            ("upstream", self.upstream.map(|address| address.to_string()).into()),
-            ("via_parent", self.via_parent.then_some(true).into()),
-            ("error", self.error.into()),
-            ("cause", text(&self.cause)),
-            ("resent", self.resent.then_some(true).into()),
-            ("reply_unread", self.reply_unread.then_some(true).into()),
-            ("generation", self.generation.into()),
-            ("count", self.count.into()),
-            ("bytes", format!("{}/{}", self.bytes_in, self.bytes_out).into()),
-            ("ms", u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).into()),
-        ]
-    }
-}
-
-/// The path of a target as it may be shown: a part of it that is no plain word may be a name or a key, and behind an
-/// authority all of it may be the rest of a password.
-pub fn shown_path(target: &Uri) -> String {
-    let path = target.path();
-    if target.authority().is_some() && target.to_string().contains('@') {
-        return HIDDEN.into();
-    }
-    path.split('/').map(word).collect::<Vec<_>>().join("/")
-}
-
-/// A Host or an authority, as far as it may be shown: whole, if it is `uri-host [":" port]` (RFC 9110 §7.2).
-pub fn shown_authority(sent: &str) -> String {
-    if is_authority(sent) { sent.to_owned() } else { HIDDEN.into() }
-}
-
-/// The scheme and authority of a request target as they were sent, on the terms of [`shown_host`].
-pub fn shown_target(target: &str) -> Option<String> {
-    let (scheme, rest) = match target.split_once("://") {
-        Some((scheme, rest)) => (format!("{}://", word(scheme)), rest),
-        None => (String::new(), target),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    match authority {
-        "" if scheme.is_empty() => None,
-        _ if target.contains('@') => Some(HIDDEN.into()),
-        "" => Some(scheme),
-        authority => Some(format!("{scheme}{}", shown_authority(authority))),
-    }
-}
-
-/// Whether a text is `uri-host [":" port]` (RFC 9110 §7.2), in which no userinfo fits; with the lengths of DNS, so that
-/// no key does either.
-pub fn is_authority(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port),
-        _ => (text, ""),
-    };
-    if let Some(inner) = host.strip_prefix('[') {
-        let address = inner.strip_suffix(']').map(str::parse::<std::net::Ipv6Addr>);
-        return matches!(address, Some(Ok(_))) && port.bytes().all(|byte| byte.is_ascii_digit());
-    }
-    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
-    (1..=253).contains(&host.len())
-        && host.split('.').all(|label| label.len() <= 63)
-        && host.bytes().all(of_name)
-        && port.len() <= 5
-        && port.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// The host of a request target, with its port if it has one. Userinfo may hold `/`, `?` and `#`, and clients don't agree
-/// on where it ends, so of a target with an `@` anywhere, or with anything but a host in front, nothing is shown.
-pub fn shown_host(target: &str) -> Option<String> {
-    let (_, rest) = target.split_once("://").unwrap_or(("", target));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let is_host = || {
-        let name = authority.trim_start_matches('[').trim_end_matches(']');
-        authority.parse::<Endpoint>().is_ok() || name.parse::<Host>().is_ok()
-    };
-    match authority {
-        "" => None,
-        _ if target.contains('@') || !is_host() => Some(HIDDEN.into()),
-        host => Some(host.to_owned()),
-    }
-}
-
 /// A value as it is; one with spaces, or with what could be taken for another line or field, quoted and escaped.
 fn plain(value: &Value) -> String {
     match value {
@@ -383,54 +182,6 @@ mod tests {
     fn a_value_cannot_start_a_line_or_a_field_of_its_own() {
         assert_eq!(plain(&"a\nb=\"c\" \u{1b}[31m".into()), "\"a\\nb=\\\"c\\\" \\u{1b}[31m\"");
         assert_eq!(plain(&"license.qlikcloud.com:443".into()), "license.qlikcloud.com:443");
-    }
-
-    #[test]
-    fn of_a_target_only_what_holds_no_secret_is_shown() {
-        let path = |target: &'static str| shown_path(&Uri::from_static(target));
-        assert_eq!(path("/v1/definitions/portable/info"), "/v1/definitions/portable/info");
-        assert_eq!(path("/v1/ACME%5Cbob/x"), "/v1/(other)/x");
-        assert_eq!(path("http://host/v1/sync"), "/v1/sync");
-        assert_eq!(path("http://qlik:s3cr/t/PW2@other.example/"), "(other)");
-        let host = |target| shown_host(target).unwrap_or_default();
-        assert_eq!(host("license.qlikcloud.com:443"), "license.qlikcloud.com:443");
-        assert_eq!(host("http://host.example/a?b"), "host.example");
-        assert_eq!(host("http://[::1]:80/a"), "[::1]:80");
-        assert_eq!((host("/v1?key=a"), host("http:///a")), (String::new(), String::new()));
-        for secret in [
-            "u:p@",
-            "p@host:443",
-            "http://u:p@host:80/a?b@c",
-            "http://qlik:s3cr/tPW2@other.example/",
-            "http://qlik:80/tPW2@other.example/",
-            "http://qlik:s3cr?tPW2@other.example/",
-            "http://qlik:s3cr#tPW2@other.example/",
-            "http://qlik:s3cr/",
-            "a b",
-        ] {
-            assert_eq!(host(secret), "(other)", "{secret}");
-        }
-    }
-
-    #[test]
-    fn of_a_target_the_scheme_and_the_authority_are_shown_as_they_were_sent() {
-        let shown = |target| shown_target(target).unwrap_or_default();
-        for whole in
-            ["license.qlikcloud.com:443", "http://License.QlikCloud.com:443", "*.x:1", "127.1", "[::1]:80"]
-        {
-            assert_eq!(shown(whole), whole);
-        }
-        assert_eq!(shown("https://a/b?c=d"), "https://a");
-        assert_eq!(shown("/v1?key=a"), "");
-        assert_eq!(shown("http:///a"), "http://");
-        let label = "a".repeat(64);
-        for hidden in ["u:p@", "p@host:443", "u:p", "a b", "::1", "[::1", label.as_str()] {
-            assert_eq!(shown(hidden), "(other)", "{hidden}");
-        }
-        for secret in ["http://u:p@host:80/a?b@c", "http://qlik:80/tPW2@other.example/", "a:80#b@c"] {
-            assert_eq!(shown(secret), "(other)", "{secret}");
-        }
-        assert_eq!(shown("http://qlik:s3cr/"), "http://(other)");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::access::Access;
+use super::facts::Access;
 
 /// All counters and gauges of a relay.
 #[derive(Debug, Default)]

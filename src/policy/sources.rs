@@ -595,8 +595,8 @@ mod tests {
     /// Takes a request of the first entry.
     fn first(list: &Registry) -> bool {
         let asker = Asker {
-            said: crate::policy::Said::Message,
-            source: &crate::policy::Asking::Nobody,
+            said: crate::licensing::asker::Said::Message,
+            source: &crate::licensing::asker::Asking::Nobody,
             licenses: &[],
             identity: &Identity {
                 way: crate::policy::identity::WayIn::Connect,

@@ -11,12 +11,12 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use uuid::Uuid;
 
+use super::identities::{Chosen, Faces};
+use super::witness::{Undecided, Witness};
+use super::{ALPN_HTTP_1_1, Alert, distrust, left};
 use crate::bounds;
-use crate::observe::access::Access;
+use crate::observe::facts::Access;
 use crate::stream::{AnyStream, Rewound, last_word};
-use crate::tls::identities::{Chosen, Faces};
-use crate::tls::witness::{Undecided, Witness};
-use crate::tls::{ALPN_HTTP_1_1, Alert, distrust, left};
 
 /// The first byte of a TLS record that holds a handshake (RFC 8446 §5.1).
 pub const TLS: u8 = 0x16;

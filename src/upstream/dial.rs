@@ -21,8 +21,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::UpstreamError;
 use super::address::forbidden;
+use super::error::UpstreamError;
 use super::parent::{self, ParentCredentials};
 use super::resolve::resolve;
 use crate::bounds;

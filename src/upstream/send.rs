@@ -15,8 +15,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
-use super::UpstreamError;
 use super::dial::{Asked, Dialer};
+use super::error::UpstreamError;
 use super::pool::{Connection, Pool};
 use crate::bounds;
 use crate::config::model::{Destination, Mode, Upstream};
@@ -175,7 +175,10 @@ impl Sender {
         // Ends by itself once the sender is gone or the back end closes.
         tokio::spawn(async move {
             if let Err(e) = connection.await {
-                tracing::debug!("a connection to the back end ended: {}", super::whole_cause(&e));
+                tracing::debug!(
+                    "a connection to the back end ended: {}",
+                    crate::text::causes::whole_cause(&e)
+                );
             }
         });
         Ok(Connection { sender, address, born: Instant::now(), asked })

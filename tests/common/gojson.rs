@@ -9,9 +9,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use http::{HeaderMap, Method, Uri};
+use license_relay::licensing::asker::Asking;
 use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch};
 use license_relay::licensing::vocabulary::Words;
-use license_relay::policy::Asking;
 
 /// The program `tests/clients/gojson`, running.
 pub(crate) struct Go {

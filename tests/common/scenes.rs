@@ -7,17 +7,18 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Response, Uri, header};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use license_relay::config::model::{Destination, Mode};
-use license_relay::exchange::Asked;
 use license_relay::exchange::records::{self, Scene};
+use license_relay::exchange::request::Asked;
 use license_relay::ledger::action::{Action, Outcome};
 use license_relay::ledger::qlik::Repeat;
 use license_relay::ledger::record::Record;
 use license_relay::ledger::subject::{Pseudonyms, Subject};
+use license_relay::licensing::asker::Asking;
 use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
 use license_relay::licensing::reply::{Entitlement, Total, What};
+use license_relay::policy::Admission;
 use license_relay::policy::identity::Identity;
-use license_relay::policy::{Admission, Asking};
-use license_relay::upstream::UpstreamError;
+use license_relay::upstream::error::UpstreamError;
 use uuid::Uuid;
 
 /// Whoever asks.

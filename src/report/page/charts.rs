@@ -22,6 +22,7 @@ use plotters_backend::text_anchor::{HPos, Pos, VPos};
 use super::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
 use super::{Allotment, Cell, Consumption, Day, GapKind, License, MONTHS, Month, STRIP_SOURCES, Syncs};
 use crate::text::escape::escape;
+use crate::text::number::{count, number, short};
 
 /// Lines in the chart of assignments; further allotments are in its table only.
 pub const LINES: usize = 6;
@@ -378,31 +379,6 @@ fn runs<T: Copy + PartialEq>(cells: &[Cell], of: impl Fn(&Cell) -> Option<T>) ->
     runs
 }
 
-/// A number as people read it: commas between thousands, and no fraction where there is none.
-pub fn number(value: f64) -> String {
-    let value = value.clamp(-1e15, 1e15);
-    let sign = if value < 0.0 { "−" } else { "" };
-    let tenths = (value.abs() * 10.0).round();
-    let whole = count((tenths / 10.0).floor() as u64);
-    match tenths % 10.0 {
-        0.0 => format!("{sign}{whole}"),
-        tenth => format!("{sign}{whole}.{tenth:.0}"),
-    }
-}
-
-/// A count, with commas between thousands.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Draws, and wraps what was drawn; what can't be drawn becomes a sentence, as the numbers stand on the page anyway.
 fn drawn(
     width: Width,
@@ -663,14 +639,6 @@ fn month_labels(months: Vec<(f64, Date)>) -> Vec<(f64, String)> {
         (*at, month.strftime(if begins { "%b %Y" } else { "%b" }).to_string())
     };
     months.iter().enumerate().map(label).collect()
-}
-
-/// At most so many characters, with an ellipsis.
-fn short(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 fn text(ink: Ink, h: HPos, v: VPos) -> TextStyle<'static> {

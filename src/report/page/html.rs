@@ -18,9 +18,9 @@ mod traffic;
 
 use std::fmt::Write as _;
 
-use super::charts::count;
 use super::*;
 use crate::text::escape::escape;
+use crate::text::number::{count, plural};
 use cells::*;
 use summary::nothing_known;
 

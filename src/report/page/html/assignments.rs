@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 
 use jiff::civil::Date;
 
-use super::Html;
 use super::cells::*;
 use super::summary::{peak, use_said};
-use super::{N, T, W};
-use crate::report::page::charts::{self, LINE_INKS, Width, Words, count, key, largest};
+use super::{Html, N, T, W};
+use crate::report::page::charts::{self, LINE_INKS, Width, Words, key, largest};
 use crate::report::page::svg::Ink;
 use crate::report::page::*;
 use crate::text::escape::escape;
+use crate::text::number::count;
+use crate::text::shell::quoted;
 
 /// Charts of use against entitlement, those with over-allocation first; the table has them all.
 const USE_CHARTS: usize = 24;

@@ -1,14 +1,13 @@
 //! Values as HTML: escaped, and each kind of them in one way.
 
 use std::borrow::Cow;
-use std::fmt::Display;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::report::page::charts::count;
 use crate::report::page::{Covered, Entitlement, GapKind, Listed, Overage, Person, Status};
 use crate::text::escape::escape;
+use crate::text::number::{count, plural};
 
 /// Digits of a pseudonym that are shown; the verbs have all 64.
 pub(super) const PSEUDONYM: usize = 16;
@@ -142,25 +141,4 @@ pub(super) fn list(of: &[Cow<'_, str>]) -> String {
             format!("<bdi>{first}</bdi> and {}", plural(rest.len() as u64, "other log", "other logs"))
         }
     }
-}
-
-pub(super) fn plural(n: u64, one: impl Display, more: impl Display) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{} {more}", count(n)) }
-}
-
-pub(super) fn duration(minutes: u64) -> String {
-    match minutes {
-        0..120 => format!("{minutes} min"),
-        120..2880 => format!("{} h {:02} min", minutes / 60, minutes % 60),
-        _ => format!("{} d {:02} h", minutes / 1440, minutes / 60 % 24),
-    }
-}
-
-/// A value of others in a command that people copy: one word for a shell, whatever it says.
-pub(super) fn quoted(value: &str) -> Cow<'_, str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '.' | '_' | '-' | ':');
-    if !value.is_empty() && !value.starts_with('-') && value.chars().all(plain) {
-        return Cow::Borrowed(value);
-    }
-    Cow::Owned(format!("'{}'", value.replace('\'', r"'\''")))
 }

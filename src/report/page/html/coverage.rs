@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::Html;
 use super::cells::*;
 use super::summary::{Sign, complete, missing, over_allocated, over_consumed, protected, whole};
-use super::{N, T, W};
-use crate::report::page::charts::count;
+use super::{Html, N, T, W};
 use crate::report::page::*;
+use crate::text::number::{count, plural};
 
 impl Html<'_> {
     pub(super) fn not_understood(&mut self) {

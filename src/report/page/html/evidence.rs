@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use super::Html;
 use super::cells::*;
-use crate::report::page::charts::count;
 use crate::report::page::*;
 use crate::text::escape::escape;
+use crate::text::number::{count, plural};
+use crate::text::shell::quoted;
 use crate::verify::log::Verdict;
 
 /// The arithmetic of the log, as auditors get it; it needs nothing of ours.

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use jiff::SignedDuration;
 
-use super::cells::{bdi, date, mono, plural, time};
+use super::cells::{bdi, date, mono, time};
 use crate::report::ask::evidence;
 use crate::report::input::period::day_of;
-use crate::report::page::charts::{count, newest, number};
+use crate::report::page::charts::newest;
 use crate::report::page::{Allotment, Consumption, Day, License, Month, Overage, Page};
+use crate::text::number::{count, number, plural};
 use crate::verify::log::Verdict;
 
 /// A relay that runs writes a record every minute or so: a log that ends this much before its period does, ends early.

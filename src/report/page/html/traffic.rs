@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::Html;
 use super::cells::*;
 use super::summary::consumption_said;
-use super::{N, T, W};
-use crate::report::page::charts::{self, KINDS, Width, Words, count, gap_ink, key, number};
+use super::{Html, N, T, W};
+use crate::report::page::charts::{self, KINDS, Width, Words, gap_ink, key};
 use crate::report::page::svg::Ink;
 use crate::report::page::*;
 use crate::text::escape::escape;
+use crate::text::number::{count, duration, number, plural};
 
 /// Charts of consumption.
 const CONSUMPTION_CHARTS: usize = 12;

@@ -1,0 +1,12 @@
+//! Words as a shell takes them.
+
+use std::borrow::Cow;
+
+/// A value of others in a command that people copy: one word for a shell, whatever it says.
+pub(crate) fn quoted(value: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '.' | '_' | '-' | ':');
+    if !value.is_empty() && !value.starts_with('-') && value.chars().all(plain) {
+        return Cow::Borrowed(value);
+    }
+    Cow::Owned(format!("'{}'", value.replace('\'', r"'\''")))
+}
