@@ -132,7 +132,7 @@ impl UpstreamError {
 }
 
 /// What is wrong with a certificate, in words that fit a reason phrase.
-pub(crate) fn fault(cause: &rustls::CertificateError) -> String {
+fn fault(cause: &rustls::CertificateError) -> String {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidForName, NotValidForNameContext, Other};
     use rustls::CertificateError::{NotValidYet, NotValidYetContext, UnknownIssuer};
     match cause {

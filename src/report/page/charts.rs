@@ -5,75 +5,26 @@
 //! `<desc>` what it shows; the page has the same numbers as a table or a sentence. Long periods are thinned, and what is
 //! thinned keeps its highest and lowest values.
 
-use std::convert::Infallible;
+pub mod axis;
+pub mod marks;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan};
-use plotters::chart::{ChartBuilder, ChartContext};
-use plotters::coord::Shift;
-use plotters::coord::cartesian::Cartesian2d;
-use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
-use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
+use jiff::SignedDuration;
+use plotters::drawing::IntoDrawingArea;
 use plotters::element::{PathElement, Polygon, Rectangle, Text};
-use plotters::style::{Color, IntoFont, TRANSPARENT, TextStyle};
-use plotters_backend::text_anchor::{HPos, Pos, VPos};
+use plotters::style::Color;
+use plotters_backend::text_anchor::{HPos, VPos};
 
-use super::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
+use super::svg::{Canvas, FINE, Ink};
 use super::{Allotment, Cell, Consumption, Day, GapKind, License, MONTHS, Month, STRIP_SOURCES, Syncs};
 use crate::text::escape::escape;
 use crate::text::number::{count, number, short};
+use axis::{Area, Failed, Keep, POINTS, Span, Width, after, before, between, frame, moments, span, stepped};
+use marks::{HEATS, Side, beside, diamond, filled, gap_ink, heat, mark, text, triangle};
 
 /// Lines in the chart of assignments; further allotments are in its table only.
 pub const LINES: usize = 6;
-/// Points of one line before it is thinned.
-const POINTS: usize = 300;
-/// The highest value that an axis reaches; what is above is drawn beyond its end.
-const HIGHEST: f64 = 1e20;
 /// Bars that have their number written on top.
 const NUMBERED: usize = 7;
-
-type Failed = DrawingAreaErrorKind<Infallible>;
-type Area<'a> = DrawingArea<Canvas<'a>, Shift>;
-type Chart<'r, 'a> = ChartContext<'r, Canvas<'a>, Cartesian2d<Axis, Axis>>;
-
-/// How wide a chart is drawn; text keeps its size.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Width {
-    /// The whole width of the page on a screen, and on paper.
-    Wide,
-    /// The whole width of a telephone's screen.
-    Narrow,
-    /// Half of a wide page, the whole of a narrow one.
-    Half,
-}
-
-impl Width {
-    fn pixels(self) -> i32 {
-        match self {
-            Self::Wide => 900,
-            Self::Narrow => 370,
-            Self::Half => 434,
-        }
-    }
-
-    fn class(self) -> &'static str {
-        match self {
-            Self::Wide => "chart wide",
-            Self::Narrow => "chart narrow",
-            Self::Half => "chart half",
-        }
-    }
-
-    /// Labels of dates that fit below it.
-    fn dates(self) -> usize {
-        match self {
-            Self::Wide => 13,
-            Self::Narrow => 5,
-            Self::Half => 6,
-        }
-    }
-}
 
 /// What a chart says of itself to those who can't see it.
 #[derive(Clone, Copy, Debug)]
@@ -277,8 +228,6 @@ pub fn strip(syncs: &Syncs, width: Width, words: Words<'_>) -> Option<String> {
     })
 }
 
-const HEATS: [Ink; 4] = [Ink::Heat1, Ink::Heat2, Ink::Heat3, Ink::Heat4];
-
 /// All kinds of gaps, in the order in which they are drawn and listed.
 pub const KINDS: [GapKind; 6] = [
     GapKind::RelayDown,
@@ -288,77 +237,6 @@ pub const KINDS: [GapKind; 6] = [
     GapKind::Around,
     GapKind::NotWritten,
 ];
-
-/// Rectangles (upper left and lower right) filled as an ink is: its hatch on white and within an outline, or solid.
-fn filled<I: Iterator<Item = ((i32, i32), (i32, i32))>>(
-    area: &Area<'_>,
-    ink: Ink,
-    rectangles: impl Fn() -> I,
-) -> Result<(), Failed> {
-    const STEP: i32 = 4 * FINE;
-    let hatches: &[Hatch] = match ink {
-        Ink::Over | Ink::High | Ink::Failing => &[Hatch::Rising],
-        Ink::Refused => &[Hatch::Rising, Hatch::Falling],
-        Ink::Around => &[Hatch::Dots],
-        Ink::NotWritten => &[Hatch::Level],
-        Ink::Silent => &[],
-        _ => {
-            for (from, to) in rectangles() {
-                area.draw(&Rectangle::new([from, to], ink.filled()))?;
-            }
-            return Ok(());
-        }
-    };
-    for (from, to) in rectangles() {
-        area.draw(&Rectangle::new([from, to], Ink::Paper.filled()))?;
-    }
-    for (from, to) in rectangles() {
-        for kind in hatches {
-            for line in hatch(*kind, from, to, STEP) {
-                area.draw(&PathElement::new(line.to_vec(), ink))?;
-            }
-        }
-        // Dots are wider than a line should be.
-        if ink != Ink::Around {
-            area.draw(&Rectangle::new([from, to], ink.stroke_width(1)))?;
-        }
-    }
-    Ok(())
-}
-
-/// A small sample of an ink for the lines that explain a chart: a filled rectangle, or a line.
-pub fn key(ink: Ink, line: bool) -> String {
-    let (w, h) = (26 * FINE, 13 * FINE);
-    let mut inner = String::new();
-    {
-        let area = Canvas::new(&mut inner, (w as u32, h as u32)).into_drawing_area();
-        // What can't be drawn is left out: its name stands beside it.
-        let _ = match (ink, line) {
-            (Ink::Total, _) => area.draw(&diamond(w / 2, h / 2)),
-            (_, true) => area.draw(&PathElement::new(vec![(0, h / 2), (w, h / 2)], ink)),
-            (_, false) => filled(&area, ink, || std::iter::once(((FINE, FINE), (w - FINE, h - FINE)))),
-        };
-    }
-    format!("<svg class=\"key\" viewBox=\"0 0 {w} {h}\" aria-hidden=\"true\">{inner}</svg>")
-}
-
-/// The ink of a kind of gap.
-pub fn gap_ink(kind: GapKind) -> Ink {
-    match kind {
-        GapKind::RelayDown => Ink::Down,
-        GapKind::Refused => Ink::Refused,
-        GapKind::Failing => Ink::Failing,
-        GapKind::Silent => Ink::Silent,
-        GapKind::Around => Ink::Around,
-        GapKind::NotWritten => Ink::NotWritten,
-    }
-}
-
-/// A quarter of the syncs that a cell could have in the rhythm of ten minutes, from 0; `None`: none came.
-fn heat(cell: Cell, hours: u32) -> Option<usize> {
-    let most = u64::from(hours) * 6;
-    (cell.syncs > 0).then(|| usize::try_from((u64::from(cell.syncs) * 4 / most.max(1)).min(3)).unwrap_or(3))
-}
 
 /// A gap and its share of the cell in thirds, from 1.
 fn gap(cell: Cell, hours: u32) -> Option<(GapKind, i32)> {
@@ -403,161 +281,6 @@ fn drawn(
     ))
 }
 
-/// What lies below: days, or whole months that are equally wide.
-enum Span {
-    Days(Date, Date),
-    Months(Date, Date),
-}
-
-/// An axis whose ticks are given: those of dates are not at equal distances.
-struct Axis {
-    from: f64,
-    to: f64,
-    ticks: Vec<f64>,
-}
-
-impl Ranged for Axis {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, (low, high): (i32, i32)) -> i32 {
-        let share = (value - self.from) / (self.to - self.from).max(f64::EPSILON);
-        low + (share.clamp(-1.0, 2.0) * f64::from(high - low)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.clone() }
-    }
-
-    fn range(&self) -> std::ops::Range<f64> {
-        self.from..self.to
-    }
-}
-
-/// Axes with room for labels beside them; values from 0 to the next round number above the most.
-fn frame<'r, 'a>(
-    area: &'r Area<'a>,
-    width: Width,
-    right: i32,
-    span: Span,
-    most: f64,
-) -> Result<Chart<'r, 'a>, Failed> {
-    let most = most.clamp(0.0, HIGHEST);
-    let step = round_step(most);
-    let top = ((most / step).floor() + 1.0) * step;
-    let values: Vec<f64> = (0..).map(|n| f64::from(n) * step).take_while(|value| *value <= top).collect();
-    let (from, to, dates) = match span {
-        Span::Days(from, to) => (before(from), after(to), ticks(from, to, width.dates())),
-        Span::Months(from, to) => {
-            let months = between(from, to) + 1;
-            let every = (months as usize).div_ceil(width.dates());
-            let shown = (0..months).step_by(every).map(|n| (n as f64 + 0.5, from.saturating_add(n.months())));
-            (0.0, months as f64, month_labels(shown.collect()))
-        }
-    };
-    let (points, labels): (Vec<f64>, Vec<String>) = dates.into_iter().unzip();
-    let label = |x: &f64| {
-        let at = points.iter().position(|point| point == x);
-        at.and_then(|at| labels.get(at).cloned()).unwrap_or_default()
-    };
-    let mut chart = ChartBuilder::on(area)
-        .margin_top(12 * FINE)
-        .margin_right(right * FINE)
-        .x_label_area_size(22 * FINE)
-        .y_label_area_size((12 + 7 * number(top).len() as i32).max(36) * FINE)
-        .build_cartesian_2d(
-            Axis { from, to, ticks: points.clone() },
-            Axis { from: 0.0, to: top, ticks: values },
-        )?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(Ink::Grid)
-        .axis_style(Ink::Axis)
-        .label_style(("sans-serif", TEXT * FINE).into_font().color(&Ink::Label))
-        .x_labels(64)
-        .y_labels(64)
-        .x_label_formatter(&label)
-        .y_label_formatter(&|value| number(*value))
-        .set_all_tick_mark_size(4 * FINE)
-        .draw()?;
-    Ok(chart)
-}
-
-/// A step of 1, 2 or 5 times a power of ten, of which about four reach the most; whole where the most is small.
-fn round_step(most: f64) -> f64 {
-    let rough = (most / 4.0).max(1.0);
-    let power = 10f64.powf(rough.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= rough).unwrap_or(rough)
-}
-
-fn span<'d>(days: impl IntoIterator<Item = &'d Day>) -> Option<(Date, Date)> {
-    days.into_iter().map(|day| day.day).fold(None, |span, day| match span {
-        None => Some((day, day)),
-        Some((from, to)) => Some((day.min(from), day.max(to))),
-    })
-}
-
-/// A day's beginning, in days since 1970.
-fn before(day: Date) -> f64 {
-    let time = TimeZone::UTC.to_timestamp(day.into()).map(Timestamp::as_second).unwrap_or_default();
-    time.div_euclid(86_400) as f64
-}
-
-fn after(day: Date) -> f64 {
-    before(day) + 1.0
-}
-
-fn between(from: Date, to: Date) -> i64 {
-    (i64::from(to.year()) - i64::from(from.year())) * 12 + i64::from(to.month()) - i64::from(from.month())
-}
-
-/// Which values a thinned line keeps.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Keep {
-    /// The highest.
-    Most,
-    /// The lowest and the highest, in their order.
-    Both,
-}
-
-/// A step line over the days, broken where there is no value; runs of one value are one step.
-fn stepped(days: &[Day], of: impl Fn(&Day) -> Option<u64>, keep: Keep) -> Vec<Vec<(f64, f64)>> {
-    let size = days.len().div_ceil(POINTS).max(1);
-    let mut steps: Vec<(f64, f64, Option<u64>)> = Vec::new();
-    let mut push = |from: f64, to: f64, value: Option<u64>| match steps.last_mut() {
-        Some((_, end, last)) if *last == value && *end == from => *end = to,
-        _ => steps.push((from, to, value)),
-    };
-    for chunk in days.chunks(size) {
-        let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { continue };
-        let (from, to) = (before(first.day), after(last.day));
-        let values = || chunk.iter().enumerate().filter_map(|(n, day)| Some((of(day)?, n)));
-        match (values().max_by_key(|(value, _)| *value), values().min_by_key(|(value, _)| *value)) {
-            (Some((most, at)), Some((least, other))) if keep == Keep::Both && most != least => {
-                let middle = f64::midpoint(from, to);
-                let (one, two) = if at < other { (most, least) } else { (least, most) };
-                push(from, middle, Some(one));
-                push(middle, to, Some(two));
-            }
-            (most, _) => push(from, to, most.map(|(value, _)| value)),
-        }
-    }
-    let mut parts: Vec<Vec<(f64, f64)>> = Vec::new();
-    let mut end = f64::NAN;
-    for (from, to, value) in steps {
-        let Some(value) = value else { continue };
-        let value = value as f64;
-        match parts.last_mut() {
-            Some(part) if end == from => part.extend([(from, value), (to, value)]),
-            _ => parts.push(vec![(from, value), (to, value)]),
-        }
-        end = to;
-    }
-    parts
-}
-
 /// Stretches with too many, thinned like the line below them: their days, the cap, and the peak.
 fn over(days: &[Day]) -> Vec<((f64, f64), f64, f64)> {
     let size = days.len().div_ceil(POINTS).max(1);
@@ -575,124 +298,4 @@ fn over(days: &[Day]) -> Vec<((f64, f64), f64, f64)> {
         }
     }
     runs
-}
-
-/// Beginnings of days, months or years within the days, at most so many, each where it stands and with its label.
-fn ticks(from: Date, to: Date, most: usize) -> Vec<(f64, String)> {
-    let days = (after(to) - before(from)) as usize;
-    let months = between(from, to) as usize;
-    if days <= 62 {
-        let every = [1, 2, 7, 14].into_iter().find(|every| days.div_ceil(*every) <= most).unwrap_or(14);
-        let first = from;
-        return (0..days)
-            .step_by(every)
-            .map(|n| first.saturating_add((n as i64).days()))
-            .map(|day| (before(day), day_label(day)))
-            .collect();
-    }
-    let every = [1, 2, 3, 6, 12].into_iter().find(|every| months.div_ceil(*every) <= most);
-    let every = every.unwrap_or_else(|| 12 * (months / 12).div_ceil(most.max(1)).max(1)) as i64;
-    let shown = (0..=months as i64)
-        .map(|n| from.first_of_month().saturating_add(n.months()))
-        .filter(|month| {
-            *month >= from && (i64::from(month.year()) * 12 + i64::from(month.month()) - 1) % every == 0
-        })
-        .map(|month| (before(month), month));
-    month_labels(shown.collect())
-}
-
-/// As [`ticks`], and hours where the time is short.
-fn moments(from: Timestamp, to: Timestamp, most: usize) -> Vec<(Timestamp, String)> {
-    let hours = to.duration_since(from).as_hours();
-    if hours <= 48 {
-        let every =
-            [1, 2, 3, 4, 6, 12].into_iter().find(|every| (hours / every) as usize <= most).unwrap_or(24);
-        let first = from.as_second().div_euclid(3600 * every) * 3600 * every;
-        return (0..=hours / every)
-            .filter_map(|n| Timestamp::from_second(first + n * 3600 * every).ok())
-            .filter(|time| *time >= from && *time < to)
-            .map(|time| {
-                let form = if time.as_second() % 86_400 == 0 { "%-d %b" } else { "%H:%M" };
-                (time, time.strftime(form).to_string())
-            })
-            .collect();
-    }
-    let day = |time: Timestamp| TimeZone::UTC.to_datetime(time).date();
-    ticks(day(from), day(to), most)
-        .into_iter()
-        .filter_map(|(at, label)| Some((Timestamp::from_second(at as i64 * 86_400).ok()?, label)))
-        .filter(|(time, _)| *time >= from && *time < to)
-        .collect()
-}
-
-fn day_label(day: Date) -> String {
-    day.strftime("%-d %b").to_string()
-}
-
-/// Months by name; the year stands with each first one of a year, and with the very first one unless another follows
-/// so soon that they would touch.
-fn month_labels(months: Vec<(f64, Date)>) -> Vec<(f64, String)> {
-    let year = |n: usize| months.get(n).map(|(_, month)| month.year());
-    let label = |(n, (at, month)): (usize, &(f64, Date))| {
-        let begins =
-            if n == 0 { year(1).is_none_or(|next| next == month.year()) } else { year(n - 1) != year(n) };
-        (*at, month.strftime(if begins { "%b %Y" } else { "%b" }).to_string())
-    };
-    months.iter().enumerate().map(label).collect()
-}
-
-fn text(ink: Ink, h: HPos, v: VPos) -> TextStyle<'static> {
-    ("sans-serif", TEXT * FINE).into_font().color(&ink).pos(Pos::new(h, v))
-}
-
-/// A label at the right end of a line.
-struct Side {
-    x: i32,
-    y: i32,
-    text: String,
-    ink: Ink,
-}
-
-/// Labels beside what they name, pushed apart where they would overlap.
-fn beside(area: &Area<'_>, mut labels: Vec<Side>, away: i32) -> Result<(), Failed> {
-    const LINE: i32 = 13 * FINE;
-    labels.sort_by_key(|label| label.y);
-    for n in 1..labels.len() {
-        labels[n].y = labels[n].y.max(labels[n - 1].y + LINE);
-    }
-    // Where that has pushed the last one below the axis, they all move up as far as they must.
-    let mut lowest = area.dim_in_pixel().1 as i32 - 26 * FINE;
-    for label in labels.iter_mut().rev() {
-        label.y = label.y.min(lowest);
-        lowest = label.y - LINE;
-    }
-    for Side { x, y, text: words, ink } in labels {
-        let at = (x + (away + 6) * FINE, y);
-        area.draw(&Text::new(words, at, text(ink, HPos::Left, VPos::Center)))?;
-    }
-    Ok(())
-}
-
-/// The mark at the end of a line: another shape for each.
-fn mark(ink: Ink, x: i32, y: i32) -> Polygon<(i32, i32)> {
-    let r = 9 * FINE / 2;
-    let shape = match ink {
-        Ink::Line0 => vec![(-r, -r), (r, -r), (r, r), (-r, r)],
-        Ink::Line1 => vec![(0, -r), (r, r), (-r, r)],
-        Ink::Line2 => vec![(0, -r), (r, 0), (0, r), (-r, 0)],
-        Ink::Line3 => vec![(-r, -r), (r, -r), (0, r)],
-        Ink::Line4 => vec![(-r / 2, -r), (r / 2, -r), (r, 0), (r / 2, r), (-r / 2, r), (-r, 0)],
-        _ => vec![(-r, -r / 2), (r, -r / 2), (r, r / 2), (-r, r / 2)],
-    };
-    Polygon::new(shape.into_iter().map(|(dx, dy)| (x + r + dx, y + dy)).collect::<Vec<_>>(), ink)
-}
-
-fn diamond(x: i32, y: i32) -> Polygon<(i32, i32)> {
-    let r = 4 * FINE;
-    Polygon::new(vec![(x, y - r), (x + r, y), (x, y + r), (x - r, y)], Ink::Total)
-}
-
-fn triangle(x: i32, y: i32) -> Polygon<(i32, i32)> {
-    let r = 4 * FINE;
-    Polygon::new(vec![(x - r, y - 2 * r + FINE), (x + r, y - 2 * r + FINE), (x, y)], Ink::OverMark)
 }
