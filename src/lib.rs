@@ -12,9 +12,9 @@
 //! intent on disk ([`audit`]), one send ([`upstream`]), the outcome on disk, and only then the reply, byte for byte.
 //! Every refusal is a value with a cause, and one table turns it into words ([`http::reply`]).
 //!
-//! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down this list, never up;
-//! [`ledger`], [`observe`], [`config`], [`stream`], [`bounds`], [`budget`], `file_size`, [`memory`], [`threads`] and
-//! `turns` are the ground that all may stand on.
+//! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down this list, never up.
+//! Below all of these stand [`verify`], [`ledger`], [`observe`] and [`config`], and on the ground [`stream`], [`bounds`],
+//! [`budget`], `file_size`, [`memory`], [`text`], [`threads`] and `turns`, which all may use.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Tests may; what serves clients may not.
 #![deny(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads; `cli` has a module that prints.

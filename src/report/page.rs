@@ -1,5 +1,5 @@
-//! What the report page shows, as plain values: the folding of the log fills them, `report::html` and `report::charts`
-//! read them and ask for nothing else.
+//! What the report page shows, as plain values: `whole` fills them from the folds of the log, `html` and `charts` read
+//! them and ask for nothing else.
 //!
 //! Lists that may be long come as [`Listed`]: the first rows, and how many there are in all. The page shows at most as
 //! many rows as the constants here say, so more than that need not be kept. Times are UTC. Nothing is escaped here.

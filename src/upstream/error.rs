@@ -115,7 +115,7 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// The class that the log records: `dns`, `connect`, `tls`, `timeout`, `reply`, `policy`, and those of
-    /// [`parent::ParentError::class`].
+    /// [`ParentError::class`](super::parent::ParentError::class).
     pub fn class(&self) -> &'static str {
         match self {
             Self::Dns { .. } => "dns",

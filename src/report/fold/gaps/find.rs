@@ -1,6 +1,6 @@
-//! The rhythm of each source, and the [`gaps`](crate::report::fold::gaps::gap) in it: a source keeps the time since its last answer as it is
-//! cut by tries and by times without any relay. With several logs, what comes is kept back until it is certain whether a
-//! relay was up.
+//! The rhythm of each source, and each [`Gap`] in it: a source keeps the time since its last answer as
+//! it is cut by tries and by times without any relay. With several logs, what comes is kept back until it is certain
+//! whether a relay was up.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Gaps in the rhythm of syncs: a deployment syncs every ten minutes, so where a longer time lies between two answers the
 //! log says why, to the minute: relay down, source silent, refused, back end failing, or an exchange that went around.
-//! Here is what is told of them; [`rhythm`](crate::report::fold::gaps::find) finds them.
+//! Here is what is told of them; [`find`](super::find) finds them.
 
 use std::sync::Arc;
 
