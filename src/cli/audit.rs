@@ -7,6 +7,7 @@ mod prune;
 mod questions;
 mod report;
 mod sources;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -14,13 +15,9 @@ use super::out::outln;
 use super::{Exit, Failure, load};
 use crate::audit::fork::{self, ForkError, Forked};
 use crate::audit::recover::OpenError;
-pub(super) use crate::cli::audit::sources::{anchors_of, progress};
 use crate::config;
-use crate::report::ask::evidence::{member, text, worst};
-use crate::report::read::merge;
 use crate::text::terminal::{printable, printable_line};
-use crate::verify::log::Verified;
-use sources::Logs;
+pub(super) use sources::anchors_of;
 
 /// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]
@@ -38,7 +35,7 @@ enum Action {
                       Examples:\n  license-relay audit verify\n  \
                       license-relay audit verify --log /mnt/copy/audit --anchor /mnt/anchor --anchor syslog.txt"
     )]
-    Verify(Verify),
+    Verify(verify::Verify),
     /// Who holds what at a time, as the back end confirmed it; what is only asked for or not known is kept apart
     #[command(after_help = "Examples:\n  license-relay audit state --at 2026-06-30\n  \
                             license-relay audit state --log COPY --names staff.csv --subject-key subject.key --csv > holders.csv")]
@@ -108,19 +105,10 @@ enum Action {
     Prune(prune::Prune),
 }
 
-#[derive(Debug, clap::Args)]
-struct Verify {
-    #[command(flatten)]
-    logs: Logs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Runs the verb; a log that is not fine is no failure of ours, but an exit code.
+/// Runs the verb.
 pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<Exit, Failure> {
     match args.action {
-        Action::Verify(args) => run_verify(args, config),
+        Action::Verify(args) => verify::run(args, config),
         Action::State(args) => questions::state(args, config),
         Action::History(args) => questions::history(args, config),
         Action::Changes(args) => questions::changes(args, config),
@@ -156,19 +144,6 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<Exit, Fa
 /// Prints one line, which may hold what a log says, or what a file is called.
 fn say(line: impl AsRef<str>) {
     outln!("{}", printable_line(line.as_ref()));
-}
-
-fn run_verify(args: Verify, config: Option<PathBuf>) -> Result<Exit, Failure> {
-    let (logs, anchors, _) = args.logs.find(config)?;
-    let verified = merge::read(&logs, &anchors, progress(), |_, _| true)?;
-    for log in &verified {
-        if args.json {
-            outln!("{:#}", member(log));
-        } else {
-            text(log).iter().for_each(say);
-        }
-    }
-    Ok(worst(verified.iter().map(Verified::verdict)).into())
 }
 
 impl From<ForkError> for Failure {

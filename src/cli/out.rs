@@ -7,11 +7,12 @@
 #![expect(clippy::disallowed_methods, reason = "this is the one place that has standard output")]
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
 
 use super::exit::{Exit, Failure};
 use crate::observe::stderr;
+use crate::text::shell;
 use crate::text::terminal::printable;
 use crate::{bounds, file_size};
 
@@ -112,4 +113,20 @@ pub(super) fn finish(done: Result<Exit, Failure>) -> Exit {
     // A reader that has stopped reading holds up no exit.
     stderr::flush(bounds::LOG_FLUSH);
     exit
+}
+
+/// Tells a person who waits how far it is.
+pub(in crate::cli) fn progress() -> impl FnMut(u64) + Send {
+    let shown = io::stderr().is_terminal();
+    move |records| {
+        if shown {
+            note!("{records} records …");
+        }
+    }
+}
+
+/// The command line, so that the answer can be asked for again.
+pub(super) fn command_line() -> String {
+    let words = std::env::args_os().skip(1).map(|word| shell::word(&word.to_string_lossy()));
+    std::iter::once("license-relay".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }

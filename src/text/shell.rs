@@ -10,3 +10,13 @@ pub(crate) fn quoted(value: &str) -> Cow<'_, str> {
     }
     Cow::Owned(format!("'{}'", value.replace('\'', r"'\''")))
 }
+
+/// A word of a command line as a shell takes it; flags stay flags.
+pub(crate) fn word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

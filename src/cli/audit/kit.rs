@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::say;
-use super::sources::{Logs, command_line, progress};
-use crate::cli::out::outln;
+use super::sources::Logs;
+use crate::cli::out::{command_line, outln, progress};
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
 use crate::report::ask::evidence::{Made, left_out, word, worst};

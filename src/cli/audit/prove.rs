@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::say;
-use super::sources::{Logs, progress, quoted};
-use crate::cli::out::outln;
+use super::sources::Logs;
+use crate::cli::out::{outln, progress};
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure, reads_none};
 use crate::ledger::merkle::leaf;
@@ -15,6 +15,7 @@ use crate::ledger::note::Verifier;
 use crate::ledger::record::MAX_LINE;
 use crate::ledger::regular_file;
 use crate::text::hex::hex;
+use crate::text::shell;
 use crate::verify::proof::{CheckError, Checked, MAX_PROOF, Proof, ProveError, Proved, prove};
 
 pub(super) const HELP: &str = "Writes record-N.tlog-proof (C2SP tlog-proof) and, beside it, the record itself as \
@@ -143,7 +144,7 @@ fn make(args: &Prove, sequence: u64, config: Option<PathBuf>) -> Result<Exit, Fa
         say(format!("  checkpoint   {} records{time} ({})", checkpoint.size, file.display()));
         say(format!("  root         {}", hex(&checkpoint.root)));
         say(format!("  key          {key}"));
-        let (proof_file, key) = (quoted(&proof_file.to_string_lossy()), quoted(&key));
+        let (proof_file, key) = (shell::word(&proof_file.to_string_lossy()), shell::word(&key));
         say(format!("to check it: license-relay audit prove --check {proof_file} --key {key}"));
     }
     Ok(Exit::Fine)

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::sources::{Asking, During, Output, Sources, opened_with, progress};
-use crate::cli::out::{note, outln};
+use super::sources::{Asking, During, Output, Sources, opened_with};
+use crate::cli::out::{note, outln, progress};
 use crate::cli::{Exit, Failure, configuration, reads_none};
 use crate::config;
 use crate::config::names::LicenseNumber;

@@ -4,16 +4,15 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::questions::called;
-use super::sources::{
-    During, Logs, WhoIsWho, command_line, find_sources, is_no_time, names_of, opened_with, progress, quoted,
-};
-use crate::cli::out::Out;
+use super::sources::{During, Logs, WhoIsWho, find_sources, is_no_time, names_of, opened_with};
+use crate::cli::out::{Out, command_line, progress};
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
 use crate::report::ask::evidence::{Made, worst};
 use crate::report::input::period::length;
 use crate::report::page::html::render;
 use crate::report::page::whole::{Wanted, report};
+use crate::text::shell;
 use crate::verify::log::Verified;
 
 pub(super) const HELP: &str = "The page stands alone: no script, no other file; print it, or send it. Exit codes as of audit \
@@ -59,7 +58,7 @@ pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<Exit, Failure
     let opening = opened_with(args.opening.as_deref(), &sources)?;
     let names = names_of(&args.who, &sources)?;
     let called = called(args.sources.as_ref().or(sources.allow_list.as_ref()))?;
-    let named = sources.logs.iter().map(|log| format!("--log {}", quoted(&log.to_string_lossy())));
+    let named = sources.logs.iter().map(|log| format!("--log {}", shell::word(&log.to_string_lossy())));
     let wanted = Wanted {
         named: named.collect::<Vec<_>>().join(" "),
         logs: sources.logs,

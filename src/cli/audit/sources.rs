@@ -1,11 +1,11 @@
 //! What all questions to the log have in common on the command line: which logs, in which form, with which names.
 
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::cli::out::{Out, note};
+use crate::cli::out::{Out, command_line, progress};
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure, load};
 use crate::config;
@@ -22,6 +22,7 @@ use crate::report::input::opening::{Held, opening};
 use crate::report::input::period::{Edge, NoTime, Period, time};
 use crate::report::read::merge::ReadError;
 use crate::report::table::rows::Form;
+use crate::text::shell;
 use crate::verify::log::VerifyError;
 
 /// Which logs, and checkpoints of them.
@@ -279,7 +280,7 @@ impl During {
                 failure.exit,
                 format!(
                     "--to is a time, and \"{to}\" is none; for the file to write, use --out {}",
-                    quoted(to)
+                    shell::word(to)
                 ),
             ),
             _ => failure,
@@ -292,32 +293,6 @@ pub(in crate::cli) fn anchors_of(audit: &Audit) -> Vec<PathBuf> {
     let about = LogFile::read(&audit.directory).ok().flatten();
     let note = about.map(|about| anchor_name(&about.origin)).unwrap_or_default();
     audit.anchors.iter().filter(|anchor| anchor.join(&note).is_file()).cloned().collect()
-}
-
-/// Tells a person who waits how far it is.
-pub(in crate::cli) fn progress() -> impl FnMut(u64) + Send {
-    let shown = io::stderr().is_terminal();
-    move |records| {
-        if shown {
-            note!("{records} records …");
-        }
-    }
-}
-
-/// The command line, so that the answer can be asked for again.
-pub(super) fn command_line() -> String {
-    let words = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
-    std::iter::once("license-relay".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a shell takes it.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 impl From<AnswerError> for Failure {

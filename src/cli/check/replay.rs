@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::super::audit::{anchors_of, progress};
-use super::super::out::outln;
-use super::super::{Exit, Failure};
 use super::Settings;
 use super::replayed::{Deployment, Replayed};
+use crate::cli::audit::anchors_of;
+use crate::cli::out::{outln, progress};
+use crate::cli::{Exit, Failure};
 use crate::policy::Policy;
 use crate::policy::replay::Replay;
 use crate::report::ask::evidence::{member, text, worst};
@@ -59,7 +59,7 @@ pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, at_most: Option<Value>
     Ok(worst(verified.iter().map(Verified::verdict)).into())
 }
 
-fn tell(replayed: &super::replayed::Found, verified: &[Verified]) {
+fn tell(replayed: &crate::cli::check::replayed::Found, verified: &[Verified]) {
     for deployment in replayed.deployments.iter().chain(&replayed.others) {
         let Deployment { let_in, last, .. } = deployment;
         let (refused, unknown) = (sum(&deployment.refused), sum(&deployment.unknown));
