@@ -1,32 +1,32 @@
 //! A running relay, made from a configuration: start, reload, drain, stop.
 
+mod clock;
+mod enrol;
 mod reload;
+mod status;
 mod vital;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::audit::disk::RealDisk;
 use crate::audit::fork;
 use crate::audit::journal::{Journal, Opening, State};
 use crate::audit::recover::OpenError;
 use crate::audit::refusals::Refusals;
+use crate::config::edit;
 use crate::config::model::{Audit, Config, OnFailure};
-use crate::config::names::SourceId;
 use crate::config::watch::Watch;
-use crate::config::{edit, sources};
 use crate::exchange::Exchange;
 use crate::exchange::aliases::Aliases;
 use crate::exchange::captured::Captured;
@@ -44,12 +44,13 @@ use crate::listen::sniff::Entrance;
 use crate::listen::sockets::{BindError, Bound};
 use crate::memory::{Memory, Parts};
 use crate::observe::access;
-use crate::observe::admin::{Admin, Asked, Insight};
-use crate::observe::metrics::Metrics;
+use crate::observe::admin::{Admin, Asked};
 use crate::policy::pending::{Codes, Pending};
-use crate::setup::held::{self, Held};
+use crate::relay::clock::{keep_leaves, keep_time};
+use crate::relay::enrol::keep_learned;
+use crate::relay::reload::{Listeners, forget_known};
+use crate::relay::status::Shown;
 use crate::setup::{InForce, Lasting, Setup, SetupError};
-use crate::tls::dates;
 use crate::tls::trust::Trust;
 use crate::tunnel::connect::Proxy;
 use crate::tunnel::copy::Buffers;
@@ -389,176 +390,6 @@ fn start_record(config: &Config, previous_stop: Option<&'static str>) -> Record 
     )
     .to_lowercase();
     record
-}
-
-/// Everything that is listened on.
-#[derive(Debug)]
-struct Listeners {
-    clients: Bound,
-    admin: Bound,
-}
-
-/// What the admin address shows.
-#[derive(Debug)]
-struct Shown {
-    conversations: Arc<Conversations>,
-    metrics: Arc<Metrics>,
-    /// What is in force instead of what its files say, until it is not.
-    held: Mutex<Vec<Held>>,
-}
-
-impl Shown {
-    fn held(&self) -> Vec<Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn hold(&self, held: Vec<Held>) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
-    }
-
-    /// Which configuration is in force, and what of its files is not.
-    fn configuration(&self) -> serde_json::Value {
-        let setup = self.conversations.setup.load();
-        let held = self.held();
-        let whys: Vec<&str> = held.iter().map(|held| held.why.as_str()).collect();
-        let refused = held.iter().map(|held| held.since).max();
-        let refused = refused.map(|at| serde_json::json!({ "at": at, "why": whys.join("\n") }));
-        let parts = held.iter().map(
-            |held| serde_json::json!({ "part": held.part.name(), "since": held.since, "why": held.why }),
-        );
-        let parts: Vec<serde_json::Value> = parts.collect();
-        serde_json::json!({
-            "file": setup.config.file,
-            "generation": setup.generation,
-            "since": setup.since,
-            "last_reload_refused": refused,
-            "not_in_force": parts,
-        })
-    }
-}
-
-impl Insight for Shown {
-    fn unready(&self) -> Option<String> {
-        if self.conversations.stop.is_cancelled() {
-            return Some("draining".into());
-        }
-        match &*self.conversations.exchange.journal.state().borrow() {
-            State::Writable => self.conversations.setup.load().faces.fault(dates::now()),
-            State::Blocked(why) => Some(format!("the audit log can't be written: {why}")),
-            State::Poisoned(why) => Some(format!("the audit log is given up: {why}")),
-        }
-    }
-
-    fn differences(&self) -> Vec<String> {
-        self.held().iter().map(|held| held::words(held.part.name(), held.since, &held.why)).collect()
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let setup = self.conversations.setup.load();
-        serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "not_ready": self.unready(),
-            "log": setup.config.audit.directory,
-            "configuration": self.configuration(),
-            "sources": {
-                "file": setup.config.sources.file,
-                "allowed": setup.policy.registry.entries().len(),
-                "observe": setup.observes(),
-            },
-        })
-    }
-
-    fn metrics(&self) -> String {
-        let setup = self.conversations.setup.load();
-        self.metrics.generation.set(count(setup.generation));
-        self.metrics.sources.set(count(setup.policy.registry.entries().len()));
-        self.metrics.parts_held.set(count(self.held().len()));
-        self.metrics.observe.set(i64::from(setup.observes()));
-        let lasting = self.conversations.exchange.unread.lasting(Timestamp::now());
-        self.metrics.unrecognised.set(count(lasting));
-        self.metrics.ready.set(u64::from(self.unready().is_none()));
-        self.metrics.text()
-    }
-
-    fn token(&self) -> Option<Arc<Zeroizing<String>>> {
-        self.conversations.setup.load().token.as_ref().map(|token| token.0.clone())
-    }
-}
-
-/// A count as a gauge has it.
-fn count(number: impl TryInto<i64>) -> i64 {
-    number.try_into().unwrap_or(i64::MAX)
-}
-
-/// Writes the ids that enrolments have learned into `sources.toml`, which is then read again as any change of it.
-async fn keep_learned(conversations: Arc<Conversations>, mut learned: mpsc::Receiver<SourceId>) {
-    while let Some(id) = learned.recv().await {
-        // Until the file says so, the id is known to this process alone: a restart would learn anew.
-        while let Err(e) = write_learned(&conversations, &id).await {
-            tracing::error!("source {id} can't be written into the allow-list: {e}");
-            sleep(bounds::LEARNED_RETRY).await;
-        }
-    }
-}
-
-async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(), String> {
-    let setup = conversations.setup.load_full();
-    let Some(enrolment) = setup.policy.registry.enrolment_of(id) else { return Ok(()) };
-    let license = enrolment.licenses.first().map(ToString::to_string).unwrap_or_default();
-    let (file, bound_id) = (setup.config.sources.file.clone(), id.clone());
-    let bind = move || sources::bind(&file, &enrolment, &bound_id);
-    let bound = tokio::task::spawn_blocking(bind).await.map_err(|e| e.to_string())?;
-    if bound.map_err(|e| e.to_string())? {
-        tracing::info!("enrolled: source {id} is now bound to license {license}");
-        let mut record = Record::new(Action::RelayConfig, Uuid::now_v7());
-        record.outcome = Outcome::Success;
-        record.reason = "an enrolment learned the id of its deployment".into();
-        record.qlik.source_id = Some(id.to_string());
-        record.qlik.license = Some(license);
-        conversations.exchange.journal.note_in_turn(vec![record]).await;
-    }
-    Ok(())
-}
-
-/// Those who were refused and would be let in now need no number any more.
-fn forget_known(conversations: &Conversations) {
-    let setup = conversations.setup.load_full();
-    conversations.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));
-}
-
-/// What time brings: counts of folded refusals, and a sign of life where nothing else was written, so that a crash is
-/// dated to the minute.
-async fn keep_time(conversations: Arc<Conversations>) {
-    let journal = &conversations.exchange.journal;
-    let mut written = *journal.committed().borrow();
-    loop {
-        sleep(bounds::REFUSAL_WINDOW).await;
-        conversations.exchange.refusals.flush();
-        conversations.setup.load().access.write_folded();
-        let committed = *journal.committed().borrow();
-        let silent = written == committed;
-        if silent {
-            journal.note_in_turn(vec![Record::new(Action::RelayHeartbeat, Uuid::now_v7())]).await;
-        }
-        written = committed + u64::from(silent);
-    }
-}
-
-/// Renews leaves, also where no client comes, and tells once when one that is shown is not valid. A look each second
-/// finds every step of the clock.
-async fn keep_leaves(conversations: Arc<Conversations>) {
-    let mut told = false;
-    loop {
-        let faces = conversations.setup.load().faces.clone();
-        faces.freshen().await;
-        let fault = faces.fault(dates::now());
-        if let Some(fault) = fault.as_ref().filter(|_| !told) {
-            tracing::error!("clients refuse this relay: {fault}");
-        }
-        told = fault.is_some();
-        drop(faces);
-        sleep(bounds::RENEWAL_CHECK).await;
-    }
 }
 
 /// The file of the log that is being written, for people.

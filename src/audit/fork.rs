@@ -6,7 +6,6 @@ use std::{fs, io};
 
 use super::disk::{self, Disk, RealDisk};
 use super::journal::{Journal, Opening};
-use super::offline_append::is_begun;
 use super::recover::{OpenError, lock};
 use crate::config::model::Audit;
 use crate::ledger::action::{Action, Outcome};
@@ -14,7 +13,8 @@ use crate::ledger::log::{LogFile, Predecessor};
 use crate::ledger::merkle::{Frontier, leaf};
 use crate::ledger::note::{CHECKPOINT, KEPT, Signer, SigningKeyError};
 use crate::ledger::record::Record;
-use crate::ledger::{segment, tiles};
+use crate::ledger::segment::{self, is_begun};
+use crate::ledger::tiles;
 use crate::text::hex::hex;
 use crate::text::redact::clip;
 

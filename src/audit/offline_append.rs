@@ -1,18 +1,16 @@
 //! A verb that adds records to the log while no relay writes it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::audit::disk::RealDisk;
-use crate::audit::fork;
-use crate::audit::journal::{CommitError, Journal, Opening, Writer};
-use crate::audit::recover::{OpenError, lock};
+use super::disk::RealDisk;
+use super::fork;
+use super::journal::{CommitError, Journal, Opening, Writer};
+use super::recover::{OpenError, lock};
 use crate::config::model::Audit;
-use crate::config::regular;
-use crate::ledger::log::LogFile;
 use crate::ledger::note::{Signer, SigningKeyError};
 use crate::ledger::record::Record;
-use crate::ledger::segment;
+use crate::ledger::segment::is_begun;
 
 /// The log, held open.
 #[derive(Debug)]
@@ -83,9 +81,4 @@ impl Visit {
         self.journal.close().await;
         self.writer.finish();
     }
-}
-
-/// Whether a folder holds a log, or what was left of one.
-pub(super) fn is_begun(directory: &Path) -> bool {
-    [directory.join(segment::FOLDER), LogFile::path(directory)].iter().any(|path| !regular::is_missing(path))
 }

@@ -6,8 +6,10 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::glance::sequence_of;
+use super::log::LogFile;
 use super::record::MAX_LINE;
 use super::regular_file;
+use crate::config::regular;
 
 /// The folder of segments below the log's own.
 pub const FOLDER: &str = "segments";
@@ -177,6 +179,11 @@ pub fn walk(segment: &Segment, mut each: impl FnMut(&[u8])) -> io::Result<Walk> 
             _ => return Ok(Walk { next, good, torn: length.saturating_sub(good) }),
         }
     }
+}
+
+/// Whether a folder holds a log, or what was left of one.
+pub(crate) fn is_begun(directory: &Path) -> bool {
+    [directory.join(FOLDER), LogFile::path(directory)].iter().any(|path| !regular::is_missing(path))
 }
 
 #[cfg(test)]

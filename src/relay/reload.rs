@@ -7,11 +7,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Listeners, Shown, forget_known};
+use super::status::Shown;
 use crate::bounds;
 use crate::config::watch::{Cause, Watch};
+use crate::http::serve::Conversations;
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::Record;
+use crate::listen::sockets::Bound;
 use crate::observe::admin::{Asked, Asker};
 use crate::observe::log;
 use crate::policy::sources::Registry;
@@ -266,4 +268,17 @@ fn warn_of_loss(before: &Registry, new: &Registry) {
         before.entries().len(),
         names.join(", ")
     );
+}
+
+/// Everything that is listened on.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) clients: Bound,
+    pub(super) admin: Bound,
+}
+
+/// Those who were refused and would be let in now need no number any more.
+pub(super) fn forget_known(conversations: &Conversations) {
+    let setup = conversations.setup.load_full();
+    conversations.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));
 }

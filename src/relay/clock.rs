@@ -1,0 +1,47 @@
+//! What time brings: counts of folded refusals, signs of life, and leaves that are made anew.
+
+use std::sync::Arc;
+
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::bounds;
+use crate::http::serve::Conversations;
+use crate::ledger::action::Action;
+use crate::ledger::record::Record;
+use crate::tls::dates;
+
+/// What time brings: counts of folded refusals, and a sign of life where nothing else was written, so that a crash is
+/// dated to the minute.
+pub(super) async fn keep_time(conversations: Arc<Conversations>) {
+    let journal = &conversations.exchange.journal;
+    let mut written = *journal.committed().borrow();
+    loop {
+        sleep(bounds::REFUSAL_WINDOW).await;
+        conversations.exchange.refusals.flush();
+        conversations.setup.load().access.write_folded();
+        let committed = *journal.committed().borrow();
+        let silent = written == committed;
+        if silent {
+            journal.note_in_turn(vec![Record::new(Action::RelayHeartbeat, Uuid::now_v7())]).await;
+        }
+        written = committed + u64::from(silent);
+    }
+}
+
+/// Renews leaves, also where no client comes, and tells once when one that is shown is not valid. A look each second
+/// finds every step of the clock.
+pub(super) async fn keep_leaves(conversations: Arc<Conversations>) {
+    let mut told = false;
+    loop {
+        let faces = conversations.setup.load().faces.clone();
+        faces.freshen().await;
+        let fault = faces.fault(dates::now());
+        if let Some(fault) = fault.as_ref().filter(|_| !told) {
+            tracing::error!("clients refuse this relay: {fault}");
+        }
+        told = fault.is_some();
+        drop(faces);
+        sleep(bounds::RENEWAL_CHECK).await;
+    }
+}

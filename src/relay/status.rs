@@ -1,0 +1,105 @@
+//! What a running relay tells about itself: at `/status`, in `/readyz` and in `/metrics`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::audit::journal::State;
+use crate::http::serve::Conversations;
+use crate::observe::admin::Insight;
+use crate::observe::metrics::Metrics;
+use crate::setup::held::{self, Held};
+use crate::tls::dates;
+
+/// What the admin address shows.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) conversations: Arc<Conversations>,
+    pub(super) metrics: Arc<Metrics>,
+    /// What is in force instead of what its files say, until it is not.
+    pub(super) held: Mutex<Vec<Held>>,
+}
+
+impl Shown {
+    pub(super) fn held(&self) -> Vec<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn hold(&self, held: Vec<Held>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    }
+
+    /// Which configuration is in force, and what of its files is not.
+    pub(super) fn configuration(&self) -> serde_json::Value {
+        let setup = self.conversations.setup.load();
+        let held = self.held();
+        let whys: Vec<&str> = held.iter().map(|held| held.why.as_str()).collect();
+        let refused = held.iter().map(|held| held.since).max();
+        let refused = refused.map(|at| serde_json::json!({ "at": at, "why": whys.join("\n") }));
+        let parts = held.iter().map(
+            |held| serde_json::json!({ "part": held.part.name(), "since": held.since, "why": held.why }),
+        );
+        let parts: Vec<serde_json::Value> = parts.collect();
+        serde_json::json!({
+            "file": setup.config.file,
+            "generation": setup.generation,
+            "since": setup.since,
+            "last_reload_refused": refused,
+            "not_in_force": parts,
+        })
+    }
+}
+
+impl Insight for Shown {
+    fn unready(&self) -> Option<String> {
+        if self.conversations.stop.is_cancelled() {
+            return Some("draining".into());
+        }
+        match &*self.conversations.exchange.journal.state().borrow() {
+            State::Writable => self.conversations.setup.load().faces.fault(dates::now()),
+            State::Blocked(why) => Some(format!("the audit log can't be written: {why}")),
+            State::Poisoned(why) => Some(format!("the audit log is given up: {why}")),
+        }
+    }
+
+    fn differences(&self) -> Vec<String> {
+        self.held().iter().map(|held| held::words(held.part.name(), held.since, &held.why)).collect()
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let setup = self.conversations.setup.load();
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "not_ready": self.unready(),
+            "log": setup.config.audit.directory,
+            "configuration": self.configuration(),
+            "sources": {
+                "file": setup.config.sources.file,
+                "allowed": setup.policy.registry.entries().len(),
+                "observe": setup.observes(),
+            },
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let setup = self.conversations.setup.load();
+        self.metrics.generation.set(count(setup.generation));
+        self.metrics.sources.set(count(setup.policy.registry.entries().len()));
+        self.metrics.parts_held.set(count(self.held().len()));
+        self.metrics.observe.set(i64::from(setup.observes()));
+        let lasting = self.conversations.exchange.unread.lasting(Timestamp::now());
+        self.metrics.unrecognised.set(count(lasting));
+        self.metrics.ready.set(u64::from(self.unready().is_none()));
+        self.metrics.text()
+    }
+
+    fn token(&self) -> Option<Arc<Zeroizing<String>>> {
+        self.conversations.setup.load().token.as_ref().map(|token| token.0.clone())
+    }
+}
+
+/// A count as a gauge has it.
+fn count(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
