@@ -45,7 +45,7 @@ pub enum ForkError {
     },
     /// The new log takes no first record.
     #[error("{0}")]
-    FirstRecord(#[from] crate::audit::journal::CommitError),
+    FirstRecord(#[from] super::journal::CommitError),
 }
 
 /// What was done.
@@ -268,7 +268,7 @@ mod tests {
             subject_key: site.log(),
             subject_case: SubjectCase::Fold,
             signing_key: site.key(),
-            origin: crate::audit::crash_tests::ORIGIN.into(),
+            origin: super::super::crash_tests::ORIGIN.into(),
             anchors: Vec::new(),
             queue: crate::bounds::JOURNAL_QUEUE,
         }

@@ -18,6 +18,7 @@ use crate::policy::pending::Told;
 use crate::policy::sources::Entry;
 use crate::policy::{Admission, Asker};
 use crate::setup::Setup;
+use crate::text::causes::whole_cause;
 use crate::text::redact::clip;
 use crate::upstream::dial::Opened;
 
@@ -75,7 +76,7 @@ impl Exchange {
             }
             Err(error) => {
                 access.error = Some(error.class());
-                access.cause = Some(crate::text::causes::whole_cause(&error));
+                access.cause = Some(whole_cause(&error));
                 let mut record = passage.record(Action::UpstreamError, Direction::In);
                 record.outcome = Outcome::Failure;
                 record.reason = format!("{}: {error}", error.class());

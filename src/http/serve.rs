@@ -39,6 +39,7 @@ use crate::policy::identity::{Identity, Unproven, WayIn, Why};
 use crate::policy::places::Place;
 use crate::setup::{InForce, Setup};
 use crate::stream::{First, Rewound, last_word};
+use crate::text::causes::whole_cause;
 use crate::text::redact::{clip, word};
 use crate::tls::left;
 
@@ -180,7 +181,7 @@ impl Conversations {
             }
         };
         if let Err(e) = ended {
-            tracing::debug!("a conversation ended: {}", crate::text::causes::whole_cause(&e));
+            tracing::debug!("a conversation ended: {}", whole_cause(&e));
         }
         // After an error or a CONNECT hyper just lets go; the client is to see an end, not a break.
         let _ = connection.into_parts().io.into_inner().shutdown().await;

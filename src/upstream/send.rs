@@ -22,6 +22,7 @@ use crate::bounds;
 use crate::config::model::{Destination, Mode, Upstream};
 use crate::memory::{Account, Held};
 use crate::stream::AnyStream;
+use crate::text::causes::whole_cause;
 
 /// Sends requests to the back end.
 #[derive(Debug)]
@@ -175,10 +176,7 @@ impl Sender {
         // Ends by itself once the sender is gone or the back end closes.
         tokio::spawn(async move {
             if let Err(e) = connection.await {
-                tracing::debug!(
-                    "a connection to the back end ended: {}",
-                    crate::text::causes::whole_cause(&e)
-                );
+                tracing::debug!("a connection to the back end ended: {}", whole_cause(&e));
             }
         });
         Ok(Connection { sender, address, born: Instant::now(), asked })

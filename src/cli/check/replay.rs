@@ -59,7 +59,7 @@ pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, at_most: Option<Value>
     Ok(worst(verified.iter().map(Verified::verdict)).into())
 }
 
-fn tell(replayed: &crate::cli::check::replayed::Found, verified: &[Verified]) {
+fn tell(replayed: &super::replayed::Found, verified: &[Verified]) {
     for deployment in replayed.deployments.iter().chain(&replayed.others) {
         let Deployment { let_in, last, .. } = deployment;
         let (refused, unknown) = (sum(&deployment.refused), sum(&deployment.unknown));

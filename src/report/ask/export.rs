@@ -8,6 +8,7 @@ use serde_json::json;
 use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::ledger::subject::{QlikForm, Subject, qlik_form};
+use crate::report::fold::assignments::Change;
 use crate::report::input::period::Period;
 use crate::report::read::open::Read;
 use crate::report::table::rows::counted;
@@ -139,7 +140,7 @@ impl Question for AsQlik {
     fn take(&mut self, _: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
         let said = &entry.qlik;
         let asked = said.direction.as_deref() == Some("out");
-        let change = crate::report::fold::assignments::Change::of(&entry.action).filter(|_| asked);
+        let change = Change::of(&entry.action).filter(|_| asked);
         let (Some(change), Some(subject), true) =
             (change, entry.subject.as_deref(), self.period.has(entry.time))
         else {

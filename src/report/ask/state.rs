@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::report::fold::assignments::{Assignments, Counts, Status, counts, held};
-use crate::report::fold::entitlements::Entitlements;
+use crate::report::fold::entitlements::{Allowed, Entitlements};
 use crate::report::input::opening::Held as OpeningHeld;
 use crate::report::input::period::{Period, day_of};
 use crate::report::read::open::Read;
@@ -130,12 +130,7 @@ impl State {
     }
 }
 
-fn in_words(
-    license: &str,
-    allotment: &str,
-    of: &Counts,
-    allowed: &crate::report::fold::entitlements::Allowed,
-) -> String {
+fn in_words(license: &str, allotment: &str, of: &Counts, allowed: &Allowed) -> String {
     let mut text = format!("  license {license}, {allotment}: {} hold it", of.of(Status::Holds));
     let more = [
         (of.of(Status::Opening), "from the opening balance"),

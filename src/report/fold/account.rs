@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::assignments::{Assignments, Told};
+use super::coverage::Coverage;
 use super::daily_peak::{Usage, Used};
 use super::entitlements::{Allowed, Entitlements};
 use crate::ledger::entry::Entry;
@@ -54,12 +55,7 @@ impl Account {
     }
 
     /// The next record.
-    pub fn take(
-        &mut self,
-        log: usize,
-        entry: &Entry<'_>,
-        coverage: &crate::report::fold::coverage::Coverage,
-    ) -> Option<Told> {
+    pub fn take(&mut self, log: usize, entry: &Entry<'_>, coverage: &Coverage) -> Option<Told> {
         self.entitlements.take(log, entry);
         let told = self.all.take(log, entry, coverage);
         for of in self.all.take_recounted() {

@@ -11,14 +11,14 @@ use super::{Listed, Page};
 use crate::ledger::entry::Entry;
 use crate::report::ask::evidence::{Made, left_out};
 use crate::report::fold::account::{Account, days_in};
-use crate::report::fold::assignments::{Change, Status, Told};
+use crate::report::fold::assignments::{self, Change, Status, Told};
 use crate::report::fold::clock_skew::Clock;
 use crate::report::fold::consumption::Consumption;
-use crate::report::fold::coverage::Coverage;
+use crate::report::fold::coverage::{self, Coverage};
 use crate::report::fold::deployments::Deployments;
 use crate::report::fold::entitlements::{Allowed, Overage, quota};
 use crate::report::fold::gaps::find::Rhythm;
-use crate::report::fold::gaps::gap::{Found, Kind};
+use crate::report::fold::gaps::gap::{Found, Gap, Kind};
 use crate::report::fold::moves::{Move, Moves};
 use crate::report::fold::not_understood::Who;
 use crate::report::fold::refusals::Denied;
@@ -28,7 +28,7 @@ use crate::report::input::opening::Held as OpeningHeld;
 use crate::report::input::period::{Period, day_of};
 use crate::report::page;
 use crate::report::read::merge::ReadError;
-use crate::report::read::open::Read;
+use crate::report::read::open::{self, Read};
 use crate::verify::log::Verified;
 
 /// Refusals that are told apart for the page.
@@ -77,19 +77,13 @@ pub fn report(
     };
     let mut coverage = Coverage::default();
     let period = wanted.period;
-    let mut read = crate::report::read::open::read(
-        &wanted.logs,
-        &wanted.anchors,
-        &wanted.sizes,
-        progress,
-        |log, entry| {
-            if period.to.is_none_or(|to| entry.time <= to) {
-                folds.take(log, entry, &coverage, period);
-                coverage.take(log, entry);
-            }
-            true
-        },
-    )?;
+    let mut read = open::read(&wanted.logs, &wanted.anchors, &wanted.sizes, progress, |log, entry| {
+        if period.to.is_none_or(|to| entry.time <= to) {
+            folds.take(log, entry, &coverage, period);
+            coverage.take(log, entry);
+        }
+        true
+    })?;
     read.cover(&mut coverage);
     let page = folds.page(&read, &mut wanted);
     Ok((page, read.verified))
@@ -275,9 +269,8 @@ impl Folds {
 
     fn licenses(&self, read: &Read, wanted: &mut Wanted, period: page::Period) -> Listed<page::License> {
         let (from, to) = (period.from, period.to);
-        let mut holders: BTreeMap<(String, String), Vec<crate::report::fold::assignments::Held>> =
-            BTreeMap::new();
-        for held in crate::report::fold::assignments::held(&self.account.all) {
+        let mut holders: BTreeMap<(String, String), Vec<assignments::Held>> = BTreeMap::new();
+        for held in assignments::held(&self.account.all) {
             holders.entry((held.license.clone(), held.allotment.clone())).or_default().push(held);
         }
         let mut allotments: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -324,7 +317,7 @@ impl Folds {
         &self,
         license: &str,
         allotment: String,
-        held: &[crate::report::fold::assignments::Held],
+        held: &[assignments::Held],
         names: &mut Names,
         period: page::Period,
     ) -> page::Allotment {
@@ -340,7 +333,7 @@ impl Folds {
             };
             *count += 1;
         }
-        let holder = |one: &crate::report::fold::assignments::Held| page::Holder {
+        let holder = |one: &assignments::Held| page::Holder {
             person: page::Person { subject: one.subject.clone(), name: names.of(&one.subject) },
             status: one.status,
             since: one.since,
@@ -436,7 +429,7 @@ impl Folds {
 
     fn churn(&self, within: String, names: &mut Names) -> page::Churn {
         let all = &self.account.all;
-        let mut person = |key: crate::report::fold::assignments::Key| {
+        let mut person = |key: assignments::Key| {
             let subject = all.people.pseudonym(key.person).to_owned();
             page::Person { name: names.of(&subject), subject }
         };
@@ -517,11 +510,7 @@ fn coverage(read: &Read, license: &str, opening: Option<page::Opening>) -> page:
     let Some(covered) = read.coverage.iter().find(|covered| covered.license == license) else {
         return page::Coverage { not_understood, opening, ..page::Coverage::default() };
     };
-    let hole = |hole: &crate::report::fold::coverage::Hole| page::Hole {
-        from: hole.from,
-        to: hole.to,
-        noticed: hole.noticed,
-    };
+    let hole = |hole: &coverage::Hole| page::Hole { from: hole.from, to: hole.to, noticed: hole.noticed };
     page::Coverage {
         known_from: covered.known_from,
         complete_to: covered.complete_to,
@@ -653,12 +642,7 @@ fn syncs(found: &Found, from: Timestamp, to: Timestamp, called: &Called) -> Opti
 }
 
 /// Marks the cells that a gap touches, each with the kind that takes most of it.
-fn mark(
-    row: &mut [page::Cell],
-    gap: &crate::report::fold::gaps::gap::Gap,
-    begin: Timestamp,
-    length: SignedDuration,
-) {
+fn mark(row: &mut [page::Cell], gap: &Gap, begin: Timestamp, length: SignedDuration) {
     let Some(kind) = kind_of(gap.kind) else { return };
     let seconds = length.as_secs().max(1);
     let place = |time: Timestamp| time.duration_since(begin).as_secs().div_euclid(seconds);
