@@ -12,9 +12,9 @@
 //! intent on disk ([`audit`]), one send ([`upstream`]), the outcome on disk, and only then the reply, byte for byte.
 //! Every refusal is a value with a cause, and one table turns it into words ([`http::reply`]).
 //!
-//! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down this list, never up.
-//! Below all of these stand [`verify`], [`ledger`], [`observe`] and [`config`], and on the ground [`stream`], [`bounds`],
-//! [`budget`], `file_size`, [`memory`], [`text`], [`threads`] and `turns`, which all may use.
+//! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down the list of modules
+//! below, never up (`tests/layers.rs`): [`policy`] stands on [`licensing`], the log's writer and its readers on [`ledger`],
+//! and all of it on [`config`] and the ground below that.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Tests may; what serves clients may not.
 #![deny(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads; `cli` has a module that prints.
@@ -33,9 +33,9 @@ pub mod exchange;
 
 pub mod setup;
 
-pub mod licensing;
-
 pub mod policy;
+
+pub mod licensing;
 
 pub mod upstream;
 
@@ -46,19 +46,23 @@ pub mod report;
 
 pub mod verify;
 
-pub mod ledger;
 pub mod observe;
+
+pub mod ledger;
+
+pub mod memory;
+pub(crate) mod turns;
 
 pub mod config;
 
-pub mod bounds;
 pub mod budget;
 pub(crate) mod file_size;
-pub mod memory;
 pub mod stream;
-pub mod text;
 pub mod threads;
-pub(crate) mod turns;
+
+pub mod text;
+
+pub mod bounds;
 
 #[cfg(test)]
 #[path = "../tests/common/skip.rs"]

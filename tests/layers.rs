@@ -1,0 +1,131 @@
+//! Imports point down: what a module may use stands below it in this list, and nothing leads round in a circle. The sources
+//! are read for the paths that they name; what only tests name does not count.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules of the house, from the top to the ground.
+const LAYERS: [&str; 26] = [
+    "cli",
+    "stub",
+    "relay",
+    "listen",
+    "tunnel",
+    "http",
+    "exchange",
+    "setup",
+    "policy",
+    "licensing",
+    "upstream",
+    "tls",
+    "audit",
+    "report",
+    "verify",
+    "observe",
+    "ledger",
+    "memory",
+    "turns",
+    "config",
+    "budget",
+    "threads",
+    "file_size",
+    "stream",
+    "text",
+    "bounds",
+];
+
+/// What points up all the same, and why. It is to become empty.
+const UPWARDS: [(&str, &str, &str); 3] = [
+    ("config/lock.rs", "observe", "tells on standard error whom it waits for"),
+    ("config/waits.rs", "observe", "tells on standard error whom it waits for"),
+    ("config/file.rs", "memory", "warns of memory that is less than one body takes"),
+];
+
+/// Modules that use nothing of the house.
+const GROUND: [&str; 2] = ["bounds", "text"];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.extension() {
+            None => sources(&path, found),
+            Some(extension) if extension == "rs" => found.push(path),
+            Some(_) => {}
+        }
+    }
+}
+
+/// The part of a source that is in the program: tests stand at its end.
+fn program(text: &str) -> &str {
+    let mut end = text.len();
+    for tests in ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"] {
+        end = end.min(text.find(tests).unwrap_or(end));
+    }
+    &text[..end]
+}
+
+/// The modules of the house that a source names, at the beginning of a path: `crate::text::…`, `crate::{bounds, threads}`.
+fn named(text: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let first = |path: &str| path.trim().split(|c| !is_name(c)).next().unwrap_or_default().to_owned();
+    let lines: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let mut names = BTreeSet::new();
+    for rest in lines.split("crate::").skip(1) {
+        match rest.strip_prefix('{').and_then(|group| group.split_once('}')) {
+            Some((group, _)) => names.extend(group.split(',').map(first)),
+            None => drop(names.insert(first(rest))),
+        }
+    }
+    names
+}
+
+#[test]
+fn imports_point_down_and_the_ground_stands_on_nothing() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    sources(&src, &mut all);
+    assert!(all.len() > 200, "{} sources", all.len());
+    let rank = |module: &str| LAYERS.iter().position(|layer| *layer == module);
+    let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+    for path in &all {
+        let name = path.strip_prefix(&src).unwrap().display().to_string();
+        let module = name.split(['/', '.']).next().unwrap();
+        let is_test =
+            name.ends_with("tests.rs") || name.contains("/crash_tests/") || name.ends_with("test_records.rs");
+        if is_test || module == "lib" || module == "main" {
+            continue;
+        }
+        let own = rank(module).unwrap_or_else(|| panic!("src/{name} has no place in LAYERS"));
+        let text = fs::read_to_string(path).unwrap();
+        for other in named(program(&text)).iter().filter(|other| *other != module) {
+            let Some(below) = rank(other) else { continue };
+            let listed = UPWARDS.iter().find(|(file, up, _)| *file == name && up == other);
+            match listed {
+                Some(listed) => drop(used.insert(listed)),
+                None if below < own => wrong.push(format!("src/{name} uses {other}, which stands above it")),
+                None if GROUND.contains(&module) => {
+                    wrong.push(format!("src/{name} uses {other}, and is ground"))
+                }
+                None => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for listed in &UPWARDS {
+        assert!(used.contains(listed), "{listed:?} points up no more; take it off the list");
+    }
+}
+
+#[test]
+fn paths_are_found_wherever_they_stand() {
+    let text = "use crate::a::{B, c};\n// crate::not\nuse crate::{d, e::F, g};\nfn x() -> crate::h::I {}\n";
+    assert_eq!(named(text).into_iter().collect::<Vec<_>>(), ["a", "d", "e", "g", "h"]);
+    assert_eq!(program("a\n#[cfg(test)]\nmod tests {\n b"), "a\n");
+}
