@@ -3,9 +3,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "common/sources.rs"]
+mod sources;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use sources::{all_in, is_test, program, src};
 
 /// The modules of the house, from the top to the ground.
 const LAYERS: [&str; 26] = [
@@ -47,26 +51,6 @@ const UPWARDS: [(&str, &str, &str); 3] = [
 /// Modules that use nothing of the house.
 const GROUND: [&str; 2] = ["bounds", "text"];
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.extension() {
-            None => sources(&path, found),
-            Some(extension) if extension == "rs" => found.push(path),
-            Some(_) => {}
-        }
-    }
-}
-
-/// The part of a source that is in the program: tests stand at its end.
-fn program(text: &str) -> &str {
-    let mut end = text.len();
-    for tests in ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"] {
-        end = end.min(text.find(tests).unwrap_or(end));
-    }
-    &text[..end]
-}
-
 /// The modules of the house that a source names, at the beginning of a path: `crate::text::…`, `crate::{bounds, threads}`.
 fn named(text: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -88,18 +72,15 @@ fn named(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn imports_point_down_and_the_ground_stands_on_nothing() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut all = Vec::new();
-    sources(&src, &mut all);
+    let src = src();
+    let all = all_in(&src);
     assert!(all.len() > 200, "{} sources", all.len());
     let rank = |module: &str| LAYERS.iter().position(|layer| *layer == module);
     let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
     for path in &all {
         let name = path.strip_prefix(&src).unwrap().display().to_string();
         let module = name.split(['/', '.']).next().unwrap();
-        let is_test =
-            name.ends_with("tests.rs") || name.contains("/crash_tests/") || name.ends_with("test_records.rs");
-        if is_test || module == "lib" || module == "main" {
+        if is_test(&name) || module == "lib" || module == "main" {
             continue;
         }
         let own = rank(module).unwrap_or_else(|| panic!("src/{name} has no place in LAYERS"));

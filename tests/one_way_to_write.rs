@@ -3,8 +3,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "common/sources.rs"]
+mod sources;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use sources::{all_in, is_test, program, src};
 
 /// What writes, or takes the place of a file.
 const WAYS: [&str; 14] = [
@@ -43,36 +47,20 @@ const ALLOWED: [(&str, &str); 12] = [
     ("cli/stub.rs", "the stand-in for the back end: its root, which nothing depends on"),
 ];
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.extension() {
-            None => sources(&path, found),
-            Some(extension) if extension == "rs" => found.push(path),
-            Some(_) => {}
-        }
-    }
-}
-
-/// The lines of a source that are in the program: neither comments nor tests, which stand at the end of a file or in files
-/// of their own.
+/// The lines of a source that are in the program: neither comments nor tests.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let program = text.split("#[cfg(test)]\npub(crate) mod tests {").next().unwrap_or_default();
-    let program = program.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    program.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+    program(text).lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 #[test]
 fn files_are_written_in_one_way() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut all = Vec::new();
-    sources(&src, &mut all);
+    let src = src();
+    let all = all_in(&src);
     assert!(all.len() > 100, "{} sources", all.len());
     let (mut others, mut used) = (Vec::new(), Vec::new());
     for path in &all {
         let name = path.strip_prefix(&src).unwrap().display().to_string();
-        // Modules that are compiled for tests alone.
-        if name.ends_with("tests.rs") || name.starts_with("audit/crash_tests") {
+        if is_test(&name) {
             continue;
         }
         let text = fs::read_to_string(path).unwrap();
