@@ -1,5 +1,5 @@
-//! Imports point down: what a module may use stands below it in this list, and nothing leads round in a circle. The sources
-//! are read for the paths that they name; what only tests name does not count.
+//! Imports point down: what a module may use stands below it in this list. The sources are read for the paths that they name;
+//! what only tests name does not count.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -51,23 +51,37 @@ const UPWARDS: [(&str, &str, &str); 3] = [
 /// Modules that use nothing of the house.
 const GROUND: [&str; 2] = ["bounds", "text"];
 
-/// The modules of the house that a source names, at the beginning of a path: `crate::text::…`, `crate::{bounds, threads}`.
-fn named(text: &str) -> BTreeSet<String> {
+/// The modules of the house that a source names, at the beginning of a path: `crate::text::…`, `crate::{bounds, threads}`, or
+/// `super::…` in one that stands so deep.
+fn named(text: &str, depth: usize) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let first = |path: &str| path.trim().split(|c| !is_name(c)).next().unwrap_or_default().to_owned();
-    let lines: String = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let text = lines.join("\n").replace(&"super::".repeat(depth), "crate::");
     let mut names = BTreeSet::new();
-    for rest in lines.split("crate::").skip(1) {
-        match rest.strip_prefix('{').and_then(|group| group.split_once('}')) {
-            Some((group, _)) => names.extend(group.split(',').map(first)),
+    for rest in text.split("crate::").skip(1) {
+        match rest.strip_prefix('{') {
+            Some(group) => names.extend(members(group).iter().map(|path| first(path))),
             None => drop(names.insert(first(rest))),
         }
     }
     names
+}
+
+/// The paths of a group up to its end; one that holds a group itself is one path.
+fn members(group: &str) -> Vec<String> {
+    let (mut depth, mut paths) = (0, vec![String::new()]);
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => paths.push(String::new()),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                paths.last_mut().unwrap().push(c);
+            }
+        }
+    }
+    paths
 }
 
 #[test]
@@ -85,7 +99,8 @@ fn imports_point_down_and_the_ground_stands_on_nothing() {
         }
         let own = rank(module).unwrap_or_else(|| panic!("src/{name} has no place in LAYERS"));
         let text = fs::read_to_string(path).unwrap();
-        for other in named(program(&text)).iter().filter(|other| *other != module) {
+        let depth = name.split('/').count();
+        for other in named(program(&text), depth).iter().filter(|other| *other != module) {
             let Some(below) = rank(other) else { continue };
             let listed = UPWARDS.iter().find(|(file, up, _)| *file == name && up == other);
             match listed {
@@ -106,7 +121,8 @@ fn imports_point_down_and_the_ground_stands_on_nothing() {
 
 #[test]
 fn paths_are_found_wherever_they_stand() {
-    let text = "use crate::a::{B, c};\n// crate::not\nuse crate::{d, e::F, g};\nfn x() -> crate::h::I {}\n";
-    assert_eq!(named(text).into_iter().collect::<Vec<_>>(), ["a", "d", "e", "g", "h"]);
+    let text = "use crate::a::{B, c};\n// crate::not\nuse crate::{d, e::{F, not}, g};\nfn x() -> crate::h::I {}\n\
+                use super::super::i;\nuse super::not;\n";
+    assert_eq!(named(text, 2).into_iter().collect::<Vec<_>>(), ["a", "d", "e", "g", "h", "i"]);
     assert_eq!(program("a\n#[cfg(test)]\nmod tests {\n b"), "a\n");
 }

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where they are.
-pub fn src() -> PathBuf {
+pub(crate) fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
 /// All of them, in a folder and below.
-pub fn all_in(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn all_in(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -23,13 +23,12 @@ pub fn all_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Whether a source, by its path below `src`, is compiled for tests alone.
-pub fn is_test(name: &str) -> bool {
-    ["tests.rs", "test_records.rs"].iter().any(|end| name.ends_with(end))
-        || name.starts_with("audit/crash_tests")
+pub(crate) fn is_test(name: &str) -> bool {
+    name.ends_with("tests.rs") || name.starts_with("audit/crash_tests")
 }
 
 /// The part of a source that is in the program: tests stand at its end.
-pub fn program(text: &str) -> &str {
+pub(crate) fn program(text: &str) -> &str {
     let mut end = text.len();
     for tests in ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"] {
         end = end.min(text.find(tests).unwrap_or(end));
