@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
-use crate::audit::crash_tests::*;
+use super::trace_disk::{Call, Fault, Op, TraceDisk};
+use super::*;
 use crate::audit::journal::{CommitError, State};
 use crate::verify::log::Verdict;
 

@@ -8,8 +8,8 @@ use std::task::Poll;
 
 use rustix::io::Errno;
 
-use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
-use crate::audit::crash_tests::*;
+use super::trace_disk::{Call, Fault, Op, TraceDisk};
+use super::*;
 use crate::audit::journal::{CommitError, Kind, Lane, Turn};
 
 fn lane(client: u8) -> Lane {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
-use crate::audit::crash_tests::*;
+use super::trace_disk::{Call, Fault, Op, TraceDisk};
+use super::*;
 use crate::audit::journal::State;
 use crate::verify::log::Verdict;
 
@@ -34,6 +34,24 @@ pub(super) enum Fate {
     FirstLost,
     /// By chance.
     Chance(u64),
+}
+
+impl Fate {
+    /// All that are tried at a step, with four of its own that are chosen by chance.
+    pub(super) fn all_at(step: usize) -> impl Iterator<Item = Self> {
+        let chances = (0..4).map(move |n| Self::Chance(step as u64 * 4 + n));
+        let fates = [
+            Self::Lost,
+            Self::Kept,
+            Self::NamesOnly,
+            Self::DataOnly,
+            Self::Torn,
+            Self::Nul,
+            Self::Holes,
+            Self::FirstLost,
+        ];
+        fates.into_iter().chain(chances)
+    }
 }
 
 /// Files as they are on disk, and what is on the way there.
@@ -263,18 +281,7 @@ impl Life {
                 Op::Acked(numbers) => acked.extend(numbers),
                 _ => {}
             }
-            let chances = (0..4).map(|n| Fate::Chance(step as u64 * 4 + n));
-            let fates = [
-                Fate::Lost,
-                Fate::Kept,
-                Fate::NamesOnly,
-                Fate::DataOnly,
-                Fate::Torn,
-                Fate::Nul,
-                Fate::Holes,
-                Fate::FirstLost,
-            ];
-            for fate in fates.into_iter().chain(chances) {
+            for fate in Fate::all_at(step) {
                 let mut left = model.left(fate);
                 // Tiles are not synced at all, and may be as they were in memory, gone, or full of NULs.
                 for (path, bytes) in &self.site.tree() {

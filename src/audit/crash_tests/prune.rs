@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use rustix::io::Errno;
 
-use crate::audit::crash_tests::power_cut::{Fate, Life};
-use crate::audit::crash_tests::seal::sealed;
-use crate::audit::crash_tests::trace_disk::{Call, Fault, Op, TraceDisk};
-use crate::audit::crash_tests::*;
+use super::power_cut::{Fate, Life};
+use super::seal::sealed;
+use super::trace_disk::{Call, Fault, Op, TraceDisk};
+use super::*;
 use crate::audit::prune::{Plan, PruneError, prune_on};
 use crate::verify::log::Verdict;
 
@@ -65,18 +65,7 @@ fn a_power_cut_at_any_step_of_a_pruning_leaves_a_log_that_is_whole_and_pruned_by
     let mut seen = BTreeSet::new();
     for (step, op) in life.disk.ops().iter().enumerate() {
         model.step(op);
-        let chances = (0..4).map(|n| Fate::Chance(step as u64 * 4 + n));
-        let fates = [
-            Fate::Lost,
-            Fate::Kept,
-            Fate::NamesOnly,
-            Fate::DataOnly,
-            Fate::Torn,
-            Fate::Nul,
-            Fate::Holes,
-            Fate::FirstLost,
-        ];
-        for fate in fates.into_iter().chain(chances) {
+        for fate in Fate::all_at(step) {
             let left = model.left(fate);
             if seen.insert(left.clone()) {
                 let what = format!("after step {step}, {op:.80?}, {fate:?}");
