@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::audit::disk::{self, Disk};
+use super::disk::{self, Disk};
 use crate::bounds;
 use crate::ledger::merkle::Hash;
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, LINE, Signer, anchor_name};

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cli::out::note;
-use crate::cli::{Exit, Failure};
+use super::out::note;
+use super::{Exit, Failure};
 use crate::config::edit::{clear_handed_over, create_beside};
 
 /// Refuses a file that is there already, and one below one of these logs.

@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::bounds;
-use crate::config::model::{
+use super::model::{
     Admin, Audit, ClientAddress, Config, Credentials, Destination, Identity, Licensing, Limits, Listen, Log,
     LogFormat, LogLevel, Mode, OnFailure, ParentProxy, Rate, SourceRate, Sources, Stranger, SubjectCase,
     SubjectForm, Tls, TlsVersion, Trust, Unread, Upstream,
 };
-use crate::config::names::{Host, HostName};
-use crate::config::toml_table::{self, Kind, Named, Table, Wrong};
-use crate::config::{MAX_LIST, Problem, Problems, Severity};
+use super::names::{Host, HostName};
+use super::toml_table::{self, Kind, Named, Table, Wrong};
+use super::{MAX_LIST, Problem, Problems, Severity};
+use crate::bounds;
 use crate::memory::Parts;
 
 /// Reads `path`: the configuration and its warnings, or every problem of the file.

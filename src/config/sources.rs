@@ -13,12 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 use toml::de::DeValue;
 use toml_edit::{DocumentMut, Item, Key};
 
-use crate::config::edit::{self, Editing, Fault};
-use crate::config::model::{AllowList, Learn, Mode, Source, SourcePattern};
-use crate::config::names::{LicenseNumber, NameError, SourceId};
-use crate::config::regular::is_missing;
-use crate::config::toml_table::{self, Table, Wrong};
-use crate::config::{MAX_SOURCES, Problem, Problems, Severity};
+use super::edit::{self, Editing, Fault};
+use super::model::{AllowList, Learn, Mode, Source, SourcePattern};
+use super::names::{LicenseNumber, NameError, SourceId};
+use super::regular::is_missing;
+use super::toml_table::{self, Table, Wrong};
+use super::{MAX_SOURCES, Problem, Problems, Severity};
 
 /// What a new file holds: nobody, and how to change that.
 pub const TEMPLATE: &str = "\

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use super::private::replace_private;
+use super::regular;
 use crate::bounds;
-use crate::config::private::replace_private;
-use crate::config::regular;
 
 /// What a file holds; nothing where there is none.
 ///

@@ -19,10 +19,10 @@ use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use super::model::{Rate, SourceRate};
+use super::regular;
+use super::{MAX_LIST, Problem, Problems, Severity, waits};
 use crate::bounds;
-use crate::config::model::{Rate, SourceRate};
-use crate::config::regular;
-use crate::config::{MAX_LIST, Problem, Problems, Severity, waits};
 
 /// The text of `file`; `missing` says what to do when it can't be read.
 pub(crate) fn load(file: &Path, missing: &str) -> Result<String, Problems> {

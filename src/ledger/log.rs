@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::regular_file::{self, MAX_ABOUT};
+use super::regular_file::{self, MAX_ABOUT};
 
 /// The only form there is so far.
 const FORMAT: u32 = 1;

@@ -9,8 +9,8 @@ use std::path::Path;
 use aws_lc_rs::digest::{Context, SHA256};
 use rustix::fs::OFlags;
 
+use super::merkle::Hash;
 use crate::config::regular;
-use crate::ledger::merkle::Hash;
 
 /// The largest `log.json`, in bytes; one of ours has about 300.
 pub const MAX_ABOUT: u64 = 64 * 1024;

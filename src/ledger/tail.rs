@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ledger::segment::{self, Lines};
+use super::segment::{self, Lines};
 
 /// A place in the log, and what is read from there.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::ledger::merkle::Hash;
-use crate::ledger::regular_file;
+use super::merkle::Hash;
+use super::regular_file;
 
 /// Leaf hashes in a full tile.
 pub const WIDTH: u64 = 256;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::listen::accept::bind;
+use super::accept::bind;
 
 /// The sockets of one kind, each with the task that accepts from it.
 pub struct Bound {

@@ -7,8 +7,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+use super::stderr;
 use crate::config::model::{Log, LogFormat, LogLevel};
-use crate::observe::stderr;
 
 /// What sets the level of the one log that a process has.
 static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();

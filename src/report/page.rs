@@ -12,8 +12,8 @@ pub mod whole;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-pub use crate::report::fold::assignments::Status;
-pub use crate::report::input::period::Period as Asked;
+pub use super::fold::assignments::Status;
+pub use super::input::period::Period as Asked;
 use crate::verify::log::Verdict;
 
 /// Licenses shown in full; the others are counted.

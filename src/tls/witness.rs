@@ -13,9 +13,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::identities::Faces;
+use super::trust::Trust;
 use crate::bounds;
-use crate::tls::identities::Faces;
-use crate::tls::trust::Trust;
 
 /// A client that was shown a root, and has not said yet what it thinks of it.
 #[derive(Debug)]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::gap::{Found, Gap, Parts, Unwritten};
+use super::sync_counts::Strip;
+use super::uptime::Uptime;
 use crate::bounds;
 use crate::ledger::entry::{Ended, Entry};
 use crate::ledger::record::UNREAD_REPLY;
-use crate::report::fold::gaps::gap::{Found, Gap, Parts, Unwritten};
-use crate::report::fold::gaps::sync_counts::Strip;
-use crate::report::fold::gaps::uptime::Uptime;
 use crate::report::fold::refusals::is_refusal;
 
 /// A time between two answers that is still the rhythm.
