@@ -22,9 +22,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use license_relay::config::model::{SubjectCase, SubjectForm};
 use license_relay::ledger::action::Action;
 use license_relay::ledger::subject::Pseudonyms;
+use license_relay::ledger::subject::{SubjectCase, SubjectForm};
 use license_relay::licensing::message::Change;
 use made::Made;
 use scenes::{Assignment, Deployment, Exchange, Unit};

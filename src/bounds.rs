@@ -173,8 +173,6 @@ pub const ELEMENT_ID: usize = 128;
 pub const ACCESS_TYPES: usize = 8;
 /// A name of a person, in bytes; a message with a longer one is recorded as unread.
 pub const SUBJECT: usize = 1024;
-/// Retired keys of pseudonyms beside the newest one: one a year, and some more.
-pub const RETIRED_KEYS: usize = 16;
 /// People whose pseudonyms are known to be linked over a change of keys; beyond, the table begins anew.
 pub const LINKED: usize = 100_000;
 /// How often the file that holds them is written at most.
@@ -396,8 +394,6 @@ pub const ASK_ANSWER: usize = 4 << 20;
 
 // --- standard error ---------------------------------------------------------------------------------------------
 
-/// Lines that wait to be written; further ones are dropped and counted.
-pub const LOG_LINES: usize = 4096;
 /// Entries of the allow-list that can't work and are told one by one at a start.
 pub const WARNINGS: usize = 20;
 /// How long the end of the program waits for them.
@@ -422,33 +418,15 @@ pub const ALLOCATOR_SHARE: u64 = 4;
 
 // --- files ------------------------------------------------------------------------------------------------------
 
-/// The largest file that the configuration names, in bytes.
-pub const CONFIGURED: u64 = 8 << 20;
 /// The largest table that a relay keeps beside its log, in bytes.
 pub const TABLE: u64 = 64 << 20;
-/// Links that lead from one to the next on the way to a file, as many as Linux follows.
-pub const LINKS: usize = 40;
-/// How long an edit waits for another one before it says so.
-pub const LOCK_TOLD: Duration = Duration::from_secs(1);
-/// How long it waits in all.
-pub const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// How often it tries: a lock of a file gives no event that could be waited for with a limit.
-pub const LOCK_TRY: Duration = Duration::from_millis(10);
-/// How long threads that were started to count them may take to end.
-pub const THREADS_END: Duration = Duration::from_secs(1);
 /// How long a thread for blocking work is kept idle: as long as any relay runs.
 pub const THREAD_KEPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-/// Files that are made for one that is handed over, until one of them is not taken away by somebody else.
-pub const LOCK_TRIES: usize = 8;
-/// Locks of the whole system that are looked through for the holder of one.
-pub const LOCKS_LISTED: u64 = 1 << 20;
 /// How often the lock of a log is tried, a [`LOCK_TRY`] after the other: a verb that asks whether a relay runs has it for a
 /// moment.
 pub const LOG_LOCK_TRIES: u32 = 25;
 /// How long the relay waits for a read of its files, which a disk or a mount that hangs never ends.
 pub const READ: Duration = Duration::from_secs(10);
-/// How long a file is waited for before that is told.
-pub const READ_TOLD: Duration = Duration::from_secs(3);
 /// Reloads that may hang in a read at one time; a further one is refused.
 pub const READS_THAT_HANG: usize = 4;
 /// How long the end of the program waits for reads and writes that are under way.

@@ -4,20 +4,16 @@
 //! `relay.toml`, [`sources`] an allow-list of `sources.toml`. What is wrong is said in one go, each
 //! [`Problem`] with its line and what to write instead. [`watch`] tells when a file has changed.
 
-pub(crate) mod edit;
 pub mod file;
-pub(crate) mod folder;
-mod lock;
 pub mod model;
 pub mod names;
-pub mod private;
 pub(crate) mod read;
-pub(crate) mod regular;
 pub mod sources;
 pub mod state_file;
 pub(crate) mod toml_table;
-pub(crate) mod waits;
 pub mod watch;
+
+pub(crate) use relay_log::files::{edit, folder, private, regular, waits};
 
 use std::path::PathBuf;
 use std::{env, fmt};

@@ -44,11 +44,7 @@ pub mod tls;
 pub mod audit;
 pub mod report;
 
-pub mod verify;
-
 pub mod observe;
-
-pub mod ledger;
 
 pub mod memory;
 pub(crate) mod turns;
@@ -56,11 +52,10 @@ pub(crate) mod turns;
 pub mod config;
 
 pub mod budget;
-pub(crate) mod file_size;
 pub mod stream;
-pub mod threads;
 
-pub mod text;
+pub(crate) use relay_log::{file_size, threads};
+pub use relay_log::{ledger, text, verify};
 
 pub mod bounds;
 

@@ -7,4 +7,4 @@ pub(crate) mod fold;
 pub mod log;
 pub mod metrics;
 pub mod shown;
-pub mod stderr;
+pub(crate) use relay_log::stderr;

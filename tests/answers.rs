@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use common::scenes::{Assignment, Deployment};
 use common::story::{Story, add, answer, columns, delete, units};
 use common::*;
-use license_relay::config::model::{SubjectCase, SubjectForm};
 use license_relay::ledger::subject::Pseudonyms;
+use license_relay::ledger::subject::{SubjectCase, SubjectForm};
 
 const BOB: &str = "ACME\\bob";
 const PRO: &str = "professional";

@@ -37,7 +37,7 @@ fn relay(plan: Plan, credentials: &str, users: &[&str]) -> Relay {
     let plan = plan.with("[listen]", &format!("[listen]\ncredentials = \"{credentials}\""));
     let hash = license_relay::policy::users::PasswordHash::new(PASSWORD).unwrap();
     let lines: String = users.iter().map(|user| format!("{user}:{hash}\n")).collect();
-    license_relay::config::private::write_private(&plan.path("users"), lines.as_bytes()).unwrap();
+    relay_log::files::private::write_private(&plan.path("users"), lines.as_bytes()).unwrap();
     plan.start()
 }
 

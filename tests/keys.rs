@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::*;
-use license_relay::config::model::SubjectCase;
 use license_relay::ledger::subject::Subject;
+use license_relay::ledger::subject::SubjectCase;
 use license_relay::ledger::subject::keys::Keys;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -6,9 +6,7 @@
 #[path = "common/sources.rs"]
 mod sources;
 
-use std::fs;
-
-use sources::{all_in, is_test, program, src};
+use sources::{all, is_test, program};
 
 /// What writes, or takes the place of a file.
 const WAYS: [&str; 14] = [
@@ -30,21 +28,21 @@ const WAYS: [&str; 14] = [
 
 /// Modules that may write, and why.
 const ALLOWED: [(&str, &str); 12] = [
-    ("config/edit.rs", "the one way itself"),
-    ("config/folder.rs", "folders that appear whole, and links that are swapped"),
-    ("config/regular.rs", "the one way to open a file that is read"),
-    ("audit/disk.rs", "the log: appended to, and put in place with a trait that tests make fail"),
-    ("audit/recover.rs", "the log: its lock, and what a crash left at its end, kept apart"),
-    ("audit/reserve.rs", "the log: space that is given back once the disk is full"),
-    ("ledger/tiles.rs", "the log: hashes that can be made anew, so that nothing is synced"),
+    ("crates/log/src/files/edit.rs", "the one way itself"),
+    ("crates/log/src/files/folder.rs", "folders that appear whole, and links that are swapped"),
+    ("crates/log/src/files/regular.rs", "the one way to open a file that is read"),
+    ("src/audit/disk.rs", "the log: appended to, and put in place with a trait that tests make fail"),
+    ("src/audit/recover.rs", "the log: its lock, and what a crash left at its end, kept apart"),
+    ("src/audit/reserve.rs", "the log: space that is given back once the disk is full"),
+    ("crates/log/src/ledger/tiles.rs", "the log: hashes that can be made anew, so that nothing is synced"),
     (
-        "ledger/subject/rollover.rs",
+        "crates/log/src/ledger/subject/rollover.rs",
         "a retired key: its second name, and its bytes, which are overwritten in place",
     ),
-    ("listen/local.rs", "the admin socket, which is no file: bound beside its place, and renamed"),
-    ("cli/out_file.rs", "files that are handed over, which may be pipes or devices"),
-    ("cli/demo.rs", "the demonstration: files in a temporary folder, one of which it forges"),
-    ("cli/stub.rs", "the stand-in for the back end: its root, which nothing depends on"),
+    ("src/listen/local.rs", "the admin socket, which is no file: bound beside its place, and renamed"),
+    ("src/cli/out_file.rs", "files that are handed over, which may be pipes or devices"),
+    ("src/cli/demo.rs", "the demonstration: files in a temporary folder, one of which it forges"),
+    ("src/cli/stub.rs", "the stand-in for the back end: its root, which nothing depends on"),
 ];
 
 /// The lines of a source that are in the program: neither comments nor tests.
@@ -54,26 +52,20 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 #[test]
 fn files_are_written_in_one_way() {
-    let src = src();
-    let all = all_in(&src);
+    let all = all();
     assert!(all.len() > 100, "{} sources", all.len());
     let (mut others, mut used) = (Vec::new(), Vec::new());
-    for path in &all {
-        let name = path.strip_prefix(&src).unwrap().display().to_string();
-        if is_test(&name) {
-            continue;
-        }
-        let text = fs::read_to_string(path).unwrap();
-        for (at, line) in lines(&text).filter(|(_, line)| WAYS.iter().any(|way| line.contains(way))) {
-            match ALLOWED.iter().find(|(allowed, _)| *allowed == name) {
+    for (name, text) in all.iter().filter(|(name, _)| !is_test(name)) {
+        for (at, line) in lines(text).filter(|(_, line)| WAYS.iter().any(|way| line.contains(way))) {
+            match ALLOWED.iter().find(|(allowed, _)| allowed == name) {
                 Some((allowed, _)) => used.push(*allowed),
-                None => others.push(format!("src/{name}:{}: {}", at + 1, line.trim())),
+                None => others.push(format!("{name}:{}: {}", at + 1, line.trim())),
             }
         }
     }
     assert!(
         others.is_empty(),
-        "use config/edit.rs, or list the module with a reason:\n{}",
+        "use crates/log/src/files/edit.rs, or list the module with a reason:\n{}",
         others.join("\n")
     );
     for (allowed, why) in ALLOWED {

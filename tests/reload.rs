@@ -370,7 +370,7 @@ fn a_user_counts_once_added_and_no_longer_once_removed_even_on_a_kept_connection
     // The digest of "secret" under a salt of zeros, as `sources user add` would write it.
     let hash = license_relay::policy::users::PasswordHash::new("secret").unwrap();
     let private = |text: &str| {
-        license_relay::config::private::replace_private(&relay.path("users"), text.as_bytes()).unwrap();
+        relay_log::files::private::replace_private(&relay.path("users"), text.as_bytes()).unwrap();
         let before = generation(&relay);
         relay.signal("HUP");
         eventually("the users are read", || (generation(&relay) > before).then_some(()));
@@ -439,7 +439,7 @@ fn the_admin_token_and_its_address_change_without_a_restart() {
     let (_stub, mut relay, mut inside, _folder) = started();
     let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
     let token = |text: &str| {
-        license_relay::config::private::replace_private(&relay.path("token"), text.as_bytes()).unwrap();
+        relay_log::files::private::replace_private(&relay.path("token"), text.as_bytes()).unwrap();
     };
     token("first-token-of-the-test");
     let port = free_port();
@@ -462,8 +462,7 @@ fn the_admin_token_and_its_address_change_without_a_restart() {
         Answer::read(&mut stream).status
     };
     assert_eq!((with("first-token-of-the-test"), with("second-token-of-the-test")), (200, 401));
-    license_relay::config::private::replace_private(&relay.path("token"), b"second-token-of-the-test")
-        .unwrap();
+    relay_log::files::private::replace_private(&relay.path("token"), b"second-token-of-the-test").unwrap();
     eventually("the new token counts", || (with("second-token-of-the-test") == 200).then_some(()));
     assert_eq!((with("first-token-of-the-test"), sync(&mut inside, SOURCE)), (401, 200));
 }

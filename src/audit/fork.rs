@@ -257,7 +257,8 @@ mod tests {
     use super::*;
     use crate::audit::crash_tests::trace_disk::{Fault, TraceDisk};
     use crate::audit::crash_tests::{Running, Site, wait};
-    use crate::config::model::{OnFailure, SubjectCase, SubjectForm};
+    use crate::config::model::OnFailure;
+    use crate::ledger::subject::{SubjectCase, SubjectForm};
     use crate::verify::log::{Verdict, verify};
 
     fn audit(site: &Site) -> Audit {

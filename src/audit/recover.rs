@@ -492,7 +492,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
             let holder = named_in(file).map_err(io)?;
             return Err(OpenError::Locked { directory: directory.to_owned(), holder });
         }
-        sleep(bounds::LOCK_TRY);
+        sleep(relay_log::bounds::LOCK_TRY);
     }
     file.set_len(0).map_err(io)?;
     writeln!(file, "process {} since {:.0}", std::process::id(), Timestamp::now()).map_err(io)?;

@@ -11,17 +11,19 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use relay_log::stderr::LogFormat;
 use toml::de::DeValue;
 
 use super::model::{
     Admin, Audit, ClientAddress, Config, Credentials, Destination, Identity, Licensing, Limits, Listen, Log,
-    LogFormat, LogLevel, Mode, OnFailure, ParentProxy, Rate, SourceRate, Sources, Stranger, SubjectCase,
-    SubjectForm, Tls, TlsVersion, Trust, Unread, Upstream,
+    LogLevel, Mode, OnFailure, ParentProxy, Rate, SourceRate, Sources, Stranger, Tls, TlsVersion, Trust,
+    Unread, Upstream,
 };
 use super::names::{Host, HostName};
 use super::toml_table::{self, Kind, Named, Table, Wrong};
 use super::{MAX_LIST, Problem, Problems, Severity};
 use crate::bounds;
+use crate::ledger::subject::{SubjectCase, SubjectForm};
 use crate::memory::Parts;
 
 /// Reads `path`: the configuration and its warnings, or every problem of the file.

@@ -11,6 +11,8 @@ use ipnet::IpNet;
 
 use super::names::{Endpoint, Host, HostName, LicenseNumber, SourceId};
 use crate::bounds;
+use relay_log::ledger::subject::{SubjectCase, SubjectForm};
+use relay_log::stderr::LogFormat;
 
 /// A whole, validated configuration.
 #[derive(Clone, Debug)]
@@ -311,24 +313,6 @@ pub enum OnFailure {
     Degrade,
 }
 
-/// How subjects are stored.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SubjectForm {
-    /// As HMAC-SHA-256 under `subject_key`.
-    HmacSha256,
-    /// In clear.
-    Raw,
-}
-
-/// Whether the case of a subject tells two people apart.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum SubjectCase {
-    /// BOB and bob are one person.
-    Fold,
-    /// BOB and bob are two.
-    Exact,
-}
-
 /// How bodies are read.
 #[derive(Clone, Debug)]
 pub struct Licensing {
@@ -377,15 +361,6 @@ pub struct Log {
     pub client_address: ClientAddress,
     /// The least important level that is shown.
     pub level: LogLevel,
-}
-
-/// How lines of the program's own log look.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// How much of a client's address log lines show.

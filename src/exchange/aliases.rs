@@ -152,9 +152,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::config::model::SubjectCase;
     use crate::config::private::write_private;
     use crate::ledger::subject::Subject;
+    use crate::ledger::subject::SubjectCase;
 
     fn keys(retired: &[&str]) -> (tempfile::TempDir, Keys) {
         let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,8 @@ use super::fold::{Fold, Folded, Whose};
 use super::metrics::Metrics;
 use super::stderr;
 use crate::budget::Debt;
-use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
+use crate::config::model::{ClientAddress, Log, LogLevel};
+use crate::observe::stderr::LogFormat;
 
 /// The verdict on a connection that was idle while another one needed its place.
 const GAVE_WAY: &str = "close";

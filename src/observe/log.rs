@@ -7,8 +7,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use super::stderr;
-use crate::config::model::{Log, LogFormat, LogLevel};
+use crate::config::model::{Log, LogLevel};
+use relay_log::stderr::{self, LogFormat};
 
 /// What sets the level of the one log that a process has.
 static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
@@ -31,15 +31,6 @@ pub fn start(log: Log) {
 pub fn set_level(level: LogLevel) {
     if let Some(Err(e)) = LEVEL.get().map(|handle| handle.reload(filter(level))) {
         tracing::warn!("the level of the log stays as it was: {e}");
-    }
-}
-
-/// Says what people should know now: in the log of a relay, and before that is started, as in a verb, as it is.
-pub(crate) fn tell(words: &str) {
-    if tracing::dispatcher::has_been_set() {
-        tracing::warn!("{words}");
-    } else {
-        stderr::write(format!("license-relay: {words}\n").into_bytes());
     }
 }
 

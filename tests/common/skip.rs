@@ -4,11 +4,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 
 /// Adds the line of the test that runs on this thread.
 pub(crate) fn skipped(reason: &str) {
     let file = std::env::var("LICENSE_RELAY_SKIPS")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/target/skipped").to_owned());
+        .unwrap_or_else(|_| workspace().join("target/skipped").display().to_string());
     let program = std::env::current_exe().unwrap();
     let program = program.file_stem().unwrap().to_string_lossy();
     // Cargo adds a hash to the name.
@@ -23,4 +24,10 @@ pub(crate) fn skipped(reason: &str) {
         .open(&file)
         .and_then(|mut to| to.write_all(line.as_bytes()))
         .unwrap_or_else(|e| panic!("{file}: {e}; set LICENSE_RELAY_SKIPS to a file for this line: {line}"));
+}
+
+/// The folder of the workspace, whichever of its crates this is compiled into.
+fn workspace() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().filter(|folder| folder.join("Cargo.lock").exists()).last().unwrap_or(own)
 }

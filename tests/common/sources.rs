@@ -3,13 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where they are.
-pub(crate) fn src() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+/// All of them: the path of each from the root of the workspace, and what it holds.
+pub(crate) fn all() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates = fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
+    let files = crates.chain([root.join("src")]).flat_map(|folder| all_in(&folder));
+    files
+        .map(|path| {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect()
 }
 
-/// All of them, in a folder and below.
-pub(crate) fn all_in(folder: &Path) -> Vec<PathBuf> {
+fn all_in(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -22,9 +29,9 @@ pub(crate) fn all_in(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a source, by its path below `src`, is compiled for tests alone.
+/// Whether a source is compiled for tests alone, by its path.
 pub(crate) fn is_test(name: &str) -> bool {
-    name.ends_with("tests.rs") || name.starts_with("audit/crash_tests")
+    name.ends_with("tests.rs") || name.starts_with("src/audit/crash_tests")
 }
 
 /// The part of a source that is in the program: tests stand at its end.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use jiff::{SignedDuration, Timestamp};
-use license_relay::config::model::{SubjectCase, SubjectForm};
 use license_relay::ledger::action::Action;
 use license_relay::ledger::record::Record;
 use license_relay::ledger::subject::Pseudonyms;
+use license_relay::ledger::subject::{SubjectCase, SubjectForm};
 use license_relay::licensing::message::Change;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use license_relay::config::model::{SubjectCase, SubjectForm};
 use license_relay::ledger::action::Action;
 use license_relay::ledger::subject::Pseudonyms;
+use license_relay::ledger::subject::{SubjectCase, SubjectForm};
 use license_relay::licensing::message::Change;
 
 use crate::common::made::Made;

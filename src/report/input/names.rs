@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::csv::{ListError, records};
 use super::opening::RAW;
-use crate::config::model::SubjectCase;
+use crate::ledger::subject::SubjectCase;
 use crate::ledger::subject::keys::Keys;
 use crate::ledger::subject::{Subject, canonical};
 use crate::report::table::rows::counted;

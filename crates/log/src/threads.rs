@@ -7,24 +7,24 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle, available_parallelism, sleep};
 
-use tokio::time::Instant;
+use std::time::Instant;
 
 use crate::bounds;
 
 /// What to do where the system gives no more threads.
-pub(crate) const ADVICE: &str =
+pub const ADVICE: &str =
     "raise the limit of processes of its user (ulimit -u), or LimitNPROC= and TasksMax= of its unit";
 
 /// The system gives no thread.
 #[derive(Debug, thiserror::Error)]
 #[error("no thread can be started ({0}); {ADVICE}")]
-pub struct NoThread(pub(crate) io::Error);
+pub struct NoThread(pub io::Error);
 
 /// Starts a thread.
 ///
 /// # Errors
 /// The system gives none.
-pub(crate) fn start<T: Send + 'static>(
+pub fn start<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, NoThread> {
@@ -32,13 +32,13 @@ pub(crate) fn start<T: Send + 'static>(
 }
 
 /// The processors that are left to work that takes long: all but one, and at least one.
-pub(crate) fn spare_processors() -> usize {
+pub fn spare_processors() -> usize {
     available_parallelism().map_or(1, |processors| processors.get().saturating_sub(1).max(1))
 }
 
 /// Does work that takes long on a thread that gives way to all others of this machine, and waits for it. Where the system
 /// gives no thread, it is done here.
-pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     // Taken by whoever does it.
     let work = Mutex::new(Some(work));
     let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -56,7 +56,7 @@ pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Does two things side by side; one after the other where the system gives no thread.
-pub(crate) fn beside<A: Send, B>(other: impl Fn() -> A + Sync, own: impl FnOnce() -> B) -> (A, B) {
+pub fn beside<A: Send, B>(other: impl Fn() -> A + Sync, own: impl FnOnce() -> B) -> (A, B) {
     std::thread::scope(|scope| {
         let thread = Builder::new().name("beside".into()).spawn_scoped(scope, &other);
         let done = own();
@@ -69,14 +69,14 @@ pub(crate) fn beside<A: Send, B>(other: impl Fn() -> A + Sync, own: impl FnOnce(
 }
 
 /// Makes the calling thread one that gives way to all others of this machine (nice 19).
-pub(crate) fn give_way() {
+pub fn give_way() {
     // Whatever has refused it, the thread works on at the priority of the others.
     let _ = rustix::process::setpriority_process(None, 19);
 }
 
 /// How many threads the system gives just now, of so many that are wanted. All of them are started, and have ended when this
 /// returns.
-pub(crate) fn to_be_had(wanted: usize) -> usize {
+pub fn to_be_had(wanted: usize) -> usize {
     let before = running();
     let gate = Arc::new(Mutex::new(()));
     let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use std::time::Instant;
 
-use crate::observe::log;
+use crate::stderr;
 use crate::{bounds, threads};
 
 /// All files of this process that are being waited for. Where there is no thread to watch them, nothing is told.
@@ -41,10 +41,10 @@ struct Waiting {
 
 /// A file that is being waited for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Wait(u64);
+pub struct Wait(u64);
 
 /// Begins to wait for a file.
-pub(crate) fn for_file(path: &Path) -> Wait {
+pub fn for_file(path: &Path) -> Wait {
     let mut files = WAITS.files();
     let number = files.next;
     files.next += 1;
@@ -71,7 +71,7 @@ impl Waits {
         loop {
             let (late, next) = files.look();
             for path in late {
-                log::tell(&format!(
+                stderr::tell(&format!(
                     "waiting for {}: its disk or mount does not answer; see dmesg and mount",
                     path.display()
                 ));

@@ -16,12 +16,12 @@ use crate::bounds;
 ///
 /// # Errors
 /// The system refuses. [`io::ErrorKind::InvalidData`]: it is no regular file; the message says what it is.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     open_with(path, OFlags::empty())
 }
 
 /// As [`open`], with more flags.
-pub(crate) fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+pub fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
     let _wait = waits::for_file(path);
     // Opening some devices has an effect, and a socket can't be opened at all: look first. What takes the place of the file
     // between the two calls is opened without waiting, and then refused.
@@ -38,7 +38,7 @@ pub(crate) fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
 ///
 /// # Errors
 /// As [`open`]; it can't be read; or it is larger than [`bounds::CONFIGURED`] ([`io::ErrorKind::InvalidData`]).
-pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let _wait = waits::for_file(path);
     read_opened(open(path)?, bounds::CONFIGURED).map(Zeroizing::new)
 }
@@ -47,7 +47,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 ///
 /// # Errors
 /// It can't be read. [`io::ErrorKind::InvalidData`]: it is larger.
-pub(crate) fn read_opened(mut file: File, most: u64) -> io::Result<Vec<u8>> {
+pub fn read_opened(mut file: File, most: u64) -> io::Result<Vec<u8>> {
     let too_large = || invalid(&format!("it is larger than {most} bytes, and no such file is"));
     // By its size first: a sparse file of gigabytes takes no space, and would take as much memory as it may have.
     let length = file.metadata()?.len().saturating_sub(file.stream_position()?);
@@ -62,13 +62,13 @@ pub(crate) fn read_opened(mut file: File, most: u64) -> io::Result<Vec<u8>> {
 
 /// Whether nothing lies at a path. What can't be looked at, such as a link that leads to itself, is there, and whoever reads
 /// it hears why it can't be read.
-pub(crate) fn is_missing(path: &Path) -> bool {
+pub fn is_missing(path: &Path) -> bool {
     let _wait = waits::for_file(path);
     fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 /// What lies at a path where a regular file belongs; `None` for a regular file.
-pub(crate) fn other_than_file(found: &Metadata) -> Option<&'static str> {
+pub fn other_than_file(found: &Metadata) -> Option<&'static str> {
     let kind = found.file_type();
     if kind.is_file() {
         None

@@ -34,7 +34,7 @@ fn entity(c: char) -> Option<&'static str> {
 }
 
 /// Whether a character can't be seen, but changes what is seen.
-pub(crate) fn unseen(c: char) -> bool {
+pub fn unseen(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

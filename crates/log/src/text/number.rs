@@ -28,18 +28,20 @@ pub fn count(n: u64) -> String {
 }
 
 /// At most so many characters, with an ellipsis.
-pub(crate) fn short(text: &str, most: usize) -> String {
+pub fn short(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-pub(crate) fn plural(n: u64, one: impl Display, more: impl Display) -> String {
+/// A count with its noun, in the singular or the plural.
+pub fn plural(n: u64, one: impl Display, more: impl Display) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{} {more}", count(n)) }
 }
 
-pub(crate) fn duration(minutes: u64) -> String {
+/// Minutes as people say them: in minutes up to two hours, in hours up to two days, then in days.
+pub fn duration(minutes: u64) -> String {
     match minutes {
         0..120 => format!("{minutes} min"),
         120..2880 => format!("{} h {:02} min", minutes / 60, minutes % 60),

@@ -15,10 +15,27 @@ use md5::Digest as _;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use crate::config::model::{SubjectCase, SubjectForm};
 use crate::text::hex::hex;
 use crate::text::redact::clip;
 use keys::{KeyError, Keys};
+
+/// How subjects are stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SubjectForm {
+    /// As HMAC-SHA-256 under `subject_key`.
+    HmacSha256,
+    /// In clear.
+    Raw,
+}
+
+/// Whether the case of a subject tells two people apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SubjectCase {
+    /// BOB and bob are one person.
+    Fold,
+    /// BOB and bob are two.
+    Exact,
+}
 
 /// A subject as a message names it. It can't be printed, and is wiped once it is dropped.
 #[derive(Clone, Eq, PartialEq)]
@@ -31,7 +48,7 @@ impl Subject {
     }
 
     /// The text, for the two things that may be done with it: hashing it, and taking it out of other texts.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -165,7 +182,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::config::private::write_private;
+    use crate::files::private::write_private;
 
     #[test]
     fn one_person_has_one_canonical_form() {

@@ -77,7 +77,7 @@ impl Record {
     ///
     /// # Errors
     /// The line would be longer than [`MAX_LINE`]; what is in `lines` behind those that were there is none then.
-    pub(crate) fn write_line(
+    pub fn write_line(
         &self,
         lines: &mut Vec<u8>,
         sequence: u64,
@@ -119,7 +119,7 @@ impl Record {
 }
 
 /// A time as it stands in a line.
-pub(crate) fn stamp(time: Timestamp) -> String {
+pub fn stamp(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 

@@ -11,11 +11,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::model::LogFormat;
 use crate::{bounds, threads};
 
 /// The queue to standard error, which is one for the process.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
+
+/// The form of the program's own log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
 
 /// Says a line, which ends in a line feed. Never waits, but where the system gave no thread to write it: a relay does not
 /// start there, and that the last words of a verb are heard is worth more.
@@ -26,6 +34,15 @@ pub fn write(line: Vec<u8>) {
     } else {
         // Where it can't be said there is nobody to say that to.
         let _ = io::stderr().write_all(&line);
+    }
+}
+
+/// Says what people should know now: in the log of a relay, and before that is started, as in a verb, as it is.
+pub fn tell(words: &str) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::warn!("{words}");
+    } else {
+        write(format!("license-relay: {words}\n").into_bytes());
     }
 }
 

@@ -11,11 +11,11 @@ use std::thread::sleep;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, major, minor, openat, openat2};
 use rustix::io::Errno;
-use tokio::time::Instant;
+use std::time::Instant;
 
 use super::edit::Fault;
 use crate::bounds;
-use crate::observe::log;
+use crate::stderr;
 
 /// A folder that is locked as long as this lives.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Lock {
             }
             if waited >= bounds::LOCK_TOLD && !is_told {
                 is_told = true;
-                log::tell(&format!(
+                stderr::tell(&format!(
                     "{} is locked by {}; waiting up to {} s for it",
                     folder.display(),
                     lock.holder(),

@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use super::{Subject, canonical};
 use crate::bounds;
-use crate::config::edit::Fault;
-use crate::config::model::SubjectCase;
-use crate::config::private::{read_private, write_private};
+use crate::files::edit::Fault;
+use crate::files::private::{read_private, write_private};
+use crate::ledger::subject::SubjectCase;
 use crate::text::hex::hex;
 
 /// The longest id of a key, in bytes.
@@ -57,7 +57,7 @@ impl KeyError {
     }
 
     /// What an edit failed with, where one did.
-    pub(crate) fn of_edit(&self) -> Option<&io::Error> {
+    pub fn of_edit(&self) -> Option<&io::Error> {
         self.edit.as_ref()
     }
 

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 
 use super::keys::{KeyError, Keys, id_after, new_line, no_random, retired_file};
 use crate::bounds;
-use crate::config::edit::{self, Beside, Editing};
+use crate::files::edit::{self, Beside, Editing};
 
 /// How much of a file is overwritten at most, in bytes: a key is one short line.
 const KEY_FILE: usize = 64 * 1024;
@@ -109,9 +109,9 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
-    use crate::config::model::SubjectCase;
-    use crate::config::private;
+    use crate::files::private;
     use crate::ledger::subject::Subject;
+    use crate::ledger::subject::SubjectCase;
 
     fn site() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();

@@ -248,7 +248,7 @@ pub fn prove(
 ///
 /// # Errors
 /// There is no log, or no key.
-pub(crate) fn key_of(log: &Path) -> Result<Verifier, ProveError> {
+pub fn key_of(log: &Path) -> Result<Verifier, ProveError> {
     let file = LogFile::path(log);
     let about = LogFile::read(log).map_err(|cause| ProveError::Io { path: file.clone(), cause })?;
     let about = about.ok_or_else(|| ProveError::NotALog(log.to_owned()))?;

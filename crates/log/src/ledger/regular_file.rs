@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use rustix::fs::OFlags;
 
 use super::merkle::Hash;
-use crate::config::regular;
+use crate::files::regular;
 
 /// The largest `log.json`, in bytes; one of ours has about 300.
 pub const MAX_ABOUT: u64 = 64 * 1024;

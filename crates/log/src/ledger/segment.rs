@@ -9,7 +9,7 @@ use super::glance::sequence_of;
 use super::log::LogFile;
 use super::record::MAX_LINE;
 use super::regular_file;
-use crate::config::regular;
+use crate::files::regular;
 
 /// The folder of segments below the log's own.
 pub const FOLDER: &str = "segments";
@@ -182,7 +182,7 @@ pub fn walk(segment: &Segment, mut each: impl FnMut(&[u8])) -> io::Result<Walk> 
 }
 
 /// Whether a folder holds a log, or what was left of one.
-pub(crate) fn is_begun(directory: &Path) -> bool {
+pub fn is_begun(directory: &Path) -> bool {
     [directory.join(FOLDER), LogFile::path(directory)].iter().any(|path| !regular::is_missing(path))
 }
 

@@ -52,7 +52,7 @@ pub fn read_private(path: &Path) -> io::Result<Zeroizing<String>> {
 ///
 /// # Errors
 /// As [`read_private`], or it is somebody else's.
-pub(crate) fn read_private_for(path: &Path, user: u32) -> io::Result<Zeroizing<String>> {
+pub fn read_private_for(path: &Path, user: u32) -> io::Result<Zeroizing<String>> {
     let _wait = waits::for_file(path);
     let file = regular::open(path)?;
     let owner = file.metadata()?.uid();

@@ -14,12 +14,12 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
 
 use super::merkle::Hash;
-use crate::config::private::{pem, read_private, write_private};
-use crate::config::regular::is_missing;
+use crate::files::private::{pem, read_private, write_private};
+use crate::files::regular::is_missing;
 use crate::text::hex::hex;
 
 /// The longest note that is read, in bytes; one of ours has about 250.

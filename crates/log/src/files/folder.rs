@@ -20,20 +20,20 @@ use crate::bounds;
 
 /// A folder that nobody else changes as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub struct Folder {
     path: PathBuf,
     lock: Lock,
 }
 
 /// A file of a new subfolder: its name, what it holds, and its mode.
-pub(crate) type NewFile<'a> = (&'a str, &'a [u8], u32);
+pub type NewFile<'a> = (&'a str, &'a [u8], u32);
 
 impl Folder {
     /// Takes the lock of a folder, which is made where it is missing, with the mode and the owner of its parent.
     ///
     /// # Errors
     /// The lock can't be had, a link is not to be trusted, or the system refuses.
-    pub(crate) fn lock(path: &Path) -> io::Result<Self> {
+    pub fn lock(path: &Path) -> io::Result<Self> {
         for _ in 0..bounds::LINKS {
             make(&behind_links(path)?)?;
             // Now that all of it is there, no link and no `..` is left in its path.
@@ -49,7 +49,7 @@ impl Folder {
     }
 
     /// The folder itself, behind all links.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -57,7 +57,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system refuses.
-    pub(crate) fn user(&self) -> io::Result<u32> {
+    pub fn user(&self) -> io::Result<u32> {
         Ok(self.opened().metadata()?.uid())
     }
 
@@ -65,7 +65,7 @@ impl Folder {
     ///
     /// # Errors
     /// As [`Lock::sync`].
-    pub(crate) fn sync(&self) -> io::Result<()> {
+    pub fn sync(&self) -> io::Result<()> {
         self.lock.sync()
     }
 
@@ -73,7 +73,7 @@ impl Folder {
     ///
     /// # Errors
     /// The name is taken, or the system refuses; then nothing is added.
-    pub(crate) fn add(&self, name: &str, files: &[NewFile<'_>]) -> io::Result<()> {
+    pub fn add(&self, name: &str, files: &[NewFile<'_>]) -> io::Result<()> {
         let beside = edit::name_beside(name, EDITED)?;
         rustix::fs::mkdirat(self.opened(), &beside, Mode::RWXU)?;
         let added = self.fill(&beside, files).and_then(|()| {
@@ -112,7 +112,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`edit::Fault::NotDurable`]: it is done, and may not last. Any other error: nothing has changed.
-    pub(crate) fn link(&self, name: &OsStr, target: &Path) -> io::Result<()> {
+    pub fn link(&self, name: &OsStr, target: &Path) -> io::Result<()> {
         let beside = edit::name_beside(&name.to_string_lossy(), EDITED)?;
         rustix::fs::symlinkat(target, self.opened(), &beside)?;
         let linked = self
@@ -130,7 +130,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system refuses.
-    pub(crate) fn mark(&self, folder: &Path, name: &str) -> io::Result<()> {
+    pub fn mark(&self, folder: &Path, name: &str) -> io::Result<()> {
         let folder = self.open_folder(folder)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&folder, name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -142,7 +142,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system refuses.
-    pub(crate) fn remove_file(&self, name: &Path) -> io::Result<()> {
+    pub fn remove_file(&self, name: &Path) -> io::Result<()> {
         unless_gone(rustix::fs::unlinkat(self.opened(), name, AtFlags::empty()))
     }
 
@@ -150,7 +150,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system refuses.
-    pub(crate) fn remove_file_of(&self, folder: &Path, name: &str) -> io::Result<()> {
+    pub fn remove_file_of(&self, folder: &Path, name: &str) -> io::Result<()> {
         let folder = self.open_folder(folder)?;
         unless_gone(rustix::fs::unlinkat(&folder, name, AtFlags::empty()))?;
         lock::sync(&folder)
@@ -160,7 +160,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system refuses, or there is a folder in it.
-    pub(crate) fn remove_folder(&self, name: &Path) -> io::Result<()> {
+    pub fn remove_folder(&self, name: &Path) -> io::Result<()> {
         let folder = match self.open_folder(name) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             folder => folder?,
@@ -218,7 +218,7 @@ impl Folder {
 }
 
 /// Whether a crash has left something in a folder that whoever locks it takes away.
-pub(crate) fn has_left_overs(path: &Path) -> bool {
+pub fn has_left_overs(path: &Path) -> bool {
     let open = || File::open(path).and_then(|folder| entries(&folder));
     open().is_ok_and(|names| names.iter().any(|name| edit::is_ours(name, EDITED)))
 }

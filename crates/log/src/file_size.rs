@@ -14,22 +14,22 @@ static REACHED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 ///
 /// # Errors
 /// The system refuses.
-pub(crate) fn take_signal() -> io::Result<()> {
+pub fn take_signal() -> io::Result<()> {
     signal_hook::flag::register(Signal::XFSZ.as_raw(), REACHED.clone()).map(drop)
 }
 
 /// Whether a write of this process has reached the limit.
-pub(crate) fn is_reached() -> bool {
+pub fn is_reached() -> bool {
     REACHED.load(Ordering::Relaxed)
 }
 
 /// What to do about a write that has failed at the limit; nothing about any other failure.
-pub(crate) fn advice(e: &io::Error) -> String {
+pub fn advice(e: &io::Error) -> String {
     if e.kind() == io::ErrorKind::FileTooLarge { words() } else { String::new() }
 }
 
 /// What the limit is, and what to do about it; nothing where there is none.
-pub(crate) fn words() -> String {
+pub fn words() -> String {
     let limit = getrlimit(Resource::Fsize).current;
     let words = |limit| {
         format!(

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// A value of others in a command that people copy: one word for a shell, whatever it says.
-pub(crate) fn quoted(value: &str) -> Cow<'_, str> {
+pub fn quoted(value: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '.' | '_' | '-' | ':');
     if !value.is_empty() && !value.starts_with('-') && value.chars().all(plain) {
         return Cow::Borrowed(value);
@@ -12,7 +12,7 @@ pub(crate) fn quoted(value: &str) -> Cow<'_, str> {
 }
 
 /// A word of a command line as a shell takes it; flags stay flags.
-pub(crate) fn word(word: &str) -> String {
+pub fn word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

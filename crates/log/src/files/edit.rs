@@ -33,7 +33,7 @@ pub(super) const FOLDER: u32 = 0o700;
 
 /// What an edit fails with that isn't the system's word alone. It is carried in an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// Somebody else edits, or has stopped while editing.
     #[error(
         "{} is locked by {holder}, and was for {} s; end that process or wait for it, then run this again",
@@ -53,12 +53,12 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// What an error carries.
-    pub(crate) fn of(e: &io::Error) -> Option<&Self> {
+    pub fn of(e: &io::Error) -> Option<&Self> {
         e.get_ref()?.downcast_ref()
     }
 
     /// Whether an error says that the file is written all the same.
-    pub(crate) fn is_written(e: &io::Error) -> bool {
+    pub fn is_written(e: &io::Error) -> bool {
         matches!(Self::of(e), Some(Self::NotDurable(_)))
     }
 }
@@ -74,7 +74,7 @@ impl From<Fault> for io::Error {
 }
 
 /// Why an edit of a file failed, in words that are true of what is there now.
-pub(crate) fn words(path: &Path, e: &io::Error) -> String {
+pub fn words(path: &Path, e: &io::Error) -> String {
     match Fault::of(e) {
         Some(Fault::NotDurable(_)) => format!("{}: {e}", path.display()),
         _ => format!("{} can't be edited: {e}", path.display()),
@@ -83,14 +83,14 @@ pub(crate) fn words(path: &Path, e: &io::Error) -> String {
 
 /// An edit of one file, which nobody else edits as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Editing {
+pub struct Editing {
     target: PathBuf,
     lock: Lock,
 }
 
 /// A file that is written and durable, and not in its place yet. Dropped, it is gone.
 #[derive(Debug)]
-pub(crate) struct Beside {
+pub struct Beside {
     path: Option<PathBuf>,
 }
 
@@ -99,7 +99,7 @@ impl Editing {
     ///
     /// # Errors
     /// The lock can't be had ([`Fault::Held`]), a link is not to be trusted, or the system refuses.
-    pub(crate) fn begin(path: &Path) -> io::Result<Self> {
+    pub fn begin(path: &Path) -> io::Result<Self> {
         // A link may be changed until its target's folder is locked.
         for _ in 0..bounds::LINKS {
             let target = resolve(path)?;
@@ -121,7 +121,7 @@ impl Editing {
     }
 
     /// The file itself, behind all links.
-    pub(crate) fn target(&self) -> &Path {
+    pub fn target(&self) -> &Path {
         &self.target
     }
 
@@ -129,7 +129,7 @@ impl Editing {
     ///
     /// # Errors
     /// As [`regular::read`].
-    pub(crate) fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
+    pub fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
         regular::read(&self.target)
     }
 
@@ -138,7 +138,7 @@ impl Editing {
     ///
     /// # Errors
     /// [`Fault::NotDurable`]: it is done, and may not last. Any other error: the file is as it was.
-    pub(crate) fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+    pub fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         self.put(self.write_beside(bytes)?)
     }
 
@@ -146,7 +146,7 @@ impl Editing {
     ///
     /// # Errors
     /// The system refuses; nothing is left.
-    pub(crate) fn write_beside(&self, bytes: &[u8]) -> io::Result<Beside> {
+    pub fn write_beside(&self, bytes: &[u8]) -> io::Result<Beside> {
         write(&self.target, bytes, 0o600, EDITED)
     }
 
@@ -154,7 +154,7 @@ impl Editing {
     ///
     /// # Errors
     /// As [`Self::replace`].
-    pub(crate) fn put(&self, beside: Beside) -> io::Result<()> {
+    pub fn put(&self, beside: Beside) -> io::Result<()> {
         beside.rename(&self.target)?;
         self.lock.sync()
     }
@@ -163,7 +163,7 @@ impl Editing {
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`]; [`Fault::NotDurable`]: it is made, and may not last; or the system refuses.
-    pub(crate) fn create(&self, bytes: &[u8], mode: u32) -> io::Result<()> {
+    pub fn create(&self, bytes: &[u8], mode: u32) -> io::Result<()> {
         write(&self.target, bytes, mode, EDITED)?.rename_to_new(&self.target)?;
         self.lock.sync()
     }
@@ -217,13 +217,13 @@ pub(super) fn replace_alone(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// [`Fault::NotDurable`]; or the folder can't be opened.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     super::lock::sync(&File::open(folder_of(path))?)
 }
 
 /// Takes away what edits that a crash cut off have left beside these files. What somebody writes now is left alone: then
 /// the lock is held, and who holds it or comes next takes the rest away.
-pub(crate) fn clear_left<'a>(files: impl IntoIterator<Item = &'a Path>) {
+pub fn clear_left<'a>(files: impl IntoIterator<Item = &'a Path>) {
     let targets = files.into_iter().filter_map(|file| resolve(file).ok());
     let folders: BTreeSet<PathBuf> =
         targets.filter_map(|target| fs::canonicalize(folder_of(&target)).ok()).collect();
@@ -242,7 +242,7 @@ pub(crate) fn clear_left<'a>(files: impl IntoIterator<Item = &'a Path>) {
 }
 
 /// The same for the tables of a log, whose lock the caller must have.
-pub(crate) fn clear_left_tables(log: &Path) {
+pub fn clear_left_tables(log: &Path) {
     if let Err(e) = clear(log, ALONE) {
         tracing::warn!("what a crash may have left in {} can't be removed: {e}", log.display());
     }
@@ -290,7 +290,7 @@ fn write(target: &Path, bytes: &[u8], mode: u32, ending: &str) -> io::Result<Bes
 ///
 /// # Errors
 /// The system refuses, or gives no random numbers.
-pub(crate) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+pub fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
     for _ in 0..bounds::LOCK_TRIES {
         let (file, beside) = create(path, 0o600, HANDED)?;
         // Where the file system has no locks, nobody takes away anything.
@@ -307,7 +307,7 @@ pub(crate) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
 ///
 /// # Errors
 /// The folder can't be listed, or a file in it not be removed.
-pub(crate) fn clear_handed_over(path: &Path) -> io::Result<()> {
+pub fn clear_handed_over(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder_of(path))? {
         let entry = entry?;
         if !is_ours(&entry.file_name(), HANDED) {
@@ -408,7 +408,8 @@ pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::LOOP.into())
 }
 
-pub(crate) fn folder_of(path: &Path) -> &Path {
+/// The folder that a file lies in; the current one for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
