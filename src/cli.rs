@@ -4,6 +4,7 @@ mod ask;
 mod audit;
 mod ca;
 mod check;
+#[cfg(feature = "demo")]
 mod demo;
 mod exit;
 mod out;
@@ -13,6 +14,7 @@ mod renamed;
 mod runtime;
 mod serve;
 mod sources;
+#[cfg(feature = "demo")]
 mod stub;
 mod vocabulary;
 
@@ -30,13 +32,16 @@ use crate::setup::SetupError;
 use exit::{Exit, Failure};
 use out::{note, out};
 
+/// What somebody who has just installed it may run without any configuration.
+const EXAMPLE: &str = if cfg!(feature = "demo") { "demo" } else { "help serve" };
+
 #[derive(Debug, Parser)]
 #[command(
     name = "license-relay",
     version,
     about,
     max_term_width = 100,
-    after_help = format!("Exit codes:\n{}\nExample:\n  license-relay demo", Exit::table("  "))
+    after_help = format!("Exit codes:\n{}\nExample:\n  license-relay {EXAMPLE}", Exit::table("  "))
 )]
 struct Cli {
     /// The configuration [default: $LICENSE_RELAY_CONFIG, else config/relay.toml, else
@@ -54,6 +59,7 @@ enum Verb {
     Serve,
     /// See the whole job done on this machine: a stub back end, the relay, a deployment
     #[command(after_help = "Example:\n  license-relay demo --keep")]
+    #[cfg(feature = "demo")]
     Demo(demo::Demo),
     /// Check the configuration and every file it names, and say what its limits add up to; changes nothing
     #[command(
@@ -77,6 +83,7 @@ enum Verb {
     #[command(after_help = "Example:\n  license-relay vocabulary suggest")]
     Vocabulary(vocabulary::Words),
     /// The stand-in for the license back end, alone
+    #[cfg(feature = "demo")]
     Stub(stub::Stub),
 }
 
@@ -116,11 +123,13 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Sources(args) => sources::run(args, &config::locate(cli.config)).map(fine),
         Verb::Vocabulary(args) => vocabulary::run(args, &config::locate(cli.config)).map(fine),
         Verb::Serve => serve::run(&config::locate(cli.config)).map(fine),
+        #[cfg(feature = "demo")]
         Verb::Demo(args) => {
             reads_none(cli.config.as_deref(), "demo")?;
             runtime::on_workers(0, demo::run(args)).map(fine)
         }
         Verb::Audit(args) => runtime::alone(audit::run(args, cli.config)),
+        #[cfg(feature = "demo")]
         Verb::Stub(args) => {
             reads_none(cli.config.as_deref(), "stub")?;
             runtime::on_workers(0, stub::run(args)).map(fine)

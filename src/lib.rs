@@ -20,7 +20,6 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads; `cli` has a module that prints.
 
 pub mod cli;
-pub mod stub;
 
 pub mod relay;
 

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use sources::{all, is_test, program};
 
 /// The modules of each crate, from the top to the ground. What a crate may use of another one, the compiler knows.
-const LAYERS: [(&str, &[&str]); 2] = [
+const LAYERS: [(&str, &[&str]); 3] = [
     (
         "src",
         &[

@@ -14,9 +14,9 @@ use super::{Exit, Failure};
 use crate::config;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
-use crate::stub::{Identity, Options, Stub};
 use crate::verify::log::{Verdict, verify};
 use deployment::{Deployment, Said};
+use relay_stub::{Identity, Options, Stub};
 
 /// See the whole job done on this machine.
 #[derive(Debug, clap::Args)]

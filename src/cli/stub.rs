@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::out::{self, out};
 use super::{Exit, Failure};
-use crate::stub::{Identity, Options, Trouble, duration};
+use relay_stub::{Identity, Options, Trouble, duration};
 
 /// A stand-in for license.qlikcloud.com, to try the relay with.
 #[derive(Debug, clap::Args)]
@@ -60,7 +60,7 @@ pub(super) async fn run(args: Stub) -> Result<(), Failure> {
         (Some(certificate), Some(key)) => Identity::Files(certificate, key),
         _ => Identity::Own(args.name),
     };
-    let stub = crate::stub::Stub::start(Options {
+    let stub = relay_stub::Stub::start(Options {
         listen: args.listen,
         control: args.control,
         identity,

@@ -5,6 +5,8 @@
 //! reads one strict request, it is recorded, `licensing` answers (or `control`, under `/stub/`), and
 //! `trouble` sends the answer or spoils it.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)] // The program that starts it prints.
+
 mod control;
 mod licensing;
 mod trouble;
@@ -23,6 +25,7 @@ use rcgen::{
     IsCa, KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Serialize;
@@ -32,8 +35,6 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-
-use crate::tls::{ALPN_HTTP_1_1, provider};
 
 pub use licensing::{Assignment, Kind};
 use licensing::{Licensing, Said};
@@ -384,8 +385,13 @@ fn acceptor(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) ->
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
     let mut config = builder.with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)?;
-    config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config).into())
+}
+
+/// The one crypto provider, named explicitly so that nothing depends on a process-wide default.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 fn unfit(path: &Path, cause: &rustls::pki_types::pem::Error) -> io::Error {

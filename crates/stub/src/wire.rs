@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::StatusCode;
+use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -353,7 +353,7 @@ impl Reply {
         if self.framing == Framing::Verbatim {
             return self.body.clone();
         }
-        // The phrase comes from a table that is at hand; nothing else here is hyper's.
+        // The phrase comes from a table that is at hand; nothing else here is of that crate.
         let status = StatusCode::from_u16(self.status).ok();
         let phrase = status.and_then(|status| status.canonical_reason()).unwrap_or("Stub");
         let date = Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
