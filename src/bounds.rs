@@ -150,7 +150,7 @@ pub const REPLY_BYTES: usize = 8 << 20;
 pub const JSON_DEPTH: usize = 32;
 /// Arrays and objects within each other that a body may have at all, as in Go's `encoding/json`.
 pub const JSON_LEVELS: usize = 10_000;
-/// Values in a body that is read, all levels together: 15 for each of [`CHANGES`], and syncs have up to 14.
+/// Values in a body that is read, all levels together: 15 for each of [`CHANGES`](relay_log::bounds::CHANGES), and syncs have up to 14.
 pub const JSON_VALUES: usize = 750_000;
 /// Members of one object.
 pub const JSON_MEMBERS: usize = 50_000;
@@ -165,7 +165,7 @@ pub const WRAPPED_VALUES: usize = 50_000;
 /// Allotments of definitions in one reply, each unit counted.
 pub const UNITS: usize = 10_000;
 /// Bytes of memory that the changes of one message take, which are kept until its reply is in the log: 400 for each of
-/// [`CHANGES`].
+/// [`CHANGES`](relay_log::bounds::CHANGES).
 pub const MESSAGE: usize = 20_000_000;
 /// The id of an element of a report, in bytes; a longer one is none.
 pub const ELEMENT_ID: usize = 128;
@@ -177,8 +177,6 @@ pub const SUBJECT: usize = 1024;
 pub const LINKED: usize = 100_000;
 /// How often the file that holds them is written at most.
 pub const LINKED_WRITE: Duration = Duration::from_secs(10);
-/// Different licenses of one message that are kept; the rest are not looked at.
-pub const LICENSES: usize = 16;
 /// Source ids of one message that did not decide and are recorded.
 pub const OTHER_SOURCES: usize = 4;
 /// Names of doubled members that are recorded of one message.
@@ -258,9 +256,6 @@ pub const PLACE_STANDING: Duration = Duration::from_secs(24 * 3600);
 pub const PLACE_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often a full table of limiters is searched for those that have refilled at most.
 pub const LIMITER_SWEEP: Duration = Duration::from_secs(1);
-/// Changes, or elements of a capacity report, in one message; one with more is recorded as unread. A first sync of a large
-/// site has some thousand.
-pub const CHANGES: usize = 50_000;
 /// Refused deployments kept for `sources pending`.
 pub const PENDING: usize = 1_000;
 /// Refused deployments kept of one address.
@@ -396,8 +391,6 @@ pub const ASK_ANSWER: usize = 4 << 20;
 
 /// Entries of the allow-list that can't work and are told one by one at a start.
 pub const WARNINGS: usize = 20;
-/// How long the end of the program waits for them.
-pub const LOG_FLUSH: Duration = Duration::from_secs(2);
 
 // --- memory in all ----------------------------------------------------------------------------------------------
 

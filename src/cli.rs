@@ -6,9 +6,6 @@ mod ca;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
-mod exit;
-mod out;
-mod out_file;
 mod reload;
 mod renamed;
 mod runtime;
@@ -29,8 +26,8 @@ use crate::file_size;
 use crate::listen::local::LocalError;
 use crate::relay::StartError;
 use crate::setup::SetupError;
-use exit::{Exit, Failure};
-use out::{note, out};
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::{self, note, out};
 
 /// What somebody who has just installed it may run without any configuration.
 const EXAMPLE: &str = if cfg!(feature = "demo") { "demo" } else { "help serve" };
@@ -138,6 +135,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 }
 
 /// Refuses a configuration where none is read.
+#[cfg(any(feature = "report", feature = "demo"))]
 fn reads_none(config: Option<&Path>, what: &str) -> Result<(), Failure> {
     let refused = |_| Failure::new(Exit::Usage, format!("{what} reads no configuration; leave --config out"));
     config.map_or(Ok(()), |file| Err(refused(file)))

@@ -27,7 +27,6 @@ use crate::audit::journal::Journal;
 use crate::audit::refusals::Refusals;
 use crate::bounds;
 use crate::config::model::Unread as Understanding;
-use crate::config::names::{LicenseNumber, SourceId};
 use crate::exchange::fault::Fault;
 use crate::exchange::not_understood::{Unread, Who};
 use crate::exchange::request::Asked;
@@ -54,6 +53,7 @@ use aliases::Aliases;
 use captured::Captured;
 use desk::Desk;
 use records::Scene;
+use relay_log::names::{LicenseNumber, SourceId};
 use writing::{Hand, Unwritten};
 
 /// What all exchanges share, whatever the setup.

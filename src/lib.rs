@@ -41,7 +41,6 @@ pub mod upstream;
 pub mod tls;
 
 pub mod audit;
-pub mod report;
 
 pub mod observe;
 

@@ -6,6 +6,7 @@ pub mod identity;
 pub mod limits;
 pub mod pending;
 pub mod places;
+#[cfg(feature = "report")]
 pub(crate) mod replay;
 pub mod sources;
 pub mod users;
@@ -14,12 +15,12 @@ use std::sync::Arc;
 
 use crate::budget::Room;
 use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unread};
-use crate::config::names::{LicenseNumber, SourceId};
 use crate::licensing::asker::{Asking, Said};
 use crate::policy::denial::Denial;
 use destination::Destinations;
 use identity::Identity;
 use limits::{AddressLimits, StrangerLimits, StrangerRate};
+use relay_log::names::{LicenseNumber, SourceId};
 use sources::{Entry, Registry, Standing};
 
 /// All that is allowed.

@@ -11,12 +11,11 @@ use std::collections::BTreeSet;
 use sources::{all, is_test, program};
 
 /// The modules of each crate, from the top to the ground. What a crate may use of another one, the compiler knows.
-const LAYERS: [(&str, &[&str]); 3] = [
+const LAYERS: [(&str, &[&str]); 4] = [
     (
         "src",
         &[
             "cli",
-            "stub",
             "relay",
             "listen",
             "tunnel",
@@ -28,7 +27,6 @@ const LAYERS: [(&str, &[&str]); 3] = [
             "upstream",
             "tls",
             "audit",
-            "report",
             "observe",
             "memory",
             "turns",
@@ -38,7 +36,23 @@ const LAYERS: [(&str, &[&str]); 3] = [
             "bounds",
         ],
     ),
-    ("crates/log/src", &["verify", "ledger", "files", "stderr", "file_size", "threads", "text", "bounds"]),
+    ("crates/stub/src", &["control", "licensing", "trouble", "wire"]),
+    ("crates/report/src", &["verbs", "kit", "page", "ask", "read", "input", "fold", "table"]),
+    (
+        "crates/log/src",
+        &[
+            "console",
+            "verify",
+            "ledger",
+            "names",
+            "files",
+            "stderr",
+            "file_size",
+            "threads",
+            "text",
+            "bounds",
+        ],
+    ),
 ];
 
 /// What points up all the same, and why. It is to become empty.

@@ -38,7 +38,7 @@ fn asked(body: &[u8]) -> Vec<u8> {
 
 /// A sync with as many changes as are read, each as short as one can be.
 fn sync(source: &str) -> Vec<u8> {
-    let patches = vec![r#"{"subject":"a","allotment":"b"}"#; bounds::CHANGES].join(",");
+    let patches = vec![r#"{"subject":"a","allotment":"b"}"#; relay_log::bounds::CHANGES].join(",");
     let bases = format!(r#"[{{"license":"{LICENSE}","version":1}}]"#);
     gzip(format!(r#"{{"source":"{source}","bases":{bases},"patches":[{patches}]}}"#).as_bytes())
 }
@@ -152,8 +152,11 @@ fn beyond() -> &'static [(&'static str, Vec<u8>)] {
             ("an object of more than 50000 members", format!("{{{}}}", vec!["\"a\":0"; 50_001].join(","))),
             ("more than 10000 arrays and objects within each other", "[".repeat(bounds::JSON_LEVELS + 1)),
             ("longer than 16777216 bytes once it is decompressed", "0".repeat(bounds::DECODED + 1)),
-            ("more than 50000 changes", sync("[{\"version\":1}]", &list("{}", bounds::CHANGES + 1))),
-            ("more than 50000 bases", sync(&list("{}", bounds::CHANGES + 1), "[]")),
+            (
+                "more than 50000 changes",
+                sync("[{\"version\":1}]", &list("{}", relay_log::bounds::CHANGES + 1)),
+            ),
+            ("more than 50000 bases", sync(&list("{}", relay_log::bounds::CHANGES + 1), "[]")),
             (
                 "the changes of the body take more than 20000000 bytes of memory",
                 sync("[{\"version\":1}]", &list(&long, 25_500)),

@@ -40,7 +40,7 @@ const ALLOWED: [(&str, &str); 12] = [
         "a retired key: its second name, and its bytes, which are overwritten in place",
     ),
     ("src/listen/local.rs", "the admin socket, which is no file: bound beside its place, and renamed"),
-    ("src/cli/out_file.rs", "files that are handed over, which may be pipes or devices"),
+    ("crates/log/src/console/out_file.rs", "files that are handed over, which may be pipes or devices"),
     ("src/cli/demo.rs", "the demonstration: files in a temporary folder, one of which it forges"),
     ("src/cli/stub.rs", "the stand-in for the back end: its root, which nothing depends on"),
 ];

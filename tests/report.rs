@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 use jiff::civil::date;
-use license_relay::report::page::html::render;
-use license_relay::report::page::*;
 use license_relay::verify::log::Verdict;
+use relay_report::page::html::render;
+use relay_report::page::*;
 use serde_json::Value;
 
 use common::scenes::{Deployment, Unit};

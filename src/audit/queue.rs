@@ -15,8 +15,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::journal::CommitError;
 use crate::bounds;
-use crate::config::names::{SourceId, client};
+use crate::config::names::client;
 use crate::ledger::record::Record;
+use relay_log::names::SourceId;
 
 /// Whose records wait behind each other.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -19,14 +19,14 @@ use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::Instant;
 
-use super::out::{note, outln};
-use super::{Exit, Failure};
 use crate::audit::recover;
 use crate::bounds;
 use crate::config::model::Config;
 use crate::listen::local;
 use crate::setup::held::{self, Part};
 use crate::text::terminal::printable;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::{note, outln};
 
 /// What a relay works with after it has read everything again.
 #[derive(Debug, Deserialize)]

@@ -11,8 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::out::{Out, out};
-use super::{Exit, Failure, ask, load};
+use super::{ask, load};
 use crate::config::model::{Config, Identity};
 use crate::config::names::Host;
 use crate::config::regular;
@@ -24,6 +23,8 @@ use crate::tls::identities::{self, Signer, fingerprint};
 use crate::tls::leaf::LeafError;
 use crate::tls::readiness::{self, HeldUp, Why};
 use crate::tls::trust::{Seen, Trust, Verdict};
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::{Out, out};
 
 /// The root that clients must trust, and the issuer below it.
 #[derive(Debug, clap::Args)]

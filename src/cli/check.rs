@@ -1,14 +1,15 @@
 //! `license-relay check`: every problem at once, and nothing changed.
 
 mod memory;
+#[cfg(feature = "report")]
 mod replay;
+#[cfg(feature = "report")]
 mod replayed;
 mod sums;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::out::outln;
-use super::{Exit, Failure, configuration};
+use super::configuration;
 use crate::config::model::{AllowList, Config, Identity};
 use crate::config::regular::is_missing;
 use crate::config::{Problem, Severity, file, sources};
@@ -25,24 +26,21 @@ use crate::tls::identities::{self, Signers};
 use crate::tls::leaf::Face;
 use crate::tls::roots;
 use crate::upstream::parent::ParentCredentials;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::outln;
 use sums::GrowthAtMost;
 
 /// What to check beside the files.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// Say which exchanges of the log these settings would have refused, by deployment
-    #[arg(long)]
-    replay: bool,
-    /// The folder of a log to replay, such as a copy of one; may repeat [default: the configured one]
-    #[arg(long, value_name = "DIR", requires = "replay")]
-    log: Vec<PathBuf>,
-    /// For programs: what the replay found, and what a day adds to the log at most
-    #[arg(long, requires = "replay")]
-    json: bool,
+    #[cfg(feature = "report")]
+    #[command(flatten)]
+    replay: replay::Replaying,
 }
 
 /// The settings as they are written, all of them usable.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "report"), expect(dead_code, reason = "the users are for a replay"))]
 struct Settings {
     config: Config,
     list: AllowList,
@@ -51,23 +49,25 @@ struct Settings {
 }
 
 /// Checks the configuration and the files it names, and says that they are fine or what is wrong.
+#[cfg_attr(not(feature = "report"), expect(unused_variables, reason = "all flags are for a replay"))]
 pub(super) fn run(args: Check, path: &Path) -> Result<Exit, Failure> {
     let settings = examine(path)?;
-    if !args.json {
-        for warning in &settings.warnings {
-            outln!("warning: {warning}");
-        }
-        outln!("{}: fine", path.display());
-        outln!("{}", memory::AtMost::of(&settings.config));
-    }
     let growth = GrowthAtMost::of(&settings.config.limits, &settings.list);
-    if !args.json {
-        growth.lines().iter().for_each(|line| outln!("{line}"));
+    #[cfg(feature = "report")]
+    if args.replay.json {
+        return replay::run(settings, args.replay, &growth);
     }
-    match args.replay {
-        true => replay::run(settings, args.log, args.json.then(|| growth.json())),
-        false => Ok(Exit::Fine),
+    for warning in &settings.warnings {
+        outln!("warning: {warning}");
     }
+    outln!("{}: fine", path.display());
+    outln!("{}", memory::AtMost::of(&settings.config));
+    growth.lines().iter().for_each(|line| outln!("{line}"));
+    #[cfg(feature = "report")]
+    if args.replay.replay {
+        return replay::run(settings, args.replay, &growth);
+    }
+    Ok(Exit::Fine)
 }
 
 fn examine(path: &Path) -> Result<Settings, Failure> {

@@ -9,13 +9,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::out::outln;
-use super::{Exit, Failure};
 use crate::config;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
 use crate::verify::log::{Verdict, verify};
 use deployment::{Deployment, Said};
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::outln;
 use relay_stub::{Identity, Options, Stub};
 
 /// See the whole job done on this machine.

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::ask::{self, Answer};
-use super::out::outln;
-use super::{Exit, Failure, load_alone};
+use super::load_alone;
 use crate::text::terminal::printable;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::outln;
 
 /// What to print.
 #[derive(Debug, clap::Args)]

@@ -5,8 +5,8 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::Builder;
 
-use super::{Exit, Failure};
 use crate::{bounds, threads};
+use relay_log::console::exit::{Exit, Failure};
 
 /// While one is held up by a disk, as at a start, another one hears signals.
 const WORKERS: usize = 2;

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, load, out, runtime};
+use super::{load, runtime};
 use crate::config::model::{Config, Identity};
 use crate::observe::admin::Asked;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out;
 
 /// Runs the relay; SIGTERM and SIGINT drain it, SIGHUP makes it read its configuration and all files of it at once.
 pub(super) fn run(path: &Path) -> Result<(), Failure> {

@@ -9,8 +9,7 @@ use std::path::Path;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use super::out::{self, outln};
-use super::{Exit, Failure, ask, configuration, load_alone};
+use super::{ask, configuration, load_alone};
 use crate::config::edit;
 use crate::config::model::{AllowList, Config, Credentials, Source};
 use crate::config::regular::is_missing;
@@ -18,6 +17,8 @@ use crate::config::sources::{self, EditError};
 use crate::policy::pending::{Pending, Refused};
 use crate::policy::users::{self, PasswordHash};
 use crate::setup::held::Part;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::{self, outln};
 
 /// Who may ask.
 #[derive(Debug, clap::Args)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::out::{self, out};
-use super::{Exit, Failure};
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::{self, out};
 use relay_stub::{Identity, Options, Trouble, duration};
 
 /// A stand-in for license.qlikcloud.com, to try the relay with.

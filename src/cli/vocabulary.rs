@@ -7,13 +7,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::out::{out, outln};
-use super::{Exit, Failure, configuration, load};
+use super::{configuration, load};
 use crate::bounds;
 use crate::ledger::segment::{self, Lines};
 use crate::licensing::shape::Shape;
 use crate::licensing::suggest::{Met, suggest};
 use crate::licensing::vocabulary::Vocabulary;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::{out, outln};
 
 /// What messages call things.
 #[derive(Debug, clap::Args)]

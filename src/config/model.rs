@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::names::{Endpoint, Host, HostName, LicenseNumber, SourceId};
+use super::names::{Endpoint, Host, HostName};
 use crate::bounds;
 use relay_log::ledger::subject::{SubjectCase, SubjectForm};
+use relay_log::names::{LicenseNumber, SourcePattern};
 use relay_log::stderr::LogFormat;
 
 /// A whole, validated configuration.
@@ -429,15 +430,6 @@ impl Source {
             .or_else(|| licenses.first().map(|license| format!("license {license}")))
             .unwrap_or_default()
     }
-}
-
-/// An id in the allow-list.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum SourcePattern {
-    /// In clear.
-    Clear(SourceId),
-    /// As SHA-256 of its bytes (`sha256:<64 hex>`), for lists that should not show it.
-    Sha256([u8; 32]),
 }
 
 /// An enrolment that waits for the first id sent with one of its licenses: written by

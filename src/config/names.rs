@@ -1,4 +1,5 @@
-//! The small names that both the files and the wire carry: hosts, ports, source ids, license numbers.
+//! The small names that both the files and the wire carry: hosts and ports. Source ids and license numbers, which the log has as
+//! well, are in [`relay_log::names`].
 //!
 //! Each is parsed once, at the edge, and is right from then on.
 
@@ -6,10 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// Why a text is not the name it should be: a phrase that completes "…, because it …".
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0}")]
-pub struct NameError(&'static str);
+use relay_log::names::NameError;
 
 /// A DNS host name in lower case, without a trailing dot: letters, digits, hyphens and dots, at most 253 bytes,
 /// labels of at most 63 (RFC 1123 §2.1). A name whose last label is all digits is refused: it would be taken for
@@ -30,25 +28,27 @@ impl FromStr for HostName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let name = text.strip_suffix('.').unwrap_or(text);
         if name.is_empty() {
-            return Err(NameError("is empty"));
+            return Err(NameError::new("is empty"));
         }
         if name.len() > 253 {
-            return Err(NameError("is longer than 253 characters"));
+            return Err(NameError::new("is longer than 253 characters"));
         }
         for label in name.split('.') {
             if label.is_empty() || label.len() > 63 {
-                return Err(NameError("has a part between dots that is empty or longer than 63 characters"));
+                return Err(NameError::new(
+                    "has a part between dots that is empty or longer than 63 characters",
+                ));
             }
             if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-                return Err(NameError("has a character other than letters, digits, hyphens and dots"));
+                return Err(NameError::new("has a character other than letters, digits, hyphens and dots"));
             }
             if label.starts_with('-') || label.ends_with('-') {
-                return Err(NameError("has a part that starts or ends with a hyphen"));
+                return Err(NameError::new("has a part that starts or ends with a hyphen"));
             }
         }
         let last = name.rsplit('.').next().unwrap_or(name);
         if last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X") {
-            return Err(NameError("ends in a number, as only addresses do"));
+            return Err(NameError::new("ends in a number, as only addresses do"));
         }
         Ok(Self(name.to_ascii_lowercase()))
     }
@@ -110,24 +110,25 @@ impl FromStr for Endpoint {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (host, port) = text.rsplit_once(':').ok_or(NameError("has no port"))?;
+        let (host, port) = text.rsplit_once(':').ok_or(NameError::new("has no port"))?;
         if port.is_empty() || port.len() > 5 || !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(NameError("has a port that is not a number from 1 to 65535"));
+            return Err(NameError::new("has a port that is not a number from 1 to 65535"));
         }
         let port = match port.parse() {
-            Ok(0) | Err(_) => return Err(NameError("has a port that is not a number from 1 to 65535")),
+            Ok(0) | Err(_) => return Err(NameError::new("has a port that is not a number from 1 to 65535")),
             Ok(port) => port,
         };
         let host = match host.strip_prefix('[') {
             Some(rest) => {
                 let inner =
-                    rest.strip_suffix(']').ok_or(NameError("opens a bracket and does not close it"))?;
-                let address = inner.parse().map_err(|_| NameError("has brackets around no IPv6 address"))?;
+                    rest.strip_suffix(']').ok_or(NameError::new("opens a bracket and does not close it"))?;
+                let address =
+                    inner.parse().map_err(|_| NameError::new("has brackets around no IPv6 address"))?;
                 Host::Address(IpAddr::V6(address))
             }
             None => match host.parse()? {
                 Host::Address(IpAddr::V6(_)) => {
-                    return Err(NameError("has an IPv6 address without brackets"));
+                    return Err(NameError::new("has an IPv6 address without brackets"));
                 }
                 host => host,
             },
@@ -142,78 +143,6 @@ impl fmt::Display for Endpoint {
             Host::Name(name) => write!(f, "{name}:{}", self.port),
             Host::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
         }
-    }
-}
-
-/// The hashed id a deployment sends as its *Source*: opaque text, trimmed, 1 to 128 bytes, no control characters.
-/// The guide's table shows a UUID and its sample "my assignments", so no form is demanded.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SourceId(String);
-
-impl SourceId {
-    /// The longest id that is accepted, in bytes.
-    pub const MAX: usize = 128;
-
-    /// The id, without white space around it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for SourceId {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let id = text.trim();
-        if id.is_empty() {
-            return Err(NameError("is empty"));
-        }
-        if id.len() > Self::MAX {
-            return Err(NameError("is longer than 128 bytes"));
-        }
-        if id.chars().any(char::is_control) {
-            return Err(NameError("holds a control character"));
-        }
-        Ok(Self(id.to_owned()))
-    }
-}
-
-impl fmt::Display for SourceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A license number, compared as digits only: the guide prints the same number as `9999 0000 0000 1253` and
-/// as `9999000000001253`. 4 to 32 digits.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct LicenseNumber(String);
-
-impl LicenseNumber {
-    /// The digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for LicenseNumber {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{a0}')).take(33).collect();
-        if !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(NameError("has a character other than digits, spaces and hyphens"));
-        }
-        if !(4..=32).contains(&digits.len()) {
-            return Err(NameError("has fewer than 4 or more than 32 digits"));
-        }
-        Ok(Self(digits))
-    }
-}
-
-impl fmt::Display for LicenseNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -249,13 +178,5 @@ mod tests {
         ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad:?} was accepted");
         }
-    }
-
-    #[test]
-    fn license_numbers_are_compared_as_digits() {
-        let printed: LicenseNumber = "9999 0000 0000 1253".parse().unwrap();
-        assert_eq!(printed, "9999000000001253".parse().unwrap());
-        assert!("9999x".parse::<LicenseNumber>().is_err());
-        assert!("".parse::<LicenseNumber>().is_err());
     }
 }

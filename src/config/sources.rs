@@ -5,20 +5,19 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use aws_lc_rs::digest;
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use toml::de::DeValue;
 use toml_edit::{DocumentMut, Item, Key};
 
 use super::edit::{self, Editing, Fault};
-use super::model::{AllowList, Learn, Mode, Source, SourcePattern};
-use super::names::{LicenseNumber, NameError, SourceId};
+use super::model::{AllowList, Learn, Mode, Source};
 use super::regular::is_missing;
 use super::toml_table::{self, Table, Wrong};
 use super::{MAX_SOURCES, Problem, Problems, Severity};
+use relay_log::names::SourcePattern;
+use relay_log::names::{LicenseNumber, SourceId};
 
 /// What a new file holds: nobody, and how to change that.
 pub const TEMPLATE: &str = "\
@@ -155,67 +154,6 @@ fn learn(t: &mut Table<'_, '_>) -> Option<Learn> {
         t.error("until", "is missing", WRITE);
     }
     until.map(|until| Learn { until, from })
-}
-
-/// How the hash of an id begins.
-const HASHED: &str = "sha256:";
-
-impl SourcePattern {
-    /// SHA-256 of the id: the same for an id in clear and for its hash.
-    pub fn digest(&self) -> [u8; 32] {
-        match self {
-            Self::Clear(id) => {
-                let mut bytes = [0; 32];
-                bytes.copy_from_slice(digest::digest(&digest::SHA256, id.as_str().as_bytes()).as_ref());
-                bytes
-            }
-            Self::Sha256(digest) => *digest,
-        }
-    }
-}
-
-impl FromStr for SourcePattern {
-    type Err = PatternError;
-
-    fn from_str(text: &str) -> Result<Self, PatternError> {
-        let Some(hex) = text.trim().strip_prefix(HASHED) else {
-            return Ok(Self::Clear(text.parse()?));
-        };
-        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(PatternError::Digest);
-        }
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(0..) {
-            *byte = u8::from_str_radix(&hex[2 * pair..2 * pair + 2], 16).map_err(|_| PatternError::Digest)?;
-        }
-        Ok(Self::Sha256(digest))
-    }
-}
-
-/// As the file has it. An id in clear that looks like a hash would stand for another one there, so it is shown by its own
-/// hash.
-impl fmt::Display for SourcePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Clear(id) if id.as_str().starts_with(HASHED) => Self::Sha256(self.digest()).fmt(f),
-            Self::Clear(id) => id.fmt(f),
-            Self::Sha256(digest) => {
-                f.write_str(HASHED)?;
-                digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
-    }
-}
-
-/// Why a text is not an id of the allow-list: a phrase that completes "…, because it …".
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum PatternError {
-    /// It is not an id in clear.
-    #[error(transparent)]
-    Id(#[from] NameError),
-    /// It says that it is a hash, and is not.
-    #[error("has no 64 hexadecimal digits after sha256:")]
-    Digest,
 }
 
 /// An entry that is to be added.

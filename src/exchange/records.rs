@@ -4,7 +4,6 @@ use http::{Response, header};
 
 use super::Asked;
 use crate::bounds;
-use crate::config::names::LicenseNumber;
 use crate::ledger::action::{Action, Direction, Outcome};
 use crate::ledger::qlik::{Base, OtherReading, Qlik};
 use crate::ledger::record::{Record, UNREAD_REPLY};
@@ -15,6 +14,7 @@ use crate::licensing::reply::{Entitlement, Told, What};
 use crate::policy::Admission;
 use crate::text::redact::clip;
 use crate::upstream::error::UpstreamError;
+use relay_log::names::LicenseNumber;
 
 /// What is true of all records of one exchange.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ fn bases(
     asked: &[(Option<LicenseNumber>, Option<u64>)],
     said: &[(Option<LicenseNumber>, Option<u64>)],
 ) -> Vec<Base> {
-    let first = |all: &[_]| all.len().min(bounds::LICENSES);
+    let first = |all: &[_]| all.len().min(relay_log::bounds::LICENSES);
     let (asked, said) = (&asked[..first(asked)], &said[..first(said)]);
     let sent = |license: &Option<LicenseNumber>| asked.iter().find(|(asked, _)| asked == license);
     let mut bases: Vec<Base> = said

@@ -1,6 +1,6 @@
 //! Who says it is asking, and how much of what it says is understood.
 
-use crate::config::names::SourceId;
+use relay_log::names::SourceId;
 
 /// How much of a request is understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use super::message::{Change, Consumption, Patch};
-use crate::config::names::LicenseNumber;
 use crate::ledger::subject::Subject;
+use relay_log::names::LicenseNumber;
 
 /// The elements of a report that another reading of the same message did not find. What that one has not read of an element is
 /// no difference.
@@ -106,7 +106,6 @@ impl Patch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounds;
 
     #[test]
     fn two_readings_of_as_many_changes_as_are_read_are_compared_in_no_time_and_as_one_by_one() {
@@ -133,7 +132,7 @@ mod tests {
             [Known::Whole, Known::ButWhatItDoes, Known::Not].iter().all(|known| one_by_one.contains(known))
         );
         assert_eq!(known(others, own), one_by_one);
-        let many: Vec<_> = (0..bounds::CHANGES).map(patch).collect();
+        let many: Vec<_> = (0..relay_log::bounds::CHANGES).map(patch).collect();
         let begun = tokio::time::Instant::now();
         assert!(known(&many, &many).iter().all(|known| *known == Known::Whole));
         let element = |n: usize| Consumption {
@@ -142,7 +141,7 @@ mod tests {
             month: "2026-11".into(),
             delta: Some(n.into()),
         };
-        let report: Vec<_> = (0..bounds::CHANGES).map(element).collect();
+        let report: Vec<_> = (0..relay_log::bounds::CHANGES).map(element).collect();
         assert!(unreported(&report, &report).is_empty());
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }

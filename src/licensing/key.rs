@@ -11,9 +11,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::json::Json;
 use super::read::license_number;
-use crate::config::names::LicenseNumber;
 use crate::text::hex::hex;
 use crate::text::redact::word;
+use relay_log::names::LicenseNumber;
 
 /// The longest token whose claims are read, in bytes; the published one has 528.
 pub const MAX: usize = 16 * 1024;

@@ -16,9 +16,9 @@ use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Vote, Words};
 use super::wire::{Head, Wire};
 use crate::bounds;
-use crate::config::names::LicenseNumber;
 use crate::ledger::subject::Subject;
 use crate::text::redact::{HIDDEN, date, number, word};
+use relay_log::names::LicenseNumber;
 
 /// What a request says.
 #[derive(Debug)]
@@ -477,7 +477,7 @@ impl Message {
             if self.licenses.contains(&license) {
                 continue;
             }
-            if self.licenses.len() == bounds::LICENSES {
+            if self.licenses.len() == relay_log::bounds::LICENSES {
                 return self.refuse(Asking::Contradiction(LICENSES));
             }
             self.licenses.push(license);
@@ -526,7 +526,7 @@ const BEHIND: &str = "the body has data behind its JSON value";
 const CASE: &str = "the message has members whose names differ in case alone, and say different things";
 /// Why a message is refused that names more licenses than can be looked up.
 const LICENSES: &str = "the message names more than 16 licenses";
-const _: () = assert!(bounds::LICENSES == 16, "the words above name the limit");
+const _: () = assert!(relay_log::bounds::LICENSES == 16, "the words above name the limit");
 /// What stands where a license number should can't be one: such a message is not recognised, as far as policy goes.
 pub(crate) const UNFIT_LICENSE: &str = "a license that can't be read";
 /// Another method than that of all messages that are known.
@@ -575,7 +575,7 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
         let by_license = by_license.unwrap_or_default();
         let listed = listed.unwrap_or_default();
         // What has bases counts as one, whether it has any.
-        let left = (bounds::CHANGES + 1).saturating_sub(base_count);
+        let left = (relay_log::bounds::CHANGES + 1).saturating_sub(base_count);
         base_count += 1 + by_license.len() + listed.len();
         if left == 0 {
             return None;
@@ -598,7 +598,7 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
         for (places, vote) in changes {
             let Some(list) = body.list(places, holder) else { continue };
             count += list.len();
-            if count > bounds::CHANGES {
+            if count > relay_log::bounds::CHANGES {
                 patches.get_or_insert_with(Vec::new);
                 continue;
             }
@@ -627,10 +627,10 @@ pub(super) fn sync_of(body: &Body<'_, '_>, words: &Vocabulary) -> Option<Sync> {
         all.patches.extend(more.patches);
         all
     });
-    let beyond = if count > bounds::CHANGES {
+    let beyond = if count > relay_log::bounds::CHANGES {
         Some(too_many())
-    } else if base_count > bounds::CHANGES {
-        Some(format!("the body has more than {} bases", bounds::CHANGES))
+    } else if base_count > relay_log::bounds::CHANGES {
+        Some(format!("the body has more than {} bases", relay_log::bounds::CHANGES))
     } else if bytes > bounds::MESSAGE {
         Some(format!("the changes of the body take more than {} bytes of memory", bounds::MESSAGE))
     } else {
@@ -724,7 +724,7 @@ fn kind_of(body: &Body<'_, '_>, shape: &Shape, words: &Vocabulary, has_key: bool
         };
     }
     if let Some(report) = report_of(body, &words.capacity.consumption, words, |_| None) {
-        let fits = report.len() <= bounds::CHANGES;
+        let fits = report.len() <= relay_log::bounds::CHANGES;
         return if fits { Kind::Capacity(report) } else { Kind::Unreadable { why: too_many() } };
     }
     if has_key && let Some(cause) = cause_of(body, words) {
@@ -746,7 +746,7 @@ fn is_change(body: &Body<'_, '_>, words: &Vocabulary) -> bool {
 
 /// One message is one unit of the log, which must stay small enough to be written while others wait.
 pub(super) fn too_many() -> String {
-    format!("the body has more than {} changes", bounds::CHANGES)
+    format!("the body has more than {} changes", relay_log::bounds::CHANGES)
 }
 
 fn cause_of<'j>(body: &Body<'j, '_>, words: &Vocabulary) -> Option<&'j str> {
@@ -769,7 +769,7 @@ pub(super) fn report_of<'q>(
             let elements = body.things(std::slice::from_ref(place), |json| {
                 count += 1;
                 // One more than may be is enough to know.
-                if count > bounds::CHANGES + 1 {
+                if count > relay_log::bounds::CHANGES + 1 {
                     return None;
                 }
                 let element = element_of(body, json, amount, words, &asked);
@@ -1240,7 +1240,10 @@ mod tests {
 
     #[test]
     fn a_message_with_more_changes_than_one_may_have_is_one_unread_body() {
-        let body = format!(r#"{{"source":"a","bases":[],"patches":[{}0]}}"#, "0,".repeat(bounds::CHANGES));
+        let body = format!(
+            r#"{{"source":"a","bases":[],"patches":[{}0]}}"#,
+            "0,".repeat(relay_log::bounds::CHANGES)
+        );
         let message = post(body.as_bytes());
         assert!(
             matches!(&message.kind, Kind::Unreadable { why } if why.contains("50000")),

@@ -11,8 +11,7 @@ use std::collections::HashSet;
 
 use super::json::{Json, same_name};
 use super::vocabulary::{OF_A_CHANGE, PERSON, Place, Step};
-use crate::bounds;
-use crate::config::names::LicenseNumber;
+use relay_log::names::LicenseNumber;
 
 /// A body and what was read of it so far.
 pub(super) struct Body<'j, 'a> {
@@ -250,7 +249,7 @@ impl<'j, 'a> Body<'j, 'a> {
                     self.unfit_license.set(true);
                 }
                 if let Some(number) = number
-                    && numbers.len() <= bounds::LICENSES
+                    && numbers.len() <= relay_log::bounds::LICENSES
                     && !numbers.contains(&number)
                 {
                     numbers.push(number);

@@ -17,8 +17,8 @@ use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
 use crate::bounds;
-use crate::config::names::LicenseNumber;
 use crate::text::redact::{date, word};
+use relay_log::names::LicenseNumber;
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -198,7 +198,7 @@ impl What {
     /// Why not all of it is kept.
     fn beyond(&self) -> Option<String> {
         match self {
-            Self::Totals(all) if all.len() > bounds::CHANGES => Some(too_many()),
+            Self::Totals(all) if all.len() > relay_log::bounds::CHANGES => Some(too_many()),
             Self::Entitlements(all) if all.len() > bounds::UNITS => {
                 Some(format!("the reply has more than {} units of allotments", bounds::UNITS))
             }

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use crate::bounds;
 use crate::budget::{Debt, Room};
 use crate::config::model::{Rate, SourceRate};
-use crate::config::names::LicenseNumber;
 pub use crate::config::names::client;
+use relay_log::names::LicenseNumber;
 
 /// What counts the requests of one entry.
 #[derive(Debug)]

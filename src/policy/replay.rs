@@ -12,7 +12,7 @@ use super::users::Users;
 use super::{Asker, Asking, Denial, Policy, Said};
 use crate::bounds;
 use crate::config::model::{Config, Credentials, Mode};
-use crate::config::names::LicenseNumber;
+use relay_log::names::LicenseNumber;
 
 /// An exchange that was let in, as far as the log holds it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -12,9 +12,10 @@ use super::identity::Identity;
 use super::limits::{EntryLimits, Limited, Whose};
 use super::pending::Refused;
 use crate::budget::Room;
-use crate::config::model::{AllowList, Learn, Source, SourcePattern, SourceRate};
-use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::model::{AllowList, Learn, Source, SourceRate};
 use crate::config::sources::Enrolment;
+use relay_log::names::SourcePattern;
+use relay_log::names::{LicenseNumber, SourceId};
 
 /// The allow-list in force.
 #[derive(Debug)]

@@ -137,6 +137,7 @@ impl Users {
     }
 
     /// All of them, each as if the right password had been sent.
+    #[cfg(feature = "report")]
     pub(super) fn all(&self) -> impl Iterator<Item = User> {
         self.hashes.iter().map(|(name, stored)| User::new(name.clone(), stored.clone()))
     }

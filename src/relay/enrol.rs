@@ -7,11 +7,11 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::bounds;
-use crate::config::names::SourceId;
 use crate::config::sources;
 use crate::http::serve::Conversations;
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::Record;
+use relay_log::names::SourceId;
 
 /// Writes the ids that enrolments have learned into `sources.toml`, which is then read again as any change of it.
 pub(super) async fn keep_learned(conversations: Arc<Conversations>, mut learned: mpsc::Receiver<SourceId>) {

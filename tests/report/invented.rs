@@ -2,8 +2,8 @@
 
 use jiff::civil::{Date, date};
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use license_relay::report::page::*;
 use license_relay::verify::log::Verdict;
+use relay_report::page::*;
 
 /// Text that a page must show and must not obey.
 pub(crate) const MARKUP: &str = "<script>alert(1)</script>";

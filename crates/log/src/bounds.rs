@@ -3,6 +3,14 @@
 
 use std::time::Duration;
 
+// --- records of one message -------------------------------------------------------------------------------------
+
+/// Different licenses of one message that are kept; the rest are not looked at.
+pub const LICENSES: usize = 16;
+/// Changes, or elements of a capacity report, in one message; one with more is recorded as unread. A first sync of a large
+/// site has some thousand.
+pub const CHANGES: usize = 50_000;
+
 // --- files ------------------------------------------------------------------------------------------------------
 
 /// The largest file that the configuration names, in bytes.
@@ -33,3 +41,5 @@ pub const RETIRED_KEYS: usize = 16;
 pub const THREADS_END: Duration = Duration::from_secs(1);
 /// Lines that wait to be written; further ones are dropped and counted.
 pub const LOG_LINES: usize = 4096;
+/// How long the end of the program waits for them.
+pub const LOG_FLUSH: Duration = Duration::from_secs(2);

@@ -13,6 +13,9 @@ use jiff::Timestamp;
 
 use crate::{bounds, threads};
 
+/// What the program is called that this is a part of.
+static PROGRAM: OnceLock<&str> = OnceLock::new();
+
 /// The queue to standard error, which is one for the process.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
@@ -23,6 +26,16 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// Names the program, before anything is said.
+pub fn set_program(name: &'static str) {
+    let _ = PROGRAM.set(name);
+}
+
+/// What the program is called in its own lines, and in the commands that it shows.
+pub fn program() -> &'static str {
+    PROGRAM.get().copied().unwrap_or("license-relay")
 }
 
 /// Says a line, which ends in a line feed. Never waits, but where the system gave no thread to write it: a relay does not
@@ -42,7 +55,7 @@ pub fn tell(words: &str) {
     if tracing::dispatcher::has_been_set() {
         tracing::warn!("{words}");
     } else {
-        write(format!("license-relay: {words}\n").into_bytes());
+        write(format!("{}: {words}\n", program()).into_bytes());
     }
 }
 

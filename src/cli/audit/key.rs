@@ -7,9 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::out::{self, outln};
-use super::super::{Exit, Failure, load};
-use super::say;
+use super::super::load;
 use crate::audit::offline_append::{Visit, VisitError};
 use crate::audit::recover::OpenError;
 use crate::config;
@@ -21,6 +19,9 @@ use crate::ledger::subject::SubjectForm;
 use crate::ledger::subject::keys::{KeyError, Keys, retired_file};
 use crate::ledger::subject::rollover::{self, RollOver};
 use crate::text::terminal::printable;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::show;
+use relay_log::console::out::{self, outln};
 
 /// The keys that people's pseudonyms are made under.
 #[derive(Debug, clap::Args)]
@@ -88,9 +89,9 @@ fn list(audit: &Audit, raw: bool, json: bool) -> Result<(), Failure> {
     } else if raw {
         outln!("{NO_KEYS}");
     } else if none {
-        say(format!("{} is not there yet; the relay makes the first key when it starts", path.display()));
+        show(format!("{} is not there yet; the relay makes the first key when it starts", path.display()));
     } else {
-        rows.iter().for_each(|row| say(row.text()));
+        rows.iter().for_each(|row| show(row.text()));
     }
     Ok(())
 }
@@ -176,7 +177,7 @@ async fn destroy(audit: &Audit, id: &str, yes: bool) -> Result<(), Failure> {
     let done = destroy_recorded(audit, id, &visit).await;
     visit.end().await;
     done?;
-    say(format!("{id} is destroyed, and the log says so"));
+    show(format!("{id} is destroyed, and the log says so"));
     Ok(())
 }
 
@@ -239,13 +240,6 @@ fn record(id: &str, what: &str) -> Record {
     record.reason = what.into();
     record.qlik.key_id = Some(id.into());
     record
-}
-
-impl From<KeyError> for Failure {
-    fn from(e: KeyError) -> Self {
-        let of_edit = e.of_edit().and_then(Exit::of_edit);
-        Self::new(of_edit.unwrap_or(Exit::Configuration), e)
-    }
 }
 
 impl From<VisitError> for Failure {

@@ -7,28 +7,43 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use super::replayed::{Deployment, Replayed};
-use crate::cli::audit::anchors_of;
-use crate::cli::out::{outln, progress};
-use crate::cli::{Exit, Failure};
+use super::sums::GrowthAtMost;
+use crate::cli::audit::site::anchors_of;
 use crate::policy::Policy;
 use crate::policy::replay::Replay;
-use crate::report::ask::evidence::{member, text, worst};
-use crate::report::read::merge;
-use crate::report::table::rows::counted;
 use crate::text::terminal::printable_line;
 use crate::verify::log::Verified;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::{outln, progress};
+use relay_report::ask::evidence::{member, text, worst};
+use relay_report::read::merge;
+use relay_report::table::rows::counted;
 
 /// What a replay can't know, whatever it finds.
 const LIMITS: &str = "Judged by what the log holds of each exchange that was forwarded: id, license, client's address and kind, as \
                       they were read then. It holds no bodies, so nothing is read anew by a vocabulary that has changed since. \
                       Not judged: limits of how often somebody may ask, listen.allow_from, and destinations.";
 
+/// Whether to replay, and what.
+#[derive(Debug, clap::Args)]
+pub(super) struct Replaying {
+    /// Say which exchanges of the log these settings would have refused, by deployment
+    #[arg(long)]
+    pub(super) replay: bool,
+    /// The folder of a log to replay, such as a copy of one; may repeat [default: the configured one]
+    #[arg(long, value_name = "DIR", requires = "replay")]
+    log: Vec<PathBuf>,
+    /// For programs: what the replay found, and what a day adds to the log at most
+    #[arg(long, requires = "replay")]
+    pub(super) json: bool,
+}
+
 /// Replays these logs, or the configured one, and tells programs what a day adds at most. The exit code is the verdict on the logs, as of `audit verify`.
-pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, at_most: Option<Value>) -> Result<Exit, Failure> {
+pub(super) fn run(settings: Settings, args: Replaying, growth: &GrowthAtMost) -> Result<Exit, Failure> {
     let Settings { config, list, users, .. } = settings;
-    let (logs, anchors) = match logs.is_empty() {
+    let (logs, anchors) = match args.log.is_empty() {
         true => (vec![config.audit.directory.clone()], anchors_of(&config.audit)),
-        false => (logs, Vec::new()),
+        false => (args.log, Vec::new()),
     };
     let policy = Policy::new(&config, list, None);
     let mut replayed = Replayed::new(Replay::new(&policy, &config, &users));
@@ -37,7 +52,7 @@ pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, at_most: Option<Value>
         true
     })?;
     let replayed = replayed.finish();
-    if let Some(at_most) = at_most {
+    if args.json {
         let (total, refused, unknown) = replayed.sums();
         outln!(
             "{:#}",
@@ -49,7 +64,7 @@ pub(super) fn run(settings: Settings, logs: Vec<PathBuf>, at_most: Option<Value>
                 "others": replayed.others.as_ref().map(row),
                 "refused_then": replayed.refused_then,
                 "limits": LIMITS,
-                "a_day_at_most": at_most,
+                "a_day_at_most": growth.json(),
                 "evidence": verified.iter().map(member).collect::<Vec<_>>(),
             })
         );

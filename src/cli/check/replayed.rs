@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::bounds;
-use crate::config::names::{LicenseNumber, client};
+use crate::config::names::client;
 use crate::ledger::entry::{Entry, Text};
 use crate::licensing::message::{NO_BODY, UNFIT_LICENSE};
 use crate::licensing::shape::Shape;
 use crate::policy::replay::{Kind, Passed, Reading, Replay, Verdict};
-use crate::report::fold::in_flight::Open;
+use relay_log::names::LicenseNumber;
+use relay_report::fold::in_flight::Open;
 
 /// Reads records, and judges the exchanges that they make.
 pub(super) struct Replayed<'p> {
@@ -289,7 +290,7 @@ impl Exchange {
         let licenses = &mut self.passed.reading.licenses;
         let bases = entry.qlik.bases.iter().map(|base| license(&base.license));
         for license in std::iter::once(license(&entry.qlik.license)).chain(bases).flatten() {
-            if licenses.len() < bounds::LICENSES && !licenses.contains(&license) {
+            if licenses.len() < relay_log::bounds::LICENSES && !licenses.contains(&license) {
                 licenses.push(license);
             }
         }

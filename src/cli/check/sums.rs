@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+#[cfg(any(feature = "report", test))]
 use serde_json::{Value, json};
 
 use crate::bounds;
@@ -89,6 +90,7 @@ impl GrowthAtMost {
     }
 
     /// For programs.
+    #[cfg(any(feature = "report", test))]
     pub(super) fn json(&self) -> Value {
         let Self { entries, strangers, refusals, refusal_lines, own, hashes, .. } = self;
         json!({

@@ -7,15 +7,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::{Exit, Failure, read_pending};
+use super::read_pending;
 use crate::cli::configuration;
-use crate::config::model::{AllowList, Config, Learn, Source, SourcePattern};
-use crate::config::names::{LicenseNumber, SourceId};
+use crate::config::model::{AllowList, Config, Learn, Source};
 use crate::config::regular::is_missing;
 use crate::config::sources::{self, Enrolment, NewSource};
 use crate::config::toml_table::plain;
 use crate::policy::pending::{Claim, Code, Refused, network_of};
 use crate::policy::sources::Registry;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::names::SourcePattern;
+use relay_log::names::{LicenseNumber, SourceId};
 
 /// How long an enrolment waits where nobody says.
 const LEARN: Duration = Duration::from_secs(24 * 3600);

@@ -2,12 +2,13 @@
 
 use ipnet::IpNet;
 
-use super::{Exit, Failure};
-use crate::config::model::{AllowList, Config, Source, SourcePattern};
-use crate::config::names::LicenseNumber;
+use crate::config::model::{AllowList, Config, Source};
 use crate::config::regular::is_missing;
 use crate::config::sources;
 use crate::config::toml_table::plain;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::names::LicenseNumber;
+use relay_log::names::SourcePattern;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Deny {

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::out::outln;
-use crate::cli::out_file::{hand_over, refuse};
-use crate::cli::{Exit, Failure, load};
+use crate::cli::load;
 use crate::config::state_file;
 use crate::exchange::captured::{Captured, Seen, Table};
 use crate::licensing::outline::Outline;
 use crate::text::terminal::printable_line;
+use relay_log::console::exit::{Exit, Failure};
+use relay_log::console::out::outln;
+use relay_log::console::out_file::{hand_over, refuse};
 
 /// What the file begins with, for whoever gets it and whoever sends it.
 const WHAT: &str =

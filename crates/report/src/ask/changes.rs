@@ -1,0 +1,97 @@
+//! What the back end told, and who asked for it: all changes of a time, and those that moved one unit between people.
+
+use std::io;
+
+use super::answer::{Desk, Question, Said};
+use crate::fold::assignments::{Assignments, Told};
+use crate::read::open::Read;
+use relay_log::console::period::Period;
+use relay_log::ledger::entry::Entry;
+
+/// All changes of a period.
+#[derive(Debug)]
+pub struct Changes {
+    period: Period,
+    license: Option<String>,
+    all: Assignments,
+}
+
+impl Changes {
+    /// Of this period and license.
+    pub fn new(period: Period, license: Option<String>) -> Self {
+        Self { period, license, all: Assignments::default() }
+    }
+}
+
+impl Question for Changes {
+    fn period(&self) -> Period {
+        self.period
+    }
+
+    fn license(&self) -> Option<&str> {
+        self.license.as_deref()
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &[
+            "time",
+            "license",
+            "allotment",
+            "change",
+            "result",
+            "subject",
+            "name",
+            "version",
+            "instance",
+            "created",
+            "rejection",
+            "asked_by",
+            "told_to",
+        ]
+    }
+
+    fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
+        let Some(told) = self.all.take(log, entry, desk.coverage) else { return Ok(()) };
+        let said = &entry.qlik;
+        let license = said.license.as_deref().unwrap_or_default();
+        if !self.period.has(entry.time) || self.license.as_deref().is_some_and(|wanted| wanted != license) {
+            return Ok(());
+        }
+        let subject = told.subject(&self.all).or_else(|| entry.subject.as_deref().map(str::to_owned));
+        let name = subject.as_deref().and_then(|subject| desk.names.of(subject));
+        let allotment = match told.key {
+            Some(key) => self.all.words.word(key.allotment).into(),
+            None => said.allotment.as_deref().into(),
+        };
+        desk.rows.row(vec![
+            entry.time.into(),
+            license.into(),
+            allotment,
+            told.change.word().into(),
+            if told.rejected { "rejected" } else { "done" }.into(),
+            subject.into(),
+            name.into(),
+            said.version.filter(|version| *version > 0).into(),
+            said.instance.as_deref().filter(|instance| !instance.is_empty()).into(),
+            said.created.as_deref().into(),
+            said.rejection.as_deref().filter(|rejection| !rejection.is_empty()).into(),
+            told.asked_by.map(|source| self.all.words.word(source)).into(),
+            said.source_id.as_deref().into(),
+        ])
+    }
+
+    fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+        let notes = vec![format!(
+            "{} changes, each counted once however many deployments were told it",
+            desk.rows.count
+        )];
+        Ok(Said { notes, ..Said::default() })
+    }
+}
+
+impl Told {
+    /// The newest pseudonym of whom it is about.
+    pub fn subject(&self, all: &Assignments) -> Option<String> {
+        self.key.map(|key| all.people.pseudonym(key.person).to_owned())
+    }
+}
