@@ -13,8 +13,8 @@
 //! Every refusal is a value with a cause, and one table turns it into words ([`http::reply`]).
 //!
 //! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down the list of modules
-//! below, never up (`tests/layers.rs`): [`policy`] stands on [`licensing`], the log's writer and its readers on [`ledger`],
-//! and all of it on [`config`] and the ground below that.
+//! below, never up (`tests/it/layers.rs`): [`policy`] stands on [`licensing`], the log's writer on [`relay_log`], and all of it
+//! on [`config`] and the ground below that. What reads the log is a crate of its own, which no module but [`cli`] uses.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Tests may; what serves clients may not.
 #![deny(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads; `cli` has a module that prints.
