@@ -13,7 +13,7 @@
 //! Every refusal is a value with a cause, and one table turns it into words ([`http::reply`]).
 //!
 //! [`relay`] puts a running relay together; [`cli`] has a file for each verb. Imports point down the list of modules
-//! below, never up (`tests/layers.rs`): [`policy`] stands on [`licensing`], the log's writer and its readers on [`ledger`],
+//! below, never up (`tests/it/layers.rs`): [`policy`] stands on [`licensing`], the log's writer and its readers on [`ledger`],
 //! and all of it on [`config`] and the ground below that.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Tests may; what serves clients may not.
@@ -65,5 +65,5 @@ pub mod text;
 pub mod bounds;
 
 #[cfg(test)]
-#[path = "../tests/common/skip.rs"]
+#[path = "../tests/it/common/skip.rs"]
 mod skip;
