@@ -9,10 +9,10 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a benchmark may fail")]
 
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
-#[path = "../tests/common/made.rs"]
+#[path = "../tests/it/common/made.rs"]
 mod made;
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
-#[path = "../tests/common/scenes.rs"]
+#[path = "../tests/it/common/scenes.rs"]
 mod scenes;
 
 use std::collections::VecDeque;

@@ -58,5 +58,5 @@ pub use relay_log::{ledger, text, verify};
 pub mod bounds;
 
 #[cfg(test)]
-#[path = "../tests/common/skip.rs"]
+#[path = "../tests/it/common/skip.rs"]
 mod skip;

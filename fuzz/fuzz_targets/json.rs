@@ -2,7 +2,7 @@
 //! the same one, or refuse the body.
 #![no_main]
 
-#[path = "../../tests/common/gojson.rs"]
+#[path = "../../tests/it/common/gojson.rs"]
 mod gojson;
 
 use std::sync::{LazyLock, Mutex};

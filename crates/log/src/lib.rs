@@ -25,5 +25,5 @@ pub mod text;
 pub mod bounds;
 
 #[cfg(test)]
-#[path = "../../../tests/common/skip.rs"]
+#[path = "../../../tests/it/common/skip.rs"]
 mod skip;
