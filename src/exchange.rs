@@ -26,7 +26,6 @@ use uuid::Uuid;
 use crate::audit::journal::Journal;
 use crate::audit::refusals::Refusals;
 use crate::bounds;
-use crate::config::model::Unread as Understanding;
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::exchange::fault::Fault;
 use crate::exchange::not_understood::{Unread, Who};
@@ -176,7 +175,7 @@ impl Exchange {
     pub fn admit_address(&self, setup: &Setup, client: IpAddr, id: Uuid) -> Result<(), Fault> {
         setup.policy.per_address.check(client).map_err(|wait| {
             let denial = Denial::AddressLimit(wait);
-            let mut record = Record::new(Action::AccessLimited, id);
+            let mut record = Record::new(denial.action(), id);
             record.reason = denial.to_string();
             self.refusals.note(record, client);
             Fault::Denied { denial, pending: None }
@@ -219,57 +218,22 @@ impl Exchange {
         let source = message.source.id().map(SourceId::as_str);
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
-        let action = match denial {
-            Denial::SourceLimit(_)
-            | Denial::RecordLimit(_)
-            | Denial::LogLimit(_)
-            | Denial::StrangersLogLimit(_)
-            | Denial::AddressLimit(_) => Action::AccessLimited,
-            Denial::Unreadable(_)
-            | Denial::Unrecognised
-            | Denial::TwoSources
-            | Denial::TwoKeys
-            | Denial::TwoLicenses
-            | Denial::UnfitSource(_)
-            | Denial::Contradiction(_) => Action::AccessInvalid,
-            Denial::UnknownSource(_)
-            | Denial::WrongPlace(_)
-            | Denial::LicenseElsewhere(_)
-            | Denial::LicenseAlone(_)
-            | Denial::Unidentified(_)
-            | Denial::DirectTls
-            | Denial::NoUser => Action::AccessDenied,
-        };
         let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
         let sourceless = message.is_sourceless();
         let user = asked.identity.user.as_deref();
-        let mut told = pending::Told {
-            source,
-            license,
+        let names = denial.names(message.said(), source, license, sourceless);
+        let told = pending::Told {
+            source: names.0,
+            license: names.1,
             fingerprint,
             user,
             user_agent: user_agent.as_deref(),
             sourceless,
         };
-        // A license would not let it in, unless it is an activation or a definition; nor would an id, where nothing of the
-        // body is read. Such a client is let in for its network's sake.
-        if matches!(message.said(), Said::Unreadable(_)) {
-            (told.source, told.license) = (None, None);
-        } else if !sourceless && !matches!(denial, Denial::LicenseElsewhere(_)) {
-            told.license = told.license.filter(|_| told.source.is_some());
-        }
-        let licensing = &setup.config.licensing;
-        let is_about_who = match denial {
-            // Where the site wants them refused, whoever sends them, there is nobody to let in.
-            Denial::Unreadable(_) => licensing.unreadable != Understanding::Deny,
-            Denial::Unrecognised => licensing.unrecognised != Understanding::Deny,
-            // No entry of the list is what credentials are wanting for.
-            Denial::DirectTls | Denial::NoUser => false,
-            _ => action == Action::AccessDenied,
-        };
+        let is_about_who = denial.is_about_who(&setup.config.licensing);
         let pending =
             is_about_who.then(|| self.pending.note(told, asked.identity.address, &denial.to_string()));
-        let mut record = Record::new(action, asked.id);
+        let mut record = Record::new(denial.action(), asked.id);
         record.reason = denial.to_string();
         record.qlik.source_id = source.map(Into::into);
         record.qlik.license = license.map(Into::into);

@@ -52,7 +52,9 @@ impl Exchange {
         let (id, client) = (access.id, identity.address);
         let admission = match setup.policy.judge(Asker::of_tunnel(identity), None) {
             Ok(admission) => admission,
-            Err(denial) => return Err(self.refuse_tunnel(access, identity.user.as_deref(), denial).await),
+            Err(denial) => {
+                return Err(self.refuse_tunnel(setup, access, identity.user.as_deref(), denial).await);
+            }
         };
         access.exchange = Some("tunnel");
         access.identified_by = Some(admission.identified_by);
@@ -104,13 +106,17 @@ impl Exchange {
         self.write_outcome(&log, only(record), true, passage.logged).await;
     }
 
-    async fn refuse_tunnel(&self, access: &Access, user: Option<&str>, denial: Denial) -> Fault {
-        let limited = denial.wait().is_some();
-        let mut record =
-            Record::new(if limited { Action::AccessLimited } else { Action::AccessDenied }, access.id);
+    async fn refuse_tunnel(
+        &self,
+        setup: &Setup,
+        access: &Access,
+        user: Option<&str>,
+        denial: Denial,
+    ) -> Fault {
+        let mut record = Record::new(denial.action(), access.id);
         record.reason = denial.to_string();
         self.refusals.note(record, access.client);
-        if limited || matches!(denial, Denial::DirectTls | Denial::NoUser) {
+        if !denial.is_about_who(&setup.config.licensing) {
             return Fault::Denied { denial, pending: None };
         }
         let noted = self.pending.note(Told { user, ..Told::default() }, access.client, &denial.to_string());

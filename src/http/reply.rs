@@ -304,8 +304,8 @@ impl From<&Fault> for Refusal {
 fn denied(denial: &Denial, pending: Option<Code>) -> Refusal {
     // No colon before the command: with one, a whole UUID would not fit beside its number.
     let command = match (denial, pending) {
-        // It has an entry, and needs no second one: which place it may come from is for people to write.
-        (Denial::WrongPlace(_) | Denial::LicenseElsewhere(_), _) => String::new(),
+        // It has an entry, and needs no second one: people decide from where it may come.
+        (denial, _) if denial.is_elsewhere() => String::new(),
         // Why it can't be read is in the log.
         (Denial::Unreadable(_), number) => {
             let allow = number.map(|number| format!("run license-relay sources allow {number}, or "));
