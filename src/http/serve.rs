@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::body::{Outgoing, WholeBody};
 use super::guard::{Busy, Guard};
-use super::head::{Head, HeadError};
+use super::head::{self, Head, HeadError};
 use super::headers::{add_via, end_to_end};
 use super::reply::{Cause, Refusal};
 use super::target;
@@ -38,7 +38,7 @@ use crate::observe::shown::shown_path;
 use crate::policy::identity::{Identity, Unproven, WayIn, Why};
 use crate::policy::places::Place;
 use crate::setup::{InForce, Setup};
-use crate::stream::{First, Rewound, last_word};
+use crate::stream::{Rewound, last_word};
 use crate::text::causes::whole_cause;
 use crate::text::redact::{clip, word};
 use crate::tls::left;
@@ -125,16 +125,15 @@ impl Conversations {
         place.rest();
         place.ends_itself();
         let first = tokio::select! {
-            first = stream.first_byte(Instant::now() + bounds::UNUSED) => first,
-            () = self.stop.cancelled() => First::Silence,
+            begun = head::begun(&mut stream, &place, Instant::now() + bounds::UNUSED) => begun,
+            () = self.stop.cancelled() => Err(HeadError::Silent),
             () = place.gone() => return close_at_once(&mut stream).await,
         };
         match first {
-            First::Byte(_) if place.work() => {}
-            First::Byte(_) => return close_at_once(&mut stream).await,
-            First::Closed(error) => return self.note_left(&way, error.as_ref()),
+            Ok(()) => {}
             // A connection that a client opened ahead of need: a reply to nothing would only confuse it.
-            First::Silence => return last_word(&mut stream, b"").await,
+            Err(HeadError::Silent) => return last_word(&mut stream, b"").await,
+            Err(e) => return self.note_left(&way, e.io()),
         }
         let head = tokio::select! {
             head = Head::read(&mut stream, Instant::now() + bounds::HEAD) => head,

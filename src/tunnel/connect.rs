@@ -15,7 +15,7 @@ use crate::bounds;
 use crate::config::model::{Destination, Mode};
 use crate::config::names::Endpoint;
 use crate::exchange::tunnel::Passage;
-use crate::http::head::{Head, HeadError};
+use crate::http::head::{self, Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{Conversations, To, Way};
 use crate::observe::facts::Access;
@@ -251,7 +251,7 @@ impl Proxy {
         }
         let faces = &setup.faces;
         let choose =
-            |sni: Option<&str>| named(sni, &to).then(|| faces.of_host(&to.host, access.client)).flatten();
+            |sni: Option<&str>| to.takes_sni(sni).then(|| faces.of_host(&to.host, access.client)).flatten();
         let shaken = handshake(stream, access.client, faces, choose).await;
         // What follows takes what is in force then, and old setups go with their last request.
         drop(setup);
@@ -291,7 +291,7 @@ impl Proxy {
             access.status = Some(200);
             access.made_by = Some("relay");
             match read_hello(&mut stream).await {
-                Ok(sni) if named(sni.as_deref(), &to) => {
+                Ok(sni) if to.takes_sni(sni.as_deref()) => {
                     access.sni = sni;
                     let client = AnyStream::new(stream);
                     let ended = async {
@@ -372,26 +372,15 @@ impl Proxy {
 /// A head, and from its first byte on a place that does not give way.
 async fn read_head(stream: &mut Rewound<AnyStream>, place: &Place) -> Result<Head, HeadError> {
     let deadline = Instant::now() + bounds::FIRST_BYTE;
-    match stream.first_byte(deadline).await {
-        First::Byte(_) if place.work() => Head::read(stream, deadline).await,
-        // It has given way just now, and is cut off.
-        First::Byte(_) => std::future::pending().await,
-        First::Closed(None) => Err(HeadError::Closed),
-        First::Closed(Some(e)) => Err(HeadError::Io(e)),
-        First::Silence => Err(HeadError::Silent),
-    }
+    head::begun(stream, place, deadline).await?;
+    Head::read(stream, deadline).await
 }
 
 async fn establish(stream: &mut Rewound<AnyStream>) -> bool {
     matches!(timeout(bounds::STALL, stream.write_all(ESTABLISHED)).await, Ok(Ok(())))
 }
 
-/// A ClientHello may leave the name out; it may not name another host.
-fn named(sni: Option<&str>, to: &Destination) -> bool {
-    sni.is_none_or(|name| name.parse().is_ok_and(|name| to.host == name))
-}
-
-/// The `Host` of a `CONNECT`, where it is not just its authority.
+/// The `Host` of a `CONNECT`, where it is not just its authority. They are compared as they were sent: this is for people.
 fn other_host(head: &Head) -> Option<String> {
     let host = head.values("host").next().filter(|_| head.method == "CONNECT")?;
     let host = String::from_utf8_lossy(host);
