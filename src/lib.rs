@@ -29,6 +29,8 @@ pub mod tunnel;
 
 pub mod http;
 
+pub mod app;
+
 pub mod exchange;
 
 pub mod setup;

@@ -23,7 +23,7 @@ use crate::config::model::{AllowList, Config, Stranger};
 use crate::config::watch::Contents;
 use crate::config::{Problem, Problems, edit, file, private, sources};
 use crate::licensing::vocabulary::Words;
-use crate::observe::access::{AccessLog, Refused};
+use crate::observe::access::{self, AccessLog, Refused};
 use crate::observe::metrics::Metrics;
 use crate::policy::Policy;
 use crate::policy::identity::cannot_work;
@@ -93,6 +93,18 @@ pub struct Lasting {
     pub metrics: Arc<Metrics>,
     /// Access lines of refusals that are counted.
     pub(crate) refused: Arc<Refused>,
+}
+
+impl Lasting {
+    /// What a relay with this configuration begins with.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            trust: Arc::new(Trust::open(&config.audit.directory)),
+            own: Arc::default(),
+            metrics: Arc::default(),
+            refused: access::refused(config.limits.strangers_log_per_day),
+        }
+    }
 }
 
 /// An attempt to read everything again.

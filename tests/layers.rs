@@ -12,13 +12,14 @@ use std::fs;
 use sources::{all_in, is_test, program, src};
 
 /// The modules of the house, from the top to the ground.
-const LAYERS: [&str; 26] = [
+const LAYERS: [&str; 27] = [
     "cli",
     "stub",
     "relay",
     "listen",
     "tunnel",
     "http",
+    "app",
     "exchange",
     "setup",
     "policy",

@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::status::Shown;
+use crate::app::App;
 use crate::bounds;
 use crate::config::watch::{Cause, Watch};
-use crate::http::serve::Conversations;
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::Record;
 use crate::listen::sockets::Bound;
@@ -71,7 +71,7 @@ impl Reloads {
                 user.map_or_else(|| "an unknown user".into(), |user| format!("the user with the id {user}"));
             tracing::info!("{user} asks for a reload over the admin socket");
         }
-        let before = self.shown.conversations.setup.load_full();
+        let before = self.shown.app.setup.load_full();
         // A signal says that all files are whole, a verb only that its own is.
         let mut done = if is_told { self.reload(Cause::Told).await } else { Err(Undone::Unsettled) };
         if matches!(done, Err(Undone::Unsettled)) {
@@ -101,7 +101,7 @@ impl Reloads {
 
     /// What is in force now, for whoever asked.
     fn answer(&self, before: &Setup, undone: Option<Undone>) -> Value {
-        let setup = self.shown.conversations.setup.load();
+        let setup = self.shown.app.setup.load();
         let changed = match setup.generation == before.generation {
             true => Vec::new(),
             false => setup.contents().changed_since(before.contents()),
@@ -123,7 +123,7 @@ impl Reloads {
     }
 
     async fn reload(&mut self, cause: Cause) -> Result<(), Undone> {
-        let before = self.shown.conversations.setup.load_full();
+        let before = self.shown.app.setup.load_full();
         let attempt = self.read(&before, Setup::again).await?;
         let overtaken = cause != Cause::Told && !self.watch.has_settled_at(&attempt.contents);
         if !attempt.settled || overtaken {
@@ -196,13 +196,13 @@ impl Reloads {
     }
 
     fn put_in_force(&self, new: Setup, before: &Setup) {
-        let conversations = &self.shown.conversations;
+        let app = &self.shown.app;
         self.lasting.own.store(Arc::new(self.listeners.clients.addresses()));
-        conversations.exchange.memory.resize(&new.config);
+        app.exchange.memory.resize(&new.config);
         if new.config.audit.queue != before.config.audit.queue {
-            conversations.exchange.journal.resize_queue(new.config.audit.queue);
+            app.exchange.journal.resize_queue(new.config.audit.queue);
         }
-        conversations.exchange.refusals.set_budget(new.config.limits.strangers_log_per_day);
+        app.exchange.refusals.set_budget(new.config.limits.strangers_log_per_day);
         new.access.set_budget(new.config.limits.strangers_log_per_day);
         log::set_level(new.config.log.level);
         new.warn();
@@ -216,17 +216,17 @@ impl Reloads {
             new.generation,
             new.policy.registry.entries().len()
         );
-        conversations.setup.store(new);
+        app.setup.store(new);
         // Whoever asked for the reload does not wait for a disk that hangs; the end of the relay does.
-        let journal = conversations.exchange.journal.clone();
-        conversations.tasks.spawn(async move { journal.note_in_turn(vec![record]).await });
-        forget_known(conversations);
+        let journal = app.exchange.journal.clone();
+        app.tasks.spawn(async move { journal.note_in_turn(vec![record]).await });
+        forget_known(app);
     }
 
     /// Tells each part whose files say something else than what is in force, and each for which that is over. One that was
     /// tried again and is as before has been told.
     fn tell(&self, mut held: Vec<Held>, cause: Cause) {
-        let generation = self.shown.conversations.setup.load().generation;
+        let generation = self.shown.app.setup.load().generation;
         let before = self.shown.held();
         let mut is_news = false;
         for part in &mut held {
@@ -278,7 +278,7 @@ pub(super) struct Listeners {
 }
 
 /// Those who were refused and would be let in now need no number any more.
-pub(super) fn forget_known(conversations: &Conversations) {
-    let setup = conversations.setup.load_full();
-    conversations.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));
+pub(super) fn forget_known(app: &App) {
+    let setup = app.setup.load_full();
+    app.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));
 }

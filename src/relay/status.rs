@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::app::App;
 use crate::audit::journal::State;
-use crate::http::serve::Conversations;
 use crate::observe::admin::Insight;
 use crate::observe::metrics::Metrics;
 use crate::setup::held::{self, Held};
@@ -15,13 +15,18 @@ use crate::tls::dates;
 /// What the admin address shows.
 #[derive(Debug)]
 pub(super) struct Shown {
-    pub(super) conversations: Arc<Conversations>,
+    pub(super) app: Arc<App>,
     pub(super) metrics: Arc<Metrics>,
     /// What is in force instead of what its files say, until it is not.
-    pub(super) held: Mutex<Vec<Held>>,
+    held: Mutex<Vec<Held>>,
 }
 
 impl Shown {
+    /// Shows what this app works with, and these counters.
+    pub(super) fn new(app: Arc<App>, metrics: Arc<Metrics>) -> Self {
+        Self { app, metrics, held: Mutex::default() }
+    }
+
     pub(super) fn held(&self) -> Vec<Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -32,7 +37,7 @@ impl Shown {
 
     /// Which configuration is in force, and what of its files is not.
     pub(super) fn configuration(&self) -> serde_json::Value {
-        let setup = self.conversations.setup.load();
+        let setup = self.app.setup.load();
         let held = self.held();
         let whys: Vec<&str> = held.iter().map(|held| held.why.as_str()).collect();
         let refused = held.iter().map(|held| held.since).max();
@@ -53,11 +58,11 @@ impl Shown {
 
 impl Insight for Shown {
     fn unready(&self) -> Option<String> {
-        if self.conversations.stop.is_cancelled() {
+        if self.app.stop.is_cancelled() {
             return Some("draining".into());
         }
-        match &*self.conversations.exchange.journal.state().borrow() {
-            State::Writable => self.conversations.setup.load().faces.fault(dates::now()),
+        match &*self.app.exchange.journal.state().borrow() {
+            State::Writable => self.app.setup.load().faces.fault(dates::now()),
             State::Blocked(why) => Some(format!("the audit log can't be written: {why}")),
             State::Poisoned(why) => Some(format!("the audit log is given up: {why}")),
         }
@@ -68,7 +73,7 @@ impl Insight for Shown {
     }
 
     fn status(&self) -> serde_json::Value {
-        let setup = self.conversations.setup.load();
+        let setup = self.app.setup.load();
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "not_ready": self.unready(),
@@ -83,19 +88,19 @@ impl Insight for Shown {
     }
 
     fn metrics(&self) -> String {
-        let setup = self.conversations.setup.load();
+        let setup = self.app.setup.load();
         self.metrics.generation.set(count(setup.generation));
         self.metrics.sources.set(count(setup.policy.registry.entries().len()));
         self.metrics.parts_held.set(count(self.held().len()));
         self.metrics.observe.set(i64::from(setup.observes()));
-        let lasting = self.conversations.exchange.unread.lasting(Timestamp::now());
+        let lasting = self.app.exchange.unread.lasting(Timestamp::now());
         self.metrics.unrecognised.set(count(lasting));
         self.metrics.ready.set(u64::from(self.unready().is_none()));
         self.metrics.text()
     }
 
     fn token(&self) -> Option<Arc<Zeroizing<String>>> {
-        self.conversations.setup.load().token.as_ref().map(|token| token.0.clone())
+        self.app.setup.load().token.as_ref().map(|token| token.0.clone())
     }
 }
 

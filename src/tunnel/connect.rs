@@ -11,13 +11,14 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::copy::{Buffers, Copied, copy};
+use crate::app::App;
 use crate::bounds;
 use crate::config::model::{Destination, Mode};
 use crate::config::names::Endpoint;
 use crate::exchange::tunnel::Passage;
 use crate::http::head::{self, Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
-use crate::http::serve::{Conversations, To, Way};
+use crate::http::serve::{ConnectionInfo, ConnectionServer, Target};
 use crate::observe::facts::Access;
 use crate::observe::shown::{is_authority, shown_authority, shown_target};
 use crate::policy::identity::{Identity, Unproven, WayIn};
@@ -34,10 +35,9 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 /// The proxy face.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where terminated tunnels lead.
-    pub conversations: Arc<Conversations>,
+    app: Arc<App>,
     /// What tunnels copy with.
-    pub buffers: Buffers,
+    buffers: Buffers,
 }
 
 /// Why a request on the proxy face leads nowhere.
@@ -65,6 +65,11 @@ enum Step {
 }
 
 impl Proxy {
+    /// The proxy face of this app.
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self { app, buffers: Buffers::default() }
+    }
+
     /// Serves a client that speaks HTTP to the port.
     pub async fn serve(
         &self,
@@ -81,7 +86,7 @@ impl Proxy {
             place.rest();
             let first = tokio::select! {
                 first = read_head(&mut stream, &place) => first,
-                () = self.conversations.stop.cancelled() => {
+                () = self.app.stop.cancelled() => {
                     return self.refuse(stream, access, &Refusal::draining()).await;
                 }
             };
@@ -94,13 +99,13 @@ impl Proxy {
                 Err(HeadError::Closed | HeadError::Cut | HeadError::Io(_)) => return,
                 Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
             };
-            let setup = self.conversations.setup.load_full();
+            let setup = self.app.setup.load_full();
             access.generation = Some(setup.generation);
             access.method = Some(word(&head.method));
             access.authority = shown_target(&head.target);
             access.host = other_host(&head);
             // Before anything is done for it: each attempt costs us more than its bytes.
-            if let Err(fault) = self.conversations.exchange.admit_address(&setup, client, access.id) {
+            if let Err(fault) = self.app.exchange.admit_address(&setup, client, access.id) {
                 return self.refuse(stream, access, &Refusal::from(&fault)).await;
             }
             if !setup.config.listen.lets_connect(client) {
@@ -109,7 +114,7 @@ impl Proxy {
             let (step, identity) = match self.judge(&setup, &head, client, way).await {
                 Ok(judged) => judged,
                 Err(Stopped::Unproven(unproven)) => {
-                    let refusal = self.conversations.refuse_credentials(&unproven, &mut access);
+                    let refusal = self.app.refuse_credentials(&unproven, &mut access);
                     if refusal.cause != Cause::Credentials {
                         return self.refuse(stream, access, &refusal).await;
                     }
@@ -119,7 +124,7 @@ impl Proxy {
                 }
                 Err(Stopped::Refused(refusal)) => {
                     if matches!(refusal.cause, Cause::DestinationNotListed | Cause::PlainHttp) {
-                        self.conversations.note_denied(&refusal, client, access.id);
+                        self.app.note_denied(&refusal, client, access.id);
                     }
                     return self.refuse(stream, access, &refusal).await;
                 }
@@ -136,9 +141,10 @@ impl Proxy {
                 Step::Absolute => {
                     drop(setup);
                     stream.put_back(head.bytes);
-                    let way =
-                        Way { identity, sni, authority: None, host: None, to: To::ByTarget, counted: true };
-                    self.conversations.clone().serve(stream, way, place).await;
+                    let to = Target::PerRequest;
+                    let info =
+                        ConnectionInfo { identity, sni, authority: None, host: None, to, counted: true };
+                    ConnectionServer::new(self.app.clone(), info).serve(stream, place).await;
                 }
             };
         }
@@ -152,7 +158,7 @@ impl Proxy {
         client: IpAddr,
         way: WayIn,
     ) -> Result<(Step, Identity), Stopped> {
-        if self.conversations.stop.is_cancelled() {
+        if self.app.stop.is_cancelled() {
             return Err(Refusal::draining().into());
         }
         let step = if head.method == "CONNECT" {
@@ -237,7 +243,7 @@ impl Proxy {
         place.rest();
         let first = tokio::select! {
             first = stream.first_byte(Instant::now() + bounds::FIRST_BYTE) => first,
-            () = self.conversations.stop.cancelled() => First::Silence,
+            () = self.app.stop.cancelled() => First::Silence,
         };
         match first {
             First::Byte(TLS) => {}
@@ -258,12 +264,13 @@ impl Proxy {
         match shaken {
             Ok((stream, sni)) => {
                 let Access { authority, host, .. } = access;
-                let way = Way { identity, sni, authority, host, to: To::Host(to), counted: false };
-                self.conversations.clone().serve(stream, way, place).await;
+                let to = Target::Host(to);
+                let info = ConnectionInfo { identity, sni, authority, host, to, counted: false };
+                ConnectionServer::new(self.app.clone(), info).serve(stream, place).await;
             }
             Err(failed) => {
                 let line = failed.access(access.client, access.mode, access.authority);
-                self.conversations.setup.load().access.write(line);
+                self.app.setup.load().access.write(line);
             }
         }
     }
@@ -279,7 +286,7 @@ impl Proxy {
         place: &Place,
     ) {
         place.ends_itself();
-        let exchange = &self.conversations.exchange;
+        let exchange = &self.app.exchange;
         let (opened, passage) = match exchange.open_tunnel(&setup, &to, &identity, &mut access).await {
             Ok(opened) => opened,
             Err(fault) => return self.refuse(stream, access, &Refusal::from(&fault)).await,
@@ -304,8 +311,7 @@ impl Proxy {
                         }
                     };
                     place.rest_as_tunnel();
-                    let Conversations { stop, .. } = &*self.conversations;
-                    copied = copy(client, opened.stream, &self.buffers, stop, ended).await;
+                    copied = copy(client, opened.stream, &self.buffers, &self.app.stop, ended).await;
                 }
                 wrong => {
                     let alert = if wrong.is_ok() { Alert::UnrecognizedName } else { Alert::HandshakeFailure };
@@ -321,14 +327,14 @@ impl Proxy {
         access.cause = why_revoked.clone().or(access.cause);
         let Copied { sent, received, ended_by } = copied;
         exchange.close_tunnel(passage, sent, received, ended_by, why_revoked.as_deref()).await;
-        self.conversations.setup.load().access.write(access);
+        self.app.setup.load().access.write(access);
     }
 
     /// Judges a tunnel again under each setup that follows, and returns once it would not be let in any more: why not.
     async fn revoked(&self, passage: &Passage) -> String {
         let mut judged = passage.generation();
         loop {
-            let setup = self.conversations.setup.after(judged).await;
+            let setup = self.app.setup.after(judged).await;
             if let Some(why) = passage.revoked(&setup) {
                 return why;
             }
@@ -340,7 +346,7 @@ impl Proxy {
         access.verdict = "refuse";
         access.error = Some("tls_protocol_error");
         access.cause = Some(left(error).into());
-        self.conversations.setup.load().access.write(access);
+        self.app.setup.load().access.write(access);
     }
 
     /// A 407 after which the connection stays; `false` where it is gone.
@@ -353,7 +359,7 @@ impl Proxy {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
         let bytes = refusal.to_kept_bytes(status, access.id);
-        self.conversations.setup.load().access.write(access);
+        self.app.setup.load().access.write(access);
         matches!(timeout(bounds::STALL, stream.write_all(&bytes)).await, Ok(Ok(())))
     }
 
@@ -364,7 +370,7 @@ impl Proxy {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
         let bytes = refusal.to_bytes(status, access.id);
-        self.conversations.setup.load().access.write(access);
+        self.app.setup.load().access.write(access);
         last_word(&mut stream, &bytes).await;
     }
 }

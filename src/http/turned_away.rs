@@ -1,0 +1,58 @@
+//! What is written of those who are turned away before an exchange is made of what they ask.
+
+use std::net::IpAddr;
+
+use uuid::Uuid;
+
+use super::reply::{Cause, Refusal};
+use crate::app::App;
+use crate::ledger::action::Action;
+use crate::ledger::record::Record;
+use crate::observe::facts::Access;
+use crate::policy::identity::{Unproven, Why};
+use crate::text::redact::clip;
+
+impl App {
+    /// Writes that credentials prove nobody, with the user name that was tried, and gives what the client is told.
+    pub(crate) fn refuse_credentials(&self, unproven: &Unproven, access: &mut Access) -> Refusal {
+        let action = match unproven.why {
+            Why::TooMany(_) => Action::AccessLimited,
+            // Nothing is known of these but that there were too many.
+            Why::Busy => return Refusal::from(unproven),
+            _ => Action::AccessDenied,
+        };
+        let mut record = Record::new(action, access.id);
+        record.reason = format!("credentials: {}", unproven.why);
+        record.qlik.tried_user = unproven.tried.as_deref().map(clip);
+        self.exchange.refusals.note(record, access.client);
+        access.tried_user.clone_from(&unproven.tried);
+        access.cause = Some(unproven.why.to_string());
+        Refusal::from(unproven)
+    }
+
+    /// Writes that something was refused whoever asks.
+    pub(crate) fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
+        let action = match refusal.cause {
+            Cause::Connections | Cause::RateLimited => Action::AccessLimited,
+            _ => Action::AccessDenied,
+        };
+        let mut record = Record::new(action, id);
+        record.reason.clone_from(&refusal.sentence);
+        self.exchange.refusals.note(record, client);
+    }
+
+    /// Writes the access line and the record of whoever is turned away before it is served.
+    pub(crate) fn note_turned_away(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
+        let mut access = Access::new(id, client, "none");
+        refusal.note(&mut access, refusal.on_connect());
+        self.setup.load().access.write(access);
+        self.note_denied(refusal, client, id);
+    }
+
+    /// Writes the access line of a connection that was idle and gave way to another one.
+    pub(crate) fn note_gave_way(&self, client: IpAddr) {
+        let mut access = Access::new(Uuid::now_v7(), client, "none");
+        access.reason = Some("idle, and its place was needed".into());
+        self.setup.load().access.write_gave_way(access);
+    }
+}
