@@ -30,7 +30,7 @@ use crate::config::names::{LicenseNumber, SourceId};
 use crate::exchange::fault::Fault;
 use crate::exchange::not_understood::{Unread, Who};
 use crate::exchange::request::Asked;
-use crate::ledger::action::Action;
+use crate::ledger::action::{Action, IdentifiedBy};
 use crate::ledger::qlik::Repeat;
 use crate::ledger::record::Record;
 use crate::ledger::subject::Pseudonyms;
@@ -41,11 +41,11 @@ use crate::licensing::outline::{Answered, Outline, Sent};
 use crate::licensing::reply::{Told, What};
 use crate::licensing::vocabulary::Words;
 use crate::memory::{Memory, of_message, of_reply, with_records};
-use crate::observe::facts::Access;
-use crate::policy::Asker;
+use crate::observe::facts::{Access, Replied};
 use crate::policy::denial::Denial;
 use crate::policy::identity::Identity;
 use crate::policy::pending::{self, Pending};
+use crate::policy::{Admission, Asker};
 use crate::setup::Setup;
 use crate::text::causes::whole_cause;
 use crate::upstream::send::{Reply, ReplyBody, Room, SendError};
@@ -105,13 +105,12 @@ impl Exchange {
             Ok(admission) => admission,
             Err(denial) => return Err(self.refuse(setup, &asked, &message, denial).await),
         };
-        if admission.identified_by == "test" && !setup.policy.is_proven(&asked.identity) {
+        if admission.identified_by == IdentifiedBy::Test && !setup.policy.is_proven(&asked.identity) {
             self.strip_test(&mut asked);
         }
         let scene = Scene::new(&asked, &message, admission);
-        access.identified_by = Some(scene.admission.identified_by);
-        access.verdict = if scene.admission.listed { "allow" } else { "observe" };
-        access.room = scene.admission.room.clone();
+        let Admission { identified_by, listed, room, .. } = &scene.admission;
+        access.admitted(*identified_by, *listed, room.clone());
         if scene.admission.listed && message.said() != Said::Test {
             self.pending.saw_listed(asked.identity.address);
         }
@@ -136,7 +135,7 @@ impl Exchange {
             }
         };
 
-        access.via_parent = setup.sender.dialer.has_parent();
+        access.sent(setup.sender.dialer.has_parent());
 
         let kept = |headers: &HeaderMap, length| of_reply(coding::most(headers, length), words.count());
         let room = Room { account: &self.memory.replies, client, kept: &kept };
@@ -150,7 +149,7 @@ impl Exchange {
                     memory.shrink_to(with_records(told.bytes()));
                 }
                 if matches!(told.what, What::Unread { .. }) {
-                    access.reply_unread = true;
+                    access.reply_not_read();
                     self.note_unread(&message, client).await;
                 }
                 self.captured.note(outline(&asked, &message, &reply, &told), client);
@@ -159,9 +158,8 @@ impl Exchange {
                 Ok(reply)
             }
             Err(SendError { error, sent, address }) => {
-                access.upstream = address;
-                access.error = Some(error.class());
-                access.cause = Some(whole_cause(&error));
+                access.reached(address);
+                access.failed(error.class(), whole_cause(&error));
                 self.write_outcome(&log, records::failure(&scene, &error, sent), true, logged).await;
                 Err(error.into())
             }
@@ -271,17 +269,17 @@ fn asker<'a>(message: &'a Message, identity: &'a Identity) -> Asker<'a> {
 }
 
 fn note_message(access: &mut Access, message: &Message) {
-    access.exchange = Some(message.kind.name());
-    access.license = message.license().map(ToString::to_string);
-    access.source = message.source.id().map(ToString::to_string);
+    let source = message.source.id().map(ToString::to_string);
+    access.understood(message.kind.name(), source, message.license().map(ToString::to_string));
 }
 
 fn note_reply(access: &mut Access, reply: &Reply) {
-    access.upstream = Some(reply.address);
-    access.status = Some(reply.head.status().as_u16());
-    access.made_by = Some("back end");
-    access.resent = reply.resent;
-    access.bytes_out = reply.body.length();
+    access.replied(Replied {
+        upstream: reply.address,
+        status: reply.head.status().as_u16(),
+        resent: reply.resent,
+        bytes: reply.body.length(),
+    });
 }
 
 /// The request as it is sent: bytes, order and case as they came.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::budget::Room;
 use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unread};
 use crate::config::names::{LicenseNumber, SourceId};
+use crate::ledger::action::IdentifiedBy;
 use crate::licensing::asker::{Asking, Said};
 use crate::policy::denial::Denial;
 use destination::Destinations;
@@ -80,8 +81,8 @@ impl<'a> Asker<'a> {
 /// Why a request is let in: what the log says about it.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// `source`, `license`, `user`, `network`, `test` or `none`.
-    pub identified_by: &'static str,
+    /// What identified the deployment.
+    pub identified_by: IdentifiedBy,
     /// Whether the allow-list has it; `false` where `observe` let a stranger in.
     pub listed: bool,
     /// What people call the deployment; empty for a stranger.
@@ -156,7 +157,8 @@ impl Policy {
                     Some((entry, first)) => {
                         // What was just learned must reach the file, so this one is not turned away.
                         let room = if first { entry.owe(asker.identity) } else { entry.count(asker)? };
-                        let admission = Admission::new("license", true, &entry.source.name).with(room);
+                        let admission =
+                            Admission::new(IdentifiedBy::License, true, &entry.source.name).with(room);
                         Ok(Admission { learned: first.then(|| id.clone()), ..admission })
                     }
                     None => {
@@ -223,7 +225,7 @@ impl Policy {
             (Asking::TwoLicenses, _) => return Err(Denial::TwoLicenses),
             (Asking::Contradiction(why), _) => return Err(Denial::Contradiction(why)),
             (Asking::Unfit(why), _) => return Err(Denial::UnfitSource(why.clone())),
-            (_, Said::Test) => return Ok(Decision::In(Admission::new("test", true, ""), None)),
+            (_, Said::Test) => return Ok(Decision::In(Admission::new(IdentifiedBy::Test, true, ""), None)),
             (_, Said::Unreadable(why)) if self.unreadable == Unread::Deny => {
                 return Err(Denial::Unreadable(why.to_owned()));
             }
@@ -278,7 +280,7 @@ enum Decision<'a> {
 }
 
 impl Admission {
-    fn new(identified_by: &'static str, listed: bool, name: &str) -> Self {
+    fn new(identified_by: IdentifiedBy, listed: bool, name: &str) -> Self {
         Self { identified_by, listed, name: name.to_owned(), learned: None, room: Arc::default() }
     }
 
@@ -288,6 +290,6 @@ impl Admission {
 
     /// Of somebody whom nothing proves, and whom the site lets in all the same.
     fn stranger() -> Self {
-        Self::new("none", false, "")
+        Self::new(IdentifiedBy::Nothing, false, "")
     }
 }

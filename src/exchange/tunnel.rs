@@ -37,6 +37,40 @@ pub struct Passage {
     logged: bool,
 }
 
+/// What ended a tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndedBy {
+    /// The client.
+    Client,
+    /// The destination.
+    Destination,
+    /// No byte came for too long.
+    Idle,
+    /// It was open for as long as any may be.
+    Age,
+    /// The relay stops.
+    Stop,
+    /// It would not be let in any more.
+    Revocation,
+    /// Its place was needed.
+    Limit,
+}
+
+impl EndedBy {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Destination => "destination",
+            Self::Idle => "idle",
+            Self::Age => "age",
+            Self::Stop => "stop",
+            Self::Revocation => "revocation",
+            Self::Limit => "limit",
+        }
+    }
+}
+
 impl Exchange {
     /// Judges a tunnel, writes that it opens, and opens it.
     ///
@@ -49,17 +83,15 @@ impl Exchange {
         identity: &Identity,
         access: &mut Access,
     ) -> Result<(Opened, Passage), Fault> {
-        let (id, client) = (access.id, identity.address);
+        let (id, client) = (access.id(), identity.address);
         let admission = match setup.policy.judge(Asker::of_tunnel(identity), None) {
             Ok(admission) => admission,
             Err(denial) => {
                 return Err(self.refuse_tunnel(setup, access, identity.user.as_deref(), denial).await);
             }
         };
-        access.exchange = Some("tunnel");
-        access.identified_by = Some(admission.identified_by);
-        access.verdict = if admission.listed { "allow" } else { "observe" };
-        access.room = admission.room.clone();
+        access.understood("tunnel", None, None);
+        access.admitted(admission.identified_by, admission.listed, admission.room.clone());
         if admission.listed {
             self.pending.saw_listed(client);
         }
@@ -70,15 +102,14 @@ impl Exchange {
         let log = Hand::of_tunnel(&passage.admission, client);
         let written = self.write_intent(setup, &log, only(opening), true).await;
         passage.logged = written.map_err(|unwritten| unwritten.error)?;
-        access.via_parent = setup.sender.dialer.has_parent();
+        access.sent(setup.sender.dialer.has_parent());
         match setup.sender.dialer.open(&passage.to).await {
             Ok(opened) => {
-                access.upstream = Some(opened.address);
+                access.reached(Some(opened.address));
                 Ok((opened, passage))
             }
             Err(error) => {
-                access.error = Some(error.class());
-                access.cause = Some(whole_cause(&error));
+                access.failed(error.class(), whole_cause(&error));
                 let mut record = passage.record(Action::UpstreamError, Direction::In);
                 record.outcome = Outcome::Failure;
                 record.reason = format!("{}: {error}", error.class());
@@ -94,12 +125,12 @@ impl Exchange {
         passage: Passage,
         sent: u64,
         received: u64,
-        ended_by: &str,
+        ended_by: EndedBy,
         revoked: Option<&str>,
     ) {
         let mut record = passage.record(Action::TunnelClose, Direction::In);
         let why = revoked.map(|why| format!(": {why}")).unwrap_or_default();
-        record.reason = format!("ended by {ended_by}{why}; its bytes were not read");
+        record.reason = format!("ended by {}{why}; its bytes were not read", ended_by.as_str());
         record.qlik.bytes_sent = Some(sent);
         record.qlik.bytes_received = Some(received);
         let log = Hand::of_tunnel(&passage.admission, passage.identity.address);
@@ -113,13 +144,13 @@ impl Exchange {
         user: Option<&str>,
         denial: Denial,
     ) -> Fault {
-        let mut record = Record::new(denial.action(), access.id);
+        let mut record = Record::new(denial.action(), access.id());
         record.reason = denial.to_string();
-        self.refusals.note(record, access.client);
+        self.refusals.note(record, access.client());
         if !denial.is_about_who(&setup.config.licensing) {
             return Fault::Denied { denial, pending: None };
         }
-        let noted = self.pending.note(Told { user, ..Told::default() }, access.client, &denial.to_string());
+        let noted = self.pending.note(Told { user, ..Told::default() }, access.client(), &denial.to_string());
         self.pending.on_disk(noted).await;
         Fault::Denied { denial, pending: Some(noted.number) }
     }

@@ -19,6 +19,7 @@ use super::target::Misdirected;
 use crate::config::model::Destination;
 use crate::exchange::fault::Fault;
 use crate::observe::facts::Access;
+use crate::observe::labels::ErrorClass;
 use crate::observe::shown::shown_host;
 use crate::policy::denial::Denial;
 use crate::policy::identity::{Unproven, Why};
@@ -107,7 +108,7 @@ pub enum Cause {
 struct Row {
     on_connect: u16,
     inside: u16,
-    token: &'static str,
+    token: ErrorClass,
     /// Seconds, where the refusal itself doesn't know better.
     retry_after: Option<u64>,
     /// Whether a conversation ends with it.
@@ -122,34 +123,34 @@ impl Cause {
         let again = |seconds, row: Row| Row { retry_after: Some(seconds), ..row };
         let close = |row: Row| Row { close: true, ..row };
         match self {
-            Self::DestinationNotListed => row(403, 503, "http_request_denied"),
-            Self::AddressForbidden => row(403, 503, "destination_ip_prohibited"),
-            Self::Refused => again(60, row(403, 503, "http_request_denied")),
-            Self::Credentials => row(407, 407, "http_request_denied"),
-            Self::RateLimited => again(1, row(429, 429, "connection_limit_reached")),
-            Self::Connections => again(5, row(429, 429, "connection_limit_reached")),
-            Self::BodyTooLarge => close(row(503, 503, "http_request_error")),
-            Self::TooSlow => close(row(408, 503, "http_request_error")),
-            Self::Malformed => close(row(400, 400, "http_request_error")),
-            Self::Misdirected => close(row(400, 400, "http_request_error")),
-            Self::PlainHttp => close(row(403, 400, "http_request_error")),
-            Self::Dns => row(502, 502, "dns_error"),
-            Self::Connect => row(502, 502, "connection_refused"),
-            Self::ConnectTimeout => row(504, 504, "connection_timeout"),
-            Self::Silent => row(504, 504, "connection_read_timeout"),
-            Self::Closed => row(502, 502, "connection_terminated"),
-            Self::Certificate => row(502, 502, "tls_certificate_error"),
-            Self::Tls => row(502, 502, "tls_protocol_error"),
-            Self::Parent => row(502, 502, "proxy_configuration_error"),
-            Self::HeadTooLarge => row(502, 502, "http_response_header_section_size"),
-            Self::ReplyCut => row(502, 502, "http_response_incomplete"),
-            Self::Switched => row(502, 502, "http_protocol_error"),
-            Self::ReplyLate => row(504, 504, "http_response_timeout"),
-            Self::Log => again(30, row(503, 503, "proxy_internal_error")),
-            Self::Draining => again(10, close(row(503, 503, "proxy_internal_error"))),
-            Self::Overloaded => again(5, row(503, 503, "proxy_internal_error")),
-            Self::Loop => row(508, 502, "proxy_loop_detected"),
-            Self::Internal => close(row(503, 503, "proxy_internal_error")),
+            Self::DestinationNotListed => row(403, 503, ErrorClass::HttpRequestDenied),
+            Self::AddressForbidden => row(403, 503, ErrorClass::DestinationIpProhibited),
+            Self::Refused => again(60, row(403, 503, ErrorClass::HttpRequestDenied)),
+            Self::Credentials => row(407, 407, ErrorClass::HttpRequestDenied),
+            Self::RateLimited => again(1, row(429, 429, ErrorClass::ConnectionLimitReached)),
+            Self::Connections => again(5, row(429, 429, ErrorClass::ConnectionLimitReached)),
+            Self::BodyTooLarge => close(row(503, 503, ErrorClass::HttpRequestError)),
+            Self::TooSlow => close(row(408, 503, ErrorClass::HttpRequestError)),
+            Self::Malformed => close(row(400, 400, ErrorClass::HttpRequestError)),
+            Self::Misdirected => close(row(400, 400, ErrorClass::HttpRequestError)),
+            Self::PlainHttp => close(row(403, 400, ErrorClass::HttpRequestError)),
+            Self::Dns => row(502, 502, ErrorClass::DnsError),
+            Self::Connect => row(502, 502, ErrorClass::ConnectionRefused),
+            Self::ConnectTimeout => row(504, 504, ErrorClass::ConnectionTimeout),
+            Self::Silent => row(504, 504, ErrorClass::ConnectionReadTimeout),
+            Self::Closed => row(502, 502, ErrorClass::ConnectionTerminated),
+            Self::Certificate => row(502, 502, ErrorClass::TlsCertificateError),
+            Self::Tls => row(502, 502, ErrorClass::TlsProtocolError),
+            Self::Parent => row(502, 502, ErrorClass::ProxyConfigurationError),
+            Self::HeadTooLarge => row(502, 502, ErrorClass::HttpResponseHeaderSectionSize),
+            Self::ReplyCut => row(502, 502, ErrorClass::HttpResponseIncomplete),
+            Self::Switched => row(502, 502, ErrorClass::HttpProtocolError),
+            Self::ReplyLate => row(504, 504, ErrorClass::HttpResponseTimeout),
+            Self::Log => again(30, row(503, 503, ErrorClass::ProxyInternalError)),
+            Self::Draining => again(10, close(row(503, 503, ErrorClass::ProxyInternalError))),
+            Self::Overloaded => again(5, row(503, 503, ErrorClass::ProxyInternalError)),
+            Self::Loop => row(508, 502, ErrorClass::ProxyLoopDetected),
+            Self::Internal => close(row(503, 503, ErrorClass::ProxyInternalError)),
         }
     }
 }
@@ -208,17 +209,13 @@ impl Refusal {
     }
 
     /// The token of RFC 9209.
-    pub fn token(&self) -> &'static str {
+    pub fn token(&self) -> ErrorClass {
         self.cause.row().token
     }
 
     /// Puts it into an access line.
     pub fn note(&self, access: &mut Access, status: u16) {
-        access.verdict = if access.identified_by.is_some() { access.verdict } else { "refuse" };
-        access.status = Some(status);
-        access.made_by = Some("relay");
-        access.reason = Some(self.sentence.clone());
-        access.error.get_or_insert_with(|| self.token());
+        access.refused(&self.sentence, self.token(), status);
     }
 
     /// As raw bytes, for where hyper isn't there yet; the connection is closed after it.

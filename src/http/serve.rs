@@ -28,7 +28,7 @@ use crate::app::App;
 use crate::bounds;
 use crate::config::model::Destination;
 use crate::exchange::request::Asked;
-use crate::observe::facts::Access;
+use crate::observe::facts::{Access, Arrival};
 use crate::observe::shown::shown_path;
 use crate::policy::identity::{Identity, WayIn};
 use crate::policy::places::Place;
@@ -52,12 +52,8 @@ pub struct ConnectionServer {
 pub struct ConnectionInfo {
     /// Who the client is.
     pub identity: Identity,
-    /// The name in the ClientHello.
-    pub sni: Option<String>,
-    /// The authority of the `CONNECT`.
-    pub authority: Option<String>,
-    /// Its Host, where that is another one.
-    pub host: Option<String>,
+    /// What it said on its way in.
+    pub arrival: Arrival,
     /// Where its requests go.
     pub to: Target,
     /// Its first request has been counted for its address already.
@@ -98,11 +94,7 @@ impl ConnectionInfo {
     }
 
     fn access(&self, id: Uuid) -> Access {
-        let mut access = Access::new(id, self.identity.address, self.identity.way.name());
-        access.sni.clone_from(&self.sni);
-        access.authority.clone_from(&self.authority);
-        access.host.clone_from(&self.host);
-        access
+        Access::new(id, self.identity.address, Some(self.identity.way), self.arrival.clone())
     }
 }
 
@@ -203,9 +195,8 @@ impl ConnectionServer {
     async fn exchange(&self, request: Request<Incoming>, counted: bool, id: Uuid) -> Response<Outgoing> {
         let setup = self.app.setup.load_full();
         let mut access = self.info.access(id);
-        access.generation = Some(setup.generation);
-        access.method = Some(word(request.method().as_str()));
-        access.path = Some(shown_path(request.uri()));
+        let (method, path) = (word(request.method().as_str()), shown_path(request.uri()));
+        access.requested(setup.generation, method, Some(path));
         let (client, fallen) = (self.info.identity.address, self.info.fallen(&setup));
         let ends = fallen.is_some();
         let answered = match fallen {
@@ -283,7 +274,7 @@ impl ConnectionServer {
         let max_body = setup.config.limits.max_body;
         let memory = &self.app.exchange.memory.bodies;
         let body = WholeBody::read(memory, body, max_body, client).await.map_err(|e| Refusal::from(&e))?;
-        access.bytes_in = body.bytes.len() as u64;
+        access.read_body(body.bytes.len());
 
         let mut headers = end_to_end(&parts.headers);
         if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
@@ -323,9 +314,7 @@ impl ConnectionServer {
 
     fn note_left(&self, error: Option<&io::Error>) {
         let mut access = self.info.access(Uuid::now_v7());
-        access.verdict = "refuse";
-        access.error = Some("tls_protocol_error");
-        access.cause = Some(left(error).into());
+        access.no_tls(left(error).into());
         self.app.setup.load().access.write(access);
     }
 

@@ -8,7 +8,7 @@ use super::reply::{Cause, Refusal};
 use crate::app::App;
 use crate::ledger::action::Action;
 use crate::ledger::record::Record;
-use crate::observe::facts::Access;
+use crate::observe::facts::{Access, Arrival};
 use crate::policy::identity::{Unproven, Why};
 use crate::text::redact::clip;
 
@@ -21,12 +21,11 @@ impl App {
             Why::Busy => return Refusal::from(unproven),
             _ => Action::AccessDenied,
         };
-        let mut record = Record::new(action, access.id);
+        let mut record = Record::new(action, access.id());
         record.reason = format!("credentials: {}", unproven.why);
         record.qlik.tried_user = unproven.tried.as_deref().map(clip);
-        self.exchange.refusals.note(record, access.client);
-        access.tried_user.clone_from(&unproven.tried);
-        access.cause = Some(unproven.why.to_string());
+        self.exchange.refusals.note(record, access.client());
+        access.unproven(unproven.tried.clone(), unproven.why.to_string());
         Refusal::from(unproven)
     }
 
@@ -43,7 +42,7 @@ impl App {
 
     /// Writes the access line and the record of whoever is turned away before it is served.
     pub(crate) fn note_turned_away(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
-        let mut access = Access::new(id, client, "none");
+        let mut access = Access::new(id, client, None, Arrival::default());
         refusal.note(&mut access, refusal.on_connect());
         self.setup.load().access.write(access);
         self.note_denied(refusal, client, id);
@@ -51,8 +50,6 @@ impl App {
 
     /// Writes the access line of a connection that was idle and gave way to another one.
     pub(crate) fn note_gave_way(&self, client: IpAddr) {
-        let mut access = Access::new(Uuid::now_v7(), client, "none");
-        access.reason = Some("idle, and its place was needed".into());
-        self.setup.load().access.write_gave_way(access);
+        self.setup.load().access.write_gave_way(client);
     }
 }

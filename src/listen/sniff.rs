@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{ConnectionInfo, ConnectionServer, Target};
-use crate::observe::facts::Access;
+use crate::observe::facts::{Access, Arrival};
 use crate::policy::identity::{Identity, WayIn};
 use crate::policy::places::Place;
 use crate::stream::{AnyStream, First, Rewound, Stream, last_word};
@@ -75,7 +75,7 @@ impl Dispatcher {
         let choose = |sni: Option<&str>| faces.choose(sni, client);
         let (stream, sni) = match handshake(stream, client, faces, choose).await {
             Ok(accepted) => accepted,
-            Err(failed) => return setup.access.write(failed.access(client, "tls", None)),
+            Err(failed) => return setup.access.write(failed.access(client, WayIn::TlsConnect, None)),
         };
         let direct = sni.as_deref().and_then(|name| name.parse().ok());
         let direct = direct.and_then(|name| setup.policy.destinations.terminated(&name));
@@ -86,7 +86,12 @@ impl Dispatcher {
             Some(to) => {
                 let to = Target::Host(to);
                 let identity = Identity::direct(client);
-                let info = ConnectionInfo { identity, sni, authority: None, host: None, to, counted: false };
+                let info = ConnectionInfo {
+                    identity,
+                    arrival: Arrival { sni, ..Arrival::default() },
+                    to,
+                    counted: false,
+                };
                 ConnectionServer::new(self.app.clone(), info).serve(stream, place).await;
             }
             None => self.proxy.serve(AnyStream::new(stream), client, WayIn::TlsConnect, sni, place).await,
@@ -94,9 +99,9 @@ impl Dispatcher {
     }
 
     async fn refuse(&self, mut stream: Rewound<AnyStream>, client: IpAddr, refusal: &Refusal) {
-        let mut access = Access::new(Uuid::now_v7(), client, "none");
+        let mut access = Access::new(Uuid::now_v7(), client, None, Arrival::default());
         refusal.note(&mut access, refusal.on_connect());
-        let bytes = refusal.to_bytes(refusal.on_connect(), access.id);
+        let bytes = refusal.to_bytes(refusal.on_connect(), access.id());
         self.app.setup.load().access.write(access);
         last_word(&mut stream, &bytes).await;
     }

@@ -16,6 +16,7 @@ use super::users::{PasswordHash, Users};
 use super::{Denial, Policy};
 use crate::config::model::{AllowList, Config, Credentials, Mode, Source};
 use crate::config::{Problem, Severity};
+pub use crate::observe::labels::WayIn;
 
 /// Who a client is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,19 +27,6 @@ pub struct Identity {
     pub user: Option<User>,
     /// Its address.
     pub address: IpAddr,
-}
-
-/// How a client comes in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum WayIn {
-    /// `CONNECT` in the clear.
-    Connect,
-    /// `CONNECT` inside TLS with the relay itself.
-    TlsConnect,
-    /// TLS with the destination's name: no proxy is spoken, so no credentials can be sent.
-    Direct,
-    /// Requests in absolute form, for the legacy hosts.
-    Absolute,
 }
 
 /// A Basic user who has sent the right password, and what that password was checked against.
@@ -148,18 +136,6 @@ impl Identity {
             true => format!("the user {:?} has another password", &**user),
             false => format!("there is no user {:?} any more", &**user),
         })
-    }
-}
-
-impl WayIn {
-    /// In access lines: `connect`, `tls`, `direct` or `absolute`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::TlsConnect => "tls",
-            Self::Direct => "direct",
-            Self::Absolute => "absolute",
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::budget::Room;
 use crate::config::model::{AllowList, Learn, Source, SourcePattern, SourceRate};
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::config::sources::Enrolment;
+use crate::ledger::action::IdentifiedBy;
 
 /// The allow-list in force.
 #[derive(Debug)]
@@ -59,8 +60,8 @@ pub enum Standing<'a> {
     Listed {
         /// The entry.
         entry: &'a Entry,
-        /// What it was found by: `source`, `license`, `user`, `network`.
-        by: &'static str,
+        /// What it was found by.
+        by: IdentifiedBy,
     },
     /// Its source is listed, for other networks or users.
     WrongPlace(SourceId),
@@ -202,7 +203,7 @@ impl Registry {
             return Standing::UnknownSource(id.clone());
         };
         if entry.is_placed(user, address) {
-            Standing::Listed { entry, by: "source" }
+            Standing::Listed { entry, by: IdentifiedBy::Source }
         } else {
             Standing::WrongPlace(id.clone())
         }
@@ -230,7 +231,7 @@ impl Registry {
             alone = alone.or(Some(license));
         }
         if let Some(entry) = by_license {
-            return Standing::Listed { entry, by: "license" };
+            return Standing::Listed { entry, by: IdentifiedBy::License };
         }
         let user = || user.and_then(|user| self.by_user.get(user));
         let network = || {
@@ -239,7 +240,9 @@ impl Registry {
                 .filter_map(|(_, length)| IpNet::new(address, *length).ok())
                 .find_map(|network| self.by_network.get(&network.trunc()))
         };
-        let found = user().map(|at| (at, "user")).or_else(|| network().map(|at| (at, "network")));
+        let found = user()
+            .map(|at| (at, IdentifiedBy::User))
+            .or_else(|| network().map(|at| (at, IdentifiedBy::Network)));
         match found.and_then(|(at, by)| Some((self.entries.get(*at)?, by))) {
             Some((entry, by)) => Standing::Listed { entry, by },
             None => alone.map_or(Standing::Nobody, |license| Standing::LicenseAlone(license.clone())),
@@ -418,7 +421,7 @@ mod tests {
         let list = registry(LIST);
         let id = "fbe89d02".parse().unwrap();
         let by = |user, from| list.by_id(&id, user, address(from));
-        assert!(matches!(by(None, "10.20.0.9"), Standing::Listed { by: "source", .. }));
+        assert!(matches!(by(None, "10.20.0.9"), Standing::Listed { by: IdentifiedBy::Source, .. }));
         assert!(matches!(by(Some("qlik-prod"), "10.9.9.9"), Standing::Listed { .. }));
         assert!(matches!(by(Some("other"), "10.9.9.9"), Standing::WrongPlace(_)));
         let hashed = "abc".parse().unwrap();
@@ -437,7 +440,7 @@ mod tests {
             address(from),
             true,
         ) {
-            Standing::Listed { by, .. } => by,
+            Standing::Listed { by, .. } => by.as_str(),
             _ => "nobody",
         };
         assert_eq!(by(&license, None, "1.2.3.4"), "license");
@@ -458,7 +461,7 @@ mod tests {
             let licenses: Vec<LicenseNumber> =
                 licenses.iter().map(|number| number.parse().unwrap()).collect();
             match list.by_circumstance(&licenses, user, address(from), sourceless) {
-                Standing::Listed { entry, by } => format!("{by} of {}", entry.source.line),
+                Standing::Listed { entry, by } => format!("{} of {}", by.as_str(), entry.source.line),
                 Standing::LicenseElsewhere(license) => license.to_string(),
                 Standing::LicenseAlone(license) => format!("{license} alone"),
                 other => format!("{other:?}"),

@@ -15,11 +15,12 @@ use crate::app::App;
 use crate::bounds;
 use crate::config::model::{Destination, Mode};
 use crate::config::names::Endpoint;
-use crate::exchange::tunnel::Passage;
+use crate::exchange::tunnel::{EndedBy, Passage};
 use crate::http::head::{self, Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{ConnectionInfo, ConnectionServer, Target};
-use crate::observe::facts::Access;
+use crate::observe::facts::{Access, Arrival};
+use crate::observe::labels::ErrorClass;
 use crate::observe::shown::{is_authority, shown_authority, shown_target};
 use crate::policy::identity::{Identity, Unproven, WayIn};
 use crate::policy::places::Place;
@@ -81,8 +82,8 @@ impl Proxy {
     ) {
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
         for turn in 0..bounds::CHALLENGES {
-            let mut access = Access::new(Uuid::now_v7(), client, way.name());
-            access.sni.clone_from(&sni);
+            let arrival = Arrival { sni: sni.clone(), ..Arrival::default() };
+            let mut access = Access::new(Uuid::now_v7(), client, Some(way), arrival);
             place.rest();
             let first = tokio::select! {
                 first = read_head(&mut stream, &place) => first,
@@ -100,12 +101,10 @@ impl Proxy {
                 Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
             };
             let setup = self.app.setup.load_full();
-            access.generation = Some(setup.generation);
-            access.method = Some(word(&head.method));
-            access.authority = shown_target(&head.target);
-            access.host = other_host(&head);
+            access.requested(setup.generation, word(&head.method), None);
+            access.arrived(shown_target(&head.target), other_host(&head));
             // Before anything is done for it: each attempt costs us more than its bytes.
-            if let Err(fault) = self.app.exchange.admit_address(&setup, client, access.id) {
+            if let Err(fault) = self.app.exchange.admit_address(&setup, client, access.id()) {
                 return self.refuse(stream, access, &Refusal::from(&fault)).await;
             }
             if !setup.config.listen.lets_connect(client) {
@@ -124,7 +123,7 @@ impl Proxy {
                 }
                 Err(Stopped::Refused(refusal)) => {
                     if matches!(refusal.cause, Cause::DestinationNotListed | Cause::PlainHttp) {
-                        self.app.note_denied(&refusal, client, access.id);
+                        self.app.note_denied(&refusal, client, access.id());
                     }
                     return self.refuse(stream, access, &refusal).await;
                 }
@@ -142,8 +141,12 @@ impl Proxy {
                     drop(setup);
                     stream.put_back(head.bytes);
                     let to = Target::PerRequest;
-                    let info =
-                        ConnectionInfo { identity, sni, authority: None, host: None, to, counted: true };
+                    let info = ConnectionInfo {
+                        identity,
+                        arrival: Arrival { sni, ..Arrival::default() },
+                        to,
+                        counted: true,
+                    };
                     ConnectionServer::new(self.app.clone(), info).serve(stream, place).await;
                 }
             };
@@ -257,19 +260,19 @@ impl Proxy {
         }
         let faces = &setup.faces;
         let choose =
-            |sni: Option<&str>| to.takes_sni(sni).then(|| faces.of_host(&to.host, access.client)).flatten();
-        let shaken = handshake(stream, access.client, faces, choose).await;
+            |sni: Option<&str>| to.takes_sni(sni).then(|| faces.of_host(&to.host, access.client())).flatten();
+        let shaken = handshake(stream, access.client(), faces, choose).await;
         // What follows takes what is in force then, and old setups go with their last request.
         drop(setup);
         match shaken {
             Ok((stream, sni)) => {
-                let Access { authority, host, .. } = access;
                 let to = Target::Host(to);
-                let info = ConnectionInfo { identity, sni, authority, host, to, counted: false };
+                let arrival = Arrival { sni, ..access.arrival().clone() };
+                let info = ConnectionInfo { identity, arrival, to, counted: false };
                 ConnectionServer::new(self.app.clone(), info).serve(stream, place).await;
             }
             Err(failed) => {
-                let line = failed.access(access.client, access.mode, access.authority);
+                let line = failed.access(access.client(), identity.way, access.arrival().authority.clone());
                 self.app.setup.load().access.write(line);
             }
         }
@@ -292,22 +295,21 @@ impl Proxy {
             Err(fault) => return self.refuse(stream, access, &Refusal::from(&fault)).await,
         };
         drop(setup);
-        let mut copied = Copied { sent: 0, received: 0, ended_by: "client" };
+        let mut copied = Copied { sent: 0, received: 0, ended_by: EndedBy::Client };
         let mut why_revoked = None;
         if establish(&mut stream).await {
-            access.status = Some(200);
-            access.made_by = Some("relay");
+            access.answered(200);
             match read_hello(&mut stream).await {
                 Ok(sni) if to.takes_sni(sni.as_deref()) => {
-                    access.sni = sni;
+                    access.greeted(sni);
                     let client = AnyStream::new(stream);
                     let ended = async {
                         tokio::select! {
                             why = self.revoked(&passage) => {
                                 why_revoked = Some(why);
-                                "revocation"
+                                EndedBy::Revocation
                             }
-                            () = place.gone() => "limit",
+                            () = place.gone() => EndedBy::Limit,
                         }
                     };
                     place.rest_as_tunnel();
@@ -315,17 +317,14 @@ impl Proxy {
                 }
                 wrong => {
                     let alert = if wrong.is_ok() { Alert::UnrecognizedName } else { Alert::HandshakeFailure };
-                    access.error = Some("tls_protocol_error");
-                    access.cause = Some("inside the tunnel there was no TLS to this host".into());
+                    let cause = "inside the tunnel there was no TLS to this host";
+                    access.failed(ErrorClass::TlsProtocolError, cause.into());
                     last_word(&mut stream, &alert.to_bytes()).await;
                 }
             }
         }
-        access.bytes_in = copied.sent;
-        access.bytes_out = copied.received;
-        access.reason = Some(format!("ended by {}", copied.ended_by));
-        access.cause = why_revoked.clone().or(access.cause);
         let Copied { sent, received, ended_by } = copied;
+        access.ended(ended_by.as_str(), sent, received, why_revoked.clone());
         exchange.close_tunnel(passage, sent, received, ended_by, why_revoked.as_deref()).await;
         self.app.setup.load().access.write(access);
     }
@@ -343,9 +342,7 @@ impl Proxy {
     }
 
     fn note_left(&self, mut access: Access, error: Option<&std::io::Error>) {
-        access.verdict = "refuse";
-        access.error = Some("tls_protocol_error");
-        access.cause = Some(left(error).into());
+        access.no_tls(left(error).into());
         self.app.setup.load().access.write(access);
     }
 
@@ -358,7 +355,7 @@ impl Proxy {
     ) -> bool {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
-        let bytes = refusal.to_kept_bytes(status, access.id);
+        let bytes = refusal.to_kept_bytes(status, access.id());
         self.app.setup.load().access.write(access);
         matches!(timeout(bounds::STALL, stream.write_all(&bytes)).await, Ok(Ok(())))
     }
@@ -369,7 +366,7 @@ impl Proxy {
     {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
-        let bytes = refusal.to_bytes(status, access.id);
+        let bytes = refusal.to_bytes(status, access.id());
         self.app.setup.load().access.write(access);
         last_word(&mut stream, &bytes).await;
     }

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::bounds;
 use crate::config::names::Endpoint;
 use crate::config::private::read_private;
+use crate::observe::labels::ErrorClass;
 use crate::stream::Rewound;
 
 /// The schemes that a parent may want, as they are told (the registry of RFC 9110 §16.4.1, and NTLM).
@@ -74,19 +75,19 @@ pub enum ParentError {
 
 impl ParentError {
     /// The kind, as access lines, metrics and records have it.
-    pub fn class(&self) -> &'static str {
+    pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Refused { status: 407, .. } => "parent_credentials",
-            Self::Refused { .. } => "parent_refused",
-            Self::Silent(_) => "parent_silent",
-            Self::Stalled(_) => "parent_stalled",
-            Self::Closed => "parent_closed",
-            Self::Cut => "parent_cut",
-            Self::TooLarge => "parent_head_size",
-            Self::Tls => "parent_tls",
-            Self::Http2 => "parent_http2",
-            Self::NoHttp => "parent_no_http",
-            Self::Io(_) => "parent_io",
+            Self::Refused { status: 407, .. } => ErrorClass::ParentCredentials,
+            Self::Refused { .. } => ErrorClass::ParentRefused,
+            Self::Silent(_) => ErrorClass::ParentSilent,
+            Self::Stalled(_) => ErrorClass::ParentStalled,
+            Self::Closed => ErrorClass::ParentClosed,
+            Self::Cut => ErrorClass::ParentCut,
+            Self::TooLarge => ErrorClass::ParentHeadSize,
+            Self::Tls => ErrorClass::ParentTls,
+            Self::Http2 => ErrorClass::ParentHttp2,
+            Self::NoHttp => ErrorClass::ParentNoHttp,
+            Self::Io(_) => ErrorClass::ParentIo,
         }
     }
 }

@@ -9,7 +9,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use license_relay::config::model::{Destination, Mode};
 use license_relay::exchange::records::{self, Scene};
 use license_relay::exchange::request::Asked;
-use license_relay::ledger::action::{Action, Outcome};
+use license_relay::ledger::action::{Action, IdentifiedBy, Outcome};
 use license_relay::ledger::qlik::Repeat;
 use license_relay::ledger::record::Record;
 use license_relay::ledger::subject::{Pseudonyms, Subject};
@@ -225,7 +225,7 @@ impl Exchange {
 
     fn scene(&self) -> Scene<'_> {
         let admission = Admission {
-            identified_by: "source",
+            identified_by: IdentifiedBy::Source,
             listed: true,
             name: String::new(),
             learned: None,
