@@ -29,23 +29,23 @@ use crate::bounds;
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::exchange::fault::Fault;
 use crate::exchange::not_understood::{Unread, Who};
-use crate::exchange::request::Asked;
+use crate::exchange::request::ReadRequest;
 use crate::ledger::action::{Action, IdentifiedBy};
 use crate::ledger::qlik::Repeat;
 use crate::ledger::record::Record;
 use crate::ledger::subject::Pseudonyms;
-use crate::licensing::asker::Said;
+use crate::licensing::asker::Understanding;
 use crate::licensing::coding;
 use crate::licensing::message::{Kind, Message};
 use crate::licensing::outline::{Answered, Outline, Sent};
-use crate::licensing::reply::{Told, What};
+use crate::licensing::reply::{ReplyFacts, What};
 use crate::licensing::vocabulary::Words;
 use crate::memory::{Memory, of_message, of_reply, with_records};
 use crate::observe::facts::{Access, Replied};
 use crate::policy::denial::Denial;
 use crate::policy::identity::Identity;
 use crate::policy::pending::{self, Pending};
-use crate::policy::{Admission, Asker};
+use crate::policy::{Admission, PolicyInput};
 use crate::setup::Setup;
 use crate::text::causes::whole_cause;
 use crate::upstream::send::{Reply, ReplyBody, Room, SendError};
@@ -85,7 +85,12 @@ impl Exchange {
     ///
     /// # Errors
     /// It is refused here, or there is no reply.
-    pub async fn run(&self, setup: &Setup, mut asked: Asked, access: &mut Access) -> Result<Reply, Fault> {
+    pub async fn run(
+        &self,
+        setup: &Setup,
+        mut asked: ReadRequest,
+        access: &mut Access,
+    ) -> Result<Reply, Fault> {
         let words = &setup.words;
         let client = asked.identity.address;
         let is_quick = is_quick(&asked.headers, &asked.body);
@@ -100,8 +105,8 @@ impl Exchange {
             self.note_unread(&message, client).await;
         }
 
-        let other = message.other.as_deref().map(|other| asker(other, &asked.identity));
-        let admission = match setup.policy.judge(asker(&message, &asked.identity), other) {
+        let other = message.other.as_deref().map(|other| policy_input(other, &asked.identity));
+        let admission = match setup.policy.judge(policy_input(&message, &asked.identity), other) {
             Ok(admission) => admission,
             Err(denial) => return Err(self.refuse(setup, &asked, &message, denial).await),
         };
@@ -111,7 +116,7 @@ impl Exchange {
         let scene = Scene::new(&asked, &message, admission);
         let Admission { identified_by, listed, room, .. } = &scene.admission;
         access.admitted(*identified_by, *listed, room.clone());
-        if scene.admission.listed && message.said() != Said::Test {
+        if scene.admission.listed && message.understanding() != Understanding::Test {
             self.pending.saw_listed(asked.identity.address);
         }
         if let Some(id) = &scene.admission.learned {
@@ -204,7 +209,7 @@ impl Exchange {
     }
 
     /// Of a stranger's connectivity test only Host is passed on, and it is counted: it may carry nothing out.
-    fn strip_test(&self, asked: &mut Asked) {
+    fn strip_test(&self, asked: &mut ReadRequest) {
         asked.headers =
             asked.headers.remove(header::HOST).map(|host| (header::HOST, host)).into_iter().collect();
         let mut record = Record::new(Action::AccessTest, asked.id);
@@ -212,15 +217,15 @@ impl Exchange {
         self.refusals.note(record, asked.identity.address);
     }
 
-    async fn refuse(&self, setup: &Setup, asked: &Asked, message: &Message, denial: Denial) -> Fault {
+    async fn refuse(&self, setup: &Setup, asked: &ReadRequest, message: &Message, denial: Denial) -> Fault {
         let source = message.source.id().map(SourceId::as_str);
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
         let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
         let sourceless = message.is_sourceless();
         let user = asked.identity.user.as_deref();
-        let names = denial.names(message.said(), source, license, sourceless);
-        let told = pending::Told {
+        let names = denial.names(message.understanding(), source, license, sourceless);
+        let told = pending::DeploymentFacts {
             source: names.0,
             license: names.1,
             fingerprint,
@@ -256,9 +261,9 @@ fn reply_is_quick(reply: &Reply) -> bool {
     }
 }
 
-fn asker<'a>(message: &'a Message, identity: &'a Identity) -> Asker<'a> {
-    Asker {
-        said: message.said(),
+fn policy_input<'a>(message: &'a Message, identity: &'a Identity) -> PolicyInput<'a> {
+    PolicyInput {
+        understanding: message.understanding(),
         source: &message.source,
         licenses: &message.licenses,
         identity,
@@ -283,7 +288,7 @@ fn note_reply(access: &mut Access, reply: &Reply) {
 }
 
 /// The request as it is sent: bytes, order and case as they came.
-fn request(asked: &Asked) -> Request<Full<Bytes>> {
+fn request(asked: &ReadRequest) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(asked.body.clone()));
     *request.method_mut() = asked.method.clone();
     *request.uri_mut() = asked.target.clone();
@@ -292,19 +297,19 @@ fn request(asked: &Asked) -> Request<Full<Bytes>> {
     request
 }
 
-fn outline(asked: &Asked, message: &Message, reply: &Reply, told: &Told) -> Outline {
-    let Asked { method, target, headers, body, .. } = asked;
+fn outline(asked: &ReadRequest, message: &Message, reply: &Reply, told: &ReplyFacts) -> Outline {
+    let ReadRequest { method, target, headers, body, .. } = asked;
     let sent = Sent { method, target, headers, is_empty: body.is_empty(), message };
     let is_empty = matches!(&reply.body, ReplyBody::Whole(body) if body.is_empty());
     let (status, headers) = (reply.head.status().as_u16(), reply.head.headers());
     Outline::of(sent, Answered { status, headers, is_empty, told })
 }
 
-fn read_reply(message: &Message, reply: &Reply, words: &Words) -> Told {
+fn read_reply(message: &Message, reply: &Reply, words: &Words) -> ReplyFacts {
     match (&reply.memory, &reply.body) {
-        (Err(why), _) => Told::unread(*why),
+        (Err(why), _) => ReplyFacts::unread(*why),
         (Ok(_), ReplyBody::Streamed(bytes, _) | ReplyBody::Whole(bytes)) => {
-            Told::read(&message.kind, reply.head.status(), reply.head.headers(), bytes, words)
+            ReplyFacts::read(&message.kind, reply.head.status(), reply.head.headers(), bytes, words)
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::config::model::{Config, OnFailure};
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::Record;
 use crate::listen::local::Placed;
-use crate::observe::admin::Asked;
+use crate::observe::admin::ReloadRequest;
 use crate::{bounds, ledger};
 pub use start::StartError;
 use vital::Vital;
@@ -42,7 +42,7 @@ pub struct Relay {
     /// What must not end before the relay does.
     vital: Vital,
     /// Reads everything again, now.
-    reload: mpsc::Sender<Asked>,
+    reload: mpsc::Sender<ReloadRequest>,
     /// The admin socket, as long as it can be asked.
     socket: Option<Placed>,
 }
@@ -83,7 +83,7 @@ impl Relay {
 
     /// Makes the relay read its configuration and all files of it now, without waiting for an event. Where it takes none,
     /// others that were asked for have not begun yet.
-    pub fn reloader(&self) -> mpsc::Sender<Asked> {
+    pub fn reloader(&self) -> mpsc::Sender<ReloadRequest> {
         self.reload.clone()
     }
 

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use license_relay::ledger::subject::Subject;
-use license_relay::licensing::asker::Asking;
+use license_relay::licensing::asker::ClaimedSource;
 use license_relay::licensing::message::{Change, Kind, Message, Patch};
-use license_relay::licensing::reply::{Told, What};
+use license_relay::licensing::reply::{ReplyFacts, What};
 use license_relay::licensing::shape::Shape;
 use license_relay::licensing::suggest::{Met, suggest};
 use license_relay::licensing::vocabulary::{Vocabulary, Words};
@@ -63,8 +63,8 @@ impl Dialect {
         Message::read(&Method::POST, &Uri::from_static("/x"), &headers, body.as_bytes(), &words)
     }
 
-    fn told(&self, asked: &Kind, name: &str) -> Told {
-        Told::read(asked, StatusCode::OK, &HeaderMap::new(), self.body(name).as_bytes(), &self.words)
+    fn told(&self, asked: &Kind, name: &str) -> ReplyFacts {
+        ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), self.body(name).as_bytes(), &self.words)
     }
 
     /// What is expected under a name, in lower case: dialect 3 writes allotments in capitals.
@@ -85,7 +85,7 @@ impl Dialect {
 
     fn is_from_source(&self, message: &Message) {
         let id = self.expected["source"].as_str().unwrap();
-        assert_eq!(message.source, Asking::Source(id.parse().unwrap()), "{}", self.folder.display());
+        assert_eq!(message.source, ClaimedSource::Source(id.parse().unwrap()), "{}", self.folder.display());
         self.is_about_license(message);
     }
 
@@ -179,7 +179,7 @@ fn consumption_and_totals_are_read_in_every_dialect() {
 fn entitlements_are_read_from_activations_and_definitions_in_every_dialect() {
     for dialect in Dialect::all() {
         let message = dialect.ask("activation.json");
-        assert_eq!(message.source, Asking::Nobody, "{message:?}");
+        assert_eq!(message.source, ClaimedSource::Nobody, "{message:?}");
         dialect.is_about_license(&message);
         assert!(
             matches!(&message.kind, Kind::Activation { cause } if ["Initial", "Update"].contains(&cause.as_str())),

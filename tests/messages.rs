@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 use license_relay::bounds;
-use license_relay::licensing::asker::Asking;
+use license_relay::licensing::asker::ClaimedSource;
 use license_relay::licensing::message::{Change, Kind, Message, Sync};
-use license_relay::licensing::reply::{Told, What};
+use license_relay::licensing::reply::{ReplyFacts, What};
 use license_relay::licensing::vocabulary::{Vocabulary, Words};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -28,21 +28,21 @@ fn read(body: &str) -> Message {
     Message::read(&Method::POST, &Uri::from_static("/x"), &HeaderMap::new(), body.as_bytes(), &words)
 }
 
-fn told(asked: &Kind, body: &str) -> Told {
-    Told::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &Words::load(None).unwrap())
+fn told(asked: &Kind, body: &str) -> ReplyFacts {
+    ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &Words::load(None).unwrap())
 }
 
 /// Kind, who asks, a letter a change or the number reported, and whether something was left unread.
 fn summary(message: &Message) -> String {
     let source = match &message.source {
-        Asking::Nobody => "nobody",
-        Asking::Source(id) if id.as_str() == SOURCE => "id",
-        Asking::Source(id) => id.as_str(),
-        Asking::Contradiction(_) => "two readings",
-        Asking::Conflict => "two-sources",
-        Asking::TwoKeys => "two-keys",
-        Asking::TwoLicenses => "two-licenses",
-        Asking::Unfit(_) => "unfit",
+        ClaimedSource::Nobody => "nobody",
+        ClaimedSource::Source(id) if id.as_str() == SOURCE => "id",
+        ClaimedSource::Source(id) => id.as_str(),
+        ClaimedSource::Contradiction(_) => "two readings",
+        ClaimedSource::Conflict => "two-sources",
+        ClaimedSource::TwoKeys => "two-keys",
+        ClaimedSource::TwoLicenses => "two-licenses",
+        ClaimedSource::Unfit(_) => "unfit",
     };
     let what = match &message.kind {
         Kind::Sync(sync) => changes(sync),
@@ -418,7 +418,7 @@ fn a_body_of_very_many_values_is_read_in_a_moment_whatever_it_holds() {
         let headers = HeaderMap::new();
         let message =
             Message::read(&Method::POST, &Uri::from_static("/x"), &headers, body.as_bytes(), &words);
-        Told::read(&Kind::Sync(Sync::default()), StatusCode::OK, &headers, body.as_bytes(), &words);
+        ReplyFacts::read(&Kind::Sync(Sync::default()), StatusCode::OK, &headers, body.as_bytes(), &words);
         // Seconds, without optimisation, on a busy machine; what is not linear takes hours.
         let took = started.elapsed();
         assert!(took < Duration::from_secs(60), "{took:?} for {:.60}: {}", body, message.kind.name());

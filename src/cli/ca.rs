@@ -19,7 +19,7 @@ use crate::config::regular;
 use crate::setup::held::Part;
 use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files, in_pem, is_key_of};
 use crate::tls::constraints::Reach;
-use crate::tls::generations::{self, Change, Standing};
+use crate::tls::generations::{self, AuthorityState, Change};
 use crate::tls::identities::{self, Signer, fingerprint};
 use crate::tls::leaf::LeafError;
 use crate::tls::readiness::{self, HeldUp, Why};
@@ -414,11 +414,11 @@ fn begin(files: Files<'_>) -> Result<Change<'_>, Failure> {
     Change::begin(files).map_err(unfit)
 }
 
-fn standing(files: Files<'_>) -> Result<Standing, Failure> {
+fn standing(files: Files<'_>) -> Result<AuthorityState, Failure> {
     generations::standing(files).map_err(unfit)
 }
 
-fn in_force(files: Files<'_>, standing: &Standing) -> FilePaths {
+fn in_force(files: Files<'_>, standing: &AuthorityState) -> FilePaths {
     standing.in_force.clone().unwrap_or_else(|| files.to_paths())
 }
 

@@ -113,14 +113,17 @@ mod tests {
     use super::*;
     use crate::licensing::message::Message;
     use crate::licensing::outline::{Answered, Sent};
-    use crate::licensing::reply::Told;
+    use crate::licensing::reply::ReplyFacts;
     use crate::licensing::vocabulary::Words;
 
     fn outline(method: &Method, status: u16) -> Outline {
         let (target, headers) = ("/v1/sync".parse().unwrap(), HeaderMap::new());
         let message = Message::read(method, &target, &headers, b"", &Words::load(None).unwrap());
         let sent = Sent { method, target: &target, headers: &headers, is_empty: true, message: &message };
-        Outline::of(sent, Answered { status, headers: &headers, is_empty: true, told: &Told::nothing() })
+        Outline::of(
+            sent,
+            Answered { status, headers: &headers, is_empty: true, told: &ReplyFacts::nothing() },
+        )
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use http::{Response, header};
 
-use super::Asked;
+use super::ReadRequest;
 use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::action::{Action, Direction, Outcome};
@@ -11,7 +11,7 @@ use crate::ledger::record::{Record, UNREAD_REPLY};
 use crate::ledger::subject::{Pseudonyms, Subject, without_subject};
 use crate::licensing::compare::{Known, known, unreported};
 use crate::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
-use crate::licensing::reply::{Entitlement, Told, What};
+use crate::licensing::reply::{Entitlement, ReplyFacts, What};
 use crate::policy::Admission;
 use crate::text::redact::clip;
 use crate::upstream::error::UpstreamError;
@@ -21,13 +21,13 @@ use crate::upstream::error::UpstreamError;
 pub struct Scene<'a> {
     /// Why it was let in.
     pub admission: Admission,
-    asked: &'a Asked,
+    asked: &'a ReadRequest,
     message: &'a Message,
 }
 
 impl<'a> Scene<'a> {
     /// The scene of a request that was let in.
-    pub fn new(asked: &'a Asked, message: &'a Message, admission: Admission) -> Self {
+    pub fn new(asked: &'a ReadRequest, message: &'a Message, admission: Admission) -> Self {
         Self { admission, asked, message }
     }
 
@@ -274,7 +274,7 @@ fn consumption(scene: &Scene<'_>, element: &Consumption) -> Named<'static> {
 pub fn outcome<'s>(
     scene: &'s Scene<'_>,
     head: &'s Response<()>,
-    told: &'s Told,
+    told: &'s ReplyFacts,
     names: &'s Pseudonyms,
 ) -> Records<'s> {
     let success = head.status().is_success();
@@ -400,7 +400,7 @@ fn unanswered(scene: &Scene<'_>, outcome: Outcome, reason: &str) -> Option<Recor
 }
 
 /// The client's `User-Agent`, cut to what is kept.
-pub(super) fn user_agent(asked: &Asked) -> Option<String> {
+pub(super) fn user_agent(asked: &ReadRequest) -> Option<String> {
     let value = asked.headers.get(header::USER_AGENT)?;
     Some(clip(&String::from_utf8_lossy(value.as_bytes())))
 }

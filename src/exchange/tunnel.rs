@@ -14,9 +14,9 @@ use crate::ledger::record::Record;
 use crate::observe::facts::Access;
 use crate::policy::denial::Denial;
 use crate::policy::identity::Identity;
-use crate::policy::pending::Told;
+use crate::policy::pending::DeploymentFacts;
 use crate::policy::sources::Entry;
-use crate::policy::{Admission, Asker};
+use crate::policy::{Admission, PolicyInput};
 use crate::setup::Setup;
 use crate::text::causes::whole_cause;
 use crate::text::redact::clip;
@@ -24,7 +24,7 @@ use crate::upstream::dial::Opened;
 
 /// A tunnel that was let in.
 #[derive(Debug)]
-pub struct Passage {
+pub struct OpenTunnel {
     id: Uuid,
     identity: Identity,
     to: Destination,
@@ -82,9 +82,9 @@ impl Exchange {
         to: &Destination,
         identity: &Identity,
         access: &mut Access,
-    ) -> Result<(Opened, Passage), Fault> {
+    ) -> Result<(Opened, OpenTunnel), Fault> {
         let (id, client) = (access.id(), identity.address);
-        let admission = match setup.policy.judge(Asker::of_tunnel(identity), None) {
+        let admission = match setup.policy.judge(PolicyInput::of_tunnel(identity), None) {
             Ok(admission) => admission,
             Err(denial) => {
                 return Err(self.refuse_tunnel(setup, access, identity.user.as_deref(), denial).await);
@@ -97,23 +97,23 @@ impl Exchange {
         }
         let entry = setup.policy.entry_of(identity).filter(|_| admission.listed).map(Entry::label);
         let (identity, to, generation) = (identity.clone(), to.clone(), setup.generation);
-        let mut passage = Passage { id, identity, to, admission, entry, generation, logged: true };
-        let opening = passage.record(Action::TunnelOpen, Direction::Out);
-        let log = Hand::of_tunnel(&passage.admission, client);
+        let mut tunnel = OpenTunnel { id, identity, to, admission, entry, generation, logged: true };
+        let opening = tunnel.record(Action::TunnelOpen, Direction::Out);
+        let log = Hand::of_tunnel(&tunnel.admission, client);
         let written = self.write_intent(setup, &log, only(opening), true).await;
-        passage.logged = written.map_err(|unwritten| unwritten.error)?;
+        tunnel.logged = written.map_err(|unwritten| unwritten.error)?;
         access.sent(setup.sender.dialer.has_parent());
-        match setup.sender.dialer.open(&passage.to).await {
+        match setup.sender.dialer.open(&tunnel.to).await {
             Ok(opened) => {
                 access.reached(Some(opened.address));
-                Ok((opened, passage))
+                Ok((opened, tunnel))
             }
             Err(error) => {
                 access.failed(error.class(), whole_cause(&error));
-                let mut record = passage.record(Action::UpstreamError, Direction::In);
+                let mut record = tunnel.record(Action::UpstreamError, Direction::In);
                 record.outcome = Outcome::Failure;
                 record.reason = format!("{}: {error}", error.class());
-                self.write_outcome(&log, only(record), true, passage.logged).await;
+                self.write_outcome(&log, only(record), true, tunnel.logged).await;
                 Err(error.into())
             }
         }
@@ -122,19 +122,19 @@ impl Exchange {
     /// Writes what a tunnel did; and why it was revoked, where it was.
     pub async fn close_tunnel(
         &self,
-        passage: Passage,
+        tunnel: OpenTunnel,
         sent: u64,
         received: u64,
         ended_by: EndedBy,
         revoked: Option<&str>,
     ) {
-        let mut record = passage.record(Action::TunnelClose, Direction::In);
+        let mut record = tunnel.record(Action::TunnelClose, Direction::In);
         let why = revoked.map(|why| format!(": {why}")).unwrap_or_default();
         record.reason = format!("ended by {}{why}; its bytes were not read", ended_by.as_str());
         record.qlik.bytes_sent = Some(sent);
         record.qlik.bytes_received = Some(received);
-        let log = Hand::of_tunnel(&passage.admission, passage.identity.address);
-        self.write_outcome(&log, only(record), true, passage.logged).await;
+        let log = Hand::of_tunnel(&tunnel.admission, tunnel.identity.address);
+        self.write_outcome(&log, only(record), true, tunnel.logged).await;
     }
 
     async fn refuse_tunnel(
@@ -150,7 +150,11 @@ impl Exchange {
         if !denial.is_about_who(&setup.config.licensing) {
             return Fault::Denied { denial, pending: None };
         }
-        let noted = self.pending.note(Told { user, ..Told::default() }, access.client(), &denial.to_string());
+        let noted = self.pending.note(
+            DeploymentFacts { user, ..DeploymentFacts::default() },
+            access.client(),
+            &denial.to_string(),
+        );
         self.pending.on_disk(noted).await;
         Fault::Denied { denial, pending: Some(noted.number) }
     }
@@ -160,7 +164,7 @@ fn only(record: Record) -> Records<'static> {
     Box::new(std::iter::once(record.into()))
 }
 
-impl Passage {
+impl OpenTunnel {
     /// The setup it was judged by.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -184,7 +188,7 @@ impl Passage {
             return Some(why);
         }
         let identity = identity.clone().now(listen.credentials, &setup.users);
-        match setup.policy.foresee(Asker::of_tunnel(&identity), None) {
+        match setup.policy.foresee(PolicyInput::of_tunnel(&identity), None) {
             Err(Denial::Unidentified(_)) => {
                 let entry = self.entry.as_deref().unwrap_or("observe");
                 Some(format!("the allow-list does not let it in any more, as {entry:?} did"))

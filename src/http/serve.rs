@@ -27,7 +27,7 @@ use super::target;
 use crate::app::App;
 use crate::bounds;
 use crate::config::model::Destination;
-use crate::exchange::request::Asked;
+use crate::exchange::request::ReadRequest;
 use crate::observe::facts::{Access, Arrival};
 use crate::observe::shown::shown_path;
 use crate::policy::identity::{Identity, WayIn};
@@ -289,7 +289,7 @@ impl ConnectionServer {
         if setup.config.via {
             add_via(&mut headers);
         }
-        let asked = Asked {
+        let asked = ReadRequest {
             id,
             identity,
             to,

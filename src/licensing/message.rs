@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method, Uri, header};
 
-use super::asker::{Asking, Said};
+use super::asker::{ClaimedSource, Understanding};
 use super::coding::{self, CodingError, Plain};
 use super::compare::{Known, known, unreported};
 use super::json::{self, Json};
@@ -26,7 +26,7 @@ pub struct Message {
     /// What it is.
     pub kind: Kind,
     /// Who says it is asking.
-    pub source: Asking,
+    pub source: ClaimedSource,
     /// What stood at lower-ranked places.
     pub other_sources: Vec<String>,
     /// The licenses it names, the key's own first.
@@ -213,8 +213,8 @@ impl Message {
         // into a structure. A site's file may tell how they are spelled.
         if message.lenient.contains(&FOLDED) {
             let exact = with_body(Names::Exact, &words.in_force);
-            if message.is_contradicted_by(&exact) || matches!(exact.source, Asking::Unfit(_)) {
-                message.refuse(Asking::Contradiction(CASE));
+            if message.is_contradicted_by(&exact) || matches!(exact.source, ClaimedSource::Unfit(_)) {
+                message.refuse(ClaimedSource::Contradiction(CASE));
             }
         }
         Self { shape: Some(shape), ..message }
@@ -237,7 +237,7 @@ impl Message {
     /// not find is what a site's file is for.
     fn is_contradicted_by(&self, other: &Self) -> bool {
         let source = match (&other.source, &self.source) {
-            (Asking::Nobody, _) | (Asking::Unfit(_), Asking::Source(_)) => false,
+            (ClaimedSource::Nobody, _) | (ClaimedSource::Unfit(_), ClaimedSource::Source(_)) => false,
             (other, own) => other != own,
         };
         let license = other.license().is_some() && other.license() != self.license();
@@ -264,7 +264,7 @@ impl Message {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
-            source: Asking::Nobody,
+            source: ClaimedSource::Nobody,
             other_sources: vec![],
             licenses: vec![],
             claims: None,
@@ -294,7 +294,7 @@ impl Message {
 
     fn contradiction(head: &Head<'_>, why: &'static str, words: &Words) -> Self {
         let mut message = Self::unreadable(head, why.to_owned(), words);
-        message.source = Asking::Contradiction(why);
+        message.source = ClaimedSource::Contradiction(why);
         message
     }
 
@@ -332,7 +332,7 @@ impl Message {
             && !message.holds_change
             && !body.has_unfit_license();
         if is_activation && is_exact && message.licenses.len() > 1 {
-            message.refuse(Asking::TwoLicenses);
+            message.refuse(ClaimedSource::TwoLicenses);
         }
         let is_overridden = || head.has_override() || json.get(METHOD_PARAMETER).is_some();
         if recognised && (is_activation && !is_exact || is_overridden()) {
@@ -356,7 +356,7 @@ impl Message {
             message.lenient.push(FOLDED);
         }
         if let Some(why) = body.contradiction() {
-            message.refuse(Asking::Contradiction(why));
+            message.refuse(ClaimedSource::Contradiction(why));
         }
         message
     }
@@ -402,14 +402,16 @@ impl Message {
     }
 
     /// How much of it is understood, for policy.
-    pub fn said(&self) -> Said<'_> {
+    pub fn understanding(&self) -> Understanding<'_> {
         match &self.kind {
             // Whose license it is about is not known.
-            Kind::Sync(_) | Kind::Capacity(_) if self.lenient.contains(&UNFIT_LICENSE) => Said::Unrecognised,
-            Kind::ConnectivityTest => Said::Test,
-            Kind::Unrecognised { .. } => Said::Unrecognised,
-            Kind::Unreadable { why } => Said::Unreadable(why),
-            _ => Said::Message,
+            Kind::Sync(_) | Kind::Capacity(_) if self.lenient.contains(&UNFIT_LICENSE) => {
+                Understanding::Unrecognised
+            }
+            Kind::ConnectivityTest => Understanding::Test,
+            Kind::Unrecognised { .. } => Understanding::Unrecognised,
+            Kind::Unreadable { why } => Understanding::Unreadable(why),
+            _ => Understanding::Message,
         }
     }
 
@@ -428,7 +430,7 @@ impl Message {
             let numbers: Vec<LicenseNumber> =
                 wire.outside(place).iter().flatten().filter_map(|text| text.parse().ok()).collect();
             if numbers.iter().any(|number| Some(number) != numbers.first()) {
-                self.refuse(Asking::TwoLicenses);
+                self.refuse(ClaimedSource::TwoLicenses);
             }
             self.note_licenses(numbers);
         }
@@ -458,13 +460,13 @@ impl Message {
     fn note_tokens(&mut self, tokens: Vec<Token<'_>>) {
         let Some(first) = tokens.first() else { return };
         if !tokens.iter().all(|token| token.is(first)) {
-            self.refuse(Asking::TwoKeys);
+            self.refuse(ClaimedSource::TwoKeys);
         }
         let claims = first.claims();
         match &self.claims {
             Some(known) if known.license.is_some() => {
                 if claims.license.is_some() && claims.license != known.license {
-                    self.refuse(Asking::TwoKeys);
+                    self.refuse(ClaimedSource::TwoKeys);
                 }
             }
             Some(_) if claims.license.is_none() => {}
@@ -478,7 +480,7 @@ impl Message {
                 continue;
             }
             if self.licenses.len() == bounds::LICENSES {
-                return self.refuse(Asking::Contradiction(LICENSES));
+                return self.refuse(ClaimedSource::Contradiction(LICENSES));
             }
             self.licenses.push(license);
         }
@@ -489,29 +491,29 @@ impl Message {
         for place in &words.source {
             let values = wire.at(place);
             let Some(first) = values.first() else { continue };
-            if self.source != Asking::Nobody {
+            if self.source != ClaimedSource::Nobody {
                 if let Some(other) = first
                     && self.other_sources.len() < bounds::OTHER_SOURCES
                 {
                     self.other_sources.push(word(other));
                 }
             } else if values.iter().any(|value| value != first) {
-                self.source = Asking::Conflict;
+                self.source = ClaimedSource::Conflict;
             } else {
                 if first.as_ref().is_some_and(|text| text.trim() != text) {
                     self.lenient.push("an id with white space around it");
                 }
                 self.source = match first.as_ref().map(|text| text.parse()) {
-                    Some(Ok(id)) => Asking::Source(id),
-                    Some(Err(e)) => Asking::Unfit(format!("{e}")),
-                    None => Asking::Unfit("is neither text nor a whole number".into()),
+                    Some(Ok(id)) => ClaimedSource::Source(id),
+                    Some(Err(e)) => ClaimedSource::Unfit(format!("{e}")),
+                    None => ClaimedSource::Unfit("is neither text nor a whole number".into()),
                 };
             }
         }
     }
 
     /// What contradicts itself decides, the first of it.
-    fn refuse(&mut self, why: Asking) {
+    fn refuse(&mut self, why: ClaimedSource) {
         if !self.source.is_contradiction() {
             self.source = why;
         }
@@ -838,18 +840,19 @@ mod tests {
         format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))
     }
 
-    fn id(text: &str) -> Asking {
-        Asking::Source(text.parse().unwrap())
+    fn id(text: &str) -> ClaimedSource {
+        ClaimedSource::Source(text.parse().unwrap())
     }
 
-    const TWO: Asking = Asking::Contradiction("the message has a member twice, with different values");
+    const TWO: ClaimedSource =
+        ClaimedSource::Contradiction("the message has a member twice, with different values");
     const SOURCE: &str = "fbe89d02-6d24-4595-915e-c52ce76f2195";
 
     #[test]
     fn the_guides_samples_are_recognised() {
         let activation = post(include_bytes!("../../tests/samples/activation-request.json"));
         assert!(matches!(&activation.kind, Kind::Activation { cause } if cause == "Initial"));
-        assert_eq!(activation.source, Asking::Nobody);
+        assert_eq!(activation.source, ClaimedSource::Nobody);
         assert_eq!(activation.license().unwrap().as_str(), "9999000000001253");
 
         let capacity = post(include_bytes!("../../tests/samples/capacity-request.json"));
@@ -876,13 +879,13 @@ mod tests {
 
     #[test]
     fn two_ids_at_one_place_are_a_conflict_and_the_same_id_twice_is_not() {
-        assert_eq!(post(br#"[{"source":"a"},{"source":"b"}]"#).source, Asking::Conflict);
+        assert_eq!(post(br#"[{"source":"a"},{"source":"b"}]"#).source, ClaimedSource::Conflict);
         assert_eq!(post(br#"{"source":"a","source":"b"}"#).source, TWO);
         assert_eq!(post(br#"[{"source":"a"},{"source":"a"},{"source":null}]"#).source, id("a"));
         assert_eq!(post(br#"{"source":"a","Source":"a"}"#).source, id("a"));
         assert_eq!(post(br#"{"source":"a","\u017fource":"b"}"#).source, TWO);
         assert_eq!(post(br#"{"metadata":{"source":"a"},"metadata":{"source":"b"}}"#).source, TWO);
-        assert!(matches!(post(br#"{"source":["a"]}"#).source, Asking::Unfit(_)));
+        assert!(matches!(post(br#"{"source":["a"]}"#).source, ClaimedSource::Unfit(_)));
     }
 
     #[test]
@@ -891,7 +894,7 @@ mod tests {
         assert_eq!(post(br#"{"source":-5}"#).source, id("-5"));
         for number in ["18446744073709551616", "1.0", "1e2", "1e30", "-9223372036854775809"] {
             let source = post(format!(r#"{{"source":{number}}}"#).as_bytes()).source;
-            assert!(matches!(source, Asking::Unfit(_)), "{number}");
+            assert!(matches!(source, ClaimedSource::Unfit(_)), "{number}");
             let message = post(format!(r#"{{"license":{number}}}"#).as_bytes());
             assert!(message.source.is_contradiction() && message.license().is_none(), "{number}");
         }
@@ -910,12 +913,15 @@ mod tests {
             let message = post_as(br#"{"cause":"Update"}"#, &headers, own);
             assert_eq!(message.license().unwrap().as_str(), "99990000");
             assert!(matches!(&message.kind, Kind::Activation { cause } if cause == "Update"));
-            assert_eq!(message.source, Asking::Nobody);
+            assert_eq!(message.source, ClaimedSource::Nobody);
         }
         let body = format!(r#"{{"key":"{key}","Key":"{other}"}}"#);
         assert_eq!(post(body.as_bytes()).source, TWO);
-        assert_eq!(post_as(b"", &[("x-key", &key), ("x-key", &other)], own).source, Asking::TwoKeys);
-        assert_eq!(post(format!(r#"{{"key":"{key}","KEY":"{key}"}}"#).as_bytes()).source, Asking::Nobody);
+        assert_eq!(post_as(b"", &[("x-key", &key), ("x-key", &other)], own).source, ClaimedSource::TwoKeys);
+        assert_eq!(
+            post(format!(r#"{{"key":"{key}","KEY":"{key}"}}"#).as_bytes()).source,
+            ClaimedSource::Nobody
+        );
         let words: Words =
             Vocabulary::parse("key = [\"query:slk\"]", "v.toml".as_ref()).unwrap().try_into().unwrap();
         let get = |query: String| {
@@ -924,7 +930,7 @@ mod tests {
         };
         let fetched = get(format!("/x?a=b&slk={key}"));
         assert_eq!((fetched.kind.name(), fetched.license().unwrap().as_str()), ("definition", "99990000"));
-        assert_eq!(get(format!("/x?slk={key}&slk={other}")).source, Asking::TwoKeys);
+        assert_eq!(get(format!("/x?slk={key}&slk={other}")).source, ClaimedSource::TwoKeys);
         // Some other token that a gateway wants is not in the way of the license key.
         let bearer = format!("Bearer {none}");
         let message = post_as(format!(r#"{{"slk":"{key}"}}"#).as_bytes(), &[("authorization", &bearer)], own);
@@ -941,7 +947,7 @@ mod tests {
 
     #[test]
     fn two_licenses_under_one_name_are_refused_and_elsewhere_they_are_not() {
-        let refused = |body: &str| post(body.as_bytes()).source == Asking::TwoLicenses;
+        let refused = |body: &str| post(body.as_bytes()).source == ClaimedSource::TwoLicenses;
         let conflict = |body: &str| post(body.as_bytes()).source == TWO;
         assert!(conflict(r#"{"license":"99990000","License":"88880000"}"#));
         assert!(conflict(r#"{"bases":[{"license":"99990000","license":"88880000"}]}"#));
@@ -950,7 +956,7 @@ mod tests {
         assert!(!refused(r#"{"bases":[{"license":"99990000"},{"license":"88880000"}]}"#));
         let own = "license = [\"header:X-License\"]";
         let headers = [("x-license", "99990000"), ("x-license", "88880000")];
-        assert_eq!(post_as(b"", &headers, own).source, Asking::TwoLicenses);
+        assert_eq!(post_as(b"", &headers, own).source, ClaimedSource::TwoLicenses);
         assert_eq!(post_as(b"", &headers[..1], own).license().unwrap().as_str(), "99990000");
     }
 
@@ -978,7 +984,7 @@ mod tests {
 
     #[test]
     fn a_map_that_finds_other_members_than_a_structure_makes_two_readings() {
-        let case = Asking::Contradiction(CASE);
+        let case = ClaimedSource::Contradiction(CASE);
         // A program that looks names up in a map finds the second of each alone.
         for body in [
             r#"{"Source":"listed","sourceId":"another"}"#,
@@ -1010,7 +1016,7 @@ mod tests {
         };
         for number in ["1e5", "100000.0", "0.5", "-0", "8.888e7", "18446744073709551616", "1e999"] {
             for name in ["subject", "allotment", "license"] {
-                let Asking::Contradiction(why) = post(patch(name, number).as_bytes()).source else {
+                let ClaimedSource::Contradiction(why) = post(patch(name, number).as_bytes()).source else {
                     panic!("{name} {number}")
                 };
                 assert!(why.contains("where a name should be"), "{why}");
@@ -1247,7 +1253,7 @@ mod tests {
             "{}",
             message.kind.name()
         );
-        assert_eq!(message.source, Asking::Source("a".parse().unwrap()));
+        assert_eq!(message.source, ClaimedSource::Source("a".parse().unwrap()));
     }
 
     proptest::proptest! {

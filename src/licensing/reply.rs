@@ -26,7 +26,7 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
 
 /// What a reply tells, read in the light of what was asked.
 #[derive(Debug)]
-pub struct Told {
+pub struct ReplyFacts {
     /// What it tells.
     pub what: What,
     /// The names of members that are doubled in one object.
@@ -87,7 +87,7 @@ pub struct Total {
     pub total: Option<serde_json::Number>,
 }
 
-impl Told {
+impl ReplyFacts {
     /// Nothing that is recorded.
     pub fn nothing() -> Self {
         What::Nothing.into()
@@ -134,12 +134,12 @@ impl Told {
         };
         let shape = Shape::of(&read.json);
         let mut told = match Self::under(asked, &read.json, &shape, &words.in_force) {
-            Reading::Told(told) => told,
+            Reading::ReplyFacts(told) => told,
             Reading::Hole(told) => return told,
         };
         if let Some(built_in) = &words.built_in {
             let other = match Self::under(asked, &read.json, &shape, built_in) {
-                Reading::Told(other) => other,
+                Reading::ReplyFacts(other) => other,
                 Reading::Hole(other) => return other,
             };
             let own = told.what.patches();
@@ -183,7 +183,7 @@ impl Told {
         if body.contradiction().is_some() {
             return Reading::Hole(Self { doubled, ..unread().into() });
         }
-        Reading::Told(match what {
+        Reading::ReplyFacts(match what {
             Some(what) => {
                 let hides = || body.has_unread(&words.harmless, people(what.patches()));
                 let unread = hidden.or_else(|| hides().then(|| shape.to_string()));
@@ -232,8 +232,8 @@ impl Total {
 /// What one vocabulary makes of a reply. One that contradicts itself, or that tells more changes than are read, is a hole
 /// in the log whatever its status.
 enum Reading {
-    Told(Told),
-    Hole(Told),
+    ReplyFacts(ReplyFacts),
+    Hole(ReplyFacts),
 }
 
 /// Whether a reply is said to be JSON.
@@ -242,7 +242,7 @@ fn claims_json(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
 }
 
-impl From<What> for Told {
+impl From<What> for ReplyFacts {
     fn from(what: What) -> Self {
         Self { what, doubled: vec![], unread: None, shape: None, other: vec![] }
     }
@@ -402,7 +402,7 @@ mod tests {
     use super::*;
 
     fn told(asked: &Kind, body: &[u8]) -> What {
-        Told::read(asked, StatusCode::OK, &HeaderMap::new(), body, &Words::load(None).unwrap()).what
+        ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), body, &Words::load(None).unwrap()).what
     }
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn a_reply_that_hides_something_shows_its_shape() {
         let body = br#"{"bases":[],"patches":[],"Bases":[],"rejected":[{"user":"a"}]}"#;
-        let reply = Told::read(
+        let reply = ReplyFacts::read(
             &Kind::Sync(Sync::default()),
             StatusCode::OK,
             &HeaderMap::new(),
@@ -484,7 +484,7 @@ mod tests {
         let own = "[definition]\nallotments = [\"/*\"]\nunits = [\"/\"]\nvalid_from = [\"from\"]\nvalid_to = [\"to\"]";
         let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap();
         let body = br#"[{"name":"analyzer","count":"5","from":"2018-06-01","to":null,"overage":-1},null]"#;
-        let told = Told::read(
+        let told = ReplyFacts::read(
             &Kind::Definition,
             StatusCode::OK,
             &HeaderMap::new(),

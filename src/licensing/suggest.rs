@@ -509,10 +509,10 @@ mod tests {
     use http::{HeaderMap, Method, StatusCode, Uri};
 
     use super::*;
-    use crate::licensing::asker::Asking;
+    use crate::licensing::asker::ClaimedSource;
     use crate::licensing::json::Json;
     use crate::licensing::message::{Change, Kind, Message};
-    use crate::licensing::reply::{Told, What};
+    use crate::licensing::reply::{ReplyFacts, What};
     use crate::licensing::vocabulary::Words;
 
     /// A dialect that the built-in names know nothing of.
@@ -548,7 +548,7 @@ mod tests {
     }
 
     fn told(asked: &Kind, body: &str, words: &Vocabulary) -> What {
-        Told::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &of(words)).what
+        ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &of(words)).what
     }
 
     #[test]
@@ -558,7 +558,7 @@ mod tests {
 
         let sync = read(SYNC, &words);
         let Kind::Sync(asked) = &sync.kind else { panic!("{sync:?}") };
-        assert_eq!(sync.source, Asking::Source("fbe89d02".parse().unwrap()));
+        assert_eq!(sync.source, ClaimedSource::Source("fbe89d02".parse().unwrap()));
         assert_eq!(sync.license().unwrap().as_str(), "99990000");
         assert_eq!((asked.bases[0].1, asked.patches.len()), (Some(17), 1));
         assert_eq!((asked.patches[0].change, sync.unread.as_deref()), (Change::Add, None));
@@ -569,7 +569,7 @@ mod tests {
             matches!(&report.kind, Kind::Capacity(all) if all[0].delta == Some(242.into())),
             "{report:?}"
         );
-        assert_eq!(report.source, Asking::Source("fbe89d02".parse().unwrap()));
+        assert_eq!(report.source, ClaimedSource::Source("fbe89d02".parse().unwrap()));
         let totals = told(&report.kind, TOTALS, &words);
         assert!(matches!(&totals, What::Totals(all) if all[0].total == Some(12345.into())), "{totals:?}");
 

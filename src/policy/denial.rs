@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::limits::Limited;
 use crate::config::model::{Licensing, Unread};
 use crate::ledger::action::Action;
-use crate::licensing::asker::Said;
+use crate::licensing::asker::Understanding;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -146,13 +146,13 @@ impl Denial {
     /// neither, a user or a network has to.
     pub fn names<'m>(
         &self,
-        said: Said<'_>,
+        understanding: Understanding<'_>,
         source: Option<&'m str>,
         license: Option<&'m str>,
         sourceless: bool,
     ) -> (Option<&'m str>, Option<&'m str>) {
-        match said {
-            Said::Unreadable(_) => (None, None),
+        match understanding {
+            Understanding::Unreadable(_) => (None, None),
             _ if sourceless || matches!(self, Self::LicenseElsewhere(_)) => (source, license),
             _ => (source, license.filter(|_| source.is_some())),
         }
@@ -186,12 +186,14 @@ mod tests {
     #[test]
     fn a_license_alone_lets_in_what_names_no_source_by_nature() {
         let unknown = Denial::Unidentified(Some("1234".into()));
-        let names = |said, source, sourceless| unknown.names(said, source, Some("1234"), sourceless);
-        assert_eq!(names(Said::Message, None, false), (None, None));
-        assert_eq!(names(Said::Message, None, true), (None, Some("1234")));
-        assert_eq!(names(Said::Message, Some("a"), false), (Some("a"), Some("1234")));
-        assert_eq!(names(Said::Unreadable("why"), Some("a"), true), (None, None));
+        let names = |understanding, source, sourceless| {
+            unknown.names(understanding, source, Some("1234"), sourceless)
+        };
+        assert_eq!(names(Understanding::Message, None, false), (None, None));
+        assert_eq!(names(Understanding::Message, None, true), (None, Some("1234")));
+        assert_eq!(names(Understanding::Message, Some("a"), false), (Some("a"), Some("1234")));
+        assert_eq!(names(Understanding::Unreadable("why"), Some("a"), true), (None, None));
         let elsewhere = Denial::LicenseElsewhere("1234".into());
-        assert_eq!(elsewhere.names(Said::Message, None, Some("1234"), false), (None, Some("1234")));
+        assert_eq!(elsewhere.names(Understanding::Message, None, Some("1234"), false), (None, Some("1234")));
     }
 }

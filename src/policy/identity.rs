@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
-use super::sources::Standing;
+use super::sources::Match;
 use super::users::{PasswordHash, Users};
 use super::{Denial, Policy};
 use crate::config::model::{AllowList, Config, Credentials, Mode, Source};
@@ -189,19 +189,15 @@ impl Policy {
     /// Whether a user or a network of the allow-list proves who this is.
     pub fn is_proven(&self, identity: &Identity) -> bool {
         let Identity { user, address, .. } = identity;
-        matches!(self.registry.by_circumstance(&[], user.as_deref(), *address, true), Standing::Listed { .. })
+        matches!(self.registry.by_circumstance(&[], user.as_deref(), *address, true), Match::Listed { .. })
     }
 
     /// What `listen.credentials = "required"` demands: a user, on every way in; of direct TLS, which can't send one, a
     /// network of the entry that lets it in.
-    pub(super) fn check_credentials(
-        &self,
-        identity: &Identity,
-        standing: &Standing<'_>,
-    ) -> Result<(), Denial> {
-        match (self.credentials, &identity.user, identity.way, standing) {
+    pub(super) fn check_credentials(&self, identity: &Identity, found: &Match<'_>) -> Result<(), Denial> {
+        match (self.credentials, &identity.user, identity.way, found) {
             (Credentials::Off | Credentials::Optional, ..) | (_, Some(_), ..) => Ok(()),
-            (Credentials::Required, None, WayIn::Direct, Standing::Listed { entry, .. })
+            (Credentials::Required, None, WayIn::Direct, Match::Listed { entry, .. })
                 if entry.has_network(identity.address) =>
             {
                 Ok(())

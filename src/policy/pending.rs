@@ -159,7 +159,7 @@ struct Table {
 
 /// What a refused request tells about its deployment.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Told<'a> {
+pub struct DeploymentFacts<'a> {
     /// The id.
     pub source: Option<&'a str>,
     /// The license.
@@ -270,10 +270,11 @@ impl Pending {
 
     /// Counts a refusal and gives the deployment's number. Of a network that has too many rows, and of a full table, the
     /// row that was silent the longest makes place: who was told a number last is known by it.
-    pub fn note(&self, told: Told<'_>, address: IpAddr, reason: &str) -> Noted {
+    pub fn note(&self, told: DeploymentFacts<'_>, address: IpAddr, reason: &str) -> Noted {
         let mut kept = self.kept();
         let now = Timestamp::now();
-        let told = Told { fingerprint: told.fingerprint.and_then(|hex| hex.get(..FINGERPRINT)), ..told };
+        let told =
+            DeploymentFacts { fingerprint: told.fingerprint.and_then(|hex| hex.get(..FINGERPRINT)), ..told };
         let number = self.codes.of(claim(told.source, told.license, address));
         let shared = kept.seen.contains(&client(address)) || kept.seen.len() >= bounds::SEEN_NETWORKS;
         let owned = |text: Option<&str>| text.map(str::to_owned);
@@ -438,7 +439,7 @@ impl Table {
     }
 }
 
-impl Told<'_> {
+impl DeploymentFacts<'_> {
     fn who(&self) -> Who<'_> {
         who(self.source, self.license, self.fingerprint, self.user)
     }
@@ -515,8 +516,8 @@ mod tests {
         Pending::open(folder, Codes::new(hmac::Key::new(hmac::HMAC_SHA256, &[key; 32])))
     }
 
-    fn named(source: &str) -> Told<'_> {
-        Told { source: Some(source), ..Told::default() }
+    fn named(source: &str) -> DeploymentFacts<'_> {
+        DeploymentFacts { source: Some(source), ..DeploymentFacts::default() }
     }
 
     fn rows(pending: &Pending) -> Vec<Refused> {
@@ -540,8 +541,8 @@ mod tests {
         let (one, two, foreign) = (opened(one.path(), 1), opened(other.path(), 1), opened(other.path(), 2));
         let number =
             |pending: &Pending, told, from: &str| pending.note(told, from.parse().unwrap(), "").number;
-        let license = Told { license: Some("1234"), ..Told::default() };
-        let nobody = Told::default();
+        let license = DeploymentFacts { license: Some("1234"), ..DeploymentFacts::default() };
+        let nobody = DeploymentFacts::default();
         two.note(named("somebody before"), [10, 0, 0, 9].into(), "");
         assert_eq!(number(&one, named("a"), "10.0.0.1"), number(&two, named("a"), "10.9.9.9"), "an id");
         assert_eq!(number(&one, license, "10.0.0.1"), number(&two, license, "10.0.0.1"), "a license");
@@ -549,7 +550,7 @@ mod tests {
         assert_eq!(number(&one, nobody, "2001:db8::1"), number(&two, nobody, "2001:db8::f:2"), "a /64");
         assert_ne!(number(&one, nobody, "10.0.0.1"), number(&one, nobody, "10.0.0.2"));
         assert_ne!(number(&one, named("a"), "10.0.0.1"), number(&foreign, named("a"), "10.0.0.1"));
-        let key = Told { fingerprint: Some("f0f0f0f0f0f0f0f0"), ..nobody };
+        let key = DeploymentFacts { fingerprint: Some("f0f0f0f0f0f0f0f0"), ..nobody };
         assert_eq!(number(&one, key, "10.0.0.1"), number(&one, nobody, "10.0.0.1"), "only a network is told");
     }
 
@@ -574,7 +575,12 @@ mod tests {
         let (_folder, pending) = pending();
         let note = |source, license, fingerprint: Option<&str>| {
             let fingerprint = fingerprint.map(|digits| digits.repeat(32));
-            let told = Told { source, license, fingerprint: fingerprint.as_deref(), ..Told::default() };
+            let told = DeploymentFacts {
+                source,
+                license,
+                fingerprint: fingerprint.as_deref(),
+                ..DeploymentFacts::default()
+            };
             pending.note(told, "10.0.0.1".parse().unwrap(), "unknown").number
         };
         let activation = note(None, Some("1234"), Some("f0"));
@@ -608,7 +614,7 @@ mod tests {
     #[test]
     fn a_network_is_shared_where_another_deployment_was_refused_or_let_in() {
         let (_folder, pending) = pending();
-        let nobody = |n| pending.note(Told::default(), [10, 0, 0, n].into(), "");
+        let nobody = |n| pending.note(DeploymentFacts::default(), [10, 0, 0, n].into(), "");
         let shared = |n: u8| {
             let all = rows(&pending);
             let row = all.iter().find(|row| row.address == IpAddr::from([10, 0, 0, n])).unwrap();
@@ -702,7 +708,11 @@ mod tests {
         let (_folder, pending) = pending();
         let shown = |agent| {
             pending.note(
-                Told { source: Some(agent), user_agent: Some(agent), ..Told::default() },
+                DeploymentFacts {
+                    source: Some(agent),
+                    user_agent: Some(agent),
+                    ..DeploymentFacts::default()
+                },
                 [10, 0, 0, 1].into(),
                 "",
             );

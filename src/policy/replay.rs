@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::identity::{Identity, User, WayIn};
 use super::users::Users;
-use super::{Asker, Asking, Denial, Policy, Said};
+use super::{ClaimedSource, Denial, Policy, PolicyInput, Understanding};
 use crate::bounds;
 use crate::config::model::{Config, Credentials, Mode};
 use crate::config::names::LicenseNumber;
@@ -99,7 +99,7 @@ enum Tunnels {
 
 /// A reading as it may have been, and why it is not known to have been this one.
 struct Guess<'r> {
-    said: Said<'r>,
+    understanding: Understanding<'r>,
     activates: bool,
     sourceless: bool,
     licenses: &'r [LicenseNumber],
@@ -176,27 +176,33 @@ impl<'p> Replay<'p> {
     /// What may have been read.
     fn guesses<'r>(&self, reading: &'r Reading) -> Vec<Guess<'r>> {
         let licenses = reading.licenses.as_slice();
-        let guess = |said, activates, sourceless| Guess { said, activates, sourceless, licenses, why: QUIET };
-        let message = guess(Said::Message, false, false);
-        let definition = guess(Said::Message, false, true);
-        let activation = guess(Said::Message, true, true);
+        let guess = |understanding, activates, sourceless| Guess {
+            understanding,
+            activates,
+            sourceless,
+            licenses,
+            why: QUIET,
+        };
+        let message = guess(Understanding::Message, false, false);
+        let definition = guess(Understanding::Message, false, true);
+        let activation = guess(Understanding::Message, true, true);
         match &reading.kind {
-            Kind::Test => vec![guess(Said::Test, false, false)],
+            Kind::Test => vec![guess(Understanding::Test, false, false)],
             Kind::Activation => vec![activation],
             Kind::Definition => vec![definition],
             Kind::Message => vec![message],
             Kind::Tunnel => vec![Guess { licenses: &[], ..message }],
             // Its reply may have told of licenses that it did not ask about.
             Kind::Quiet if reading.source.is_none() => {
-                vec![definition, message, guess(Said::Message, false, true).without_licenses()]
+                vec![definition, message, guess(Understanding::Message, false, true).without_licenses()]
             }
             Kind::Quiet => vec![message],
             Kind::Unrecognised => {
-                let unrecognised = guess(Said::Unrecognised, false, false);
+                let unrecognised = guess(Understanding::Unrecognised, false, false);
                 let now = [message, activation].map(|guess| Guess { why: WORDS, ..guess });
                 std::iter::once(unrecognised).chain(now.into_iter().filter(|_| self.has_own_words)).collect()
             }
-            Kind::Unreadable(why) => vec![guess(Said::Unreadable(why), false, false)],
+            Kind::Unreadable(why) => vec![guess(Understanding::Unreadable(why), false, false)],
         }
     }
 
@@ -233,22 +239,22 @@ impl<'p> Replay<'p> {
         identity: &Identity,
     ) -> Verdict {
         let tunnelled = self.tunnels == Tunnels::All || self.policy.wants_tunnel(identity);
-        let tunnel = || verdict(self.policy.foresee(Asker::of_tunnel(identity), None));
+        let tunnel = || verdict(self.policy.foresee(PolicyInput::of_tunnel(identity), None));
         match (&own.kind, tunnelled) {
             (Kind::Tunnel, false) => return Verdict::Unknown(TUNNEL),
             (_, true) => return tunnel(),
             (_, false) => {}
         }
         let source = asking(own);
-        let asker = guess.asker(&source, identity);
+        let input = guess.input(&source, identity);
         let read = match other {
-            None => verdict(self.policy.foresee(asker, None)),
+            None => verdict(self.policy.foresee(input, None)),
             Some(other) => {
                 let source = asking(other);
                 let mut all = self
                     .guesses(other)
                     .into_iter()
-                    .map(|guess| verdict(self.policy.foresee(asker, Some(guess.asker(&source, identity)))));
+                    .map(|guess| verdict(self.policy.foresee(input, Some(guess.input(&source, identity)))));
                 let first = all.next().unwrap_or(Verdict::Unknown(WORDS));
                 all.fold(first, |before, more| both(before, more, WORDS))
             }
@@ -262,9 +268,9 @@ impl Guess<'_> {
         Self { licenses: &[], ..self }
     }
 
-    fn asker<'a>(&'a self, source: &'a Asking, identity: &'a Identity) -> Asker<'a> {
-        let Self { said, activates, sourceless, licenses, .. } = *self;
-        Asker { said, source, licenses, identity, activates, sourceless, records: 1 }
+    fn input<'a>(&'a self, source: &'a ClaimedSource, identity: &'a Identity) -> PolicyInput<'a> {
+        let Self { understanding, activates, sourceless, licenses, .. } = *self;
+        PolicyInput { understanding, source, licenses, identity, activates, sourceless, records: 1 }
     }
 }
 
@@ -285,11 +291,11 @@ fn verdict(foreseen: Result<Option<super::Admission>, Denial>) -> Verdict {
     }
 }
 
-fn asking(reading: &Reading) -> Asking {
+fn asking(reading: &Reading) -> ClaimedSource {
     match (&reading.kind, reading.source.as_deref().map(str::parse)) {
-        (Kind::Tunnel, _) | (_, None) => Asking::Nobody,
-        (_, Some(Ok(id))) => Asking::Source(id),
-        (_, Some(Err(e))) => Asking::Unfit(format!("{e}")),
+        (Kind::Tunnel, _) | (_, None) => ClaimedSource::Nobody,
+        (_, Some(Ok(id))) => ClaimedSource::Source(id),
+        (_, Some(Err(e))) => ClaimedSource::Unfit(format!("{e}")),
     }
 }
 

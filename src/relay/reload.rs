@@ -7,27 +7,27 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::status::Shown;
+use super::status::RelayStatus;
 use crate::app::App;
 use crate::bounds;
 use crate::config::watch::{Cause, Watch};
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::Record;
 use crate::listen::sockets::Bound;
-use crate::observe::admin::{Asked, Asker};
+use crate::observe::admin::{ReloadRequest, ReloadWaiter};
 use crate::observe::log;
 use crate::policy::sources::Registry;
 use crate::setup::held::{Held, Part};
-use crate::setup::{Attempt, Lasting, Setup, SetupError};
+use crate::setup::{Attempt, Setup, SetupError, Shared};
 
 /// What reloads work with.
 #[derive(Debug)]
 pub(super) struct Reloads {
-    pub(super) shown: Arc<Shown>,
-    pub(super) lasting: Lasting,
+    pub(super) status: Arc<RelayStatus>,
+    pub(super) shared: Shared,
     pub(super) listeners: Listeners,
     pub(super) watch: Watch,
-    pub(super) asked: mpsc::Receiver<Asked>,
+    pub(super) asked: mpsc::Receiver<ReloadRequest>,
 }
 
 /// Why a reload has changed nothing.
@@ -57,28 +57,28 @@ impl Reloads {
     }
 
     /// One reload for all who ask at this moment: each of them has written before it asked.
-    async fn reload_as_asked(&mut self, asked: Asked) {
+    async fn reload_as_asked(&mut self, asked: ReloadRequest) {
         let mut askers = Vec::new();
         let mut is_told = false;
         let mut next = Some(asked);
-        while let Some(Asked { by }) = next {
+        while let Some(ReloadRequest { by }) = next {
             is_told |= by.is_none();
             askers.extend(by);
             next = self.asked.try_recv().ok();
         }
-        for Asker { user, .. } in &askers {
+        for ReloadWaiter { user, .. } in &askers {
             let user =
                 user.map_or_else(|| "an unknown user".into(), |user| format!("the user with the id {user}"));
             tracing::info!("{user} asks for a reload over the admin socket");
         }
-        let before = self.shown.app.setup.load_full();
+        let before = self.status.app.setup.load_full();
         // A signal says that all files are whole, a verb only that its own is.
         let mut done = if is_told { self.reload(Cause::Told).await } else { Err(Undone::Unsettled) };
         if matches!(done, Err(Undone::Unsettled)) {
             done = self.reload_settled().await;
         }
         let answer = self.answer(&before, done.err());
-        for Asker { reply, .. } in askers {
+        for ReloadWaiter { reply, .. } in askers {
             // Who does not wait any more has been told of that by its own clock.
             let _ = reply.send(answer.clone());
         }
@@ -101,7 +101,7 @@ impl Reloads {
 
     /// What is in force now, for whoever asked.
     fn answer(&self, before: &Setup, undone: Option<Undone>) -> Value {
-        let setup = self.shown.app.setup.load();
+        let setup = self.status.app.setup.load();
         let changed = match setup.generation == before.generation {
             true => Vec::new(),
             false => setup.contents().changed_since(before.contents()),
@@ -115,7 +115,7 @@ impl Reloads {
         });
         json!({
             "log": setup.config.audit.directory,
-            "configuration": self.shown.configuration(),
+            "configuration": self.status.configuration(),
             "parts": parts,
             "changed": changed,
             "undone": undone.map(|why| why.to_string()),
@@ -123,7 +123,7 @@ impl Reloads {
     }
 
     async fn reload(&mut self, cause: Cause) -> Result<(), Undone> {
-        let before = self.shown.app.setup.load_full();
+        let before = self.status.app.setup.load_full();
         let attempt = self.read(&before, Setup::again).await?;
         let overtaken = cause != Cause::Told && !self.watch.has_settled_at(&attempt.contents);
         if !attempt.settled || overtaken {
@@ -137,8 +137,8 @@ impl Reloads {
             Ok(()) => attempt,
             // It is `relay.toml` that says where to listen; with the one before, all listens as it did.
             Err(why) => {
-                let but_for_it = move |before: &Setup, lasting: &Lasting| {
-                    before.again_but_for_the_configuration(&why, lasting)
+                let but_for_it = move |before: &Setup, shared: &Shared| {
+                    before.again_but_for_the_configuration(&why, shared)
                 };
                 let contents = attempt.contents;
                 let again = self.read(&before, but_for_it).await?;
@@ -165,11 +165,11 @@ impl Reloads {
     async fn read(
         &self,
         before: &Arc<Setup>,
-        read: impl FnOnce(&Setup, &Lasting) -> Result<Attempt, SetupError> + Send + 'static,
+        read: impl FnOnce(&Setup, &Shared) -> Result<Attempt, SetupError> + Send + 'static,
     ) -> Result<Attempt, Undone> {
-        let (before, lasting) = (before.clone(), self.lasting.clone());
+        let (before, shared) = (before.clone(), self.shared.clone());
         let generation = before.generation;
-        let why = match self.watch.read(move || read(&before, &lasting)).await {
+        let why = match self.watch.read(move || read(&before, &shared)).await {
             Ok(Ok(attempt)) => return Ok(attempt),
             // It has been told.
             Err(e) => e.to_string(),
@@ -178,7 +178,7 @@ impl Reloads {
                 e.to_string()
             }
         };
-        self.shown.metrics.reloads_refused.inc();
+        self.status.metrics.reloads_refused.inc();
         Err(Undone::Failed(why))
     }
 
@@ -196,8 +196,8 @@ impl Reloads {
     }
 
     fn put_in_force(&self, new: Setup, before: &Setup) {
-        let app = &self.shown.app;
-        self.lasting.own.store(Arc::new(self.listeners.clients.addresses()));
+        let app = &self.status.app;
+        self.shared.own.store(Arc::new(self.listeners.clients.addresses()));
         app.exchange.memory.resize(&new.config);
         if new.config.audit.queue != before.config.audit.queue {
             app.exchange.journal.resize_queue(new.config.audit.queue);
@@ -226,8 +226,8 @@ impl Reloads {
     /// Tells each part whose files say something else than what is in force, and each for which that is over. One that was
     /// tried again and is as before has been told.
     fn tell(&self, mut held: Vec<Held>, cause: Cause) {
-        let generation = self.shown.app.setup.load().generation;
-        let before = self.shown.held();
+        let generation = self.status.app.setup.load().generation;
+        let before = self.status.held();
         let mut is_news = false;
         for part in &mut held {
             let known = before.iter().find(|known| known.part == part.part);
@@ -245,9 +245,9 @@ impl Reloads {
         for over in before.iter().filter(|over| held.iter().all(|part| part.part != over.part)) {
             tracing::info!("the {} in force is what its files say again", over.part.name());
         }
-        self.shown.hold(held);
+        self.status.hold(held);
         if is_news {
-            self.shown.metrics.reloads_refused.inc();
+            self.status.metrics.reloads_refused.inc();
         }
     }
 }

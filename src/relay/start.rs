@@ -14,7 +14,7 @@ use super::Relay;
 use super::clock::{keep_leaves, keep_time};
 use super::enrol::keep_learned;
 use super::reload::{Listeners, Reloads, forget_known};
-use super::status::Shown;
+use super::status::RelayStatus;
 use super::vital::Vital;
 use crate::app::App;
 use crate::audit::disk::RealDisk;
@@ -44,7 +44,7 @@ use crate::listen::sockets::{BindError, Bound};
 use crate::memory::{Memory, Parts};
 use crate::observe::admin::Admin;
 use crate::policy::pending::{Codes, Pending};
-use crate::setup::{InForce, Lasting, Setup, SetupError};
+use crate::setup::{InForce, Setup, SetupError, Shared};
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,14 +83,14 @@ impl Relay {
     /// # Errors
     /// Anything that would make it serve wrongly; nothing is served then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let lasting = Lasting::new(&config);
-        let setup = Arc::new(InForce::new(Setup::first(config, &lasting)?));
+        let shared = Shared::new(&config);
+        let setup = Arc::new(InForce::new(Setup::first(config, &shared)?));
         let first = setup.load_full();
         let config = &first.config;
         let journal = open_log(&config.audit)?;
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let app = Arc::new(App::new(setup, make_exchange(config, journal, learned)?));
-        let status = Arc::new(Shown::new(app.clone(), lasting.metrics.clone()));
+        let status = Arc::new(RelayStatus::new(app.clone(), shared.metrics.clone()));
         let admin = Admin(status.clone());
 
         // Bound first, served last: nobody is served before the start is in the log, and no start is in the log of a relay
@@ -98,12 +98,12 @@ impl Relay {
         let (vital, begun) = (Vital::new(), CancellationToken::new());
         let socket = bind_socket(config)?;
         let mut listeners = Listeners {
-            clients: client_sockets(&app, &lasting, &vital, &begun),
+            clients: client_sockets(&app, &shared, &vital, &begun),
             admin: admin_sockets(&admin, &vital),
         };
         listeners.bind(config).await?;
         let (addresses, admin_address) = (listeners.clients.addresses(), listeners.admin.addresses());
-        lasting.own.store(Arc::new(addresses.clone()));
+        shared.own.store(Arc::new(addresses.clone()));
         write_start(&app.exchange.journal, config).await?;
         warn_of_anchors(&config.audit);
         forget_known(&app);
@@ -118,12 +118,7 @@ impl Relay {
         });
         let mut watch = Watch::new();
         watch.follow(first.contents().clone(), false);
-        start_services(
-            &mut services,
-            &vital,
-            Reloads { shown: status, lasting, listeners, watch, asked },
-            learning,
-        );
+        start_services(&mut services, &vital, Reloads { status, shared, listeners, watch, asked }, learning);
         let admin = admin_address.first().copied().unwrap_or(config.admin.address);
         Ok(Self { app, addresses, admin, services, vital, reload, socket })
     }
@@ -180,9 +175,9 @@ fn make_exchange(
 }
 
 /// The sockets for clients: bound at once, and accepted from once the relay has begun.
-fn client_sockets(app: &Arc<App>, lasting: &Lasting, vital: &Vital, begun: &CancellationToken) -> Bound {
+fn client_sockets(app: &Arc<App>, shared: &Shared, vital: &Vital, begun: &CancellationToken) -> Bound {
     let dispatcher = Arc::new(Dispatcher::new(app.clone()));
-    let acceptor = Arc::new(Acceptor::new(app.setup.clone(), lasting.metrics.clone()));
+    let acceptor = Arc::new(Acceptor::new(app.setup.clone(), shared.metrics.clone()));
     let (vital, begun) = (vital.clone(), begun.clone());
     Bound::new(move |listener| {
         let (begun, serving) = (begun.clone(), acceptor.clone().keep_open(listener, dispatcher.clone()));
@@ -224,8 +219,8 @@ fn start_services(
     reloads: Reloads,
     learning: mpsc::Receiver<SourceId>,
 ) {
-    let app = reloads.shown.app.clone();
-    services.spawn(vital.service("remembers trust", reloads.lasting.trust.clone().keep_written()));
+    let app = reloads.status.app.clone();
+    services.spawn(vital.service("remembers trust", reloads.shared.trust.clone().keep_written()));
     services.spawn(vital.service("reloads and listens", reloads.keep()));
     services.spawn(vital.service("enrols", keep_learned(app.clone(), learning)));
     let exchange = &app.exchange;

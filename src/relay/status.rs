@@ -7,21 +7,21 @@ use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::audit::journal::State;
-use crate::observe::admin::Insight;
+use crate::observe::admin::StatusSource;
 use crate::observe::metrics::Metrics;
 use crate::setup::held::{self, Held};
 use crate::tls::dates;
 
 /// What the admin address shows.
 #[derive(Debug)]
-pub(super) struct Shown {
+pub(super) struct RelayStatus {
     pub(super) app: Arc<App>,
     pub(super) metrics: Arc<Metrics>,
     /// What is in force instead of what its files say, until it is not.
     held: Mutex<Vec<Held>>,
 }
 
-impl Shown {
+impl RelayStatus {
     /// Shows what this app works with, and these counters.
     pub(super) fn new(app: Arc<App>, metrics: Arc<Metrics>) -> Self {
         Self { app, metrics, held: Mutex::default() }
@@ -56,7 +56,7 @@ impl Shown {
     }
 }
 
-impl Insight for Shown {
+impl StatusSource for RelayStatus {
     fn unready(&self) -> Option<String> {
         if self.app.stop.is_cancelled() {
             return Some("draining".into());

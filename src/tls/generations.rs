@@ -46,7 +46,7 @@ struct Generations<'a> {
 
 /// What is in force and what is tried beside it, read without changing anything.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct AuthorityState {
     /// Where the files in force lie; `None` before the first start.
     pub(crate) in_force: Option<FilePaths>,
     /// The new root that is tried, or why it can't be.
@@ -98,7 +98,7 @@ struct Made {
 ///
 /// # Errors
 /// The folder can't be read, or nothing says what is in force.
-pub(crate) fn standing(files: Files<'_>) -> Result<Standing, AuthorityError> {
+pub(crate) fn standing(files: Files<'_>) -> Result<AuthorityState, AuthorityError> {
     Generations::of(files).standing()
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn watched(files: Files<'_>) -> Vec<PathBuf> {
         // The link itself can't be read, but the events of its folder tell at once that it was swapped.
         watched.push(generations.path.join(CURRENT));
     }
-    if let Ok(Standing { trial: Ok(Some(trial)), .. }) = generations.standing() {
+    if let Ok(AuthorityState { trial: Ok(Some(trial)), .. }) = generations.standing() {
         watched.extend(trial.files.files().all().map(Path::to_owned));
     } else if let Ok(Written::Now(Rotation { next: Some(next), .. })) = rotation::read(files) {
         watched.extend(generations.at(next).files().all().map(Path::to_owned));
@@ -159,7 +159,7 @@ pub(crate) fn open(files: Files<'_>, in_force: &FilePaths) -> Result<Authority, 
     }
 }
 
-impl Standing {
+impl AuthorityState {
     /// Goes on without a new root that can't be tried; why it can't.
     pub(crate) fn leave_out_broken_trial(&mut self) -> Option<AuthorityError> {
         let opened = match std::mem::replace(&mut self.trial, Ok(None)) {
@@ -235,12 +235,12 @@ impl<'a> Generations<'a> {
         }
     }
 
-    fn standing(&self) -> Result<Standing, AuthorityError> {
+    fn standing(&self) -> Result<AuthorityState, AuthorityError> {
         let written = rotation::read(self.files);
         if let Ok(Written::Former(former::Rotation { under_way: true, networks, .. })) = &written {
             let is_finishing = former::Rotation::is_finishing(self.files);
             let trial = Trial { files: former::next_to(self.files), networks: networks.clone() };
-            return Ok(Standing {
+            return Ok(AuthorityState {
                 in_force: Some(former::Rotation::in_force(self.files)),
                 trial: Ok((!is_finishing).then_some(trial)),
                 is_settled: false,
@@ -262,7 +262,7 @@ impl<'a> Generations<'a> {
         };
         let is_settled =
             is_found && !is_over && self.left_over()?.is_empty() && !folder::has_left_overs(&self.path);
-        Ok(Standing { in_force, trial, is_settled })
+        Ok(AuthorityState { in_force, trial, is_settled })
     }
 
     fn trial(&self, next: u64, networks: Vec<IpNet>) -> Result<Trial, AuthorityError> {

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::bounds;
 use crate::config::model::{Destination, Mode};
 use crate::config::names::Endpoint;
-use crate::exchange::tunnel::{EndedBy, Passage};
+use crate::exchange::tunnel::{EndedBy, OpenTunnel};
 use crate::http::head::{self, Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{ConnectionInfo, ConnectionServer, Target};
@@ -290,7 +290,7 @@ impl Proxy {
     ) {
         place.ends_itself();
         let exchange = &self.app.exchange;
-        let (opened, passage) = match exchange.open_tunnel(&setup, &to, &identity, &mut access).await {
+        let (opened, tunnel) = match exchange.open_tunnel(&setup, &to, &identity, &mut access).await {
             Ok(opened) => opened,
             Err(fault) => return self.refuse(stream, access, &Refusal::from(&fault)).await,
         };
@@ -305,7 +305,7 @@ impl Proxy {
                     let client = AnyStream::new(stream);
                     let ended = async {
                         tokio::select! {
-                            why = self.revoked(&passage) => {
+                            why = self.revoked(&tunnel) => {
                                 why_revoked = Some(why);
                                 EndedBy::Revocation
                             }
@@ -325,16 +325,16 @@ impl Proxy {
         }
         let Copied { sent, received, ended_by } = copied;
         access.ended(ended_by.as_str(), sent, received, why_revoked.clone());
-        exchange.close_tunnel(passage, sent, received, ended_by, why_revoked.as_deref()).await;
+        exchange.close_tunnel(tunnel, sent, received, ended_by, why_revoked.as_deref()).await;
         self.app.setup.load().access.write(access);
     }
 
     /// Judges a tunnel again under each setup that follows, and returns once it would not be let in any more: why not.
-    async fn revoked(&self, passage: &Passage) -> String {
-        let mut judged = passage.generation();
+    async fn revoked(&self, tunnel: &OpenTunnel) -> String {
+        let mut judged = tunnel.generation();
         loop {
             let setup = self.app.setup.after(judged).await;
-            if let Some(why) = passage.revoked(&setup) {
+            if let Some(why) = tunnel.revoked(&setup) {
                 return why;
             }
             judged = setup.generation;

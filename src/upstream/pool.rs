@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
-use super::dial::Asked;
+use super::dial::ClientCertificateRequested;
 use crate::bounds;
 use crate::config::model::Destination;
 
@@ -25,7 +25,7 @@ pub struct Connection {
     /// When it was made.
     pub born: Instant,
     /// Whether the back end asked for a certificate of ours.
-    pub asked: Asked,
+    pub asked: ClientCertificateRequested,
 }
 
 /// The kept connections of all destinations.

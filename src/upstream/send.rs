@@ -15,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{Asked, Dialer};
+use super::dial::{ClientCertificateRequested, Dialer};
 use super::error::UpstreamError;
 use super::pool::{Connection, Pool};
 use crate::bounds;
@@ -161,7 +161,7 @@ impl Sender {
         let unsent = |error| SendError { error, sent: false, address: None };
         let (stream, address, asked) = if to.mode == Mode::Http {
             let opened = self.dialer.open(to).await.map_err(unsent)?;
-            (opened.stream, opened.address, Asked::default())
+            (opened.stream, opened.address, ClientCertificateRequested::default())
         } else {
             let dialled = self.dialer.dial(to).await.map_err(unsent)?;
             (AnyStream::new(dialled.stream), dialled.address, dialled.asked)
@@ -261,7 +261,7 @@ impl Room<'_> {
 fn incomplete(to: &Destination, connection: &Connection, cause: hyper::Error, sent: bool) -> SendError {
     let host = to.host.to_string();
     // With TLS 1.3 the demand is only known once the first reply doesn't come.
-    let error = match connection.asked.for_a_certificate() {
+    let error = match connection.asked.was_seen() {
         true => UpstreamError::WantsCertificate { host },
         false => UpstreamError::Incomplete { host, cause },
     };

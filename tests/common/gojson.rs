@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use http::{HeaderMap, Method, Uri};
-use license_relay::licensing::asker::Asking;
+use license_relay::licensing::asker::ClaimedSource;
 use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch};
 use license_relay::licensing::vocabulary::Words;
 
@@ -67,7 +67,7 @@ pub(crate) fn read(body: &[u8], words: &Words) -> Message {
 /// is then not taken from it.
 pub(crate) fn is_refused(message: &Message) -> bool {
     message.source.is_contradiction()
-        || matches!(message.source, Asking::Unfit(_))
+        || matches!(message.source, ClaimedSource::Unfit(_))
         || matches!(message.kind, Kind::Unreadable { .. })
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn disagreement(body: &[u8], readings: &[Reading], words: &Words) -> 
 
 /// What Go has read otherwise, or we have not.
 fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
-    if theirs.source != Asking::Nobody && theirs.source != ours.source {
+    if theirs.source != ClaimedSource::Nobody && theirs.source != ours.source {
         return Some("source");
     }
     if theirs.license().is_some() && theirs.license() != ours.license() {

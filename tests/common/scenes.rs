@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use license_relay::config::model::{Destination, Mode};
 use license_relay::exchange::records::{self, Scene};
-use license_relay::exchange::request::Asked;
+use license_relay::exchange::request::ReadRequest;
 use license_relay::ledger::action::{Action, IdentifiedBy, Outcome};
 use license_relay::ledger::qlik::Repeat;
 use license_relay::ledger::record::Record;
 use license_relay::ledger::subject::{Pseudonyms, Subject};
-use license_relay::licensing::asker::Asking;
+use license_relay::licensing::asker::ClaimedSource;
 use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
 use license_relay::licensing::reply::{Entitlement, Total, What};
 use license_relay::policy::Admission;
@@ -104,7 +104,7 @@ pub struct Unit {
 
 /// One exchange.
 pub struct Exchange {
-    asked: Asked,
+    asked: ReadRequest,
     message: Message,
     license: String,
 }
@@ -119,7 +119,7 @@ impl Exchange {
             mode: Mode::Terminate,
             connect_to: None,
         };
-        let asked = Asked {
+        let asked = ReadRequest {
             id: Uuid::from_u128(number),
             identity: Identity::direct(by.address),
             to,
@@ -131,7 +131,7 @@ impl Exchange {
         };
         let message = Message {
             kind,
-            source: Asking::Source(by.source.parse().unwrap()),
+            source: ClaimedSource::Source(by.source.parse().unwrap()),
             other_sources: vec![],
             licenses: vec![by.license.parse().unwrap()],
             claims: None,
