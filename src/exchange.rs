@@ -36,7 +36,7 @@ use crate::ledger::record::Record;
 use crate::ledger::subject::Pseudonyms;
 use crate::licensing::asker::Understanding;
 use crate::licensing::coding;
-use crate::licensing::message::{Kind, Message};
+use crate::licensing::message::{Message, MessageKind};
 use crate::licensing::outline::{Answered, Outline, Sent};
 use crate::licensing::reply::{ReplyFacts, What};
 use crate::licensing::vocabulary::Words;
@@ -48,7 +48,7 @@ use crate::policy::pending::{self, Pending};
 use crate::policy::{Admission, PolicyInput};
 use crate::setup::Setup;
 use crate::text::causes::whole_cause;
-use crate::upstream::send::{Reply, ReplyBody, Room, SendError};
+use crate::upstream::send::{Reply, ReplyBody, ReplyRoom, SendError};
 use aliases::Aliases;
 use captured::Captured;
 use desk::Desk;
@@ -101,7 +101,7 @@ impl Exchange {
         let message = self.desk.reading.work(client, is_quick, read).await;
         memory.shrink_to(with_records(message.bytes()));
         note_message(access, &message);
-        if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
+        if matches!(message.kind, MessageKind::Unrecognised { .. } | MessageKind::Unreadable { .. }) {
             self.note_unread(&message, client).await;
         }
 
@@ -143,7 +143,7 @@ impl Exchange {
         access.sent(setup.sender.dialer.has_parent());
 
         let kept = |headers: &HeaderMap, length| of_reply(coding::most(headers, length), words.count());
-        let room = Room { account: &self.memory.replies, client, kept: &kept };
+        let room = ReplyRoom { account: &self.memory.replies, client, kept: &kept };
         match setup.sender.send(&asked.to, request(&asked), room).await {
             Ok(mut reply) => {
                 note_reply(access, &reply);
@@ -267,7 +267,7 @@ fn policy_input<'a>(message: &'a Message, identity: &'a Identity) -> PolicyInput
         source: &message.source,
         licenses: &message.licenses,
         identity,
-        activates: matches!(message.kind, Kind::Activation { .. }),
+        activates: matches!(message.kind, MessageKind::Activation { .. }),
         sourceless: message.is_sourceless(),
         records: message.records(),
     }

@@ -39,14 +39,14 @@ use crate::turns::Turns;
 pub struct Parts {
     /// Bodies that may be read at one time.
     pub places: u64,
-    bodies: Part,
-    messages: Part,
-    replies: Part,
+    bodies: MemoryPart,
+    messages: MemoryPart,
+    replies: MemoryPart,
 }
 
 /// One part of the memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Part {
+struct MemoryPart {
     /// All of it.
     most: u64,
     /// What one client may have.
@@ -68,10 +68,10 @@ pub struct Memory {
 
 /// The account of one part.
 #[derive(Clone, Debug)]
-pub struct Account(Arc<Inner>);
+pub struct Account(Arc<SharedAccount>);
 
 #[derive(Debug)]
-struct Inner {
+struct SharedAccount {
     /// So many bytes are small.
     small: u64,
     taken: Mutex<Taken>,
@@ -84,14 +84,14 @@ struct Inner {
 
 #[derive(Debug)]
 struct Taken {
-    part: Part,
+    part: MemoryPart,
     sum: u64,
     by_client: HashMap<IpAddr, u64>,
 }
 
 /// A piece of the memory, given back when it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct MemoryShare {
     account: Account,
     client: IpAddr,
     /// What counts in the client's share.
@@ -158,7 +158,8 @@ impl Parts {
         let vocabularies = config.licensing.vocabularies();
         let least = Self::least(max_body, vocabularies) + (places - 1) * bounds::READING;
         let spare = all_bodies.saturating_sub(least);
-        let part = |most: u64, dearest: u64| Part { most, share: dearest.max(most / bounds::BODIES_SHARE) };
+        let part =
+            |most: u64, dearest: u64| MemoryPart { most, share: dearest.max(most / bounds::BODIES_SHARE) };
         let more = spare / 4;
         let (message, reply) = (message(vocabularies), reply(vocabularies));
         let bodies = match all_bodies < least {
@@ -219,9 +220,9 @@ impl Memory {
 }
 
 impl Account {
-    fn new(part: Part, small: u64) -> Self {
+    fn new(part: MemoryPart, small: u64) -> Self {
         let taken = Taken { part, sum: 0, by_client: HashMap::new() };
-        Self(Arc::new(Inner {
+        Self(Arc::new(SharedAccount {
             small,
             taken: Mutex::new(taken),
             given_back: Notify::new(),
@@ -230,18 +231,18 @@ impl Account {
         }))
     }
 
-    fn resize(&self, part: Part) {
+    fn resize(&self, part: MemoryPart) {
         self.lock().part = part;
         self.0.given_back.notify_waiters();
     }
 
     /// Nothing yet, for the client of an address.
-    pub fn hold(&self, address: IpAddr) -> Held {
-        Held { account: self.clone(), client: client(address), shared: 0, bytes: 0 }
+    pub fn hold(&self, address: IpAddr) -> MemoryShare {
+        MemoryShare { account: self.clone(), client: client(address), shared: 0, bytes: 0 }
     }
 
     /// Takes so many bytes in one step, for the client of an address. `None` where they are not there by then.
-    pub async fn take(&self, address: IpAddr, bytes: u64, deadline: Instant) -> Option<Held> {
+    pub async fn take(&self, address: IpAddr, bytes: u64, deadline: Instant) -> Option<MemoryShare> {
         let mut held = self.hold(address);
         if bytes <= self.0.small {
             held.grow_to(bytes, deadline).await.then_some(held)
@@ -300,7 +301,7 @@ impl Taken {
     }
 }
 
-impl Held {
+impl MemoryShare {
     /// Takes more, until there are so many bytes in all; `false` where it is not there by then. Whoever needs little is not
     /// kept waiting by one who needs much.
     pub async fn grow_to(&mut self, bytes: u64, deadline: Instant) -> bool {
@@ -350,7 +351,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         if self.shared > 0 {
             self.account.lock().give_back(self.client, self.shared, self.bytes);
@@ -367,10 +368,10 @@ mod tests {
     use crate::config::file;
 
     fn account(most: u64, share: u64) -> Account {
-        Account::new(Part { most, share }, 10)
+        Account::new(MemoryPart { most, share }, 10)
     }
 
-    async fn take(account: &Account, address: &str, bytes: u64) -> Option<Held> {
+    async fn take(account: &Account, address: &str, bytes: u64) -> Option<MemoryShare> {
         account.take(address.parse().unwrap(), bytes, Instant::now() + bounds::BODY_MEMORY).await
     }
 

@@ -34,7 +34,7 @@ use crate::tls::roots::{self, RootsError};
 use crate::tls::trust::Trust;
 use crate::upstream::dial::{Dialer, OwnAddresses};
 use crate::upstream::send::Sender;
-use held::{Held, Part, Reading};
+use held::{HeldPart, Part, SetupReading};
 
 /// The setup in force, and the word of each new one.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ pub(crate) struct Attempt {
     /// What the files held that were read: the next change is a change of these.
     pub(crate) contents: Contents,
     /// The parts that are as before, because their files can't be used.
-    pub(crate) held: Vec<Held>,
+    pub(crate) held: Vec<HeldPart>,
     /// No file changed while it was read.
     pub(crate) settled: bool,
 }
@@ -158,7 +158,7 @@ impl Setup {
     pub fn first(config: Config, shared: &Shared) -> Result<Self, SetupError> {
         let keys = [&config.audit.subject_key, &config.audit.signing_key];
         edit::clear_left(files(&config).iter().chain(keys).map(PathBuf::as_path));
-        let mut reading = Reading::new(Contents::of(files(&config)), None);
+        let mut reading = SetupReading::new(Contents::of(files(&config)), None);
         let mut first = Self::make(config, &mut reading, shared)?;
         // What was made just now is no change.
         first.contents.add_new();
@@ -178,7 +178,7 @@ impl Setup {
             Err(problems) => return self.again_but_for_the_configuration(&problems.to_string(), shared),
         };
         let contents = contents.and(Contents::of(files(&config)));
-        let mut reading = Reading::new(contents.clone(), Some(self));
+        let mut reading = SetupReading::new(contents.clone(), Some(self));
         match Self::make(config, &mut reading, shared) {
             Ok(made) => Ok(Self { warnings: warnings.0, ..made }.attempted(contents, reading.held)),
             Err(e) => self.again_but_for_the_configuration(&e.to_string(), shared),
@@ -195,13 +195,13 @@ impl Setup {
         shared: &Shared,
     ) -> Result<Attempt, SetupError> {
         let contents = Contents::of(files(&self.config));
-        let mut reading = Reading::new(contents.clone(), Some(self));
+        let mut reading = SetupReading::new(contents.clone(), Some(self));
         reading.hold(Part::Configuration, why.to_owned(), std::slice::from_ref(&self.config.file));
         let made = Self::make(self.config.clone(), &mut reading, shared)?;
         Ok(Self { warnings: self.warnings.clone(), ..made }.attempted(contents, reading.held))
     }
 
-    fn attempted(self, contents: Contents, held: Vec<Held>) -> Attempt {
+    fn attempted(self, contents: Contents, held: Vec<HeldPart>) -> Attempt {
         let settled = contents.is_still_so();
         Attempt { made: self, contents, held, settled }
     }
@@ -237,7 +237,7 @@ impl Setup {
 
     /// Makes a setup. What can't be used stays as in the setup before, as long as `relay.toml` says the same about it: a
     /// setting that leads to an unusable file is a mistake of `relay.toml`.
-    fn make(config: Config, reading: &mut Reading<'_>, shared: &Shared) -> Result<Self, SetupError> {
+    fn make(config: Config, reading: &mut SetupReading<'_>, shared: &Shared) -> Result<Self, SetupError> {
         let before = reading.before;
         if let Some(before) = before {
             refuse_fixed(&before.config, &config)?;
@@ -397,7 +397,7 @@ fn allow_list(config: &Config, before: Option<&Setup>) -> Result<AllowList, Setu
 /// help.
 fn faces(
     config: &Config,
-    reading: &mut Reading<'_>,
+    reading: &mut SetupReading<'_>,
     shared: &Shared,
     known: Option<&Faces>,
 ) -> Result<Arc<Faces>, SetupError> {

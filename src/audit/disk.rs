@@ -13,9 +13,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As the system says; so for all others.
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Tape>>;
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
     /// A file that is there, to be written at its end.
-    fn append(&self, path: &Path) -> io::Result<Box<dyn Tape>>;
+    fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
     /// Gives a file another name, in place of what has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Takes a file away.
@@ -27,7 +27,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
 }
 
 /// A file that is written at its end.
-pub trait Tape: Send {
+pub trait AppendFile: Send {
     /// Writes some of it, and says how much.
     ///
     /// # Errors
@@ -59,11 +59,11 @@ pub struct TapeState {
 pub struct RealDisk;
 
 impl Disk for RealDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         Ok(Box::new(OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?))
     }
 
-    fn append(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         Ok(Box::new(OpenOptions::new().append(true).open(path)?))
     }
 
@@ -84,7 +84,7 @@ impl Disk for RealDisk {
     }
 }
 
-impl Tape for File {
+impl AppendFile for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         io::Write::write(self, bytes)
     }
@@ -111,7 +111,7 @@ impl Tape for File {
 ///
 /// # Errors
 /// The disk takes no more; some of it may be written.
-pub fn write_all(tape: &mut dyn Tape, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(tape: &mut dyn AppendFile, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match tape.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -14,7 +14,7 @@ use super::key::{Claims, Token};
 use super::read::{Body, Names, is_said};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Vote, Words};
-use super::wire::{Head, Wire};
+use super::wire::{RequestHead, Wire};
 use crate::bounds;
 use crate::config::names::LicenseNumber;
 use crate::ledger::subject::Subject;
@@ -24,7 +24,7 @@ use crate::text::redact::{HIDDEN, date, number, word};
 #[derive(Debug)]
 pub struct Message {
     /// What it is.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Who says it is asking.
     pub source: ClaimedSource,
     /// What stood at lower-ranked places.
@@ -49,7 +49,7 @@ pub struct Message {
 
 /// The kind of a message.
 #[derive(Debug)]
-pub enum Kind {
+pub enum MessageKind {
     /// `GET` or `HEAD` of exactly `/`: the test that people use.
     ConnectivityTest,
     /// A license is activated or updated.
@@ -181,7 +181,7 @@ impl Message {
     /// Reads a request. Never fails: what can't be understood is a kind of its own, and what contradicts itself is asked
     /// by nobody.
     pub fn read(method: &Method, target: &Uri, headers: &HeaderMap, body: &[u8], words: &Words) -> Self {
-        let head = Head { method, target, headers };
+        let head = RequestHead { method, target, headers };
         if body.is_empty() {
             return Self::of_both(words, |words| Self::without_body(&head, words));
         }
@@ -242,26 +242,26 @@ impl Message {
         };
         let license = other.license().is_some() && other.license() != self.license();
         let kind = match &other.kind {
-            Kind::Activation { .. } => !matches!(self.kind, Kind::Activation { .. }),
-            Kind::Capacity(report) => {
-                let own = if let Kind::Capacity(own) = &self.kind { own.as_slice() } else { &[] };
+            MessageKind::Activation { .. } => !matches!(self.kind, MessageKind::Activation { .. }),
+            MessageKind::Capacity(report) => {
+                let own = if let MessageKind::Capacity(own) = &self.kind { own.as_slice() } else { &[] };
                 !unreported(report, own).is_empty()
             }
-            Kind::Sync(sync) => {
-                let own = if let Kind::Sync(own) = &self.kind { Some(own) } else { None };
+            MessageKind::Sync(sync) => {
+                let own = if let MessageKind::Sync(own) = &self.kind { Some(own) } else { None };
                 own.is_none_or(|own| {
                     known(&sync.patches, &own.patches).iter().any(|known| *known != Known::Whole)
                 })
             }
-            Kind::Unreadable { .. } => !matches!(self.kind, Kind::Unreadable { .. }),
+            MessageKind::Unreadable { .. } => !matches!(self.kind, MessageKind::Unreadable { .. }),
             // A license vouches for no message that is more than an activation to somebody.
-            Kind::Unrecognised { .. } => self.is_sourceless() && other.holds_change,
-            Kind::ConnectivityTest | Kind::Definition | Kind::Bare => false,
+            MessageKind::Unrecognised { .. } => self.is_sourceless() && other.holds_change,
+            MessageKind::ConnectivityTest | MessageKind::Definition | MessageKind::Bare => false,
         };
         source || license || kind
     }
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: MessageKind) -> Self {
         Self {
             kind,
             source: ClaimedSource::Nobody,
@@ -277,47 +277,48 @@ impl Message {
         }
     }
 
-    fn without_body(head: &Head<'_>, words: &Vocabulary) -> Self {
-        let mut message = Self::new(Kind::Bare);
+    fn without_body(head: &RequestHead<'_>, words: &Vocabulary) -> Self {
+        let mut message = Self::new(MessageKind::Bare);
         let has_key = message.note_who(&Wire { head, body: None }, words);
         message.kind = bare_kind(head, has_key);
         message
     }
 
-    fn unreadable(head: &Head<'_>, why: String, words: &Words) -> Self {
+    fn unreadable(head: &RequestHead<'_>, why: String, words: &Words) -> Self {
         Self::of_both(words, |words| {
-            let mut message = Self::new(Kind::Unreadable { why: why.clone() });
+            let mut message = Self::new(MessageKind::Unreadable { why: why.clone() });
             message.note_who(&Wire { head, body: None }, words);
             message
         })
     }
 
-    fn contradiction(head: &Head<'_>, why: &'static str, words: &Words) -> Self {
+    fn contradiction(head: &RequestHead<'_>, why: &'static str, words: &Words) -> Self {
         let mut message = Self::unreadable(head, why.to_owned(), words);
         message.source = ClaimedSource::Contradiction(why);
         message
     }
 
     fn with_body(
-        head: &Head<'_>,
+        head: &RequestHead<'_>,
         body: &Body<'_, '_>,
         shape: &Shape,
         lenient: Vec<&'static str>,
         words: &Vocabulary,
     ) -> Self {
         let json = body.json;
-        let mut message = Self { lenient, doubled: json.doubled(), ..Self::new(Kind::Bare) };
+        let mut message = Self { lenient, doubled: json.doubled(), ..Self::new(MessageKind::Bare) };
         let has_key = message.note_who(&Wire { head, body: Some(body) }, words);
         message.kind = kind_of(body, shape, words, has_key);
-        if let Kind::Sync(sync) = &message.kind {
+        if let MessageKind::Sync(sync) = &message.kind {
             let bases = sync.bases.iter().filter_map(|(license, _)| license.clone());
             let patches = sync.patches.iter().filter_map(|patch| patch.license.clone());
             let licenses: Vec<_> = bases.chain(patches).collect();
             message.note_licenses(licenses);
         }
         let is_activation_too =
-            matches!(message.kind, Kind::Sync(_)) && has_key && cause_of(body, words).is_some();
-        let recognised = !matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. });
+            matches!(message.kind, MessageKind::Sync(_)) && has_key && cause_of(body, words).is_some();
+        let recognised =
+            !matches!(message.kind, MessageKind::Unrecognised { .. } | MessageKind::Unreadable { .. });
         let people = people(message.kind.patches());
         if recognised && (body.has_unread(&words.harmless, people) || is_activation_too) {
             message.unread = Some(shape.to_string());
@@ -325,7 +326,7 @@ impl Message {
         if body.has_unfit_license() {
             message.lenient.push(UNFIT_LICENSE);
         }
-        let is_activation = matches!(message.kind, Kind::Activation { .. });
+        let is_activation = matches!(message.kind, MessageKind::Activation { .. });
         message.holds_change = (!recognised || is_activation) && is_change(body, words);
         let is_exact = *head.method == Method::POST
             && message.unread.is_none()
@@ -336,7 +337,7 @@ impl Message {
         }
         let is_overridden = || head.has_override() || json.get(METHOD_PARAMETER).is_some();
         if recognised && (is_activation && !is_exact || is_overridden()) {
-            (message.kind, message.unread) = (Kind::Unrecognised { shape: shape.to_string() }, None);
+            (message.kind, message.unread) = (MessageKind::Unrecognised { shape: shape.to_string() }, None);
         }
         if message.unread.is_none() && !message.changes_something() && *head.method != Method::POST {
             // The same words may do more under another method.
@@ -365,12 +366,12 @@ impl Message {
     /// What is not understood may do either.
     pub fn changes_something(&self) -> bool {
         let by_kind = match &self.kind {
-            Kind::ConnectivityTest | Kind::Definition | Kind::Bare => false,
-            Kind::Sync(sync) => !sync.patches.is_empty() || self.unread.is_some(),
-            Kind::Activation { .. }
-            | Kind::Capacity(_)
-            | Kind::Unrecognised { .. }
-            | Kind::Unreadable { .. } => true,
+            MessageKind::ConnectivityTest | MessageKind::Definition | MessageKind::Bare => false,
+            MessageKind::Sync(sync) => !sync.patches.is_empty() || self.unread.is_some(),
+            MessageKind::Activation { .. }
+            | MessageKind::Capacity(_)
+            | MessageKind::Unrecognised { .. }
+            | MessageKind::Unreadable { .. } => true,
         };
         by_kind || self.other.as_ref().is_some_and(|other| other.changes_something())
     }
@@ -378,8 +379,8 @@ impl Message {
     /// How many records it has in the log before it is sent, at least one: what it costs.
     pub fn records(&self) -> usize {
         let own = match &self.kind {
-            Kind::Sync(sync) => 1 + sync.patches.len(),
-            Kind::Capacity(report) => report.len(),
+            MessageKind::Sync(sync) => 1 + sync.patches.len(),
+            MessageKind::Capacity(report) => report.len(),
             _ => 1,
         };
         own.max(1) + self.other.as_ref().map_or(0, |other| other.records() - 1)
@@ -388,8 +389,8 @@ impl Message {
     /// The memory that it takes, as long as the exchange lasts.
     pub fn bytes(&self) -> usize {
         let own = match &self.kind {
-            Kind::Sync(sync) => sync.bytes(),
-            Kind::Capacity(report) => report.iter().map(Consumption::bytes).sum(),
+            MessageKind::Sync(sync) => sync.bytes(),
+            MessageKind::Capacity(report) => report.iter().map(Consumption::bytes).sum(),
             _ => 0,
         };
         let shape = self.shape.as_ref().map_or(0, Shape::bytes);
@@ -398,19 +399,19 @@ impl Message {
 
     /// Whether it is exactly an activation or a definition, which name no source by nature.
     pub fn is_sourceless(&self) -> bool {
-        matches!(self.kind, Kind::Activation { .. } | Kind::Definition)
+        matches!(self.kind, MessageKind::Activation { .. } | MessageKind::Definition)
     }
 
     /// How much of it is understood, for policy.
     pub fn understanding(&self) -> Understanding<'_> {
         match &self.kind {
             // Whose license it is about is not known.
-            Kind::Sync(_) | Kind::Capacity(_) if self.lenient.contains(&UNFIT_LICENSE) => {
+            MessageKind::Sync(_) | MessageKind::Capacity(_) if self.lenient.contains(&UNFIT_LICENSE) => {
                 Understanding::Unrecognised
             }
-            Kind::ConnectivityTest => Understanding::Test,
-            Kind::Unrecognised { .. } => Understanding::Unrecognised,
-            Kind::Unreadable { why } => Understanding::Unreadable(why),
+            MessageKind::ConnectivityTest => Understanding::Test,
+            MessageKind::Unrecognised { .. } => Understanding::Unrecognised,
+            MessageKind::Unreadable { why } => Understanding::Unreadable(why),
             _ => Understanding::Message,
         }
     }
@@ -539,7 +540,7 @@ const FOLDED: &str = "a member's name in another case";
 /// The member by which a request asks to be taken for one of another method.
 const METHOD_PARAMETER: &str = "_method";
 
-impl Kind {
+impl MessageKind {
     /// The changes that it asks for.
     pub(crate) fn patches(&self) -> &[Patch] {
         if let Self::Sync(sync) = self { &sync.patches } else { &[] }
@@ -704,35 +705,39 @@ fn license_of<'j, 'a>(body: &Body<'j, 'a>, json: &'j Json<'a>, places: &[Place])
     body.licenses(places, json).into_iter().next()
 }
 
-fn bare_kind(head: &Head<'_>, has_key: bool) -> Kind {
+fn bare_kind(head: &RequestHead<'_>, has_key: bool) -> MessageKind {
     let carries = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
-    let Head { method, target, headers } = head;
+    let RequestHead { method, target, headers } = head;
     let plain =
         target.path() == "/" && target.query().is_none() && !carries.iter().any(|h| headers.contains_key(h));
     match **method {
         // Only what is safe (RFC 9110 §9.2.1) can be known to change nothing.
-        _ if !method.is_safe() || head.has_override() => Kind::Unrecognised { shape: NO_BODY.into() },
-        Method::GET if has_key => Kind::Definition,
-        Method::GET | Method::HEAD if plain => Kind::ConnectivityTest,
-        _ => Kind::Bare,
+        _ if !method.is_safe() || head.has_override() => MessageKind::Unrecognised { shape: NO_BODY.into() },
+        Method::GET if has_key => MessageKind::Definition,
+        Method::GET | Method::HEAD if plain => MessageKind::ConnectivityTest,
+        _ => MessageKind::Bare,
     }
 }
 
-fn kind_of(body: &Body<'_, '_>, shape: &Shape, words: &Vocabulary, has_key: bool) -> Kind {
+fn kind_of(body: &Body<'_, '_>, shape: &Shape, words: &Vocabulary, has_key: bool) -> MessageKind {
     if let Some(sync) = sync_of(body, words) {
         return match sync.beyond {
-            Some(why) => Kind::Unreadable { why },
-            None => Kind::Sync(sync),
+            Some(why) => MessageKind::Unreadable { why },
+            None => MessageKind::Sync(sync),
         };
     }
     if let Some(report) = report_of(body, &words.capacity.consumption, words, |_| None) {
         let fits = report.len() <= bounds::CHANGES;
-        return if fits { Kind::Capacity(report) } else { Kind::Unreadable { why: too_many() } };
+        return if fits {
+            MessageKind::Capacity(report)
+        } else {
+            MessageKind::Unreadable { why: too_many() }
+        };
     }
     if has_key && let Some(cause) = cause_of(body, words) {
-        return Kind::Activation { cause: word(cause) };
+        return MessageKind::Activation { cause: word(cause) };
     }
-    Kind::Unrecognised { shape: shape.to_string() }
+    MessageKind::Unrecognised { shape: shape.to_string() }
 }
 
 /// Whether a body has a part of a change or of a report among its own members. Beside a cause, such a message is more than
@@ -830,7 +835,7 @@ mod tests {
 
     fn sync(body: &str, own: &str) -> Sync {
         match post_as(body.as_bytes(), &[], own).kind {
-            Kind::Sync(sync) => sync,
+            MessageKind::Sync(sync) => sync,
             kind => panic!("{body}: {kind:?}"),
         }
     }
@@ -851,16 +856,18 @@ mod tests {
     #[test]
     fn the_guides_samples_are_recognised() {
         let activation = post(include_bytes!("../../tests/samples/activation-request.json"));
-        assert!(matches!(&activation.kind, Kind::Activation { cause } if cause == "Initial"));
+        assert!(matches!(&activation.kind, MessageKind::Activation { cause } if cause == "Initial"));
         assert_eq!(activation.source, ClaimedSource::Nobody);
         assert_eq!(activation.license().unwrap().as_str(), "9999000000001253");
 
         let capacity = post(include_bytes!("../../tests/samples/capacity-request.json"));
-        assert!(matches!(&capacity.kind, Kind::Capacity(report) if report[0].delta == Some(242.into())));
+        assert!(
+            matches!(&capacity.kind, MessageKind::Capacity(report) if report[0].delta == Some(242.into()))
+        );
         assert_eq!(capacity.source, id(SOURCE));
 
         let sync = post(include_bytes!("../../tests/samples/sync-request.json"));
-        let Kind::Sync(asked) = &sync.kind else { panic!("{:?}", sync.kind) };
+        let MessageKind::Sync(asked) = &sync.kind else { panic!("{:?}", sync.kind) };
         assert_eq!((asked.patches.len(), asked.patches[1].change), (2, Change::Add));
         assert!(sync.changes_something());
 
@@ -874,7 +881,7 @@ mod tests {
         let wrapped = post(include_bytes!("../../tests/samples/sync-request-wrapped.json"));
         assert_eq!(wrapped.source, id(SOURCE));
         assert_eq!(wrapped.other_sources, ["my assignments"]);
-        assert!(matches!(&wrapped.kind, Kind::Sync(sync) if sync.patches.len() == 2));
+        assert!(matches!(&wrapped.kind, MessageKind::Sync(sync) if sync.patches.len() == 2));
     }
 
     #[test]
@@ -912,7 +919,7 @@ mod tests {
         {
             let message = post_as(br#"{"cause":"Update"}"#, &headers, own);
             assert_eq!(message.license().unwrap().as_str(), "99990000");
-            assert!(matches!(&message.kind, Kind::Activation { cause } if cause == "Update"));
+            assert!(matches!(&message.kind, MessageKind::Activation { cause } if cause == "Update"));
             assert_eq!(message.source, ClaimedSource::Nobody);
         }
         let body = format!(r#"{{"key":"{key}","Key":"{other}"}}"#);
@@ -941,7 +948,7 @@ mod tests {
     fn an_oversized_key_says_nothing_and_the_message_is_read_all_the_same() {
         let long = "a".repeat(crate::licensing::key::MAX);
         let message = post(format!(r#"{{"key":"{long}.b.c","cause":"Initial"}}"#).as_bytes());
-        assert!(matches!(message.kind, Kind::Activation { .. }));
+        assert!(matches!(message.kind, MessageKind::Activation { .. }));
         assert_eq!(message.license(), None);
     }
 
@@ -1037,9 +1044,13 @@ mod tests {
             let who = "x".repeat(length);
             post(format!(r#"{{"bases":[],"patches":[{{"subject":"{who}","allotment":"a"}}]}}"#).as_bytes())
         };
-        assert!(matches!(of(bounds::SUBJECT).kind, Kind::Sync(_)));
+        assert!(matches!(of(bounds::SUBJECT).kind, MessageKind::Sync(_)));
         let long = of(bounds::SUBJECT + 1);
-        assert!(matches!(&long.kind, Kind::Unreadable { why } if why.contains("1024")), "{:?}", long.kind);
+        assert!(
+            matches!(&long.kind, MessageKind::Unreadable { why } if why.contains("1024")),
+            "{:?}",
+            long.kind
+        );
     }
 
     #[test]
@@ -1078,7 +1089,7 @@ mod tests {
         for name in ["versions", "bases"] {
             let body = format!(r#"{{"source":"a","{name}":{{"9999 0000":17,"8888":"3"}},"patches":[]}}"#);
             let message = post_as(body.as_bytes(), &[], own);
-            let Kind::Sync(read) = &message.kind else { panic!("{message:?}") };
+            let MessageKind::Sync(read) = &message.kind else { panic!("{message:?}") };
             let bases: Vec<_> =
                 read.bases.iter().map(|(l, v)| (l.clone().unwrap().to_string(), *v)).collect();
             assert_eq!(bases, [("99990000".into(), Some(17)), ("8888".into(), Some(3))]);
@@ -1144,7 +1155,9 @@ mod tests {
     #[test]
     fn reports_are_read_with_and_without_an_array_and_doubled_numbers_are_not_known() {
         let report = |body: &str, own: &str| match post_as(body.as_bytes(), &[], own).kind {
-            Kind::Capacity(report) => report.into_iter().map(|element| element.delta).collect::<Vec<_>>(),
+            MessageKind::Capacity(report) => {
+                report.into_iter().map(|element| element.delta).collect::<Vec<_>>()
+            }
             kind => panic!("{body}: {kind:?}"),
         };
         let one = r#"{"allotment":"a","month":"2018-11","consumption":"242"}"#;
@@ -1156,7 +1169,7 @@ mod tests {
             let body = format!(r#"[{{"name":"a","month":"2018-11","consumption":{unfit}}}]"#);
             assert_eq!(report(&body, ""), [None], "{unfit}");
         }
-        assert!(matches!(post(format!("[{one},{{}}]").as_bytes()).kind, Kind::Unrecognised { .. }));
+        assert!(matches!(post(format!("[{one},{{}}]").as_bytes()).kind, MessageKind::Unrecognised { .. }));
     }
 
     #[test]
@@ -1168,7 +1181,10 @@ mod tests {
         let gzip = [("content-encoding", "gzip")];
         assert_eq!(post_as(&body, &gzip, "").kind.name(), "sync");
         let short = post_as(&body[..body.len() - 1], &gzip, "");
-        assert!(matches!(&short.kind, Kind::Unreadable { why } if why.contains("cut short")), "{short:?}");
+        assert!(
+            matches!(&short.kind, MessageKind::Unreadable { why } if why.contains("cut short")),
+            "{short:?}"
+        );
         assert_eq!(post_as(&body, &[("content-encoding", "zstd")], "").kind.name(), "unreadable");
     }
 
@@ -1177,7 +1193,7 @@ mod tests {
         let patch = |extra: &str| {
             let body =
                 format!(r#"{{"bases":[],"patches":[{{"subject":"a\\b","allotment":"analyzer"{extra}}}]}}"#);
-            let Kind::Sync(sync) = post(body.as_bytes()).kind else { panic!("{body}") };
+            let MessageKind::Sync(sync) = post(body.as_bytes()).kind else { panic!("{body}") };
             sync.patches[0].change
         };
         assert_eq!(patch(""), Change::Add);
@@ -1249,7 +1265,7 @@ mod tests {
         let body = format!(r#"{{"source":"a","bases":[],"patches":[{}0]}}"#, "0,".repeat(bounds::CHANGES));
         let message = post(body.as_bytes());
         assert!(
-            matches!(&message.kind, Kind::Unreadable { why } if why.contains("50000")),
+            matches!(&message.kind, MessageKind::Unreadable { why } if why.contains("50000")),
             "{}",
             message.kind.name()
         );

@@ -511,7 +511,7 @@ mod tests {
     use super::*;
     use crate::licensing::asker::ClaimedSource;
     use crate::licensing::json::Json;
-    use crate::licensing::message::{Change, Kind, Message};
+    use crate::licensing::message::{Change, Message, MessageKind};
     use crate::licensing::reply::{ReplyFacts, What};
     use crate::licensing::vocabulary::Words;
 
@@ -547,7 +547,7 @@ mod tests {
         words.clone().try_into().unwrap()
     }
 
-    fn told(asked: &Kind, body: &str, words: &Vocabulary) -> What {
+    fn told(asked: &MessageKind, body: &str, words: &Vocabulary) -> What {
         ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &of(words)).what
     }
 
@@ -557,7 +557,7 @@ mod tests {
         let words = words(&all);
 
         let sync = read(SYNC, &words);
-        let Kind::Sync(asked) = &sync.kind else { panic!("{sync:?}") };
+        let MessageKind::Sync(asked) = &sync.kind else { panic!("{sync:?}") };
         assert_eq!(sync.source, ClaimedSource::Source("fbe89d02".parse().unwrap()));
         assert_eq!(sync.license().unwrap().as_str(), "99990000");
         assert_eq!((asked.bases[0].1, asked.patches.len()), (Some(17), 1));
@@ -566,7 +566,7 @@ mod tests {
 
         let report = read(REPORT, &words);
         assert!(
-            matches!(&report.kind, Kind::Capacity(all) if all[0].delta == Some(242.into())),
+            matches!(&report.kind, MessageKind::Capacity(all) if all[0].delta == Some(242.into())),
             "{report:?}"
         );
         assert_eq!(report.source, ClaimedSource::Source("fbe89d02".parse().unwrap()));
@@ -575,7 +575,7 @@ mod tests {
 
         let activation = read(ACTIVATION, &words);
         assert!(
-            matches!(&activation.kind, Kind::Activation { cause } if cause == "Initial"),
+            matches!(&activation.kind, MessageKind::Activation { cause } if cause == "Initial"),
             "{activation:?}"
         );
         let definition = told(&activation.kind, DEFINITION, &words);
@@ -588,7 +588,7 @@ mod tests {
     fn an_idle_sync_with_an_unknown_list_gets_a_name_for_the_list() {
         let body = r#"{"source":"a","bases":[],"patches":[],"revoked":[{"subject":"a","allotment":"b"}]}"#;
         let words = words(&[(body, false)]);
-        let Kind::Sync(sync) = read(body, &words).kind else { panic!() };
+        let MessageKind::Sync(sync) = read(body, &words).kind else { panic!() };
         assert_eq!(sync.patches[0].change, Change::Delete);
     }
 
@@ -596,7 +596,7 @@ mod tests {
     fn a_member_that_may_mark_a_delete_makes_no_adds_before_somebody_says_what_it_means() {
         let body = r#"{"source":"a","bases":[],"changes":[{"user":"a","allotment":"b","verb":"x"}]}"#;
         let words = words(&[(body, false)]);
-        let Kind::Sync(sync) = read(body, &words).kind else { panic!() };
+        let MessageKind::Sync(sync) = read(body, &words).kind else { panic!() };
         assert_eq!(sync.patches[0].change, Change::Unknown);
     }
 

@@ -214,19 +214,19 @@ enum Keep {
 
 #[derive(Debug)]
 struct Table<K, L> {
-    known: HashMap<K, Place<L>>,
+    known: HashMap<K, TableEntry<L>>,
     others: Option<L>,
     swept: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Place<L> {
+struct TableEntry<L> {
     limiter: L,
     first: Instant,
     last: Instant,
 }
 
-impl<L: Limits> Place<L> {
+impl<L: Limits> TableEntry<L> {
     fn new(rate: L::Rate) -> Self {
         let now = Instant::now();
         Self { limiter: L::new(rate), first: now, last: now }
@@ -262,7 +262,7 @@ impl<K: Eq + Hash, L: Limits> Limiters<K, L> {
             known.retain(|_, place| !place.is_lost(self.keep, self.rate));
         }
         match known.len() < self.most {
-            true => check(&known.entry(key).or_insert_with(|| Place::new(self.rate)).limiter),
+            true => check(&known.entry(key).or_insert_with(|| TableEntry::new(self.rate)).limiter),
             false => check(others.get_or_insert_with(|| L::new(self.rate))),
         }
     }

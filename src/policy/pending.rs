@@ -124,7 +124,7 @@ pub enum Claim<'a> {
 pub struct Pending {
     path: PathBuf,
     codes: Codes,
-    kept: Mutex<Kept>,
+    kept: Mutex<PendingRows>,
     changed: Notify,
     /// The last generation of rows that is on disk, or could not be put there.
     written: watch::Sender<u64>,
@@ -134,8 +134,8 @@ pub struct Pending {
 type LetsIn = Box<dyn Fn(&Refused) -> bool + Send>;
 
 #[derive(Default)]
-struct Kept {
-    table: Table,
+struct PendingRows {
+    table: PendingTable,
     /// Grows with each row that is new, or has a new number.
     generation: u64,
     /// Something differs from the file.
@@ -145,7 +145,7 @@ struct Kept {
     lets_in: Option<LetsIn>,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for PendingRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").field("table", &self.table).finish_non_exhaustive()
     }
@@ -153,7 +153,7 @@ impl fmt::Debug for Kept {
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Table {
+struct PendingTable {
     refused: Vec<Refused>,
 }
 
@@ -184,7 +184,7 @@ pub struct Noted {
 
 /// What tells the deployments of one network apart: the best that is known of each.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Who<'a> {
+enum DeploymentKey<'a> {
     Source(&'a str),
     License(&'a str),
     Key(&'a str),
@@ -247,13 +247,13 @@ impl Pending {
     /// # Errors
     /// The file can't be read, or isn't one that the relay wrote.
     pub fn read(path: &Path) -> io::Result<Vec<Refused>> {
-        state_file::read::<Table>(path).map(|table| table.refused)
+        state_file::read::<PendingTable>(path).map(|table| table.refused)
     }
 
     /// Goes on with what the file holds. Rows without a number get theirs.
     pub fn open(log: &Path, codes: Codes) -> Self {
         let path = Self::path(log);
-        let mut table = state_file::read_or_warn::<Table>(&path);
+        let mut table = state_file::read_or_warn::<PendingTable>(&path);
         let mut dirty = false;
         for refused in &mut table.refused {
             if refused.number.is_none() {
@@ -261,7 +261,7 @@ impl Pending {
                 dirty = true;
             }
         }
-        let (kept, changed) = (Kept { table, dirty, ..Kept::default() }, Notify::new());
+        let (kept, changed) = (PendingRows { table, dirty, ..PendingRows::default() }, Notify::new());
         if dirty {
             changed.notify_one();
         }
@@ -278,7 +278,7 @@ impl Pending {
         let number = self.codes.of(claim(told.source, told.license, address));
         let shared = kept.seen.contains(&client(address)) || kept.seen.len() >= bounds::SEEN_NETWORKS;
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let Kept { table, generation, dirty, lets_in, .. } = &mut *kept;
+        let PendingRows { table, generation, dirty, lets_in, .. } = &mut *kept;
         let is_it = |refused: &&mut Refused| {
             client(refused.address) == client(address) && refused.who() == told.who()
         };
@@ -424,12 +424,12 @@ impl Pending {
         written
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, PendingRows> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl PendingTable {
     /// Removes the row of these that was silent the longest.
     fn remove_oldest(&mut self, of: impl Fn(&Refused) -> bool) {
         let rows = self.refused.iter().enumerate().filter(|(_, refused)| of(refused));
@@ -440,7 +440,7 @@ impl Table {
 }
 
 impl DeploymentFacts<'_> {
-    fn who(&self) -> Who<'_> {
+    fn who(&self) -> DeploymentKey<'_> {
         who(self.source, self.license, self.fingerprint, self.user)
     }
 }
@@ -472,7 +472,7 @@ impl Refused {
         self.shared || all.iter().any(is_another)
     }
 
-    fn who(&self) -> Who<'_> {
+    fn who(&self) -> DeploymentKey<'_> {
         let Self { source, license, fingerprint, user, .. } = self;
         who(source.as_deref(), license.as_deref(), fingerprint.as_deref(), user.as_deref())
     }
@@ -483,11 +483,16 @@ fn who<'a>(
     license: Option<&'a str>,
     fingerprint: Option<&'a str>,
     user: Option<&'a str>,
-) -> Who<'a> {
-    let license = || license.map(Who::License);
-    let key = || fingerprint.map(Who::Key);
-    let user = || user.map(Who::User);
-    source.map(Who::Source).or_else(license).or_else(key).or_else(user).unwrap_or(Who::Nobody)
+) -> DeploymentKey<'a> {
+    let license = || license.map(DeploymentKey::License);
+    let key = || fingerprint.map(DeploymentKey::Key);
+    let user = || user.map(DeploymentKey::User);
+    source
+        .map(DeploymentKey::Source)
+        .or_else(license)
+        .or_else(key)
+        .or_else(user)
+        .unwrap_or(DeploymentKey::Nobody)
 }
 
 fn claim<'a>(source: Option<&'a str>, license: Option<&'a str>, address: IpAddr) -> Claim<'a> {

@@ -17,7 +17,7 @@ use crate::listen::sockets::Bound;
 use crate::observe::admin::{ReloadRequest, ReloadWaiter};
 use crate::observe::log;
 use crate::policy::sources::Registry;
-use crate::setup::held::{Held, Part};
+use crate::setup::held::{HeldPart, Part};
 use crate::setup::{Attempt, Setup, SetupError, Shared};
 
 /// What reloads work with.
@@ -225,7 +225,7 @@ impl Reloads {
 
     /// Tells each part whose files say something else than what is in force, and each for which that is over. One that was
     /// tried again and is as before has been told.
-    fn tell(&self, mut held: Vec<Held>, cause: Cause) {
+    fn tell(&self, mut held: Vec<HeldPart>, cause: Cause) {
         let generation = self.status.app.setup.load().generation;
         let before = self.status.held();
         let mut is_news = false;

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::audit::journal::State;
 use crate::observe::admin::StatusSource;
 use crate::observe::metrics::Metrics;
-use crate::setup::held::{self, Held};
+use crate::setup::held::{self, HeldPart};
 use crate::tls::dates;
 
 /// What the admin address shows.
@@ -18,7 +18,7 @@ pub(super) struct RelayStatus {
     pub(super) app: Arc<App>,
     pub(super) metrics: Arc<Metrics>,
     /// What is in force instead of what its files say, until it is not.
-    held: Mutex<Vec<Held>>,
+    held: Mutex<Vec<HeldPart>>,
 }
 
 impl RelayStatus {
@@ -27,11 +27,11 @@ impl RelayStatus {
         Self { app, metrics, held: Mutex::default() }
     }
 
-    pub(super) fn held(&self) -> Vec<Held> {
+    pub(super) fn held(&self) -> Vec<HeldPart> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn hold(&self, held: Vec<Held>) {
+    pub(super) fn hold(&self, held: Vec<HeldPart>) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 

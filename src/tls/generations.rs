@@ -75,7 +75,7 @@ pub(crate) struct Change<'a> {
 }
 
 /// What lies at the configured paths.
-enum Found {
+enum ConfiguredFiles {
     /// Nothing, and there is no generation: a first start makes all.
     Nothing,
     /// Files, or as much as there is of them.
@@ -247,9 +247,9 @@ impl<'a> Generations<'a> {
             });
         }
         let (in_force, is_found) = match self.found()? {
-            Found::Nothing => (None, false),
-            Found::Configured => (Some(self.files.to_paths()), true),
-            Found::Restorable(number) => (Some(self.with_missing_from(number)), false),
+            ConfiguredFiles::Nothing => (None, false),
+            ConfiguredFiles::Configured => (Some(self.files.to_paths()), true),
+            ConfiguredFiles::Restorable(number) => (Some(self.with_missing_from(number)), false),
         };
         let current = self.current();
         let (trial, is_over) = match written {
@@ -275,10 +275,10 @@ impl<'a> Generations<'a> {
         Ok(Trial { files, networks })
     }
 
-    fn found(&self) -> Result<Found, AuthorityError> {
+    fn found(&self) -> Result<ConfiguredFiles, AuthorityError> {
         let configured = self.files.all();
         if configured.iter().all(|path| path.exists()) {
-            return Ok(Found::Configured);
+            return Ok(ConfiguredFiles::Configured);
         }
         self.check_current()?;
         let generations = self.all()?;
@@ -307,15 +307,15 @@ impl<'a> Generations<'a> {
         if let Some(number) = candidate
             && self.agrees_with_what_is_there(number)
         {
-            return Ok(Found::Restorable(number));
+            return Ok(ConfiguredFiles::Restorable(number));
         }
         let is_absent =
             |path: &&Path| fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
         if generations.is_empty() && configured.iter().all(is_absent) {
-            return Ok(Found::Nothing);
+            return Ok(ConfiguredFiles::Nothing);
         }
         if configured.iter().any(|path| path.exists()) {
-            return Ok(Found::Configured);
+            return Ok(ConfiguredFiles::Configured);
         }
         let fault = format!(
             "is gone, and {} has no whole generation to restore it from; restore both from a copy, or move what is left \
@@ -435,7 +435,7 @@ impl<'a> Change<'a> {
         names: &BTreeSet<Host>,
         root_key: Option<&Path>,
     ) -> Result<bool, AuthorityError> {
-        if !matches!(self.generations.found()?, Found::Nothing) {
+        if !matches!(self.generations.found()?, ConfiguredFiles::Nothing) {
             return Ok(false);
         }
         let mut kept = None;
@@ -472,7 +472,7 @@ impl<'a> Change<'a> {
             _ => io_error(path, e),
         })?;
         match self.generations.found() {
-            Ok(Found::Nothing) => Ok(()),
+            Ok(ConfiguredFiles::Nothing) => Ok(()),
             // A link would take its place.
             _ => {
                 fs::remove_file(path).map_err(|e| io_error(path, e))?;
@@ -546,7 +546,7 @@ impl<'a> Change<'a> {
             }
             Written::Former(_) => Rotation::default(),
         };
-        if let Found::Restorable(number) = self.generations.found()? {
+        if let ConfiguredFiles::Restorable(number) = self.generations.found()? {
             if self.generations.current() != Some(number) {
                 self.switch(number)?;
             }

@@ -171,12 +171,14 @@ where
     let mut bytes = BytesMut::with_capacity(1024);
     loop {
         match answer(&bytes)? {
-            Some(Answer { length, status: 100..=199, .. }) => bytes.advance(length),
-            Some(Answer { length, status: 200..=299, .. }) => {
+            Some(ParentAnswer { length, status: 100..=199, .. }) => bytes.advance(length),
+            Some(ParentAnswer { length, status: 200..=299, .. }) => {
                 bytes.advance(length);
                 return Ok(bytes.freeze());
             }
-            Some(Answer { status, schemes, .. }) => return Err(ParentError::Refused { status, schemes }),
+            Some(ParentAnswer { status, schemes, .. }) => {
+                return Err(ParentError::Refused { status, schemes });
+            }
             None if bytes.len() > bounds::REPLY_HEAD_BYTES => return Err(ParentError::TooLarge),
             None => {
                 if stream.read_buf(&mut bytes).await.map_err(|e| broke(*has_begun, e))? == 0 {
@@ -192,14 +194,14 @@ fn closed(has_begun: bool) -> ParentError {
     if has_begun { ParentError::Cut } else { ParentError::Closed }
 }
 
-struct Answer {
+struct ParentAnswer {
     length: usize,
     status: u16,
     schemes: Vec<&'static str>,
 }
 
 /// The head at the start of these bytes; `None` while it is not whole.
-fn answer(bytes: &[u8]) -> Result<Option<Answer>, ParentError> {
+fn answer(bytes: &[u8]) -> Result<Option<ParentAnswer>, ParentError> {
     let mut fields = [httparse::EMPTY_HEADER; bounds::HEADERS];
     let mut response = httparse::Response::new(&mut fields);
     let length = match response.parse(bytes) {
@@ -215,7 +217,7 @@ fn answer(bytes: &[u8]) -> Result<Option<Answer>, ParentError> {
             schemes.push(scheme);
         }
     }
-    Ok(Some(Answer { length, status: response.code.unwrap_or_default(), schemes }))
+    Ok(Some(ParentAnswer { length, status: response.code.unwrap_or_default(), schemes }))
 }
 
 /// By the first byte: a TLS alert or handshake record, or the length of an HTTP/2 frame, of which the first is short.

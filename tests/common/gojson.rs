@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use http::{HeaderMap, Method, Uri};
 use license_relay::licensing::asker::ClaimedSource;
-use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch};
+use license_relay::licensing::message::{Change, Consumption, Message, MessageKind, Patch};
 use license_relay::licensing::vocabulary::Words;
 
 /// The program `tests/clients/gojson`, running.
@@ -68,7 +68,7 @@ pub(crate) fn read(body: &[u8], words: &Words) -> Message {
 pub(crate) fn is_refused(message: &Message) -> bool {
     message.source.is_contradiction()
         || matches!(message.source, ClaimedSource::Unfit(_))
-        || matches!(message.kind, Kind::Unreadable { .. })
+        || matches!(message.kind, MessageKind::Unreadable { .. })
 }
 
 /// What Go reads of a body and we don't, with both readings in full; `None` where we agree, or refuse the body.
@@ -102,7 +102,7 @@ fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
         return Some("license");
     }
     match (&theirs.kind, &ours.kind) {
-        (Kind::Sync(theirs), Kind::Sync(ours)) => {
+        (MessageKind::Sync(theirs), MessageKind::Sync(ours)) => {
             // Into a structure, Go reads `null` as a patch of which nothing is told.
             let is_empty = |patch: &Patch| {
                 patch.license.is_none() && patch.allotment.is_none() && patch.subject.is_none()
@@ -110,10 +110,10 @@ fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
             let read = |patch: &Patch| is_empty(patch) || ours.patches.iter().any(|own| says(own, patch));
             (!theirs.patches.iter().all(read)).then_some("a change")
         }
-        (Kind::Sync(theirs), _) => {
+        (MessageKind::Sync(theirs), _) => {
             theirs.patches.iter().any(|patch| patch.subject.is_some()).then_some("a sync")
         }
-        (Kind::Capacity(theirs), Kind::Capacity(ours)) => {
+        (MessageKind::Capacity(theirs), MessageKind::Capacity(ours)) => {
             let read = theirs.iter().all(|element| {
                 ours.iter().any(|own| {
                     (&own.allotment, &own.month) == (&element.allotment, &element.month)
@@ -122,8 +122,8 @@ fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
             });
             (!read).then_some("a report")
         }
-        (Kind::Capacity(_), _) => Some("a report"),
-        (Kind::Activation { cause: theirs }, Kind::Activation { cause: ours }) => {
+        (MessageKind::Capacity(_), _) => Some("a report"),
+        (MessageKind::Activation { cause: theirs }, MessageKind::Activation { cause: ours }) => {
             (theirs != ours).then_some("a cause")
         }
         _ => None,

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::audit::disk::{Disk, RealDisk, Tape, TapeState};
+use crate::audit::disk::{AppendFile, Disk, RealDisk, TapeState};
 
 /// What was done, in order. A file is known by its number, whatever its name is meanwhile.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -134,7 +134,7 @@ impl fmt::Debug for TraceDisk {
 }
 
 impl Disk for TraceDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         let name = self.0.relative(path);
         self.0.ask(Call::Create, &name)?;
         let tape = RealDisk.create(path)?;
@@ -151,7 +151,7 @@ impl Disk for TraceDisk {
         Ok(Box::new(TraceTape { inner: self.0.clone(), name, file, tape }))
     }
 
-    fn append(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         let name = self.0.relative(path);
         let file = self.0.file(&name);
         let tape = RealDisk.append(path)?;
@@ -199,10 +199,10 @@ struct TraceTape {
     inner: Arc<Inner>,
     name: PathBuf,
     file: usize,
-    tape: Box<dyn Tape>,
+    tape: Box<dyn AppendFile>,
 }
 
-impl Tape for TraceTape {
+impl AppendFile for TraceTape {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let short = self.inner.ask(Call::Write(bytes.len()), &self.name)?;
         let written = self.tape.write(&bytes[..short.unwrap_or(bytes.len()).min(bytes.len())])?;
