@@ -4,8 +4,8 @@
 
 pub mod aliases;
 pub mod captured;
-pub mod desk;
 pub mod fault;
+pub mod heavy_work;
 pub mod not_understood;
 pub mod records;
 pub mod request;
@@ -28,7 +28,7 @@ use crate::audit::refusals::Refusals;
 use crate::bounds;
 use crate::config::names::{LicenseNumber, SourceId};
 use crate::exchange::fault::Fault;
-use crate::exchange::not_understood::{Unread, Who};
+use crate::exchange::not_understood::{NotUnderstood, UnreadClient};
 use crate::exchange::request::ReadRequest;
 use crate::ledger::action::{Action, IdentifiedBy};
 use crate::ledger::qlik::Repeat;
@@ -51,7 +51,7 @@ use crate::text::causes::whole_cause;
 use crate::upstream::send::{Reply, ReplyBody, ReplyRoom, SendError};
 use aliases::Aliases;
 use captured::Captured;
-use desk::Desk;
+use heavy_work::HeavyWork;
 use records::Scene;
 use writing::{Hand, Unwritten};
 
@@ -69,11 +69,11 @@ pub struct Exchange {
     /// Who was refused lately.
     pub pending: Arc<Pending>,
     /// Whose bodies are not understood.
-    pub unread: Arc<Unread>,
+    pub unread: Arc<NotUnderstood>,
     /// The shapes of what passes.
     pub captured: Arc<Captured>,
     /// Where work is done that takes long.
-    pub desk: Desk,
+    pub heavy_work: HeavyWork,
     /// What bodies, and what is understood of them, may take.
     pub memory: Memory,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
@@ -98,7 +98,7 @@ impl Exchange {
         let memory = self.memory.messages.take(client, most, Instant::now() + bounds::READING_WAIT).await;
         let mut memory = memory.ok_or(Fault::NoMemory)?;
         let read = || Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
-        let message = self.desk.reading.work(client, is_quick, read).await;
+        let message = self.heavy_work.reading.work(client, is_quick, read).await;
         memory.shrink_to(with_records(message.bytes()));
         note_message(access, &message);
         if matches!(message.kind, MessageKind::Unrecognised { .. } | MessageKind::Unreadable { .. }) {
@@ -148,8 +148,11 @@ impl Exchange {
             Ok(mut reply) => {
                 note_reply(access, &reply);
                 let is_quick = reply_is_quick(&reply);
-                let told =
-                    self.desk.reading.work(client, is_quick, || read_reply(&message, &reply, words)).await;
+                let told = self
+                    .heavy_work
+                    .reading
+                    .work(client, is_quick, || read_reply(&message, &reply, words))
+                    .await;
                 if let Ok(memory) = &mut reply.memory {
                     memory.shrink_to(with_records(told.bytes()));
                 }
@@ -188,7 +191,7 @@ impl Exchange {
     /// Counts a body that was not understood; once that has lasted for a day it is a mark in the log.
     async fn note_unread(&self, message: &Message, address: IpAddr) {
         let source = message.source.id().map(ToString::to_string);
-        let who = Who { source, license: message.license().map(ToString::to_string), address };
+        let who = UnreadClient { source, license: message.license().map(ToString::to_string), address };
         let Some(told) = self.unread.note(who, Timestamp::now()) else { return };
         let who = &told.who;
         tracing::warn!(

@@ -1,8 +1,8 @@
 //! The memory that bodies take, as one sum that the configuration names: `limits.all_bodies`.
 //!
 //! It is divided once, and each part has an account of its own. *Reading* is what a place of the
-//! [desk](crate::exchange::desk) takes while a body is decoded and parsed, at most [`bounds::READING`]; it needs no account,
-//! since the desk has so many places. *Bodies* are those of requests, from their first byte until the back end has
+//! [heavy work](crate::exchange::heavy_work) takes while a body is decoded and parsed, at most [`bounds::READING`]; it needs no account,
+//! since there are so many places for that work. *Bodies* are those of requests, from their first byte until the back end has
 //! replied. *Messages* are what was understood of them, kept as long. *Replies* are those of the back end and what they
 //! tell, until the client has the one and the log has the other.
 //!
@@ -10,8 +10,8 @@
 //!
 //! A request takes bodies while it arrives, then messages, in one step, for the most that its message can take; the rest is
 //! given back once it is read. Its reply takes replies, in one step as well. Each of these is waited for with a deadline
-//! and without a place at the desk, and whoever has a place waits for nothing. So what is held is given back without any
-//! memory of the same part or of an earlier one: a message waits for a reply and a reply for the log, the desk and its client,
+//! and without a place for heavy work, and whoever has a place waits for nothing. So what is held is given back without any
+//! memory of the same part or of an earlier one: a message waits for a reply and a reply for the log, heavy work and its client,
 //! never the other way round. Bodies alone are taken piece by piece as they arrive, which is why a part of its own is
 //! theirs: bodies that are half there can keep each other waiting until the deadline, but no message and no reply.
 //!
@@ -56,7 +56,7 @@ struct MemoryPart {
 /// The memory for bodies.
 #[derive(Debug)]
 pub struct Memory {
-    /// Places at the desk, as many as there were at the start.
+    /// Places for heavy work, as many as there were at the start.
     places: u64,
     /// What arrives.
     pub bodies: Account,
@@ -74,7 +74,7 @@ pub struct Account(Arc<SharedAccount>);
 struct SharedAccount {
     /// So many bytes are small.
     small: u64,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenBytes>,
     given_back: Notify,
     /// Whoever has it is the next that gets memory for something long.
     line: Semaphore,
@@ -83,7 +83,7 @@ struct SharedAccount {
 }
 
 #[derive(Debug)]
-struct Taken {
+struct TakenBytes {
     part: MemoryPart,
     sum: u64,
     by_client: HashMap<IpAddr, u64>,
@@ -210,7 +210,7 @@ impl Memory {
         }
     }
 
-    /// Gives more or less from now on. What is held already stays, and so do the places at the desk.
+    /// Gives more or less from now on. What is held already stays, and so do the places for heavy work.
     pub fn resize(&self, config: &Config) {
         let parts = Parts::with(config, self.places);
         self.bodies.resize(parts.bodies);
@@ -221,7 +221,7 @@ impl Memory {
 
 impl Account {
     fn new(part: MemoryPart, small: u64) -> Self {
-        let taken = Taken { part, sum: 0, by_client: HashMap::new() };
+        let taken = TakenBytes { part, sum: 0, by_client: HashMap::new() };
         Self(Arc::new(SharedAccount {
             small,
             taken: Mutex::new(taken),
@@ -253,7 +253,7 @@ impl Account {
     }
 
     /// Waits until something could be taken.
-    async fn until(&self, mut took: impl FnMut(&mut Taken) -> bool) {
+    async fn until(&self, mut took: impl FnMut(&mut TakenBytes) -> bool) {
         loop {
             let mut given_back = std::pin::pin!(self.0.given_back.notified());
             given_back.as_mut().enable();
@@ -264,12 +264,12 @@ impl Account {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, TakenBytes> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
+impl TakenBytes {
     /// Counts more for a client, within its share.
     fn share(&mut self, client: IpAddr, more: u64) -> bool {
         let of_client = self.by_client.get(&client).copied().unwrap_or(0);

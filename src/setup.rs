@@ -23,7 +23,7 @@ use crate::config::model::{AllowList, Config, Stranger};
 use crate::config::watch::Contents;
 use crate::config::{Problem, Problems, edit, file, private, sources};
 use crate::licensing::vocabulary::Words;
-use crate::observe::access::{self, AccessLog, Refused};
+use crate::observe::access::{self, AccessLog, FoldedLines};
 use crate::observe::metrics::Metrics;
 use crate::policy::Policy;
 use crate::policy::identity::cannot_work;
@@ -92,7 +92,7 @@ pub struct Shared {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Access lines of refusals that are counted.
-    pub(crate) refused: Arc<Refused>,
+    pub(crate) refused: Arc<FoldedLines>,
 }
 
 impl Shared {

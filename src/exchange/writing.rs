@@ -96,7 +96,7 @@ impl Exchange {
         let mut records = self.aliases.join(records, self.pseudonyms.keys());
         let mut bytes = 0;
         loop {
-            let turn = self.desk.writing.work(log.client, is_quick, || Turn::of(&mut records)).await;
+            let turn = self.heavy_work.writing.work(log.client, is_quick, || Turn::of(&mut records)).await;
             let written = self.journal.write(&log.lane, writing, turn.records).await;
             let more = written.map_err(|error| Unwritten { error, is_begun: bytes > 0 })?;
             log.room.wrote(more);

@@ -22,7 +22,7 @@ use crate::observe::facts::Access;
 use crate::observe::labels::ErrorClass;
 use crate::observe::shown::shown_host;
 use crate::policy::denial::Denial;
-use crate::policy::identity::{Unproven, Why};
+use crate::policy::identity::{CredentialFault, Unproven};
 use crate::policy::pending::Code;
 use crate::text::redact::HIDDEN;
 use crate::upstream::error::UpstreamError;
@@ -364,17 +364,23 @@ fn of_parent(error: &ParentError) -> Cause {
 impl From<&Unproven> for Refusal {
     fn from(unproven: &Unproven) -> Self {
         match &unproven.why {
-            Why::NoneSent => Self::new(Cause::Credentials, "this relay demands a user name and password"),
+            CredentialFault::NoneSent => {
+                Self::new(Cause::Credentials, "this relay demands a user name and password")
+            }
             // Which of the two it is stands in the log alone.
-            Why::UnknownUser { .. } | Why::WrongPassword { .. } => {
+            CredentialFault::UnknownUser { .. } | CredentialFault::WrongPassword { .. } => {
                 Self::new(Cause::Credentials, "user name or password is wrong")
             }
-            why @ (Why::Scheme(_) | Why::NotBase64 | Why::NotUtf8 | Why::NoColon | Why::Unfit) => {
-                Self::new(Cause::Credentials, &why.to_string())
+            why @ (CredentialFault::Scheme(_)
+            | CredentialFault::NotBase64
+            | CredentialFault::NotUtf8
+            | CredentialFault::NoColon
+            | CredentialFault::Unfit) => Self::new(Cause::Credentials, &why.to_string()),
+            why @ CredentialFault::Several => Self::new(Cause::Malformed, &why.to_string()),
+            why @ CredentialFault::TooMany(wait) => {
+                Self::new(Cause::RateLimited, &why.to_string()).after(*wait)
             }
-            why @ Why::Several => Self::new(Cause::Malformed, &why.to_string()),
-            why @ Why::TooMany(wait) => Self::new(Cause::RateLimited, &why.to_string()).after(*wait),
-            why @ Why::Busy => Self::new(Cause::Overloaded, &why.to_string()),
+            why @ CredentialFault::Busy => Self::new(Cause::Overloaded, &why.to_string()),
         }
     }
 }

@@ -9,16 +9,16 @@ use crate::app::App;
 use crate::ledger::action::Action;
 use crate::ledger::record::Record;
 use crate::observe::facts::{Access, Arrival};
-use crate::policy::identity::{Unproven, Why};
+use crate::policy::identity::{CredentialFault, Unproven};
 use crate::text::redact::clip;
 
 impl App {
     /// Writes that credentials prove nobody, with the user name that was tried, and gives what the client is told.
     pub(crate) fn refuse_credentials(&self, unproven: &Unproven, access: &mut Access) -> Refusal {
         let action = match unproven.why {
-            Why::TooMany(_) => Action::AccessLimited,
+            CredentialFault::TooMany(_) => Action::AccessLimited,
             // Nothing is known of these but that there were too many.
-            Why::Busy => return Refusal::from(unproven),
+            CredentialFault::Busy => return Refusal::from(unproven),
             _ => Action::AccessDenied,
         };
         let mut record = Record::new(action, access.id());

@@ -21,12 +21,12 @@ pub struct Met<'s> {
 /// What may be added to a vocabulary.
 #[derive(Debug, Default)]
 pub struct Suggestion {
-    lists: BTreeMap<(usize, &'static str), Vec<Entry>>,
-    markers: Vec<Entry>,
+    lists: BTreeMap<(usize, &'static str), Vec<SuggestedEntry>>,
+    markers: Vec<SuggestedEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SuggestedEntry {
     place: String,
     because: String,
 }
@@ -478,10 +478,10 @@ impl Suggestion {
     }
 }
 
-fn put(entries: &mut Vec<Entry>, path: &str, because: String) {
+fn put(entries: &mut Vec<SuggestedEntry>, path: &str, because: String) {
     let place = written(path);
     if entries.len() < bounds::PLACES && !entries.iter().any(|entry| entry.place == place) {
-        entries.push(Entry { place, because });
+        entries.push(SuggestedEntry { place, because });
     }
 }
 

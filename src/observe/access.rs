@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::facts::{Access, Arrival};
-use super::fold::{Fold, Folded, Whose};
+use super::fold::{Fold, Folded, FoldedClient};
 use super::labels::{ErrorClass, Verdict};
 use super::metrics::Metrics;
 use super::stderr;
@@ -21,7 +21,7 @@ use crate::config::model::{ClientAddress, Log, LogFormat, LogLevel};
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     metrics: Arc<Metrics>,
-    refused: Arc<Refused>,
+    refused: Arc<FoldedLines>,
     format: LogFormat,
     client_address: ClientAddress,
     /// Lines are of level `info`.
@@ -29,7 +29,7 @@ pub struct AccessLog {
 }
 
 /// The lines in the current window that are folded; it outlives each setup.
-pub(crate) type Refused = Mutex<Fold<FoldedKind>>;
+pub(crate) type FoldedLines = Mutex<Fold<FoldedKind>>;
 
 /// What folded lines have in common.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,13 +41,13 @@ pub(crate) enum FoldedKind {
 }
 
 /// No refusals yet, with a budget of so many bytes of lines a day.
-pub(crate) fn refused(per_day: u64) -> Arc<Refused> {
+pub(crate) fn refused(per_day: u64) -> Arc<FoldedLines> {
     Arc::new(Mutex::new(Fold::new(per_day)))
 }
 
 impl AccessLog {
     /// As `[log]` says.
-    pub(crate) fn new(log: Log, metrics: Arc<Metrics>, refused: Arc<Refused>) -> Self {
+    pub(crate) fn new(log: Log, metrics: Arc<Metrics>, refused: Arc<FoldedLines>) -> Self {
         let shown = matches!(log.level, LogLevel::Info | LogLevel::Debug | LogLevel::Trace);
         Self { metrics, refused, format: log.format, client_address: log.client_address, shown }
     }
@@ -99,8 +99,10 @@ impl AccessLog {
     pub(crate) fn write_folded(&self) {
         let make = |Folded { kind, repeat, whose }: Folded<'_, _>| {
             let (client, shown) = match whose {
-                Whose::Address(address) | Whose::Network(address) => (address, self.address(address)),
-                Whose::Others => (IpAddr::from([0; 4]), "several".into()),
+                FoldedClient::Address(address) | FoldedClient::Network(address) => {
+                    (address, self.address(address))
+                }
+                FoldedClient::Others => (IpAddr::from([0; 4]), "several".into()),
             };
             let mut access = Access::new(Uuid::now_v7(), client, None, Arrival::default());
             let what = match kind {

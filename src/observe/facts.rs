@@ -227,7 +227,7 @@ impl Access {
     pub(crate) fn ended(&mut self, by: &str, sent: u64, received: u64, revoked: Option<String>) {
         (self.bytes_in, self.bytes_out) = (sent, received);
         self.reason = Some(format!("ended by {by}"));
-        self.cause = revoked.or(self.cause.take());
+        self.cause = revoked.or_else(|| self.cause.take());
     }
 
     /// The way in, as it is written.

@@ -41,7 +41,7 @@ pub struct User {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unproven {
     /// What is wrong.
-    pub why: Why,
+    pub why: CredentialFault,
     /// The user name that was tried, where one can be read.
     pub tried: Option<String>,
 }
@@ -49,7 +49,7 @@ pub struct Unproven {
 /// What is wrong with credentials. Its words are for the log: they tell an unknown user from a wrong password, which
 /// the client is not told.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Why {
+pub enum CredentialFault {
     /// There are none, and they are demanded.
     #[error("no user name and password were sent")]
     NoneSent,
@@ -109,9 +109,9 @@ impl Identity {
     ) -> Result<Self, Unproven> {
         let user = match (credentials, sent) {
             (Credentials::Off, _) | (Credentials::Optional, []) => None,
-            (Credentials::Required, []) => return Err(Why::NoneSent.of_nobody()),
+            (Credentials::Required, []) => return Err(CredentialFault::NoneSent.of_nobody()),
             (_, [header]) => Some(users.check(header, address).await?),
-            (_, _) => return Err(Why::Several.of_nobody()),
+            (_, _) => return Err(CredentialFault::Several.of_nobody()),
         };
         Ok(Self { way, user, address })
     }
@@ -173,7 +173,7 @@ impl From<&str> for User {
     }
 }
 
-impl Why {
+impl CredentialFault {
     /// Where no user name can be read.
     pub(super) fn of_nobody(self) -> Unproven {
         Unproven { why: self, tried: None }
@@ -233,7 +233,7 @@ pub fn cannot_work(config: &Config, list: &AllowList, users: &Users) -> Vec<Prob
         ));
     }
     let only_tunnels = config.destinations.iter().all(|to| to.mode == Mode::Tunnel);
-    let mut first = First::default();
+    let mut first = FirstEntry::default();
     for source in &list.sources {
         if nobody && source.networks.is_empty() {
             found.push(of_entry(
@@ -287,13 +287,13 @@ pub fn cannot_work(config: &Config, list: &AllowList, users: &Users) -> Vec<Prob
 
 /// The lines of the entries that are found first by a user, a network, or a license from anywhere.
 #[derive(Debug, Default)]
-struct First<'a> {
+struct FirstEntry<'a> {
     users: HashMap<&'a str, usize>,
     networks: HashMap<ipnet::IpNet, usize>,
     licenses: HashMap<&'a str, usize>,
 }
 
-impl<'a> First<'a> {
+impl<'a> FirstEntry<'a> {
     fn add(&mut self, source: &'a Source) {
         for user in &source.users {
             self.users.entry(user).or_insert(source.line);

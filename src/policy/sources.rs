@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::PolicyInput;
 use super::identity::Identity;
-use super::limits::{EntryLimits, Limited, Whose};
+use super::limits::{CountedFor, EntryLimits, Limited};
 use super::pending::Refused;
 use crate::budget::Room;
 use crate::config::model::{AllowList, Learn, Source, SourcePattern, SourceRate};
@@ -334,9 +334,9 @@ impl Entry {
         let (unproven, address) = (self.unproven(identity), identity.address);
         let license = || licenses.iter().find(|license| self.source.licenses.contains(license));
         let whose = match activates {
-            true => Whose::Activation(license(), address),
-            false if unproven.is_none() => Whose::Proven,
-            false => Whose::Address(address),
+            true => CountedFor::Activation(license(), address),
+            false if unproven.is_none() => CountedFor::Proven,
+            false => CountedFor::Address(address),
         };
         self.limits.check(whose, unproven, records)
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::status::RelayStatus;
 use crate::app::App;
 use crate::bounds;
-use crate::config::watch::{Cause, Watch};
+use crate::config::watch::{ReloadCause, Watch};
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::Record;
 use crate::listen::sockets::Bound;
@@ -73,7 +73,8 @@ impl Reloads {
         }
         let before = self.status.app.setup.load_full();
         // A signal says that all files are whole, a verb only that its own is.
-        let mut done = if is_told { self.reload(Cause::Told).await } else { Err(Undone::Unsettled) };
+        let mut done =
+            if is_told { self.reload(ReloadCause::OnDemand).await } else { Err(Undone::Unsettled) };
         if matches!(done, Err(Undone::Unsettled)) {
             done = self.reload_settled().await;
         }
@@ -91,7 +92,7 @@ impl Reloads {
                 self.watch.look_again();
                 break;
             }
-            match self.reload(Cause::Changed).await {
+            match self.reload(ReloadCause::Changed).await {
                 Err(Undone::Unsettled) => {}
                 done => return done,
             }
@@ -122,10 +123,10 @@ impl Reloads {
         })
     }
 
-    async fn reload(&mut self, cause: Cause) -> Result<(), Undone> {
+    async fn reload(&mut self, cause: ReloadCause) -> Result<(), Undone> {
         let before = self.status.app.setup.load_full();
         let attempt = self.read(&before, Setup::again).await?;
-        let overtaken = cause != Cause::Told && !self.watch.has_settled_at(&attempt.contents);
+        let overtaken = cause != ReloadCause::OnDemand && !self.watch.has_settled_at(&attempt.contents);
         if !attempt.settled || overtaken {
             // Somebody writes just now, and what was read may be half of it.
             self.watch.look_again();
@@ -153,8 +154,9 @@ impl Reloads {
         let differs = attempt.made.contents() != before.contents();
         if differs {
             self.put_in_force(attempt.made, &before);
-        } else if cause != Cause::Again && attempt.held.is_empty() {
-            let why = if cause == Cause::Told { "asked for a reload" } else { "files are as they were" };
+        } else if cause != ReloadCause::Again && attempt.held.is_empty() {
+            let why =
+                if cause == ReloadCause::OnDemand { "asked for a reload" } else { "files are as they were" };
             tracing::info!("{why}: nothing differs from what is in force (generation {})", before.generation);
         }
         self.tell(attempt.held, cause);
@@ -225,14 +227,14 @@ impl Reloads {
 
     /// Tells each part whose files say something else than what is in force, and each for which that is over. One that was
     /// tried again and is as before has been told.
-    fn tell(&self, mut held: Vec<HeldPart>, cause: Cause) {
+    fn tell(&self, mut held: Vec<HeldPart>, cause: ReloadCause) {
         let generation = self.status.app.setup.load().generation;
         let before = self.status.held();
         let mut is_news = false;
         for part in &mut held {
             let known = before.iter().find(|known| known.part == part.part);
             part.since = known.map_or(part.since, |known| known.since);
-            if cause != Cause::Again || known.is_none_or(|known| known.why != part.why) {
+            if cause != ReloadCause::Again || known.is_none_or(|known| known.why != part.why) {
                 is_news = true;
                 tracing::error!(
                     "the old {} {} in force (generation {generation}): {}",

@@ -30,8 +30,8 @@ use crate::config::watch::Watch;
 use crate::exchange::Exchange;
 use crate::exchange::aliases::Aliases;
 use crate::exchange::captured::Captured;
-use crate::exchange::desk::Desk;
-use crate::exchange::not_understood::Unread;
+use crate::exchange::heavy_work::HeavyWork;
+use crate::exchange::not_understood::NotUnderstood;
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::note::{Signer, SigningKeyError};
 use crate::ledger::record::{Observer, Record};
@@ -165,9 +165,9 @@ fn make_exchange(
             config.limits.strangers_log_per_day,
         ),
         pending: Arc::new(Pending::open(&audit.directory, Codes::new(codes))),
-        unread: Arc::new(Unread::open(&audit.directory)),
+        unread: Arc::new(NotUnderstood::open(&audit.directory)),
         captured: Arc::new(Captured::open(&audit.directory)),
-        desk: Desk::new(parts.places),
+        heavy_work: HeavyWork::new(parts.places),
         memory: Memory::new(parts),
         journal,
         learned,

@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::authority::{Authority, AuthorityError, FilePaths, Files, Pem, SecretPem, io_error};
 use super::constraints::Reach;
 use super::former;
-use super::rotation::{self, Rotation, Written};
+use super::rotation::{self, Rotation, RotationFile};
 use crate::config::edit::{Fault, folder_of};
 use crate::config::folder::{self, Folder};
 use crate::config::names::Host;
@@ -66,7 +66,7 @@ pub(crate) struct Trial {
 
 /// The right to change the authority, which nobody else has as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Change<'a> {
+pub(crate) struct AuthorityChange<'a> {
     generations: Generations<'a>,
     folder: Folder,
     trial: Option<(u64, Rotation)>,
@@ -112,7 +112,7 @@ pub(crate) fn prepare(files: Files<'_>, names: &BTreeSet<Host>) -> Result<bool, 
     if standing.is_settled {
         return Ok(false);
     }
-    match Change::begin(files).and_then(|change| change.first(names, None)) {
+    match AuthorityChange::begin(files).and_then(|change| change.first(names, None)) {
         Err(e) if standing.in_force.is_some_and(|paths| Authority::open(paths.files()).is_ok()) => {
             tracing::warn!(
                 "what a change of the root left can't be put in order, and the relay starts all the same: {e}"
@@ -140,7 +140,7 @@ pub(crate) fn watched(files: Files<'_>) -> Vec<PathBuf> {
     }
     if let Ok(AuthorityState { trial: Ok(Some(trial)), .. }) = generations.standing() {
         watched.extend(trial.files.files().all().map(Path::to_owned));
-    } else if let Ok(Written::Now(Rotation { next: Some(next), .. })) = rotation::read(files) {
+    } else if let Ok(RotationFile::Now(Rotation { next: Some(next), .. })) = rotation::read(files) {
         watched.extend(generations.at(next).files().all().map(Path::to_owned));
     }
     watched
@@ -237,7 +237,7 @@ impl<'a> Generations<'a> {
 
     fn standing(&self) -> Result<AuthorityState, AuthorityError> {
         let written = rotation::read(self.files);
-        if let Ok(Written::Former(former::Rotation { under_way: true, networks, .. })) = &written {
+        if let Ok(RotationFile::Former(former::Rotation { under_way: true, networks, .. })) = &written {
             let is_finishing = former::Rotation::is_finishing(self.files);
             let trial = Trial { files: former::next_to(self.files), networks: networks.clone() };
             return Ok(AuthorityState {
@@ -253,11 +253,11 @@ impl<'a> Generations<'a> {
         };
         let current = self.current();
         let (trial, is_over) = match written {
-            Ok(Written::Now(Rotation { next: Some(next), networks })) if Some(next) != current => {
+            Ok(RotationFile::Now(Rotation { next: Some(next), networks })) if Some(next) != current => {
                 (self.trial(next, networks).map(Some), false)
             }
-            Ok(Written::Now(Rotation { next, .. })) => (Ok(None), next.is_some()),
-            Ok(Written::Former(_)) => (Ok(None), false),
+            Ok(RotationFile::Now(Rotation { next, .. })) => (Ok(None), next.is_some()),
+            Ok(RotationFile::Former(_)) => (Ok(None), false),
             Err(cause) => (Err(io_error(&rotation::path(self.files), cause)), false),
         };
         let is_settled =
@@ -363,8 +363,8 @@ impl<'a> Generations<'a> {
             return Ok(Vec::new());
         };
         let tried = match rotation::read(self.files) {
-            Ok(Written::Now(rotation)) => rotation.next,
-            Ok(Written::Former(former)) if !former.under_way => None,
+            Ok(RotationFile::Now(rotation)) => rotation.next,
+            Ok(RotationFile::Former(former)) if !former.under_way => None,
             _ => return Ok(Vec::new()),
         };
         let others = self.all()?.into_iter().filter(|number| *number != current && Some(*number) != tried);
@@ -402,7 +402,7 @@ enum LeftOver {
     Moved(PathBuf),
 }
 
-impl<'a> Change<'a> {
+impl<'a> AuthorityChange<'a> {
     /// Takes the lock, and completes or undoes what was cut off.
     ///
     /// # Errors
@@ -539,12 +539,12 @@ impl<'a> Change<'a> {
         let files = self.generations.files;
         let path = rotation::path(files);
         let mut rotation = match rotation::read(files).map_err(|e| io_error(&path, e))? {
-            Written::Now(rotation) => rotation,
-            Written::Former(former) if former.under_way => {
+            RotationFile::Now(rotation) => rotation,
+            RotationFile::Former(former) if former.under_way => {
                 self.has_completed_finish = former::Rotation::is_finishing(files);
                 self.convert(former)?
             }
-            Written::Former(_) => Rotation::default(),
+            RotationFile::Former(_) => Rotation::default(),
         };
         if let ConfiguredFiles::Restorable(number) = self.generations.found()? {
             if self.generations.current() != Some(number) {

@@ -56,7 +56,7 @@ impl From<Refusal> for Stopped {
 }
 
 /// Where a request on the proxy face leads.
-enum Step {
+enum Route {
     /// A `CONNECT` whose TLS ends here.
     Terminate(Destination),
     /// A `CONNECT` whose bytes are copied.
@@ -110,7 +110,7 @@ impl Proxy {
             if !setup.config.listen.lets_connect(client) {
                 return self.refuse(stream, access, &Refusal::address(client)).await;
             }
-            let (step, identity) = match self.judge(&setup, &head, client, way).await {
+            let (route, identity) = match self.judge(&setup, &head, client, way).await {
                 Ok(judged) => judged,
                 Err(Stopped::Unproven(unproven)) => {
                     let refusal = self.app.refuse_credentials(&unproven, &mut access);
@@ -128,16 +128,16 @@ impl Proxy {
                     return self.refuse(stream, access, &refusal).await;
                 }
             };
-            return match step {
-                Step::Terminate(to) => {
+            return match route {
+                Route::Terminate(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
                     self.terminate(setup, stream, access, to, identity, place).await;
                 }
-                Step::Tunnel(to) => {
+                Route::Tunnel(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
                     self.tunnel(setup, stream, access, to, identity, &place).await;
                 }
-                Step::Absolute => {
+                Route::Absolute => {
                     drop(setup);
                     stream.put_back(head.bytes);
                     let to = Target::PerRequest;
@@ -160,27 +160,27 @@ impl Proxy {
         head: &Head,
         client: IpAddr,
         way: WayIn,
-    ) -> Result<(Step, Identity), Stopped> {
+    ) -> Result<(Route, Identity), Stopped> {
         if self.app.stop.is_cancelled() {
             return Err(Refusal::draining().into());
         }
-        let step = if head.method == "CONNECT" {
+        let route = if head.method == "CONNECT" {
             Self::judge_connect(setup, head)?
         } else {
             Self::judge_absolute(setup, head)?
         };
-        let way = if matches!(step, Step::Absolute) { WayIn::Absolute } else { way };
+        let way = if matches!(route, Route::Absolute) { WayIn::Absolute } else { way };
         let sent: Vec<&[u8]> = head.values("proxy-authorization").collect();
         let identity = Identity::read(way, client, &sent, setup.config.listen.credentials, &setup.users);
         let identity = identity.await.map_err(Stopped::Unproven)?;
-        let step = match step {
-            Step::Terminate(to) if setup.policy.wants_tunnel(&identity) => Step::Tunnel(to),
-            step => step,
+        let route = match route {
+            Route::Terminate(to) if setup.policy.wants_tunnel(&identity) => Route::Tunnel(to),
+            route => route,
         };
-        Ok((step, identity))
+        Ok((route, identity))
     }
 
-    fn judge_connect(setup: &Setup, head: &Head) -> Result<Step, Refusal> {
+    fn judge_connect(setup: &Setup, head: &Head) -> Result<Route, Refusal> {
         if head.target.contains("://") {
             let words = "the target of CONNECT is host:port alone, without a scheme in front";
             return Err(Refusal::new(Cause::Malformed, words));
@@ -200,8 +200,8 @@ impl Proxy {
             return Err(Refusal::new(Cause::Malformed, "CONNECT has no body"));
         }
         match setup.policy.destinations.find(&authority) {
-            Some(to) if to.mode == Mode::Terminate => Ok(Step::Terminate(to.clone())),
-            Some(to) if to.mode == Mode::Tunnel => Ok(Step::Tunnel(to.clone())),
+            Some(to) if to.mode == Mode::Terminate => Ok(Route::Terminate(to.clone())),
+            Some(to) if to.mode == Mode::Tunnel => Ok(Route::Tunnel(to.clone())),
             _ => {
                 let words = format!("{authority} is not in the list of destinations");
                 Err(Refusal::new(Cause::DestinationNotListed, &words))
@@ -210,7 +210,7 @@ impl Proxy {
     }
 
     /// Absolute form is for hosts of mode `http` alone; each request of the conversation is looked up again.
-    fn judge_absolute(setup: &Setup, head: &Head) -> Result<Step, Refusal> {
+    fn judge_absolute(setup: &Setup, head: &Head) -> Result<Route, Refusal> {
         let Some((scheme, rest)) = head.target.split_once("://") else {
             return Err(Refusal::new(
                 Cause::Misdirected,
@@ -225,7 +225,7 @@ impl Proxy {
         let plain = scheme.eq_ignore_ascii_case("http");
         let listed = setup.policy.destinations.plain(authority);
         if plain && listed.is_some() {
-            return Ok(Step::Absolute);
+            return Ok(Route::Absolute);
         }
         Err(Refusal::not_plain_http(&head.target))
     }

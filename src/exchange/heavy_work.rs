@@ -16,31 +16,31 @@ use crate::turns::Turns;
 /// The places at which such work is done. Reading a body may take half a second, and making the records of a turn some
 /// milliseconds: the one does not wait for the other.
 #[derive(Debug)]
-pub struct Desk {
+pub struct HeavyWork {
     /// For bodies.
-    pub reading: Places,
+    pub reading: WorkPlaces,
     /// For records.
-    pub writing: Places,
+    pub writing: WorkPlaces,
 }
 
 /// Places for one kind of work.
 #[derive(Debug)]
-pub struct Places {
+pub struct WorkPlaces {
     places: Semaphore,
     turns: Turns,
 }
 
-impl Desk {
+impl HeavyWork {
     /// With so many places for reading: as many as there are processors but one, and no more than there is memory for (see
     /// [`Parts`](crate::memory::Parts)). The records of a turn take little.
     pub fn new(places: u64) -> Self {
         let reading =
             usize::try_from(places).map_or(Semaphore::MAX_PERMITS, |n| n.min(Semaphore::MAX_PERMITS));
-        Self { reading: Places::new(reading), writing: Places::new(threads::spare_processors()) }
+        Self { reading: WorkPlaces::new(reading), writing: WorkPlaces::new(threads::spare_processors()) }
     }
 }
 
-impl Places {
+impl WorkPlaces {
     fn new(places: usize) -> Self {
         Self { places: Semaphore::new(places), turns: Turns::default() }
     }
