@@ -100,7 +100,7 @@ fn compress(disk: &dyn Disk, plain: &Path, compressed: &Path, hash: &Hash) -> io
     disk.sync_folder(disk::folder(compressed))
 }
 
-/// A tape as a stream.
+/// A file as a stream.
 struct AppendStream(Box<dyn AppendFile>);
 
 impl Write for AppendStream {

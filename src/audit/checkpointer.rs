@@ -110,7 +110,7 @@ impl Checkpointer {
         self.context.changed.notify_all();
     }
 
-    /// Signs and keeps what was told last, now, and waits for that within a bound.
+    /// Signs and keeps the newest head at once, and waits for that within a bound.
     pub(super) fn sign_now(&self) {
         let mut orders = self.context.orders();
         let last = orders.head;
@@ -120,7 +120,7 @@ impl Checkpointer {
         let _ = self.context.changed.wait_timeout_while(orders, bounds::CHECKPOINTER_WAIT, waits);
     }
 
-    /// The same for the last time, anchors included.
+    /// Does so for the last time, anchors included.
     pub(super) fn leave(&self) {
         self.sign_now();
         let mut orders = self.context.orders();

@@ -40,12 +40,12 @@ pub trait AppendFile: Send {
     /// Takes away what is behind this length.
     fn cut(&mut self, length: u64) -> io::Result<()>;
     /// What the file is now.
-    fn state(&self) -> io::Result<TapeState>;
+    fn state(&self) -> io::Result<FileState>;
 }
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TapeState {
+pub struct FileState {
     /// Its bytes.
     pub length: u64,
     /// Which one it is.
@@ -101,9 +101,9 @@ impl AppendFile for File {
         self.set_len(length)
     }
 
-    fn state(&self) -> io::Result<TapeState> {
+    fn state(&self) -> io::Result<FileState> {
         let metadata = self.metadata()?;
-        Ok(TapeState { length: metadata.len(), inode: metadata.ino(), links: metadata.nlink() })
+        Ok(FileState { length: metadata.len(), inode: metadata.ino(), links: metadata.nlink() })
     }
 }
 
@@ -111,9 +111,9 @@ impl AppendFile for File {
 ///
 /// # Errors
 /// The disk takes no more; some of it may be written.
-pub fn write_all(tape: &mut dyn AppendFile, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(append_file: &mut dyn AppendFile, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match tape.write(bytes) {
+        match append_file.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -133,9 +133,9 @@ pub fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut tape = disk.create(&temporary)?;
-    let written = write_all(tape.as_mut(), bytes).and_then(|()| tape.sync_all());
-    drop(tape);
+    let mut append_file = disk.create(&temporary)?;
+    let written = write_all(append_file.as_mut(), bytes).and_then(|()| append_file.sync_all());
+    drop(append_file);
     if let Err(e) = written.and_then(|()| disk.rename(&temporary, path)) {
         let _ = disk.remove(&temporary);
         return Err(e);

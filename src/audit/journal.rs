@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::archive::Archive;
 use super::checkpointer::{Checkpointer, TreeHead};
-use super::disk::{self, AppendFile, Disk, TapeState};
+use super::disk::{self, AppendFile, Disk, FileState};
 use super::queue::{Batch, Done, Ending, Next, Queue};
 pub use super::queue::{BatchKind, Lane};
 use super::recover::{self, LastRun, OpenError, OpenedLog};
@@ -188,9 +188,9 @@ impl Journal {
             true => Archive::idle(),
             false => Archive::start(directory, disk.clone())?,
         };
-        let mut pen = LogWriter::new(opened, opening, archive, tell, commit, lost.clone())?;
+        let mut log_writer = LogWriter::new(opened, opening, archive, tell, commit, lost.clone())?;
         let batches = queue.clone();
-        let thread = threads::start("journal", move || pen.write_all(&batches))?;
+        let thread = threads::start("journal", move || log_writer.write_all(&batches))?;
         let queue = Arc::new(Handle(queue));
         Ok((Self { queue, state, committed, lost, previous_stop }, Writer { thread }))
     }
@@ -327,7 +327,7 @@ struct LogWriter {
     _lock: File,
     directory: PathBuf,
     path: PathBuf,
-    tape: Box<dyn AppendFile>,
+    append_file: Box<dyn AppendFile>,
     inode: u64,
     committed: u64,
     tree: Tree,
@@ -384,8 +384,8 @@ impl LogWriter {
         let Opening { directory, anchors, observer, signer, disk, gap_file, segment_bytes, .. } = opening;
         let OpenedLog { lock, segment, length, tree, found } = opened;
         let io = |cause| OpenError::Io { path: segment.path.clone(), cause };
-        let tape = disk.append(&segment.path).map_err(io)?;
-        let inode = tape.state().map_err(io)?.inode;
+        let append_file = disk.append(&segment.path).map_err(io)?;
+        let inode = append_file.state().map_err(io)?.inode;
         let checkpointer = Checkpointer::start(&directory, &anchors, signer, disk.clone())?;
         let reserve = Reserve::new(&directory);
         let last = found.last.as_ref().map(|last| last.time);
@@ -395,7 +395,7 @@ impl LogWriter {
             _lock: lock,
             directory,
             path: segment.path,
-            tape,
+            append_file,
             inode,
             committed: length,
             tree,
@@ -629,16 +629,16 @@ impl LogWriter {
     /// that a seal makes nobody wait for more than one.
     fn sync(&mut self) -> io::Result<()> {
         if self.sealed.is_none() {
-            return self.tape.sync();
+            return self.append_file.sync();
         }
         let (disk, folder) = (self.disk.as_ref(), disk::folder(&self.path));
-        let (named, written) = threads::beside(|| disk.sync_folder(folder), || self.tape.sync());
+        let (named, written) = threads::beside(|| disk.sync_folder(folder), || self.append_file.sync());
         written.and(named)
     }
 
     /// All of it or nothing, and why nothing.
     fn write(&mut self, bytes: &[u8]) -> Result<io::Result<()>, CommitError> {
-        let Err(cause) = disk::write_all(self.tape.as_mut(), bytes) else { return Ok(Ok(())) };
+        let Err(cause) = disk::write_all(self.append_file.as_mut(), bytes) else { return Ok(Ok(())) };
         self.roll_back(&cause)?;
         match may_pass(&cause) {
             true => Ok(Err(cause)),
@@ -653,7 +653,7 @@ impl LogWriter {
     /// Nobody else wrote to, cut, moved or removed the file.
     fn undisturbed(&self) -> Result<(), String> {
         let path = self.path.display();
-        let TapeState { length, links, .. } = self.tape.state().map_err(|e| format!("{path}: {e}"))?;
+        let FileState { length, links, .. } = self.append_file.state().map_err(|e| format!("{path}: {e}"))?;
         if length != self.committed {
             return Err(format!("{path} has {length} bytes, and {} were written", self.committed));
         }
@@ -665,7 +665,7 @@ impl LogWriter {
     }
 
     fn roll_back(&mut self, cause: &io::Error) -> Result<(), CommitError> {
-        let undone = self.tape.cut(self.committed).and_then(|()| self.tape.sync());
+        let undone = self.append_file.cut(self.committed).and_then(|()| self.append_file.sync());
         undone.map_err(|e| {
             self.poison(format!("{} can't be rolled back after {cause}: {e}", self.path.display()))
         })
@@ -725,9 +725,9 @@ impl LogWriter {
 
     fn seal(&mut self, now: Timestamp) -> io::Result<()> {
         let next = segment::path(&self.directory, self.tree.size());
-        let tape = self.disk.create(&next)?;
-        let inode = match tape.state() {
-            Ok(TapeState { inode, .. }) => inode,
+        let append_file = self.disk.create(&next)?;
+        let inode = match append_file.state() {
+            Ok(FileState { inode, .. }) => inode,
             Err(e) => {
                 // Whether it is there after a power cut is not known, and behind it the old one must not grow.
                 self.poison(format!("{} can't be begun: {e}", next.display()));
@@ -742,7 +742,7 @@ impl LogWriter {
         let sealed = std::mem::replace(&mut self.path, next);
         self.waiting.insert(0, sealed_record(self.tree.size(), &sealed));
         self.sealed = Some(sealed);
-        (self.tape, self.inode, self.committed, self.day) = (tape, inode, 0, day(now));
+        (self.append_file, self.inode, self.committed, self.day) = (append_file, inode, 0, day(now));
         Ok(())
     }
 

@@ -350,7 +350,7 @@ fn begin(directory: &Path, disk: &dyn Disk, checkpoints: &[FoundCheckpoint]) -> 
     }
     let path = segment::path(directory, first);
     disk.create(&path)
-        .and_then(|mut tape| tape.sync_all())
+        .and_then(|mut append_file| append_file.sync_all())
         .and_then(|()| disk.sync_folder(disk::folder(&path)))
         .map_err(io(&path))?;
     Ok(Segment { first, path, compressed: false })
