@@ -1,4 +1,4 @@
-//! Every limit that is not configuration, in one place: buffers, queues, tables and waits (DESIGN promise 9).
+//! Every limit that is not configuration, in one place: buffers, queues, tables and waits.
 //!
 //! What a site may want to change is in `relay.toml` (`[limits]`, `listen.max_connections`, `[upstream]` time-outs).
 

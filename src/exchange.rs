@@ -68,11 +68,11 @@ pub struct Exchange {
     pub refusals: Refusals,
     /// Who was refused lately.
     pub pending: Arc<Pending>,
-    /// Whose bodies are not understood.
+    /// Clients whose bodies are not understood.
     pub unread: Arc<NotUnderstood>,
     /// The shapes of what passes.
     pub captured: Arc<Captured>,
-    /// Where work is done that takes long.
+    /// Does long work aside.
     pub heavy_work: HeavyWork,
     /// What bodies, and what is understood of them, may take.
     pub memory: Memory,
@@ -252,7 +252,7 @@ impl Exchange {
     }
 }
 
-/// Whether a body is read in no time: compressed ones may be of any length.
+/// Whether a body is read quickly. Compressed ones may be of any length.
 fn is_quick(headers: &HeaderMap, body: &[u8]) -> bool {
     body.len() <= bounds::QUICK_BODY && !headers.contains_key(header::CONTENT_ENCODING)
 }

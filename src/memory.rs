@@ -10,7 +10,7 @@
 //!
 //! A request takes bodies while it arrives, then messages, in one step, for the most that its message can take; the rest is
 //! given back once it is read. Its reply takes replies, in one step as well. Each of these is waited for with a deadline
-//! and without a place for heavy work, and whoever has a place waits for nothing. So what is held is given back without any
+//! and without a place for heavy work, and the holder of a place waits for nothing. So what is held is given back without any
 //! memory of the same part or of an earlier one: a message waits for a reply and a reply for the log, heavy work and its client,
 //! never the other way round. Bodies alone are taken piece by piece as they arrive, which is why a part of its own is
 //! theirs: bodies that are half there can keep each other waiting until the deadline, but no message and no reply.
@@ -72,11 +72,11 @@ pub struct Account(Arc<SharedAccount>);
 
 #[derive(Debug)]
 struct SharedAccount {
-    /// So many bytes are small.
+    /// Up to this many bytes are small.
     small: u64,
     taken: Mutex<TakenBytes>,
     given_back: Notify,
-    /// Whoever has it is the next that gets memory for something long.
+    /// Its holder is the next that gets memory for something long.
     line: Semaphore,
     /// A line for each client.
     lines: Turns,
@@ -343,7 +343,7 @@ impl MemoryShare {
         }
     }
 
-    /// So many of its bytes, to be given back apart from the rest.
+    /// Splits off this many of its bytes, to be given back apart from the rest.
     pub fn split(&mut self, bytes: u64) -> Self {
         let bytes = bytes.min(self.bytes);
         (self.shared, self.bytes) = (self.shared - bytes, self.bytes - bytes);

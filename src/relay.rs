@@ -1,4 +1,4 @@
-//! A running relay: it serves until it is told to stop, then drains. Each other step of its life has a file below.
+//! A running relay: it serves until it is asked to stop, then drains. Each other step of its life has a file below.
 
 mod clock;
 mod enrol;
@@ -28,7 +28,7 @@ pub use start::StartError;
 use vital::Vital;
 
 /// The threads that a relay starts beside those that it runs on, without one for each anchor: the writer of the log, its
-/// notary and its archive, and the watch of files.
+/// checkpointer and its archive, and the watch of files.
 pub const THREADS: usize = 4;
 
 /// A relay that listens.
@@ -39,9 +39,9 @@ pub struct Relay {
     admin: SocketAddr,
     /// Watchers and timers, and with them the listeners: aborted when the relay stops.
     services: JoinSet<()>,
-    /// What must not end before the relay does.
+    /// Ends the relay once a service ends that it can't do without.
     vital: Vital,
-    /// Reads everything again, now.
+    /// Asks for a reload.
     reload: mpsc::Sender<ReloadRequest>,
     /// The admin socket, as long as it can be asked.
     socket: Option<Placed>,
@@ -50,13 +50,13 @@ pub struct Relay {
 /// Why a relay ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Ended {
-    /// It was told to, and every request in hand was answered.
+    /// It was asked to stop, and every request in hand was answered.
     Stopped,
-    /// It was told to, and some requests were cut off.
+    /// It was asked to stop, and some requests were cut off.
     CutOff,
     /// The log is given up.
     LogLost(String),
-    /// A service of its own has ended, without which it must not go on.
+    /// One of its services has ended, and it must not run without it.
     ServiceLost(String),
 }
 
@@ -81,13 +81,13 @@ impl Relay {
         self.app.setup.load().faces.made
     }
 
-    /// Makes the relay read its configuration and all files of it now, without waiting for an event. Where it takes none,
-    /// others that were asked for have not begun yet.
+    /// Takes requests to read the configuration and all of its files at once, without waiting for an event. It is full where
+    /// earlier requests wait for their reload.
     pub fn reloader(&self) -> mpsc::Sender<ReloadRequest> {
         self.reload.clone()
     }
 
-    /// Serves until it is told to stop or the log is lost; then drains.
+    /// Serves until it is asked to stop, or until it must not go on; then drains.
     pub async fn run(self, told_to_stop: impl Future<Output = ()>) -> Ended {
         let mut state = self.app.exchange.journal.state();
         let lost = async {

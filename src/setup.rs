@@ -1,9 +1,9 @@
-//! What a configuration means, ready to be used: read whole, checked whole, swapped whole (DESIGN promise 8).
+//! What a configuration means, ready to be used: read whole, checked whole, swapped whole.
 //!
 //! A file that can't be used holds up no other: its part of the setup before stays (`held`), and the rest goes into
 //! force. `relay.toml` itself is taken whole or not at all, together with what it names for the first time.
 //!
-//! Whatever begins takes the setup in force and keeps it to its end. What is dear to make or counts something (leaves,
+//! Each request takes the setup in force and keeps it to its end. What is expensive to build, or counts something (leaves,
 //! kept connections, limiters, passwords that were right) is carried over from the setup before, as long as all that
 //! it was made from is the same.
 

@@ -93,7 +93,7 @@ impl Contents {
         Self(files.into_iter().map(|path| (path.clone(), content(&path))).collect())
     }
 
-    /// These and those.
+    /// Merges another snapshot into this one.
     pub fn and(mut self, more: Self) -> Self {
         self.0.extend(more.0);
         self

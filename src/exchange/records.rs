@@ -223,7 +223,7 @@ fn with_shape(record: &mut Record, unread: Option<&String>) -> Option<String> {
     record.qlik.shape.take().or_else(|| unread.cloned())
 }
 
-/// The same records, the first of them changed.
+/// Changes the first of these records.
 fn with_first<'s>(records: Records<'s>, change: impl FnOnce(&mut Record) + Send + 's) -> Records<'s> {
     let mut change = Some(change);
     Box::new(records.map(move |mut named| {

@@ -33,7 +33,7 @@ pub const REASON: usize = 120;
 
 const PREFIX: &str = "license-relay: ";
 
-/// A refusal: what is told to the client, and how.
+/// A refusal: what the client sees of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
     /// What happened.
@@ -83,7 +83,7 @@ pub enum Cause {
     Certificate,
     /// TLS with the back end failed.
     Tls,
-    /// The parent proxy refused, or is none.
+    /// The parent proxy refused, or is not a proxy.
     Parent,
     /// The head of the answer is too large.
     HeadTooLarge,
@@ -116,7 +116,7 @@ struct Row {
 }
 
 impl Cause {
-    /// The table of DESIGN §6.
+    /// The table: what a client sees for each cause.
     fn row(self) -> Row {
         let row =
             |on_connect, inside, token| Row { on_connect, inside, token, retry_after: None, close: false };
@@ -166,12 +166,12 @@ impl Refusal {
         Self { cause, sentence, retry_after: cause.row().retry_after }
     }
 
-    /// What whoever comes while the relay stops is told: a close without an answer makes some clients try for ever.
+    /// For clients that come while the relay stops: a close without an answer makes some of them try for ever.
     pub fn draining() -> Self {
         Self::new(Cause::Draining, "the relay is stopping")
     }
 
-    /// What a client is told whose address may not connect at all.
+    /// For a client whose address may not connect at all.
     pub(crate) fn address(address: IpAddr) -> Self {
         let words = format!("{address} may not connect (listen.allow_from)");
         Self::new(Cause::Refused, &words)

@@ -78,8 +78,8 @@ pub enum Target {
 }
 
 impl ConnectionInfo {
-    /// What it was let in by and does not hold any more, which ends the conversation: as a refusal, where nothing else of a
-    /// request can let it in; a user who is gone may be let in as anybody is, and is refused by the policy otherwise.
+    /// Which of the facts that it was let in by holds no more, which ends the conversation. Without its address or destination
+    /// every request is refused; without its user it is judged as any other client.
     fn fallen(&self, setup: &Setup) -> Option<Fallen> {
         let listen = &setup.config.listen;
         if !listen.lets_connect(self.identity.address) {

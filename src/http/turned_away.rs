@@ -1,4 +1,4 @@
-//! What is written of those who are turned away before an exchange is made of what they ask.
+//! The records and access lines of clients that are refused before an exchange is made of their request.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::policy::identity::{CredentialFault, Unproven};
 use crate::text::redact::clip;
 
 impl App {
-    /// Writes that credentials prove nobody, with the user name that was tried, and gives what the client is told.
+    /// Records credentials that prove nobody, with the user name that was tried; returns the refusal for the client.
     pub(crate) fn refuse_credentials(&self, unproven: &Unproven, access: &mut Access) -> Refusal {
         let action = match unproven.why {
             CredentialFault::TooMany(_) => Action::AccessLimited,
@@ -29,7 +29,7 @@ impl App {
         Refusal::from(unproven)
     }
 
-    /// Writes that something was refused whoever asks.
+    /// Records a refusal that would meet any client.
     pub(crate) fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
         let action = match refusal.cause {
             Cause::Connections | Cause::RateLimited => Action::AccessLimited,
@@ -40,7 +40,7 @@ impl App {
         self.exchange.refusals.note(record, client);
     }
 
-    /// Writes the access line and the record of whoever is turned away before it is served.
+    /// Writes the access line and the record of a client that is turned away before it is served.
     pub(crate) fn note_turned_away(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
         let mut access = Access::new(id, client, None, Arrival::default());
         refusal.note(&mut access, refusal.on_connect());

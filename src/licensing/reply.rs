@@ -1,4 +1,4 @@
-//! One reply of the back end: what it told.
+//! What one reply of the back end says.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Accepting connections: a place for each, in all and of its client, and a loop that survives running out of descriptors.
+//! Accepts connections: each takes a place, of all and of its client. The loop survives running out of descriptors.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,12 +20,12 @@ use crate::setup::InForce;
 use crate::stream::socket::ClientSocket;
 use crate::stream::{First, Rewound, last_word};
 
-/// Who may connect, and how many at one time, under the limits of the setup in force.
+/// Accepts connections, as many as the limits of the setup in force allow.
 #[derive(Debug)]
 pub struct Acceptor {
     setup: Arc<InForce>,
     places: Arc<Places>,
-    /// Places for those who are told that there is no place.
+    /// Places for clients that are turned away with an explanation.
     turned_away: Semaphore,
 }
 
@@ -84,7 +84,7 @@ impl Acceptor {
         }
     }
 
-    /// Lets a load balancer tell who its client is.
+    /// Reads from a load balancer which client it connects, and serves that client.
     async fn introduce(
         self: Arc<Self>,
         mut socket: ClientSocket,
@@ -111,14 +111,14 @@ impl Acceptor {
         }
     }
 
-    /// A place for a new connection; a load balancer has yet to tell whose it is.
+    /// Takes a place for a new connection. The client of a load balancer is not known yet.
     fn enter(&self, socket: &ClientSocket, peer: IpAddr, is_balancer: bool) -> Result<Place, Refusal> {
         let most = self.most(peer, is_balancer)?;
         let client = (!is_balancer).then_some(peer);
         self.places.enter(socket, client, most).map_err(|full| no_place(full, peer))
     }
 
-    /// How many places there are; none for whoever may not connect at all, so that it makes nobody give way.
+    /// How many places there are; an error for a client that may not connect at all, so that it makes nobody give way.
     fn most(&self, peer: IpAddr, is_balancer: bool) -> Result<Most, Refusal> {
         let setup = self.setup.load();
         let listen = &setup.config.listen;
@@ -128,8 +128,8 @@ impl Acceptor {
         Ok(Most { in_all: listen.max_connections, of_client: listen.max_connections_per_address })
     }
 
-    /// It is recorded, and a client that speaks HTTP is told why, as long as there are not too many to be told; one that
-    /// speaks TLS can't be told anything cheaper than a handshake.
+    /// Records the refusal, and explains it to a client that speaks HTTP, to so many at a time. Explaining it in TLS would cost
+    /// a handshake.
     async fn turn_away(
         &self,
         stream: ClientSocket,

@@ -1,4 +1,4 @@
-//! The first byte tells the way in: `0x16` is TLS, a letter is HTTP/1. Inside TLS, the ClientHello tells the rest.
+//! The first byte decides who serves a connection: `0x16` is TLS, a letter is HTTP/1. Inside TLS, the ClientHello decides.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::accept::bind;
 
-/// The sockets of one kind, each with the task that accepts from it.
+/// The listening sockets of one kind, each with the task that accepts from it.
 pub struct Bound {
     serve: Box<dyn Fn(TcpListener) -> JoinHandle<()> + Send + Sync>,
     open: Vec<OpenSocket>,
@@ -34,7 +34,7 @@ pub struct BindError {
 }
 
 impl Bound {
-    /// None yet; each is served so.
+    /// Creates an empty set; `serve` runs for each listener that it binds.
     pub fn new(serve: impl Fn(TcpListener) -> JoinHandle<()> + Send + Sync + 'static) -> Self {
         Self { serve: Box::new(serve), open: Vec::new() }
     }

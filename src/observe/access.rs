@@ -40,13 +40,13 @@ pub(crate) enum FoldedKind {
     GaveWay,
 }
 
-/// No refusals yet, with a budget of so many bytes of lines a day.
+/// Creates an empty fold, with this budget of bytes of lines a day.
 pub(crate) fn refused(per_day: u64) -> Arc<FoldedLines> {
     Arc::new(Mutex::new(Fold::new(per_day)))
 }
 
 impl AccessLog {
-    /// As `[log]` says.
+    /// Creates the log that `[log]` describes.
     pub(crate) fn new(log: Log, metrics: Arc<Metrics>, refused: Arc<FoldedLines>) -> Self {
         let shown = matches!(log.level, LogLevel::Info | LogLevel::Debug | LogLevel::Trace);
         Self { metrics, refused, format: log.format, client_address: log.client_address, shown }

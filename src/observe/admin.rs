@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::bounds;
 
-/// What a relay tells of itself.
+/// What a relay reports about itself.
 pub trait StatusSource: Send + Sync {
     /// What keeps it from doing its work now, if anything does.
     fn unready(&self) -> Option<String>;
@@ -38,7 +38,7 @@ pub trait StatusSource: Send + Sync {
     fn status(&self) -> serde_json::Value;
     /// What it has done, in the text format of OpenMetrics.
     fn metrics(&self) -> String;
-    /// What is demanded as `Authorization: Bearer` now, if anything is.
+    /// The token that `Authorization: Bearer` must carry, if one is demanded.
     fn token(&self) -> Option<Arc<Zeroizing<String>>>;
 }
 
@@ -46,10 +46,10 @@ pub trait StatusSource: Send + Sync {
 #[derive(Clone)]
 pub struct Admin(pub Arc<dyn StatusSource>);
 
-/// Somebody who wants everything to be read again.
+/// A request to read all files of the configuration again.
 #[derive(Debug)]
 pub struct ReloadRequest {
-    /// Whoever waits for the answer; none for a signal.
+    /// Who waits for the answer; `None` for a signal.
     pub by: Option<ReloadWaiter>,
 }
 
@@ -73,7 +73,7 @@ enum AdminRoute {
 
 impl Admin {
     /// Serves until it is dropped; it goes last and abruptly, so that no scraper holds the relay up. One request a
-    /// connection, and all of it in time: whoever holds places open here takes descriptors from the clients.
+    /// connection, and all of it in time: connections that stay open here take descriptors from the clients.
     pub async fn serve(self, listener: TcpListener) {
         let accept = |cx: &mut Context<'_>| {
             listener.poll_accept(cx).map_ok(|(stream, _)| (stream, AdminRoute::Address))
@@ -81,7 +81,7 @@ impl Admin {
         self.serve_all(accept, bounds::ADMIN, bounds::ADMIN).await;
     }
 
-    /// Likewise, on the socket; who asks for a reload is handed on.
+    /// Serves the socket in the same way; requests for a reload are passed on.
     pub async fn serve_local(self, listener: UnixListener, reloads: mpsc::Sender<ReloadRequest>) {
         let accept = |cx: &mut Context<'_>| {
             listener.poll_accept(cx).map_ok(|(stream, _)| {
@@ -190,8 +190,8 @@ impl Admin {
     }
 }
 
-/// Connections that have asked for nothing yet, the oldest first: where all places are taken, it gives way. Whoever opens
-/// connections and is silent keeps no scraper and no probe out.
+/// Connections that have asked for nothing yet, the oldest first: where all places are taken, the oldest gives way, so
+/// that silent connections keep no scraper and no probe out.
 #[derive(Debug, Default)]
 struct Silent(Mutex<VecDeque<Arc<Notify>>>);
 

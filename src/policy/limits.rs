@@ -43,11 +43,11 @@ pub enum Limited {
     Records(Duration),
     /// Its bytes of the log.
     Log(Duration),
-    /// Those of whom no entry lets in.
+    /// Those of strangers, whom no entry lets in.
     StrangersLog(Duration),
 }
 
-/// Whom a request of an entry counts for.
+/// What a request that an entry lets in counts for.
 #[derive(Clone, Copy, Debug)]
 pub enum CountedFor<'a> {
     /// The deployment itself: a network or user of the entry proves it.
@@ -61,7 +61,7 @@ pub enum CountedFor<'a> {
 }
 
 impl EntryLimits {
-    /// All full.
+    /// Creates limiters with their full burst available.
     pub fn new(rate: SourceRate) -> Self {
         Self {
             rate,
@@ -170,7 +170,7 @@ fn room_for(records: usize) -> u64 {
 pub struct AddressLimits(Limiters<IpAddr, Limiter>);
 
 impl AddressLimits {
-    /// All full.
+    /// Creates limiters with their full burst available.
     pub fn new(rate: Rate) -> Self {
         Self(Limiters::new(rate, bounds::LIMITED_ADDRESSES, Keep::UntilRefilled))
     }

@@ -53,7 +53,7 @@ struct Learned {
     over: HashSet<Enrolment>,
 }
 
-/// How a request stands with the allow-list.
+/// What the allow-list says of a request.
 #[derive(Debug)]
 pub enum Match<'a> {
     /// An entry allows it.
@@ -194,7 +194,7 @@ impl Registry {
         entries.filter(|(at, _)| !continued.contains(at)).map(|(_, entry)| entry).collect()
     }
 
-    /// The standing of a request that names its source. An entry that lists networks or users wants one of them
+    /// Matches a request that names its source. An entry that lists networks or users wants one of them
     /// as well, because an id proves nothing.
     pub fn by_id(&self, id: &SourceId, user: Option<&str>, address: IpAddr) -> Match<'_> {
         let listed = self.by_id.get(&sha256(id.as_str())).and_then(|at| self.entries.get(*at));
@@ -209,7 +209,7 @@ impl Registry {
         }
     }
 
-    /// The standing of a request that names no source. A license vouches, from anywhere, only for what is `sourceless` by
+    /// Matches a request that names no source. A license vouches, from anywhere, only for what is `sourceless` by
     /// nature: leaving the id out of a message is no way around its place.
     pub fn by_circumstance(
         &self,

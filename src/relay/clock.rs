@@ -1,4 +1,4 @@
-//! What time brings: counts of folded refusals, signs of life, and leaves that are made anew.
+//! What happens by the clock: counts of folded refusals, signs of life, and renewed leaves.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::ledger::action::Action;
 use crate::ledger::record::Record;
 use crate::tls::dates;
 
-/// What time brings: counts of folded refusals, and a sign of life where nothing else was written, so that a crash is
-/// dated to the minute.
+/// Writes counts of folded refusals, and a sign of life where nothing else was written, so that a crash is dated to the
+/// minute.
 pub(super) async fn keep_time(app: Arc<App>) {
     let journal = &app.exchange.journal;
     let mut written = *journal.committed().borrow();
@@ -29,7 +29,7 @@ pub(super) async fn keep_time(app: Arc<App>) {
     }
 }
 
-/// Renews leaves, also where no client comes, and tells once when one that is shown is not valid. A look each second
+/// Renews leaves even while no client comes, and logs once when a leaf in use is not valid. It looks each second, so that it
 /// finds every step of the clock.
 pub(super) async fn keep_leaves(app: Arc<App>) {
     let mut told = false;

@@ -1,4 +1,4 @@
-//! Reloads: what changed becomes the setup in force, but for parts whose files can't be used, which are told until they can.
+//! Reloads: what changed goes into force, except for parts whose files can't be used; those are reported until they can.
 
 use std::sync::Arc;
 
@@ -49,14 +49,14 @@ impl Reloads {
     pub(super) async fn keep(mut self) {
         loop {
             tokio::select! {
-                // What failed has been told, and is tried again.
+                // A failure has been logged, and is tried again.
                 cause = self.watch.changed() => drop(self.reload(cause).await),
                 Some(asked) = self.asked.recv() => self.reload_as_asked(asked).await,
             }
         }
     }
 
-    /// One reload for all who ask at this moment: each of them has written before it asked.
+    /// Does one reload for all requests that wait: each client has written its files before it asked.
     async fn reload_as_asked(&mut self, asked: ReloadRequest) {
         let mut askers = Vec::new();
         let mut is_told = false;
@@ -80,7 +80,7 @@ impl Reloads {
         }
         let answer = self.answer(&before, done.err());
         for ReloadWaiter { reply, .. } in askers {
-            // Who does not wait any more has been told of that by its own clock.
+            // A client that waits no more has seen its own time-out.
             let _ = reply.send(answer.clone());
         }
     }
@@ -100,7 +100,7 @@ impl Reloads {
         Err(Undone::Unsettled)
     }
 
-    /// What is in force now, for whoever asked.
+    /// The answer to those who asked: what is in force.
     fn answer(&self, before: &Setup, undone: Option<Undone>) -> Value {
         let setup = self.status.app.setup.load();
         let changed = match setup.generation == before.generation {
@@ -163,7 +163,7 @@ impl Reloads {
         Ok(())
     }
 
-    /// Off the workers, and under a deadline: a disk that stalls must stall nothing else.
+    /// Reads all files, off the workers and under a deadline: a disk that stalls must stall nothing else.
     async fn read(
         &self,
         before: &Arc<Setup>,
@@ -173,7 +173,7 @@ impl Reloads {
         let generation = before.generation;
         let why = match self.watch.read(move || read(&before, &shared)).await {
             Ok(Ok(attempt)) => return Ok(attempt),
-            // It has been told.
+            // It has been logged.
             Err(e) => e.to_string(),
             Ok(Err(e)) => {
                 tracing::error!("all that was in force stays (generation {generation}): {e}");
@@ -184,7 +184,7 @@ impl Reloads {
         Err(Undone::Failed(why))
     }
 
-    /// The sockets: the only step that a new setup can fail at and that is seen outside.
+    /// Moves the sockets to the new addresses: the only step that is seen outside and can fail.
     async fn listen(&mut self, new: &Setup, before: &Setup) -> Result<(), String> {
         let (config, listeners) = (&new.config, &mut self.listeners);
         listeners.clients.change(&config.listen.addresses).await.map_err(|e| e.to_string())?;
@@ -219,14 +219,14 @@ impl Reloads {
             new.policy.registry.entries().len()
         );
         app.setup.store(new);
-        // Whoever asked for the reload does not wait for a disk that hangs; the end of the relay does.
+        // The client that asked for the reload does not wait for a disk that hangs; the end of the relay does.
         let journal = app.exchange.journal.clone();
         app.tasks.spawn(async move { journal.note_in_turn(vec![record]).await });
         forget_known(app);
     }
 
-    /// Tells each part whose files say something else than what is in force, and each for which that is over. One that was
-    /// tried again and is as before has been told.
+    /// Logs each part whose files say something else than what is in force, and each for which that is over; not again for one
+    /// that was merely tried again and is as before.
     fn tell(&self, mut held: Vec<HeldPart>, cause: ReloadCause) {
         let generation = self.status.app.setup.load().generation;
         let before = self.status.held();
@@ -272,14 +272,14 @@ fn warn_of_loss(before: &Registry, new: &Registry) {
     );
 }
 
-/// Everything that is listened on.
+/// All listening sockets.
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) clients: Bound,
     pub(super) admin: Bound,
 }
 
-/// Those who were refused and would be let in now need no number any more.
+/// Drops the pending rows of deployments that the list in force lets in.
 pub(super) fn forget_known(app: &App) {
     let setup = app.setup.load_full();
     app.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));

@@ -1,4 +1,4 @@
-//! The start of a relay: everything that would make it serve wrongly ends it, and then nobody has been served.
+//! The start of a relay. Anything that would make it serve wrongly ends the start before a client is served.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -61,13 +61,13 @@ pub enum StartError {
     /// The log.
     #[error("{0}")]
     Log(#[from] OpenError),
-    /// The log takes no first record.
+    /// The first record can't be written.
     #[error("{0}")]
     FirstRecord(#[from] CommitError),
     /// An address can't be listened on.
     #[error("{0}; {1}")]
     Bind(BindError, &'static str),
-    /// There can't be an admin socket.
+    /// The admin socket can't be made.
     #[error("{path} can't be the admin socket: {cause}")]
     Socket {
         /// Where it was to be.

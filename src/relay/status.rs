@@ -1,4 +1,4 @@
-//! What a running relay tells about itself: at `/status`, in `/readyz` and in `/metrics`.
+//! What a running relay reports about itself: at `/status`, in `/readyz` and in `/metrics`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ use crate::tls::dates;
 pub(super) struct RelayStatus {
     pub(super) app: Arc<App>,
     pub(super) metrics: Arc<Metrics>,
-    /// What is in force instead of what its files say, until it is not.
+    /// The parts of the configuration that are not what their files say.
     held: Mutex<Vec<HeldPart>>,
 }
 
@@ -104,7 +104,7 @@ impl StatusSource for RelayStatus {
     }
 }
 
-/// A count as a gauge has it.
+/// A count as the value of a gauge.
 fn count(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Services that the relay must not outlive: one that ends, or panics, ends the relay with a sentence.
+//! Services that the relay can't do without: when one ends or panics, the relay ends and says which.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub(super) struct Vital(watch::Sender<Option<String>>);
 
-/// Tells how a service ended, unless it was only told to stop.
+/// Reports how a service ended, unless it was aborted.
 struct ServiceGuard {
     service: &'static str,
     ended: watch::Sender<Option<String>>,

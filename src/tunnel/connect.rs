@@ -37,15 +37,15 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 #[derive(Debug)]
 pub struct Proxy {
     app: Arc<App>,
-    /// What tunnels copy with.
+    /// Buffers that all tunnels share.
     buffers: Buffers,
 }
 
 /// Why a request on the proxy face leads nowhere.
 enum Stopped {
-    /// What is asked for.
+    /// Because of what it asks for.
     Refused(Refusal),
-    /// Who asks for it.
+    /// Because of the credentials it came with.
     Unproven(Unproven),
 }
 
@@ -93,7 +93,7 @@ impl Proxy {
             };
             let head = match first {
                 Ok(head) => head,
-                // Whoever has asked before has believed our certificate.
+                // A client that has asked before has trusted our certificate.
                 Err(e @ (HeadError::Closed | HeadError::Io(_))) if way == WayIn::TlsConnect && turn == 0 => {
                     return self.note_left(access, e.io());
                 }
@@ -153,7 +153,7 @@ impl Proxy {
         }
     }
 
-    /// May this be asked, by whom, and where does it lead?
+    /// Decides whether this may be asked and by whom, and where it leads.
     async fn judge(
         &self,
         setup: &Setup,
@@ -230,7 +230,7 @@ impl Proxy {
         Err(Refusal::not_plain_http(&head.target))
     }
 
-    /// TLS inside the tunnel, whose name must be the authority's; then its conversation.
+    /// Ends the TLS inside the tunnel, whose name must be the authority's, then serves its conversation.
     async fn terminate(
         &self,
         setup: Arc<Setup>,
@@ -278,7 +278,7 @@ impl Proxy {
         }
     }
 
-    /// Bytes copied, unread but for the name in the ClientHello, which must be the authority's.
+    /// Copies bytes, and reads of them only the name in the ClientHello, which must be the authority's.
     async fn tunnel(
         &self,
         setup: Arc<Setup>,
@@ -346,7 +346,7 @@ impl Proxy {
         self.app.setup.load().access.write(access);
     }
 
-    /// A 407 after which the connection stays; `false` where it is gone.
+    /// Sends a 407 after which the connection stays; `false` where it is gone.
     async fn challenge(
         &self,
         stream: &mut Rewound<AnyStream>,
@@ -372,7 +372,7 @@ impl Proxy {
     }
 }
 
-/// A head, and from its first byte on a place that does not give way.
+/// Reads a head; from its first byte on the connection keeps its place.
 async fn read_head(stream: &mut Rewound<AnyStream>, place: &Place) -> Result<Head, HeadError> {
     let deadline = Instant::now() + bounds::FIRST_BYTE;
     head::begun(stream, place, deadline).await?;

@@ -1,6 +1,6 @@
-//! Bytes in both directions, unread: half-close is kept, and nothing waits for ever.
+//! Copies bytes in both directions, unread: half-close is kept, and nothing waits for ever.
 //!
-//! A side that has ended is told on to the other; the direction that is left then lives for as long as bytes come, and
+//! The end of one side is passed on to the other; the direction that is left then lives for as long as bytes come, and
 //! [`bounds::HALF_CLOSED`] more. A buffer is borrowed only while bytes flow, so that an idle tunnel holds none.
 
 use std::future::poll_fn;

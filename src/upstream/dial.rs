@@ -68,14 +68,14 @@ pub struct Dialled {
 pub struct ClientCertificateRequested(Arc<AtomicBool>);
 
 impl ClientCertificateRequested {
-    /// It did.
+    /// Whether it did.
     pub fn was_seen(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Dialer {
-    /// A dialler that believes whom this TLS configuration believes.
+    /// Creates a dialler that trusts the CAs of this TLS configuration.
     ///
     /// # Errors
     /// The parent's credentials can't be read.
@@ -224,7 +224,8 @@ impl Dialer {
         }
     }
 
-    /// A parent that signs TLS anew chooses the name of the issuer, which is told: where it is our credentials, it is not.
+    /// A parent that signs TLS anew chooses the name of the issuer, which is part of the error. Hides it where it holds our
+    /// credentials.
     fn without_credentials(&self, error: UpstreamError) -> UpstreamError {
         let Some((_, Some(credentials))) = &self.parent else { return error };
         match error {
