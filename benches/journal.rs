@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use license_relay::audit::disk::{Disk, RealDisk, Tape, TapeState};
+use license_relay::audit::disk::{AppendFile, Disk, FileState, RealDisk};
 use license_relay::audit::journal::{Journal, Opening};
 use license_relay::bounds;
 use license_relay::ledger::action::Action;
@@ -24,23 +24,23 @@ const FOR: Duration = Duration::from_secs(4);
 #[derive(Debug, Default)]
 struct Counting(Arc<AtomicU64>);
 
-struct CountingTape(Box<dyn Tape>, Arc<AtomicU64>);
+struct CountingFile(Box<dyn AppendFile>, Arc<AtomicU64>);
 
 impl Counting {
-    fn counted(&self, path: &Path, tape: Box<dyn Tape>) -> Box<dyn Tape> {
+    fn counted(&self, path: &Path, append_file: Box<dyn AppendFile>) -> Box<dyn AppendFile> {
         match path.extension().is_some_and(|extension| extension == "jsonl") {
-            true => Box::new(CountingTape(tape, self.0.clone())),
-            false => tape,
+            true => Box::new(CountingFile(append_file, self.0.clone())),
+            false => append_file,
         }
     }
 }
 
 impl Disk for Counting {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         Ok(self.counted(path, RealDisk.create(path)?))
     }
 
-    fn append(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         Ok(self.counted(path, RealDisk.append(path)?))
     }
 
@@ -61,7 +61,7 @@ impl Disk for Counting {
     }
 }
 
-impl Tape for CountingTape {
+impl AppendFile for CountingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -79,7 +79,7 @@ impl Tape for CountingTape {
         self.0.cut(length)
     }
 
-    fn state(&self) -> io::Result<TapeState> {
+    fn state(&self) -> io::Result<FileState> {
         self.0.state()
     }
 }

@@ -15,7 +15,7 @@ use license_relay::licensing::json;
 use license_relay::licensing::message::Message;
 use license_relay::licensing::vocabulary::Words;
 use license_relay::policy::identity::Identity;
-use license_relay::policy::{Asker, Policy};
+use license_relay::policy::{Policy, PolicyInput};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -70,8 +70,8 @@ fn read(body: &[u8], words: &Words) -> Message {
 }
 
 fn judge(policy: &Policy, message: &Message) -> bool {
-    let asker = Asker {
-        said: message.said(),
+    let asker = PolicyInput {
+        understanding: message.understanding(),
         source: &message.source,
         licenses: &message.licenses,
         identity: &Identity::direct(IpAddr::from([192, 0, 2, 1])),

@@ -1,4 +1,4 @@
-//! Every limit that is not configuration, in one place: buffers, queues, tables and waits (DESIGN promise 9).
+//! Every limit that is not configuration, in one place: buffers, queues, tables and waits.
 //!
 //! What a site may want to change is in `relay.toml` (`[limits]`, `listen.max_connections`, `[upstream]` time-outs).
 
@@ -323,7 +323,7 @@ pub const JOURNAL_NOTES: usize = 1024;
 /// How often a checkpoint is signed at most, while records come.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How long a seal or a stop waits for its checkpoint.
-pub const NOTARY_WAIT: Duration = Duration::from_secs(10);
+pub const CHECKPOINTER_WAIT: Duration = Duration::from_secs(10);
 /// How long a stop waits for an anchor to have it.
 pub const ANCHOR_WAIT: Duration = Duration::from_secs(3);
 /// A segment that has grown to this is sealed.

@@ -4,8 +4,8 @@
 
 pub mod aliases;
 pub mod captured;
-pub mod desk;
 pub mod fault;
+pub mod heavy_work;
 pub mod not_understood;
 pub mod records;
 pub mod request;
@@ -26,32 +26,31 @@ use uuid::Uuid;
 use crate::audit::journal::Journal;
 use crate::audit::refusals::Refusals;
 use crate::bounds;
-use crate::config::model::Unread as Understanding;
 use crate::exchange::fault::Fault;
-use crate::exchange::not_understood::{Unread, Who};
-use crate::exchange::request::Asked;
-use crate::ledger::action::Action;
+use crate::exchange::not_understood::{NotUnderstood, UnreadClient};
+use crate::exchange::request::ReadRequest;
+use crate::ledger::action::{Action, IdentifiedBy};
 use crate::ledger::qlik::Repeat;
 use crate::ledger::record::Record;
 use crate::ledger::subject::Pseudonyms;
-use crate::licensing::asker::Said;
+use crate::licensing::asker::Understanding;
 use crate::licensing::coding;
-use crate::licensing::message::{Kind, Message};
+use crate::licensing::message::{Message, MessageKind};
 use crate::licensing::outline::{Answered, Outline, Sent};
-use crate::licensing::reply::{Told, What};
+use crate::licensing::reply::{ReplyFacts, What};
 use crate::licensing::vocabulary::Words;
 use crate::memory::{Memory, of_message, of_reply, with_records};
-use crate::observe::facts::Access;
-use crate::policy::Asker;
+use crate::observe::facts::{Access, Replied};
 use crate::policy::denial::Denial;
 use crate::policy::identity::Identity;
 use crate::policy::pending::{self, Pending};
+use crate::policy::{Admission, PolicyInput};
 use crate::setup::Setup;
 use crate::text::causes::whole_cause;
-use crate::upstream::send::{Reply, ReplyBody, Room, SendError};
+use crate::upstream::send::{Reply, ReplyBody, ReplyRoom, SendError};
 use aliases::Aliases;
 use captured::Captured;
-use desk::Desk;
+use heavy_work::HeavyWork;
 use records::Scene;
 use relay_log::names::{LicenseNumber, SourceId};
 use writing::{Hand, Unwritten};
@@ -69,12 +68,12 @@ pub struct Exchange {
     pub refusals: Refusals,
     /// Who was refused lately.
     pub pending: Arc<Pending>,
-    /// Whose bodies are not understood.
-    pub unread: Arc<Unread>,
+    /// Clients whose bodies are not understood.
+    pub unread: Arc<NotUnderstood>,
     /// The shapes of what passes.
     pub captured: Arc<Captured>,
-    /// Where work is done that takes long.
-    pub desk: Desk,
+    /// Does long work aside.
+    pub heavy_work: HeavyWork,
     /// What bodies, and what is understood of them, may take.
     pub memory: Memory,
     /// Ids that enrolments have learned, to be written into `sources.toml`.
@@ -86,7 +85,12 @@ impl Exchange {
     ///
     /// # Errors
     /// It is refused here, or there is no reply.
-    pub async fn run(&self, setup: &Setup, mut asked: Asked, access: &mut Access) -> Result<Reply, Fault> {
+    pub async fn run(
+        &self,
+        setup: &Setup,
+        mut asked: ReadRequest,
+        access: &mut Access,
+    ) -> Result<Reply, Fault> {
         let words = &setup.words;
         let client = asked.identity.address;
         let is_quick = is_quick(&asked.headers, &asked.body);
@@ -94,26 +98,25 @@ impl Exchange {
         let memory = self.memory.messages.take(client, most, Instant::now() + bounds::READING_WAIT).await;
         let mut memory = memory.ok_or(Fault::NoMemory)?;
         let read = || Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
-        let message = self.desk.reading.work(client, is_quick, read).await;
+        let message = self.heavy_work.reading.work(client, is_quick, read).await;
         memory.shrink_to(with_records(message.bytes()));
         note_message(access, &message);
-        if matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. }) {
+        if matches!(message.kind, MessageKind::Unrecognised { .. } | MessageKind::Unreadable { .. }) {
             self.note_unread(&message, client).await;
         }
 
-        let other = message.other.as_deref().map(|other| asker(other, &asked.identity));
-        let admission = match setup.policy.judge(asker(&message, &asked.identity), other) {
+        let other = message.other.as_deref().map(|other| policy_input(other, &asked.identity));
+        let admission = match setup.policy.judge(policy_input(&message, &asked.identity), other) {
             Ok(admission) => admission,
             Err(denial) => return Err(self.refuse(setup, &asked, &message, denial).await),
         };
-        if admission.identified_by == "test" && !setup.policy.is_proven(&asked.identity) {
+        if admission.identified_by == IdentifiedBy::Test && !setup.policy.is_proven(&asked.identity) {
             self.strip_test(&mut asked);
         }
         let scene = Scene::new(&asked, &message, admission);
-        access.identified_by = Some(scene.admission.identified_by);
-        access.verdict = if scene.admission.listed { "allow" } else { "observe" };
-        access.room = scene.admission.room.clone();
-        if scene.admission.listed && message.said() != Said::Test {
+        let Admission { identified_by, listed, room, .. } = &scene.admission;
+        access.admitted(*identified_by, *listed, room.clone());
+        if scene.admission.listed && message.understanding() != Understanding::Test {
             self.pending.saw_listed(asked.identity.address);
         }
         if let Some(id) = &scene.admission.learned {
@@ -137,21 +140,24 @@ impl Exchange {
             }
         };
 
-        access.via_parent = setup.sender.dialer.has_parent();
+        access.sent(setup.sender.dialer.has_parent());
 
         let kept = |headers: &HeaderMap, length| of_reply(coding::most(headers, length), words.count());
-        let room = Room { account: &self.memory.replies, client, kept: &kept };
+        let room = ReplyRoom { account: &self.memory.replies, client, kept: &kept };
         match setup.sender.send(&asked.to, request(&asked), room).await {
             Ok(mut reply) => {
                 note_reply(access, &reply);
                 let is_quick = reply_is_quick(&reply);
-                let told =
-                    self.desk.reading.work(client, is_quick, || read_reply(&message, &reply, words)).await;
+                let told = self
+                    .heavy_work
+                    .reading
+                    .work(client, is_quick, || read_reply(&message, &reply, words))
+                    .await;
                 if let Ok(memory) = &mut reply.memory {
                     memory.shrink_to(with_records(told.bytes()));
                 }
                 if matches!(told.what, What::Unread { .. }) {
-                    access.reply_unread = true;
+                    access.reply_not_read();
                     self.note_unread(&message, client).await;
                 }
                 self.captured.note(outline(&asked, &message, &reply, &told), client);
@@ -160,9 +166,8 @@ impl Exchange {
                 Ok(reply)
             }
             Err(SendError { error, sent, address }) => {
-                access.upstream = address;
-                access.error = Some(error.class());
-                access.cause = Some(whole_cause(&error));
+                access.reached(address);
+                access.failed(error.class(), whole_cause(&error));
                 self.write_outcome(&log, records::failure(&scene, &error, sent), true, logged).await;
                 Err(error.into())
             }
@@ -176,7 +181,7 @@ impl Exchange {
     pub fn admit_address(&self, setup: &Setup, client: IpAddr, id: Uuid) -> Result<(), Fault> {
         setup.policy.per_address.check(client).map_err(|wait| {
             let denial = Denial::AddressLimit(wait);
-            let mut record = Record::new(Action::AccessLimited, id);
+            let mut record = Record::new(denial.action(), id);
             record.reason = denial.to_string();
             self.refusals.note(record, client);
             Fault::Denied { denial, pending: None }
@@ -186,7 +191,7 @@ impl Exchange {
     /// Counts a body that was not understood; once that has lasted for a day it is a mark in the log.
     async fn note_unread(&self, message: &Message, address: IpAddr) {
         let source = message.source.id().map(ToString::to_string);
-        let who = Who { source, license: message.license().map(ToString::to_string), address };
+        let who = UnreadClient { source, license: message.license().map(ToString::to_string), address };
         let Some(told) = self.unread.note(who, Timestamp::now()) else { return };
         let who = &told.who;
         tracing::warn!(
@@ -207,7 +212,7 @@ impl Exchange {
     }
 
     /// Of a stranger's connectivity test only Host is passed on, and it is counted: it may carry nothing out.
-    fn strip_test(&self, asked: &mut Asked) {
+    fn strip_test(&self, asked: &mut ReadRequest) {
         asked.headers =
             asked.headers.remove(header::HOST).map(|host| (header::HOST, host)).into_iter().collect();
         let mut record = Record::new(Action::AccessTest, asked.id);
@@ -215,61 +220,26 @@ impl Exchange {
         self.refusals.note(record, asked.identity.address);
     }
 
-    async fn refuse(&self, setup: &Setup, asked: &Asked, message: &Message, denial: Denial) -> Fault {
+    async fn refuse(&self, setup: &Setup, asked: &ReadRequest, message: &Message, denial: Denial) -> Fault {
         let source = message.source.id().map(SourceId::as_str);
         let license = message.license().map(LicenseNumber::as_str);
         let user_agent = records::user_agent(asked);
-        let action = match denial {
-            Denial::SourceLimit(_)
-            | Denial::RecordLimit(_)
-            | Denial::LogLimit(_)
-            | Denial::StrangersLogLimit(_)
-            | Denial::AddressLimit(_) => Action::AccessLimited,
-            Denial::Unreadable(_)
-            | Denial::Unrecognised
-            | Denial::TwoSources
-            | Denial::TwoKeys
-            | Denial::TwoLicenses
-            | Denial::UnfitSource(_)
-            | Denial::Contradiction(_) => Action::AccessInvalid,
-            Denial::UnknownSource(_)
-            | Denial::WrongPlace(_)
-            | Denial::LicenseElsewhere(_)
-            | Denial::LicenseAlone(_)
-            | Denial::Unidentified(_)
-            | Denial::DirectTls
-            | Denial::NoUser => Action::AccessDenied,
-        };
         let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
         let sourceless = message.is_sourceless();
         let user = asked.identity.user.as_deref();
-        let mut told = pending::Told {
-            source,
-            license,
+        let names = denial.names(message.understanding(), source, license, sourceless);
+        let told = pending::DeploymentFacts {
+            source: names.0,
+            license: names.1,
             fingerprint,
             user,
             user_agent: user_agent.as_deref(),
             sourceless,
         };
-        // A license would not let it in, unless it is an activation or a definition; nor would an id, where nothing of the
-        // body is read. Such a client is let in for its network's sake.
-        if matches!(message.said(), Said::Unreadable(_)) {
-            (told.source, told.license) = (None, None);
-        } else if !sourceless && !matches!(denial, Denial::LicenseElsewhere(_)) {
-            told.license = told.license.filter(|_| told.source.is_some());
-        }
-        let licensing = &setup.config.licensing;
-        let is_about_who = match denial {
-            // Where the site wants them refused, whoever sends them, there is nobody to let in.
-            Denial::Unreadable(_) => licensing.unreadable != Understanding::Deny,
-            Denial::Unrecognised => licensing.unrecognised != Understanding::Deny,
-            // No entry of the list is what credentials are wanting for.
-            Denial::DirectTls | Denial::NoUser => false,
-            _ => action == Action::AccessDenied,
-        };
+        let is_about_who = denial.is_about_who(&setup.config.licensing);
         let pending =
             is_about_who.then(|| self.pending.note(told, asked.identity.address, &denial.to_string()));
-        let mut record = Record::new(action, asked.id);
+        let mut record = Record::new(denial.action(), asked.id);
         record.reason = denial.to_string();
         record.qlik.source_id = source.map(Into::into);
         record.qlik.license = license.map(Into::into);
@@ -282,7 +252,7 @@ impl Exchange {
     }
 }
 
-/// Whether a body is read in no time: compressed ones may be of any length.
+/// Whether a body is read quickly. Compressed ones may be of any length.
 fn is_quick(headers: &HeaderMap, body: &[u8]) -> bool {
     body.len() <= bounds::QUICK_BODY && !headers.contains_key(header::CONTENT_ENCODING)
 }
@@ -294,34 +264,34 @@ fn reply_is_quick(reply: &Reply) -> bool {
     }
 }
 
-fn asker<'a>(message: &'a Message, identity: &'a Identity) -> Asker<'a> {
-    Asker {
-        said: message.said(),
+fn policy_input<'a>(message: &'a Message, identity: &'a Identity) -> PolicyInput<'a> {
+    PolicyInput {
+        understanding: message.understanding(),
         source: &message.source,
         licenses: &message.licenses,
         identity,
-        activates: matches!(message.kind, Kind::Activation { .. }),
+        activates: matches!(message.kind, MessageKind::Activation { .. }),
         sourceless: message.is_sourceless(),
         records: message.records(),
     }
 }
 
 fn note_message(access: &mut Access, message: &Message) {
-    access.exchange = Some(message.kind.name());
-    access.license = message.license().map(ToString::to_string);
-    access.source = message.source.id().map(ToString::to_string);
+    let source = message.source.id().map(ToString::to_string);
+    access.understood(message.kind.name(), source, message.license().map(ToString::to_string));
 }
 
 fn note_reply(access: &mut Access, reply: &Reply) {
-    access.upstream = Some(reply.address);
-    access.status = Some(reply.head.status().as_u16());
-    access.made_by = Some("back end");
-    access.resent = reply.resent;
-    access.bytes_out = reply.body.length();
+    access.replied(Replied {
+        upstream: reply.address,
+        status: reply.head.status().as_u16(),
+        resent: reply.resent,
+        bytes: reply.body.length(),
+    });
 }
 
 /// The request as it is sent: bytes, order and case as they came.
-fn request(asked: &Asked) -> Request<Full<Bytes>> {
+fn request(asked: &ReadRequest) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(asked.body.clone()));
     *request.method_mut() = asked.method.clone();
     *request.uri_mut() = asked.target.clone();
@@ -330,19 +300,19 @@ fn request(asked: &Asked) -> Request<Full<Bytes>> {
     request
 }
 
-fn outline(asked: &Asked, message: &Message, reply: &Reply, told: &Told) -> Outline {
-    let Asked { method, target, headers, body, .. } = asked;
+fn outline(asked: &ReadRequest, message: &Message, reply: &Reply, told: &ReplyFacts) -> Outline {
+    let ReadRequest { method, target, headers, body, .. } = asked;
     let sent = Sent { method, target, headers, is_empty: body.is_empty(), message };
     let is_empty = matches!(&reply.body, ReplyBody::Whole(body) if body.is_empty());
     let (status, headers) = (reply.head.status().as_u16(), reply.head.headers());
     Outline::of(sent, Answered { status, headers, is_empty, told })
 }
 
-fn read_reply(message: &Message, reply: &Reply, words: &Words) -> Told {
+fn read_reply(message: &Message, reply: &Reply, words: &Words) -> ReplyFacts {
     match (&reply.memory, &reply.body) {
-        (Err(why), _) => Told::unread(*why),
+        (Err(why), _) => ReplyFacts::unread(*why),
         (Ok(_), ReplyBody::Streamed(bytes, _) | ReplyBody::Whole(bytes)) => {
-            Told::read(&message.kind, reply.head.status(), reply.head.headers(), bytes, words)
+            ReplyFacts::read(&message.kind, reply.head.status(), reply.head.headers(), bytes, words)
         }
     }
 }

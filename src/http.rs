@@ -7,3 +7,4 @@ pub mod headers;
 pub mod reply;
 pub mod serve;
 pub mod target;
+mod turned_away;

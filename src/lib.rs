@@ -6,7 +6,7 @@
 //! ([`listen::accept`]); the first byte tells HTTP from TLS ([`listen::sniff`]). A `CONNECT` is judged by its authority
 //! alone and answered ([`tunnel::connect`]); inside, or directly where DNS points here, TLS ends with a leaf of our own
 //! constrained issuer ([`tls`]). The first head is judged before hyper sees it ([`http::head`]), then requests are
-//! read whole, one after the other ([`http::serve`]).
+//! read whole, one after the other ([`http::serve`]). What all of them share is one [`app::App`].
 //!
 //! Each request becomes an exchange of its own ([`exchange`]): what is said ([`licensing`]), may it ([`policy`]), the
 //! intent on disk ([`audit`]), one send ([`upstream`]), the outcome on disk, and only then the reply, byte for byte.
@@ -27,6 +27,8 @@ pub mod listen;
 pub mod tunnel;
 
 pub mod http;
+
+pub mod app;
 
 pub mod exchange;
 

@@ -1,8 +1,8 @@
 //! The memory that bodies take, as one sum that the configuration names: `limits.all_bodies`.
 //!
 //! It is divided once, and each part has an account of its own. *Reading* is what a place of the
-//! [desk](crate::exchange::desk) takes while a body is decoded and parsed, at most [`bounds::READING`]; it needs no account,
-//! since the desk has so many places. *Bodies* are those of requests, from their first byte until the back end has
+//! [heavy work](crate::exchange::heavy_work) takes while a body is decoded and parsed, at most [`bounds::READING`]; it needs no account,
+//! since there are so many places for that work. *Bodies* are those of requests, from their first byte until the back end has
 //! replied. *Messages* are what was understood of them, kept as long. *Replies* are those of the back end and what they
 //! tell, until the client has the one and the log has the other.
 //!
@@ -10,8 +10,8 @@
 //!
 //! A request takes bodies while it arrives, then messages, in one step, for the most that its message can take; the rest is
 //! given back once it is read. Its reply takes replies, in one step as well. Each of these is waited for with a deadline
-//! and without a place at the desk, and whoever has a place waits for nothing. So what is held is given back without any
-//! memory of the same part or of an earlier one: a message waits for a reply and a reply for the log, the desk and its client,
+//! and without a place for heavy work, and the holder of a place waits for nothing. So what is held is given back without any
+//! memory of the same part or of an earlier one: a message waits for a reply and a reply for the log, heavy work and its client,
 //! never the other way round. Bodies alone are taken piece by piece as they arrive, which is why a part of its own is
 //! theirs: bodies that are half there can keep each other waiting until the deadline, but no message and no reply.
 //!
@@ -39,14 +39,14 @@ use crate::turns::Turns;
 pub struct Parts {
     /// Bodies that may be read at one time.
     pub places: u64,
-    bodies: Part,
-    messages: Part,
-    replies: Part,
+    bodies: MemoryPart,
+    messages: MemoryPart,
+    replies: MemoryPart,
 }
 
 /// One part of the memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Part {
+struct MemoryPart {
     /// All of it.
     most: u64,
     /// What one client may have.
@@ -56,7 +56,7 @@ struct Part {
 /// The memory for bodies.
 #[derive(Debug)]
 pub struct Memory {
-    /// Places at the desk, as many as there were at the start.
+    /// Places for heavy work, as many as there were at the start.
     places: u64,
     /// What arrives.
     pub bodies: Account,
@@ -68,30 +68,30 @@ pub struct Memory {
 
 /// The account of one part.
 #[derive(Clone, Debug)]
-pub struct Account(Arc<Inner>);
+pub struct Account(Arc<SharedAccount>);
 
 #[derive(Debug)]
-struct Inner {
-    /// So many bytes are small.
+struct SharedAccount {
+    /// Up to this many bytes are small.
     small: u64,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenBytes>,
     given_back: Notify,
-    /// Whoever has it is the next that gets memory for something long.
+    /// Its holder is the next that gets memory for something long.
     line: Semaphore,
     /// A line for each client.
     lines: Turns,
 }
 
 #[derive(Debug)]
-struct Taken {
-    part: Part,
+struct TakenBytes {
+    part: MemoryPart,
     sum: u64,
     by_client: HashMap<IpAddr, u64>,
 }
 
 /// A piece of the memory, given back when it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct MemoryShare {
     account: Account,
     client: IpAddr,
     /// What counts in the client's share.
@@ -158,7 +158,8 @@ impl Parts {
         let vocabularies = config.licensing.vocabularies();
         let least = Self::least(max_body, vocabularies) + (places - 1) * bounds::READING;
         let spare = all_bodies.saturating_sub(least);
-        let part = |most: u64, dearest: u64| Part { most, share: dearest.max(most / bounds::BODIES_SHARE) };
+        let part =
+            |most: u64, dearest: u64| MemoryPart { most, share: dearest.max(most / bounds::BODIES_SHARE) };
         let more = spare / 4;
         let (message, reply) = (message(vocabularies), reply(vocabularies));
         let bodies = match all_bodies < least {
@@ -209,7 +210,7 @@ impl Memory {
         }
     }
 
-    /// Gives more or less from now on. What is held already stays, and so do the places at the desk.
+    /// Gives more or less from now on. What is held already stays, and so do the places for heavy work.
     pub fn resize(&self, config: &Config) {
         let parts = Parts::with(config, self.places);
         self.bodies.resize(parts.bodies);
@@ -219,9 +220,9 @@ impl Memory {
 }
 
 impl Account {
-    fn new(part: Part, small: u64) -> Self {
-        let taken = Taken { part, sum: 0, by_client: HashMap::new() };
-        Self(Arc::new(Inner {
+    fn new(part: MemoryPart, small: u64) -> Self {
+        let taken = TakenBytes { part, sum: 0, by_client: HashMap::new() };
+        Self(Arc::new(SharedAccount {
             small,
             taken: Mutex::new(taken),
             given_back: Notify::new(),
@@ -230,18 +231,18 @@ impl Account {
         }))
     }
 
-    fn resize(&self, part: Part) {
+    fn resize(&self, part: MemoryPart) {
         self.lock().part = part;
         self.0.given_back.notify_waiters();
     }
 
     /// Nothing yet, for the client of an address.
-    pub fn hold(&self, address: IpAddr) -> Held {
-        Held { account: self.clone(), client: client(address), shared: 0, bytes: 0 }
+    pub fn hold(&self, address: IpAddr) -> MemoryShare {
+        MemoryShare { account: self.clone(), client: client(address), shared: 0, bytes: 0 }
     }
 
     /// Takes so many bytes in one step, for the client of an address. `None` where they are not there by then.
-    pub async fn take(&self, address: IpAddr, bytes: u64, deadline: Instant) -> Option<Held> {
+    pub async fn take(&self, address: IpAddr, bytes: u64, deadline: Instant) -> Option<MemoryShare> {
         let mut held = self.hold(address);
         if bytes <= self.0.small {
             held.grow_to(bytes, deadline).await.then_some(held)
@@ -252,7 +253,7 @@ impl Account {
     }
 
     /// Waits until something could be taken.
-    async fn until(&self, mut took: impl FnMut(&mut Taken) -> bool) {
+    async fn until(&self, mut took: impl FnMut(&mut TakenBytes) -> bool) {
         loop {
             let mut given_back = std::pin::pin!(self.0.given_back.notified());
             given_back.as_mut().enable();
@@ -263,12 +264,12 @@ impl Account {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, TakenBytes> {
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
+impl TakenBytes {
     /// Counts more for a client, within its share.
     fn share(&mut self, client: IpAddr, more: u64) -> bool {
         let of_client = self.by_client.get(&client).copied().unwrap_or(0);
@@ -300,7 +301,7 @@ impl Taken {
     }
 }
 
-impl Held {
+impl MemoryShare {
     /// Takes more, until there are so many bytes in all; `false` where it is not there by then. Whoever needs little is not
     /// kept waiting by one who needs much.
     pub async fn grow_to(&mut self, bytes: u64, deadline: Instant) -> bool {
@@ -342,7 +343,7 @@ impl Held {
         }
     }
 
-    /// So many of its bytes, to be given back apart from the rest.
+    /// Splits off this many of its bytes, to be given back apart from the rest.
     pub fn split(&mut self, bytes: u64) -> Self {
         let bytes = bytes.min(self.bytes);
         (self.shared, self.bytes) = (self.shared - bytes, self.bytes - bytes);
@@ -350,7 +351,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         if self.shared > 0 {
             self.account.lock().give_back(self.client, self.shared, self.bytes);
@@ -367,10 +368,10 @@ mod tests {
     use crate::config::file;
 
     fn account(most: u64, share: u64) -> Account {
-        Account::new(Part { most, share }, 10)
+        Account::new(MemoryPart { most, share }, 10)
     }
 
-    async fn take(account: &Account, address: &str, bytes: u64) -> Option<Held> {
+    async fn take(account: &Account, address: &str, bytes: u64) -> Option<MemoryShare> {
         account.take(address.parse().unwrap(), bytes, Instant::now() + bounds::BODY_MEMORY).await
     }
 

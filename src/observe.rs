@@ -4,6 +4,7 @@ pub mod access;
 pub mod admin;
 pub mod facts;
 pub(crate) mod fold;
+pub mod labels;
 pub mod log;
 pub mod metrics;
 pub mod shown;

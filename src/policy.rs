@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use crate::budget::Room;
 use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unread};
-use crate::licensing::asker::{Asking, Said};
+use crate::ledger::action::IdentifiedBy;
+use crate::licensing::asker::{ClaimedSource, Understanding};
 use crate::policy::denial::Denial;
 use destination::Destinations;
 use identity::Identity;
 use limits::{AddressLimits, StrangerLimits, StrangerRate};
 use relay_log::names::{LicenseNumber, SourceId};
-use sources::{Entry, Registry, Standing};
+use sources::{Entry, Match, Registry};
 
 /// All that is allowed.
 #[derive(Debug)]
@@ -46,11 +47,11 @@ pub struct Policy {
 
 /// What there is to judge a request by.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct PolicyInput<'a> {
     /// How much of it is understood.
-    pub said: Said<'a>,
+    pub understanding: Understanding<'a>,
     /// Who says it is asking.
-    pub source: &'a Asking,
+    pub source: &'a ClaimedSource,
     /// The licenses it names.
     pub licenses: &'a [LicenseNumber],
     /// Who the client is, as far as it has proved it.
@@ -63,12 +64,12 @@ pub struct Asker<'a> {
     pub records: usize,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> PolicyInput<'a> {
     /// Who opens a tunnel: user and address are all there is to know.
     pub(crate) fn of_tunnel(identity: &'a Identity) -> Self {
         Self {
-            said: Said::Message,
-            source: &Asking::Nobody,
+            understanding: Understanding::Message,
+            source: &ClaimedSource::Nobody,
             licenses: &[],
             identity,
             activates: false,
@@ -81,8 +82,8 @@ impl<'a> Asker<'a> {
 /// Why a request is let in: what the log says about it.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// `source`, `license`, `user`, `network`, `test` or `none`.
-    pub identified_by: &'static str,
+    /// What identified the deployment.
+    pub identified_by: IdentifiedBy,
     /// Whether the allow-list has it; `false` where `observe` let a stranger in.
     pub listed: bool,
     /// What people call the deployment; empty for a stranger.
@@ -133,7 +134,7 @@ impl Policy {
     pub(crate) fn entry_of(&self, identity: &Identity) -> Option<&Entry> {
         let Identity { user, address, .. } = identity;
         match self.registry.by_circumstance(&[], user.as_deref(), *address, true) {
-            Standing::Listed { entry, .. } => Some(entry),
+            Match::Listed { entry, .. } => Some(entry),
             _ => None,
         }
     }
@@ -143,26 +144,27 @@ impl Policy {
     ///
     /// # Errors
     /// It is refused, and why.
-    pub fn judge(&self, asker: Asker<'_>, other: Option<Asker<'_>>) -> Result<Admission, Denial> {
-        match self.weigh(asker, other)? {
+    pub fn judge(&self, input: PolicyInput<'_>, other: Option<PolicyInput<'_>>) -> Result<Admission, Denial> {
+        match self.weigh(input, other)? {
             Decision::In(admission, None) => {
-                Ok(admission.with(self.strangers.check(asker.identity.address, asker.records)?))
+                Ok(admission.with(self.strangers.check(input.identity.address, input.records)?))
             }
-            Decision::In(admission, Some(entry)) => Ok(admission.with(entry.count(asker)?)),
+            Decision::In(admission, Some(entry)) => Ok(admission.with(entry.count(input)?)),
             Decision::Unlisted(id) => {
-                let Identity { user, address, .. } = asker.identity;
-                let learns = asker.said == Said::Message;
-                let learned = || self.registry.learn(id, asker.licenses, user.as_deref(), *address);
+                let Identity { user, address, .. } = input.identity;
+                let learns = input.understanding == Understanding::Message;
+                let learned = || self.registry.learn(id, input.licenses, user.as_deref(), *address);
                 match learns.then(learned).flatten() {
                     Some((entry, first)) => {
                         // What was just learned must reach the file, so this one is not turned away.
-                        let room = if first { entry.owe(asker.identity) } else { entry.count(asker)? };
-                        let admission = Admission::new("license", true, &entry.source.name).with(room);
+                        let room = if first { entry.owe(input.identity) } else { entry.count(input)? };
+                        let admission =
+                            Admission::new(IdentifiedBy::License, true, &entry.source.name).with(room);
                         Ok(Admission { learned: first.then(|| id.clone()), ..admission })
                     }
                     None => {
                         let admission = self.stranger(id)?;
-                        Ok(admission.with(self.strangers.check(*address, asker.records)?))
+                        Ok(admission.with(self.strangers.check(*address, input.records)?))
                     }
                 }
             }
@@ -176,15 +178,15 @@ impl Policy {
     /// As [`judge`](Self::judge).
     pub(crate) fn foresee(
         &self,
-        asker: Asker<'_>,
-        other: Option<Asker<'_>>,
+        input: PolicyInput<'_>,
+        other: Option<PolicyInput<'_>>,
     ) -> Result<Option<Admission>, Denial> {
-        match self.weigh(asker, other)? {
+        match self.weigh(input, other)? {
             Decision::In(admission, _) => Ok(Some(admission)),
             Decision::Unlisted(id) => {
-                let Identity { user, address, .. } = asker.identity;
-                let waits = || self.registry.is_waiting(asker.licenses, user.as_deref(), *address);
-                if asker.said == Said::Message && waits() {
+                let Identity { user, address, .. } = input.identity;
+                let waits = || self.registry.is_waiting(input.licenses, user.as_deref(), *address);
+                if input.understanding == Understanding::Message && waits() {
                     return Ok(None);
                 }
                 self.stranger(id).map(Some)
@@ -193,15 +195,19 @@ impl Policy {
     }
 
     /// Both readings of a request, of which the one that is refused decides.
-    fn weigh<'a>(&'a self, asker: Asker<'a>, other: Option<Asker<'a>>) -> Result<Decision<'a>, Denial> {
+    fn weigh<'a>(
+        &'a self,
+        input: PolicyInput<'a>,
+        other: Option<PolicyInput<'a>>,
+    ) -> Result<Decision<'a>, Denial> {
         if let Some(other) = other
             && let Decision::Unlisted(id) = self.decide(other)?
-            && other.source != asker.source
+            && other.source != input.source
             && self.unknown == Stranger::Deny
         {
             return Err(Denial::UnknownSource(id.to_string()));
         }
-        self.decide(asker)
+        self.decide(input)
     }
 
     fn stranger(&self, id: &SourceId) -> Result<Admission, Denial> {
@@ -215,57 +221,61 @@ impl Policy {
     ///
     /// # Errors
     /// It is refused whatever else holds.
-    fn decide<'a>(&'a self, asker: Asker<'a>) -> Result<Decision<'a>, Denial> {
-        let Asker { said, source, licenses, identity, sourceless, .. } = asker;
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> Result<Decision<'a>, Denial> {
+        let PolicyInput { understanding, source, licenses, identity, sourceless, .. } = input;
         let (user, address) = (identity.user.as_deref(), identity.address);
-        match (source, said) {
-            (Asking::Conflict, _) => return Err(Denial::TwoSources),
-            (Asking::TwoKeys, _) => return Err(Denial::TwoKeys),
-            (Asking::TwoLicenses, _) => return Err(Denial::TwoLicenses),
-            (Asking::Contradiction(why), _) => return Err(Denial::Contradiction(why)),
-            (Asking::Unfit(why), _) => return Err(Denial::UnfitSource(why.clone())),
-            (_, Said::Test) => return Ok(Decision::In(Admission::new("test", true, ""), None)),
-            (_, Said::Unreadable(why)) if self.unreadable == Unread::Deny => {
+        match (source, understanding) {
+            (ClaimedSource::Conflict, _) => return Err(Denial::TwoSources),
+            (ClaimedSource::TwoKeys, _) => return Err(Denial::TwoKeys),
+            (ClaimedSource::TwoLicenses, _) => return Err(Denial::TwoLicenses),
+            (ClaimedSource::Contradiction(why), _) => return Err(Denial::Contradiction(why)),
+            (ClaimedSource::Unfit(why), _) => return Err(Denial::UnfitSource(why.clone())),
+            (_, Understanding::Test) => {
+                return Ok(Decision::In(Admission::new(IdentifiedBy::Test, true, ""), None));
+            }
+            (_, Understanding::Unreadable(why)) if self.unreadable == Unread::Deny => {
                 return Err(Denial::Unreadable(why.to_owned()));
             }
-            (_, Said::Unrecognised) if self.unrecognised == Unread::Deny => return Err(Denial::Unrecognised),
-            (Asking::Nobody | Asking::Source(_), _) => {}
+            (_, Understanding::Unrecognised) if self.unrecognised == Unread::Deny => {
+                return Err(Denial::Unrecognised);
+            }
+            (ClaimedSource::Nobody | ClaimedSource::Source(_), _) => {}
         }
-        let standing = match source {
-            Asking::Source(id) => self.registry.by_id(id, user, address),
+        let found = match source {
+            ClaimedSource::Source(id) => self.registry.by_id(id, user, address),
             // What is not exactly an activation or a definition is nobody's by its license alone.
             _ => self.registry.by_circumstance(licenses, user, address, sourceless),
         };
-        self.check_credentials(identity, &standing)?;
+        self.check_credentials(identity, &found)?;
         let not_understood = |why: &str| Denial::Unreadable(why.to_owned());
-        match (standing, said) {
-            (Standing::Listed { entry, .. }, Said::Unreadable(why)) if !entry.proves(user, address) => {
+        match (found, understanding) {
+            (Match::Listed { entry, .. }, Understanding::Unreadable(why)) if !entry.proves(user, address) => {
                 Err(not_understood(why))
             }
-            (Standing::Listed { entry, by }, _) => {
+            (Match::Listed { entry, by }, _) => {
                 Ok(Decision::In(Admission::new(by, true, &entry.source.name), Some(entry)))
             }
-            (Standing::WrongPlace(id), _) => Err(Denial::WrongPlace(id.to_string())),
-            (Standing::UnknownSource(_), _) => match source.id() {
+            (Match::WrongPlace(id), _) => Err(Denial::WrongPlace(id.to_string())),
+            (Match::UnknownSource(_), _) => match source.id() {
                 Some(id) => Ok(Decision::Unlisted(id)),
                 None => Err(Denial::Unidentified(None)),
             },
-            (Standing::LicenseElsewhere(license), _) => Err(Denial::LicenseElsewhere(license.to_string())),
-            (Standing::LicenseAlone(_) | Standing::Nobody, said) if self.observes(said) => {
+            (Match::LicenseElsewhere(license), _) => Err(Denial::LicenseElsewhere(license.to_string())),
+            (Match::LicenseAlone(_) | Match::Nobody, understanding) if self.observes(understanding) => {
                 Ok(Decision::In(Admission::stranger(), None))
             }
-            (_, Said::Unreadable(why)) => Err(not_understood(why)),
-            (_, Said::Unrecognised) if licenses.is_empty() => Err(Denial::Unidentified(None)),
-            (_, Said::Unrecognised) => Err(Denial::Unrecognised),
-            (Standing::LicenseAlone(license), _) => Err(Denial::LicenseAlone(license.to_string())),
-            (Standing::Nobody, _) => Err(Denial::Unidentified(licenses.first().map(ToString::to_string))),
+            (_, Understanding::Unreadable(why)) => Err(not_understood(why)),
+            (_, Understanding::Unrecognised) if licenses.is_empty() => Err(Denial::Unidentified(None)),
+            (_, Understanding::Unrecognised) => Err(Denial::Unrecognised),
+            (Match::LicenseAlone(license), _) => Err(Denial::LicenseAlone(license.to_string())),
+            (Match::Nobody, _) => Err(Denial::Unidentified(licenses.first().map(ToString::to_string))),
         }
     }
 
     /// Whether a request that names nobody is let in all the same. What can't be read may name somebody who is not
     /// allowed, so that takes a site that lets in everybody.
-    fn observes(&self, said: Said<'_>) -> bool {
-        let read = !matches!(said, Said::Unreadable(_));
+    fn observes(&self, understanding: Understanding<'_>) -> bool {
+        let read = !matches!(understanding, Understanding::Unreadable(_));
         self.unidentified == Stranger::Observe && (read || self.unknown == Stranger::Observe)
     }
 }
@@ -279,7 +289,7 @@ enum Decision<'a> {
 }
 
 impl Admission {
-    fn new(identified_by: &'static str, listed: bool, name: &str) -> Self {
+    fn new(identified_by: IdentifiedBy, listed: bool, name: &str) -> Self {
         Self { identified_by, listed, name: name.to_owned(), learned: None, room: Arc::default() }
     }
 
@@ -289,6 +299,6 @@ impl Admission {
 
     /// Of somebody whom nothing proves, and whom the site lets in all the same.
     fn stranger() -> Self {
-        Self::new("none", false, "")
+        Self::new(IdentifiedBy::Nothing, false, "")
     }
 }

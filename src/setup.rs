@@ -1,9 +1,9 @@
-//! What a configuration means, ready to be used: read whole, checked whole, swapped whole (DESIGN promise 8).
+//! What a configuration means, ready to be used: read whole, checked whole, swapped whole.
 //!
 //! A file that can't be used holds up no other: its part of the setup before stays (`held`), and the rest goes into
 //! force. `relay.toml` itself is taken whole or not at all, together with what it names for the first time.
 //!
-//! Whatever begins takes the setup in force and keeps it to its end. What is dear to make or counts something (leaves,
+//! Each request takes the setup in force and keeps it to its end. What is expensive to build, or counts something (leaves,
 //! kept connections, limiters, passwords that were right) is carried over from the setup before, as long as all that
 //! it was made from is the same.
 
@@ -23,7 +23,7 @@ use crate::config::model::{AllowList, Config, Stranger};
 use crate::config::watch::Contents;
 use crate::config::{Problem, Problems, edit, file, private, sources};
 use crate::licensing::vocabulary::Words;
-use crate::observe::access::{AccessLog, Refused};
+use crate::observe::access::{self, AccessLog, FoldedLines};
 use crate::observe::metrics::Metrics;
 use crate::policy::Policy;
 use crate::policy::identity::cannot_work;
@@ -34,7 +34,7 @@ use crate::tls::roots::{self, RootsError};
 use crate::tls::trust::Trust;
 use crate::upstream::dial::{Dialer, OwnAddresses};
 use crate::upstream::send::Sender;
-use held::{Held, Part, Reading};
+use held::{HeldPart, Part, SetupReading};
 
 /// The setup in force, and the word of each new one.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub struct AdminToken(pub Arc<Zeroizing<String>>);
 
 /// What outlives all setups.
 #[derive(Clone, Debug)]
-pub struct Lasting {
+pub struct Shared {
     /// Which clients trust which root.
     pub trust: Arc<Trust>,
     /// Where the relay listens.
@@ -92,7 +92,19 @@ pub struct Lasting {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Access lines of refusals that are counted.
-    pub(crate) refused: Arc<Refused>,
+    pub(crate) refused: Arc<FoldedLines>,
+}
+
+impl Shared {
+    /// What a relay with this configuration begins with.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            trust: Arc::new(Trust::open(&config.audit.directory)),
+            own: Arc::default(),
+            metrics: Arc::default(),
+            refused: access::refused(config.limits.strangers_log_per_day),
+        }
+    }
 }
 
 /// An attempt to read everything again.
@@ -103,7 +115,7 @@ pub(crate) struct Attempt {
     /// What the files held that were read: the next change is a change of these.
     pub(crate) contents: Contents,
     /// The parts that are as before, because their files can't be used.
-    pub(crate) held: Vec<Held>,
+    pub(crate) held: Vec<HeldPart>,
     /// No file changed while it was read.
     pub(crate) settled: bool,
 }
@@ -143,11 +155,11 @@ impl Setup {
     ///
     /// # Errors
     /// Something of it can't be used.
-    pub fn first(config: Config, lasting: &Lasting) -> Result<Self, SetupError> {
+    pub fn first(config: Config, shared: &Shared) -> Result<Self, SetupError> {
         let keys = [&config.audit.subject_key, &config.audit.signing_key];
         edit::clear_left(files(&config).iter().chain(keys).map(PathBuf::as_path));
-        let mut reading = Reading::new(Contents::of(files(&config)), None);
-        let mut first = Self::make(config, &mut reading, lasting)?;
+        let mut reading = SetupReading::new(Contents::of(files(&config)), None);
+        let mut first = Self::make(config, &mut reading, shared)?;
         // What was made just now is no change.
         first.contents.add_new();
         first.warn();
@@ -158,18 +170,18 @@ impl Setup {
     ///
     /// # Errors
     /// Not even what is in force can be made again.
-    pub(crate) fn again(&self, lasting: &Lasting) -> Result<Attempt, SetupError> {
+    pub(crate) fn again(&self, shared: &Shared) -> Result<Attempt, SetupError> {
         // What a file held is taken before it is read: what is written in between is a change, and is read again.
         let contents = Contents::of([self.config.file.clone()]);
         let (config, warnings) = match file::load(&self.config.file) {
             Ok(read) => read,
-            Err(problems) => return self.again_but_for_the_configuration(&problems.to_string(), lasting),
+            Err(problems) => return self.again_but_for_the_configuration(&problems.to_string(), shared),
         };
         let contents = contents.and(Contents::of(files(&config)));
-        let mut reading = Reading::new(contents.clone(), Some(self));
-        match Self::make(config, &mut reading, lasting) {
+        let mut reading = SetupReading::new(contents.clone(), Some(self));
+        match Self::make(config, &mut reading, shared) {
             Ok(made) => Ok(Self { warnings: warnings.0, ..made }.attempted(contents, reading.held)),
-            Err(e) => self.again_but_for_the_configuration(&e.to_string(), lasting),
+            Err(e) => self.again_but_for_the_configuration(&e.to_string(), shared),
         }
     }
 
@@ -180,16 +192,16 @@ impl Setup {
     pub(crate) fn again_but_for_the_configuration(
         &self,
         why: &str,
-        lasting: &Lasting,
+        shared: &Shared,
     ) -> Result<Attempt, SetupError> {
         let contents = Contents::of(files(&self.config));
-        let mut reading = Reading::new(contents.clone(), Some(self));
+        let mut reading = SetupReading::new(contents.clone(), Some(self));
         reading.hold(Part::Configuration, why.to_owned(), std::slice::from_ref(&self.config.file));
-        let made = Self::make(self.config.clone(), &mut reading, lasting)?;
+        let made = Self::make(self.config.clone(), &mut reading, shared)?;
         Ok(Self { warnings: self.warnings.clone(), ..made }.attempted(contents, reading.held))
     }
 
-    fn attempted(self, contents: Contents, held: Vec<Held>) -> Attempt {
+    fn attempted(self, contents: Contents, held: Vec<HeldPart>) -> Attempt {
         let settled = contents.is_still_so();
         Attempt { made: self, contents, held, settled }
     }
@@ -225,7 +237,7 @@ impl Setup {
 
     /// Makes a setup. What can't be used stays as in the setup before, as long as `relay.toml` says the same about it: a
     /// setting that leads to an unusable file is a mistake of `relay.toml`.
-    fn make(config: Config, reading: &mut Reading<'_>, lasting: &Lasting) -> Result<Self, SetupError> {
+    fn make(config: Config, reading: &mut SetupReading<'_>, shared: &Shared) -> Result<Self, SetupError> {
         let before = reading.before;
         if let Some(before) = before {
             refuse_fixed(&before.config, &config)?;
@@ -263,19 +275,19 @@ impl Setup {
         let own = Part::Upstream.files(&config);
         let read = match reading.unchanged(&own).filter(|_| led.is_some()) {
             Some(before) => Ok(before.sender.clone()),
-            None => make_sender(&config, lasting).map(Arc::new),
+            None => make_sender(&config, shared).map(Arc::new),
         };
         let sender = reading.part(Part::Upstream, &own, read, led.map(|before| before.sender.clone()))?;
 
         let own = Part::Certificates.files(&config);
         let read = match reading.unchanged(&own).filter(|_| shown.is_some()) {
             Some(before) => Ok(before.faces.clone()),
-            None => faces(&config, reading, lasting, shown.map(|before| &*before.faces)),
+            None => faces(&config, reading, shared, shown.map(|before| &*before.faces)),
         };
         let faces = reading.part(Part::Certificates, &own, read, shown.map(|before| before.faces.clone()))?;
 
         let policy = Policy::new(&config, list, before.map(|before| &before.policy));
-        let access = AccessLog::new(config.log, lasting.metrics.clone(), lasting.refused.clone());
+        let access = AccessLog::new(config.log, shared.metrics.clone(), shared.refused.clone());
         let generation = before.map_or(1, |before| before.generation + 1);
         let since_generation = |part: Part| {
             let files = part.files(&config);
@@ -283,7 +295,7 @@ impl Setup {
             unchanged.map_or(generation, |before| before.since_generation(part))
         };
         let since_generations = Part::ALL.map(|part| (part, since_generation(part))).to_vec();
-        lasting.metrics.setups.inc();
+        shared.metrics.setups.inc();
         Ok(Self {
             generation,
             since: Timestamp::now(),
@@ -298,7 +310,7 @@ impl Setup {
             warnings: Vec::new(),
             contents: reading.contents.clone(),
             since_generations,
-            _counted: Counted(lasting.metrics.clone()),
+            _counted: Counted(shared.metrics.clone()),
         })
     }
 }
@@ -385,24 +397,24 @@ fn allow_list(config: &Config, before: Option<&Setup>) -> Result<AllowList, Setu
 /// help.
 fn faces(
     config: &Config,
-    reading: &mut Reading<'_>,
-    lasting: &Lasting,
+    reading: &mut SetupReading<'_>,
+    shared: &Shared,
     known: Option<&Faces>,
 ) -> Result<Arc<Faces>, SetupError> {
     if reading.before.is_some() {
-        return Ok(Faces::again(config, lasting.trust.clone(), known).map(Arc::new)?);
+        return Ok(Faces::again(config, shared.trust.clone(), known).map(Arc::new)?);
     }
     let made = Faces::prepare(config)?;
     // What was put in order just now is no change.
     let contents = std::mem::take(&mut reading.contents);
     reading.contents = contents.and(Contents::of(Part::Certificates.files(config)));
-    Ok(Faces::first(config, lasting.trust.clone(), made).map(Arc::new)?)
+    Ok(Faces::first(config, shared.trust.clone(), made).map(Arc::new)?)
 }
 
-fn make_sender(config: &Config, lasting: &Lasting) -> Result<Sender, SetupError> {
+fn make_sender(config: &Config, shared: &Shared) -> Result<Sender, SetupError> {
     let upstream = &config.upstream;
     let credentials = || upstream.parent_proxy.as_ref().and_then(|proxy| proxy.credentials.clone());
-    let dialer = Dialer::new(roots::client_config(upstream)?, upstream, lasting.own.clone())
+    let dialer = Dialer::new(roots::client_config(upstream)?, upstream, shared.own.clone())
         .map_err(|cause| SetupError::File { path: credentials().unwrap_or_default(), cause })?;
     Ok(Sender::new(dialer, upstream))
 }

@@ -26,8 +26,8 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// ALPN: HTTP/1.1 or nothing; `h2` is never selected (DESIGN: with an `https://` proxy Go offers `h2` and then
-/// speaks HTTP/1.1 all the same).
+/// ALPN: HTTP/1.1 or nothing; `h2` is never selected: with an `https://` proxy Go offers `h2` and then speaks
+/// HTTP/1.1 all the same.
 pub const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
 /// An alert that is sent where rustls has no part: before it has a configuration, or without one.

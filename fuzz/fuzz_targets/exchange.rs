@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use libfuzzer_sys::fuzz_target;
 use license_relay::licensing::message::Message;
-use license_relay::licensing::reply::Told;
+use license_relay::licensing::reply::ReplyFacts;
 use license_relay::licensing::vocabulary::Words;
 
 // The first byte picks coding and method; the body is both asked and told.
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let method = [Method::POST, Method::PUT, Method::GET, Method::DELETE][usize::from(how >> 2 & 3)].clone();
     let message = Message::read(&method, &Uri::from_static("/v1/any"), &headers, body, words);
-    let told = Told::read(&message.kind, StatusCode::OK, &headers, body, words);
+    let told = ReplyFacts::read(&message.kind, StatusCode::OK, &headers, body, words);
     let shown = format!("{message:?} {told:?}");
     // Only what the seeds hold: a fuzzer can't be told what is secret in what it makes up.
     for secret in ["ACME\\\\carol", "acme\\\\bob", "YJqTct2ngqLfl2VP3jxW4RsDNK2MTL"] {

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use super::disk::{self, Disk, Tape, make_read_only};
+use super::disk::{self, AppendFile, Disk, make_read_only};
 use super::recover::OpenError;
 use crate::ledger::merkle::Hash;
 use crate::ledger::regular_file::hash_of;
@@ -83,7 +83,7 @@ fn compress(disk: &dyn Disk, plain: &Path, compressed: &Path, hash: &Hash) -> io
         return Err(e);
     }
     let mut from = File::open(plain)?;
-    let mut to = zstd::Encoder::new(BufWriter::new(Out(disk.create(&temporary)?)), LEVEL)?;
+    let mut to = zstd::Encoder::new(BufWriter::new(AppendStream(disk.create(&temporary)?)), LEVEL)?;
     to.include_checksum(true)?;
     io::copy(&mut from, &mut to)?;
     let mut file = to.finish()?;
@@ -100,10 +100,10 @@ fn compress(disk: &dyn Disk, plain: &Path, compressed: &Path, hash: &Hash) -> io
     disk.sync_folder(disk::folder(compressed))
 }
 
-/// A tape as a stream.
-struct Out(Box<dyn Tape>);
+/// A file as a stream.
+struct AppendStream(Box<dyn AppendFile>);
 
-impl Write for Out {
+impl Write for AppendStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }

@@ -23,29 +23,29 @@ use crate::threads::{self, NoThread};
 
 /// How far the log has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Head {
+pub(super) struct TreeHead {
     pub(super) size: u64,
     pub(super) root: Hash,
 }
 
 /// A handle on the thread.
 #[derive(Debug)]
-pub(super) struct Notary {
-    desk: Arc<Desk>,
+pub(super) struct Checkpointer {
+    context: Arc<Context>,
 }
 
 #[derive(Debug, Default)]
-struct Desk {
-    papers: Mutex<Papers>,
+struct Context {
+    orders: Mutex<Orders>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Papers {
-    head: Option<Head>,
+struct Orders {
+    head: Option<TreeHead>,
     tiles: Vec<(u64, Vec<Hash>)>,
     /// To be signed at once, and kept.
-    kept: Vec<Head>,
+    kept: Vec<TreeHead>,
     /// Some of that is being signed.
     at_work: bool,
     /// Nothing more will come.
@@ -60,13 +60,13 @@ struct Clerk {
     anchors: Vec<Anchor>,
     signer: Signer,
     disk: Arc<dyn Disk>,
-    last: Option<Head>,
+    last: Option<TreeHead>,
     /// The hour of the last one that was kept.
     hour: i64,
     failing: bool,
 }
 
-impl Notary {
+impl Checkpointer {
     /// Starts the thread.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Notary {
         signer: Signer,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, NoThread> {
-        let (desk, name) = (Arc::new(Desk::default()), signer.verifier.name.clone());
+        let (context, name) = (Arc::new(Context::default()), signer.verifier.name.clone());
         let mut clerk = Clerk {
             log: log.to_owned(),
             anchors: anchors
@@ -90,73 +90,73 @@ impl Notary {
             hour: 0,
             failing: false,
         };
-        let shared = desk.clone();
+        let shared = context.clone();
         threads::start("notary", move || clerk.work(&shared))?;
-        Ok(Self { desk })
+        Ok(Self { context })
     }
 
     /// Tells how far the log has come, and hands over tiles that have become full.
-    pub(super) fn tell(&self, head: Head, tiles: Vec<(u64, Vec<Hash>)>) {
-        let mut papers = self.desk.papers();
+    pub(super) fn tell(&self, head: TreeHead, tiles: Vec<(u64, Vec<Hash>)>) {
+        let mut orders = self.context.orders();
         // The clerk comes once a second; that it is told in between costs no wake-up.
-        papers.head = Some(head);
-        papers.tiles.extend(tiles);
+        orders.head = Some(head);
+        orders.tiles.extend(tiles);
     }
 
     /// Signs this one at once and keeps it, without being waited for: a segment ends there.
-    pub(super) fn keep(&self, head: Head) {
-        let mut papers = self.desk.papers();
-        papers.kept.push(head);
-        self.desk.changed.notify_all();
+    pub(super) fn keep(&self, head: TreeHead) {
+        let mut orders = self.context.orders();
+        orders.kept.push(head);
+        self.context.changed.notify_all();
     }
 
-    /// Signs and keeps what was told last, now, and waits for that within a bound.
+    /// Signs and keeps the newest head at once, and waits for that within a bound.
     pub(super) fn sign_now(&self) {
-        let mut papers = self.desk.papers();
-        let last = papers.head;
-        papers.kept.extend(last);
-        self.desk.changed.notify_all();
-        let waits = |papers: &mut Papers| !papers.left && (!papers.kept.is_empty() || papers.at_work);
-        let _ = self.desk.changed.wait_timeout_while(papers, bounds::NOTARY_WAIT, waits);
+        let mut orders = self.context.orders();
+        let last = orders.head;
+        orders.kept.extend(last);
+        self.context.changed.notify_all();
+        let waits = |orders: &mut Orders| !orders.left && (!orders.kept.is_empty() || orders.at_work);
+        let _ = self.context.changed.wait_timeout_while(orders, bounds::CHECKPOINTER_WAIT, waits);
     }
 
-    /// The same for the last time, anchors included.
+    /// Does so for the last time, anchors included.
     pub(super) fn leave(&self) {
         self.sign_now();
-        let mut papers = self.desk.papers();
-        papers.ended = true;
-        self.desk.changed.notify_all();
-        let waits = |papers: &mut Papers| !papers.left;
-        let _ = self.desk.changed.wait_timeout_while(papers, bounds::NOTARY_WAIT, waits);
+        let mut orders = self.context.orders();
+        orders.ended = true;
+        self.context.changed.notify_all();
+        let waits = |orders: &mut Orders| !orders.left;
+        let _ = self.context.changed.wait_timeout_while(orders, bounds::CHECKPOINTER_WAIT, waits);
     }
 }
 
-impl Drop for Notary {
+impl Drop for Checkpointer {
     fn drop(&mut self) {
-        self.desk.papers().ended = true;
-        self.desk.changed.notify_all();
+        self.context.orders().ended = true;
+        self.context.changed.notify_all();
     }
 }
 
-impl Desk {
-    fn papers(&self) -> MutexGuard<'_, Papers> {
-        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
+impl Context {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clerk {
-    fn work(&mut self, desk: &Desk) {
+    fn work(&mut self, context: &Context) {
         let mut due = Instant::now();
         loop {
-            let papers = desk.papers();
+            let orders = context.orders();
             let until = due.saturating_duration_since(Instant::now());
-            let idle = |papers: &mut Papers| papers.kept.is_empty() && !papers.ended;
-            let waited = desk.changed.wait_timeout_while(papers, until, idle);
-            let (mut papers, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            let (head, ended) = (papers.head, papers.ended);
-            let (tiles, kept) = (std::mem::take(&mut papers.tiles), std::mem::take(&mut papers.kept));
-            papers.at_work = true;
-            drop(papers);
+            let idle = |orders: &mut Orders| orders.kept.is_empty() && !orders.ended;
+            let waited = context.changed.wait_timeout_while(orders, until, idle);
+            let (mut orders, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let (head, ended) = (orders.head, orders.ended);
+            let (tiles, kept) = (std::mem::take(&mut orders.tiles), std::mem::take(&mut orders.kept));
+            orders.at_work = true;
+            drop(orders);
 
             for (tile, hashes) in tiles {
                 // It can be made anew from the segments.
@@ -174,19 +174,19 @@ impl Clerk {
                     self.sign(head, hourly);
                 }
             }
-            desk.papers().at_work = false;
-            desk.changed.notify_all();
+            context.orders().at_work = false;
+            context.changed.notify_all();
             if ended {
                 self.anchors.iter().for_each(Anchor::settle);
-                desk.papers().left = true;
-                desk.changed.notify_all();
+                context.orders().left = true;
+                context.changed.notify_all();
                 return;
             }
             due = Instant::now() + bounds::CHECKPOINT_EVERY;
         }
     }
 
-    fn sign(&mut self, head: Head, keep: bool) {
+    fn sign(&mut self, head: TreeHead, keep: bool) {
         let origin = self.signer.verifier.name.clone();
         let (size, root, time) = (head.size, head.root, Some(Timestamp::now()));
         let note = self.signer.sign(&Checkpoint { origin, size, root, time });

@@ -100,7 +100,7 @@ impl Site {
     }
 
     /// Recovery alone, without a writer.
-    pub(super) fn recover(&self) -> Result<recover::Opened, OpenError> {
+    pub(super) fn recover(&self) -> Result<recover::OpenedLog, OpenError> {
         recover::open(None, &self.log(), &[], &self.signer().verifier, &RealDisk)
     }
 

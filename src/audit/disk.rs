@@ -13,9 +13,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As the system says; so for all others.
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Tape>>;
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
     /// A file that is there, to be written at its end.
-    fn append(&self, path: &Path) -> io::Result<Box<dyn Tape>>;
+    fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>>;
     /// Gives a file another name, in place of what has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Takes a file away.
@@ -27,7 +27,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
 }
 
 /// A file that is written at its end.
-pub trait Tape: Send {
+pub trait AppendFile: Send {
     /// Writes some of it, and says how much.
     ///
     /// # Errors
@@ -40,12 +40,12 @@ pub trait Tape: Send {
     /// Takes away what is behind this length.
     fn cut(&mut self, length: u64) -> io::Result<()>;
     /// What the file is now.
-    fn state(&self) -> io::Result<TapeState>;
+    fn state(&self) -> io::Result<FileState>;
 }
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TapeState {
+pub struct FileState {
     /// Its bytes.
     pub length: u64,
     /// Which one it is.
@@ -59,11 +59,11 @@ pub struct TapeState {
 pub struct RealDisk;
 
 impl Disk for RealDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         Ok(Box::new(OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?))
     }
 
-    fn append(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         Ok(Box::new(OpenOptions::new().append(true).open(path)?))
     }
 
@@ -84,7 +84,7 @@ impl Disk for RealDisk {
     }
 }
 
-impl Tape for File {
+impl AppendFile for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         io::Write::write(self, bytes)
     }
@@ -101,9 +101,9 @@ impl Tape for File {
         self.set_len(length)
     }
 
-    fn state(&self) -> io::Result<TapeState> {
+    fn state(&self) -> io::Result<FileState> {
         let metadata = self.metadata()?;
-        Ok(TapeState { length: metadata.len(), inode: metadata.ino(), links: metadata.nlink() })
+        Ok(FileState { length: metadata.len(), inode: metadata.ino(), links: metadata.nlink() })
     }
 }
 
@@ -111,9 +111,9 @@ impl Tape for File {
 ///
 /// # Errors
 /// The disk takes no more; some of it may be written.
-pub fn write_all(tape: &mut dyn Tape, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(append_file: &mut dyn AppendFile, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match tape.write(bytes) {
+        match append_file.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -133,9 +133,9 @@ pub fn put(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut tape = disk.create(&temporary)?;
-    let written = write_all(tape.as_mut(), bytes).and_then(|()| tape.sync_all());
-    drop(tape);
+    let mut append_file = disk.create(&temporary)?;
+    let written = write_all(append_file.as_mut(), bytes).and_then(|()| append_file.sync_all());
+    drop(append_file);
     if let Err(e) = written.and_then(|()| disk.rename(&temporary, path)) {
         let _ = disk.remove(&temporary);
         return Err(e);

@@ -102,8 +102,8 @@ async fn fork_on(disk: Arc<dyn Disk>, audit: &Audit, reason: &str) -> Result<For
         return Err(ForkError::NoLog(directory.clone()));
     }
     let held = lock(directory)?;
-    let plan = Plan::make(audit).map_err(io(directory))?;
-    let Plan { origin, predecessor, kept, .. } = &plan;
+    let plan = ForkPlan::make(audit).map_err(io(directory))?;
+    let ForkPlan { origin, predecessor, kept, .. } = &plan;
     let signer = Signer::load(&audit.signing_key, origin)?;
     let about = LogFile::new(origin, signer.verifier.to_string(), Some(predecessor.clone()));
     plan.carry_out(disk.as_ref(), directory, &about).map_err(io(kept))?;
@@ -123,12 +123,12 @@ async fn fork_on(disk: Arc<dyn Disk>, audit: &Audit, reason: &str) -> Result<For
     journal.close().await;
     writer.finish();
     committed?;
-    let Plan { origin, predecessor, kept, .. } = plan;
+    let ForkPlan { origin, predecessor, kept, .. } = plan;
     Ok(Forked { origin, predecessor, kept })
 }
 
 /// What a fork is to do, or what is left to do of one that was interrupted.
-struct Plan {
+struct ForkPlan {
     origin: String,
     predecessor: Predecessor,
     kept: PathBuf,
@@ -136,7 +136,7 @@ struct Plan {
     old: Option<LogFile>,
 }
 
-impl Plan {
+impl ForkPlan {
     fn make(audit: &Audit) -> io::Result<Self> {
         let directory = &audit.directory;
         let folder = |number| folder(directory, number);

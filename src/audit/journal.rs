@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::archive::Archive;
-use super::checkpointer::{Head, Notary};
-use super::disk::{self, Disk, Tape, TapeState};
+use super::checkpointer::{Checkpointer, TreeHead};
+use super::disk::{self, AppendFile, Disk, FileState};
 use super::queue::{Batch, Done, Ending, Next, Queue};
-pub use super::queue::{Kind, Lane};
-use super::recover::{self, Found, OpenError, Opened};
+pub use super::queue::{BatchKind, Lane};
+use super::recover::{self, LastRun, OpenError, OpenedLog};
 use super::reserve::Reserve;
 use super::tree::Tree;
 use crate::config::model::Audit;
@@ -188,9 +188,9 @@ impl Journal {
             true => Archive::idle(),
             false => Archive::start(directory, disk.clone())?,
         };
-        let mut pen = Pen::new(opened, opening, archive, tell, commit, lost.clone())?;
+        let mut log_writer = LogWriter::new(opened, opening, archive, tell, commit, lost.clone())?;
         let batches = queue.clone();
-        let thread = threads::start("journal", move || pen.write_all(&batches))?;
+        let thread = threads::start("journal", move || log_writer.write_all(&batches))?;
         let queue = Arc::new(Handle(queue));
         Ok((Self { queue, state, committed, lost, previous_stop }, Writer { thread }))
     }
@@ -201,7 +201,7 @@ impl Journal {
     /// # Errors
     /// It is not on disk, and nothing of it will be found in the log.
     pub async fn commit(&self, records: Vec<Record>) -> Result<u64, CommitError> {
-        self.write(&Lane::Relay, Kind::Intent, records).await
+        self.write(&Lane::Relay, BatchKind::Intent, records).await
     }
 
     /// The same for what has happened already: where the disk is full, the space that is reserved for it is used.
@@ -209,14 +209,19 @@ impl Journal {
     /// # Errors
     /// As [`Self::commit`].
     pub async fn commit_outcome(&self, records: Vec<Record>) -> Result<u64, CommitError> {
-        self.write(&Lane::Relay, Kind::Outcome, records).await
+        self.write(&Lane::Relay, BatchKind::Outcome, records).await
     }
 
     /// Writes records of this kind in a lane, as one unit, and returns once they are on disk: how many bytes their lines have.
     ///
     /// # Errors
     /// They are not on disk, and nothing of them will be found in the log.
-    pub async fn write(&self, lane: &Lane, kind: Kind, records: Vec<Record>) -> Result<u64, CommitError> {
+    pub async fn write(
+        &self,
+        lane: &Lane,
+        kind: BatchKind,
+        records: Vec<Record>,
+    ) -> Result<u64, CommitError> {
         if records.is_empty() {
             return Ok(0);
         }
@@ -244,7 +249,7 @@ impl Journal {
     /// The same for records that must not be lost: waits for room, however long the queue is.
     pub async fn note_in_turn(&self, records: Vec<Record>) {
         // Without a writer the process ends, and says so.
-        let _ = self.queue.0.put(&Lane::Relay, records, Kind::Note, None).await;
+        let _ = self.queue.0.put(&Lane::Relay, records, BatchKind::Note, None).await;
     }
 
     /// Lets more or less wait from now on (`audit.queue`).
@@ -318,11 +323,11 @@ impl Writer {
 }
 
 /// What the thread holds: the file, and how much of it is known to be on disk.
-struct Pen {
+struct LogWriter {
     _lock: File,
     directory: PathBuf,
     path: PathBuf,
-    tape: Box<dyn Tape>,
+    append_file: Box<dyn AppendFile>,
     inode: u64,
     committed: u64,
     tree: Tree,
@@ -334,7 +339,7 @@ struct Pen {
     clock: Option<(Timestamp, Option<Instant>)>,
     observer: Observer,
     disk: Arc<dyn Disk>,
-    notary: Notary,
+    checkpointer: Checkpointer,
     archive: Archive,
     reserve: Reserve,
     state: watch::Sender<State>,
@@ -367,9 +372,9 @@ struct Group {
     probe: bool,
 }
 
-impl Pen {
+impl LogWriter {
     fn new(
-        opened: Opened,
+        opened: OpenedLog,
         opening: Opening,
         archive: Archive,
         state: watch::Sender<State>,
@@ -377,11 +382,11 @@ impl Pen {
         lost: Arc<Lost>,
     ) -> Result<Self, OpenError> {
         let Opening { directory, anchors, observer, signer, disk, gap_file, segment_bytes, .. } = opening;
-        let Opened { lock, segment, length, tree, found } = opened;
+        let OpenedLog { lock, segment, length, tree, found } = opened;
         let io = |cause| OpenError::Io { path: segment.path.clone(), cause };
-        let tape = disk.append(&segment.path).map_err(io)?;
-        let inode = tape.state().map_err(io)?.inode;
-        let notary = Notary::start(&directory, &anchors, signer, disk.clone())?;
+        let append_file = disk.append(&segment.path).map_err(io)?;
+        let inode = append_file.state().map_err(io)?.inode;
+        let checkpointer = Checkpointer::start(&directory, &anchors, signer, disk.clone())?;
         let reserve = Reserve::new(&directory);
         let last = found.last.as_ref().map(|last| last.time);
         let gap: GapFile = state_file::read_or_warn(&gap_file);
@@ -390,7 +395,7 @@ impl Pen {
             _lock: lock,
             directory,
             path: segment.path,
-            tape,
+            append_file,
             inode,
             committed: length,
             tree,
@@ -400,7 +405,7 @@ impl Pen {
             clock: last.map(|last| (last, None)),
             observer,
             disk,
-            notary,
+            checkpointer,
             archive,
             reserve,
             state,
@@ -424,7 +429,7 @@ impl Pen {
             match queue.next(bounds::JOURNAL_TICK) {
                 Next::Batch(batch) => self.write_group(batch, queue),
                 Next::Sign(done) => {
-                    self.notary.sign_now();
+                    self.checkpointer.sign_now();
                     let _ = done.send(());
                 }
                 Next::Nothing => self.tick(),
@@ -433,7 +438,7 @@ impl Pen {
                     let group = self.opening_lines(false);
                     let _ = self.append(&group);
                     self.file_gap();
-                    self.notary.leave();
+                    self.checkpointer.leave();
                     let _ = done.map(|done| done.send(()));
                     return;
                 }
@@ -456,8 +461,8 @@ impl Pen {
         while let Some(next) = batch {
             match self.lines(&next.records, &mut group) {
                 Ok(bytes) => {
-                    group.outcomes |= next.kind == Kind::Outcome;
-                    group.others |= next.kind != Kind::Outcome;
+                    group.outcomes |= next.kind == BatchKind::Outcome;
+                    group.others |= next.kind != BatchKind::Outcome;
                     written.push((next, bytes));
                 }
                 Err(e) => answer(next.done, Err(CommitError::Blocked(e.to_string()))),
@@ -472,7 +477,7 @@ impl Pen {
         {
             // What is only about to happen must not keep what has happened out of the last of the space.
             let (kept, refused): (Vec<_>, Vec<_>) =
-                written.into_iter().partition(|(batch, _)| batch.kind == Kind::Outcome);
+                written.into_iter().partition(|(batch, _)| batch.kind == BatchKind::Outcome);
             self.refuse(refused, why);
             written = kept;
             let mut outcomes = self.opening_lines(false);
@@ -491,7 +496,7 @@ impl Pen {
     /// Those that wait are told; notes are kept for later, within a bound.
     fn refuse(&mut self, batches: Vec<(Batch, u64)>, why: &CommitError) {
         for (Batch { records, kind, done, .. }, _) in batches {
-            if kind == Kind::Note && self.waiting.len() + records.len() <= bounds::JOURNAL_NOTES {
+            if kind == BatchKind::Note && self.waiting.len() + records.len() <= bounds::JOURNAL_NOTES {
                 self.waiting.extend(records);
             } else {
                 self.refused += 1;
@@ -605,7 +610,7 @@ impl Pen {
         }
         self.committed += group.bytes.len() as u64;
         let tiles = group.leaves.iter().filter_map(|leaf| self.tree.push(*leaf)).collect();
-        self.notary.tell(self.head(), tiles);
+        self.checkpointer.tell(self.head(), tiles);
         self.size.send_replace(self.tree.size());
         self.waiting.clear();
         self.lost.forget(std::mem::take(&mut self.told));
@@ -624,16 +629,16 @@ impl Pen {
     /// that a seal makes nobody wait for more than one.
     fn sync(&mut self) -> io::Result<()> {
         if self.sealed.is_none() {
-            return self.tape.sync();
+            return self.append_file.sync();
         }
         let (disk, folder) = (self.disk.as_ref(), disk::folder(&self.path));
-        let (named, written) = threads::beside(|| disk.sync_folder(folder), || self.tape.sync());
+        let (named, written) = threads::beside(|| disk.sync_folder(folder), || self.append_file.sync());
         written.and(named)
     }
 
     /// All of it or nothing, and why nothing.
     fn write(&mut self, bytes: &[u8]) -> Result<io::Result<()>, CommitError> {
-        let Err(cause) = disk::write_all(self.tape.as_mut(), bytes) else { return Ok(Ok(())) };
+        let Err(cause) = disk::write_all(self.append_file.as_mut(), bytes) else { return Ok(Ok(())) };
         self.roll_back(&cause)?;
         match may_pass(&cause) {
             true => Ok(Err(cause)),
@@ -641,14 +646,14 @@ impl Pen {
         }
     }
 
-    fn head(&self) -> Head {
-        Head { size: self.tree.size(), root: self.tree.root() }
+    fn head(&self) -> TreeHead {
+        TreeHead { size: self.tree.size(), root: self.tree.root() }
     }
 
     /// Nobody else wrote to, cut, moved or removed the file.
     fn undisturbed(&self) -> Result<(), String> {
         let path = self.path.display();
-        let TapeState { length, links, .. } = self.tape.state().map_err(|e| format!("{path}: {e}"))?;
+        let FileState { length, links, .. } = self.append_file.state().map_err(|e| format!("{path}: {e}"))?;
         if length != self.committed {
             return Err(format!("{path} has {length} bytes, and {} were written", self.committed));
         }
@@ -660,7 +665,7 @@ impl Pen {
     }
 
     fn roll_back(&mut self, cause: &io::Error) -> Result<(), CommitError> {
-        let undone = self.tape.cut(self.committed).and_then(|()| self.tape.sync());
+        let undone = self.append_file.cut(self.committed).and_then(|()| self.append_file.sync());
         undone.map_err(|e| {
             self.poison(format!("{} can't be rolled back after {cause}: {e}", self.path.display()))
         })
@@ -720,9 +725,9 @@ impl Pen {
 
     fn seal(&mut self, now: Timestamp) -> io::Result<()> {
         let next = segment::path(&self.directory, self.tree.size());
-        let tape = self.disk.create(&next)?;
-        let inode = match tape.state() {
-            Ok(TapeState { inode, .. }) => inode,
+        let append_file = self.disk.create(&next)?;
+        let inode = match append_file.state() {
+            Ok(FileState { inode, .. }) => inode,
             Err(e) => {
                 // Whether it is there after a power cut is not known, and behind it the old one must not grow.
                 self.poison(format!("{} can't be begun: {e}", next.display()));
@@ -733,11 +738,11 @@ impl Pen {
             // It can be made anew from the segments.
             let _ = tiles::write(&self.directory, tile, &part);
         }
-        self.notary.keep(self.head());
+        self.checkpointer.keep(self.head());
         let sealed = std::mem::replace(&mut self.path, next);
         self.waiting.insert(0, sealed_record(self.tree.size(), &sealed));
         self.sealed = Some(sealed);
-        (self.tape, self.inode, self.committed, self.day) = (tape, inode, 0, day(now));
+        (self.append_file, self.inode, self.committed, self.day) = (append_file, inode, 0, day(now));
         Ok(())
     }
 
@@ -761,7 +766,7 @@ impl Pen {
 }
 
 /// What a start has to tell before anything else.
-fn first_records(found: &Found, filed: &GapFile, sealed: bool, first: u64) -> Vec<Record> {
+fn first_records(found: &LastRun, filed: &GapFile, sealed: bool, first: u64) -> Vec<Record> {
     let mut records = Vec::new();
     if sealed {
         records.push(sealed_record(first, "the last segment".as_ref()));

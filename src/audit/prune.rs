@@ -274,7 +274,7 @@ fn keep_hashes(disk: &dyn Disk, plan: &Plan) -> io::Result<()> {
 /// What is there already and right is only synced.
 fn make_lasting(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let same = fs::read(path).is_ok_and(|there| there == bytes);
-    if same && disk.append(path).and_then(|mut tape| tape.sync_all()).is_ok() {
+    if same && disk.append(path).and_then(|mut append_file| append_file.sync_all()).is_ok() {
         return Ok(());
     }
     disk::make_folder(disk, disk::folder(path))?;

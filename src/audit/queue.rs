@@ -46,16 +46,16 @@ pub(super) struct Batch {
     /// In their order.
     pub records: Vec<Record>,
     /// What becomes of them where they can't be written.
-    pub kind: Kind,
+    pub kind: BatchKind,
     /// Who waits for that; nobody for a note.
     pub done: Option<Done>,
     /// Given back when the batch is dropped.
-    pub room: Room,
+    pub room: QueueRoom,
 }
 
 /// What becomes of a batch that can't be written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum BatchKind {
     /// It is refused: nothing has happened yet.
     Intent,
     /// It is written with the last of the space: it has happened already.
@@ -80,13 +80,13 @@ pub(super) enum Next {
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Lanes>,
     filled: Condvar,
     given_back: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Lanes {
     most: usize,
     /// Bytes of all batches that are not yet written, and those of each lane.
     sum: usize,
@@ -122,7 +122,7 @@ impl Drop for Ending<'_> {
 
 /// Bytes of a lane in the queue.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct QueueRoom {
     queue: Arc<Queue>,
     lane: Lane,
     bytes: usize,
@@ -131,7 +131,7 @@ pub(super) struct Room {
 impl Queue {
     /// A queue of at most so many bytes.
     pub(super) fn new(most: u64) -> Arc<Self> {
-        let waiting = Waiting { most: bytes(most), ..Waiting::default() };
+        let waiting = Lanes { most: bytes(most), ..Lanes::default() };
         Arc::new(Self { waiting: Mutex::new(waiting), filled: Condvar::new(), given_back: Notify::new() })
     }
 
@@ -149,11 +149,12 @@ impl Queue {
         self: &Arc<Self>,
         lane: &Lane,
         records: Vec<Record>,
-        kind: Kind,
+        kind: BatchKind,
         done: Option<Done>,
     ) -> Result<(), CommitError> {
         // What has happened already must not be lost because others hand over much.
-        let wait = if kind == Kind::Intent { bounds::JOURNAL_WAIT } else { bounds::JOURNAL_OUTCOME_WAIT };
+        let wait =
+            if kind == BatchKind::Intent { bounds::JOURNAL_WAIT } else { bounds::JOURNAL_OUTCOME_WAIT };
         let deadline = Instant::now() + wait;
         let weight = records.iter().map(Record::weight).sum();
         let mut batch = Some((records, kind, done));
@@ -169,7 +170,7 @@ impl Queue {
     /// Puts a batch that nobody waits for into its lane. `false` where the queue is half full.
     pub(super) fn put_note(self: &Arc<Self>, records: Vec<Record>) -> bool {
         let weight = records.iter().map(Record::weight).sum();
-        self.offer(&Lane::Notes, weight, 2, &mut Some((records, Kind::Note, None))).unwrap_or(false)
+        self.offer(&Lane::Notes, weight, 2, &mut Some((records, BatchKind::Note, None))).unwrap_or(false)
     }
 
     /// Takes a batch of this weight if there is room for it in such a part of the queue.
@@ -178,7 +179,7 @@ impl Queue {
         lane: &Lane,
         weight: usize,
         part: usize,
-        batch: &mut Option<(Vec<Record>, Kind, Option<Done>)>,
+        batch: &mut Option<(Vec<Record>, BatchKind, Option<Done>)>,
     ) -> Result<bool, CommitError> {
         let mut waiting = self.lock();
         if waiting.is_closed {
@@ -190,7 +191,7 @@ impl Queue {
         let Some((records, kind, done)) = batch.take() else { return Ok(true) };
         waiting.sum += weight;
         *waiting.held.entry(lane.clone()).or_default() += weight;
-        let room = Room { queue: self.clone(), lane: lane.clone(), bytes: weight };
+        let room = QueueRoom { queue: self.clone(), lane: lane.clone(), bytes: weight };
         waiting.push(Batch { records, kind, done, room });
         drop(waiting);
         self.filled.notify_one();
@@ -235,7 +236,7 @@ impl Queue {
 
     /// What the writer does next; waits for it that long.
     pub(super) fn next(&self, patience: Duration) -> Next {
-        let is_idle = |waiting: &mut Waiting| waiting.is_idle();
+        let is_idle = |waiting: &mut Lanes| waiting.is_idle();
         let woken = self.filled.wait_timeout_while(self.lock(), patience, is_idle);
         let (mut waiting, _) = woken.unwrap_or_else(PoisonError::into_inner);
         waiting.next().unwrap_or(Next::Nothing)
@@ -248,12 +249,12 @@ impl Queue {
         if waiting.sign.is_empty() { waiting.batch() } else { None }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
+impl Lanes {
     /// Whether a lane may have so many bytes now, in such a part of the queue. A batch that is larger than all of it passes
     /// alone.
     fn has_room(&self, lane: &Lane, weight: usize, part: usize) -> bool {
@@ -320,7 +321,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Room {
+impl Drop for QueueRoom {
     fn drop(&mut self) {
         let mut waiting = self.queue.lock();
         waiting.sum -= self.bytes;
@@ -361,7 +362,7 @@ mod tests {
     }
 
     async fn put(queue: &Arc<Queue>, client: u8, count: usize) -> Result<(), CommitError> {
-        queue.put(&lane(client), records(count), Kind::Intent, None).await
+        queue.put(&lane(client), records(count), BatchKind::Intent, None).await
     }
 
     /// The clients whose batches come, and how many records each has.
@@ -470,7 +471,7 @@ mod tests {
     async fn who_waits_for_a_writer_that_is_gone_is_told() {
         let queue = Queue::new(LARGE);
         let (done, written) = oneshot::channel();
-        queue.put(&lane(1), records(1), Kind::Intent, Some(done)).await.unwrap();
+        queue.put(&lane(1), records(1), BatchKind::Intent, Some(done)).await.unwrap();
         drop(Ending(&queue));
         assert!(written.await.is_err());
         assert!(matches!(put(&queue, 1, 1).await, Err(CommitError::Poisoned(_))));

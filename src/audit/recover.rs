@@ -27,7 +27,7 @@ use crate::threads::NoThread;
 
 /// A log that may be written from here on.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedLog {
     /// Held for as long as the log is.
     pub(super) lock: File,
     /// The active segment, which is there.
@@ -37,12 +37,12 @@ pub(super) struct Opened {
     /// The tree over all records.
     pub(super) tree: Tree,
     /// What the last run has left.
-    pub(super) found: Found,
+    pub(super) found: LastRun,
 }
 
 /// What the last run has left.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct LastRun {
     /// The last record; `None` in a new log.
     pub(super) last: Option<Glance>,
     /// Bytes behind the last whole line, and where they are kept.
@@ -51,7 +51,7 @@ pub(super) struct Found {
     pub(super) unsigned: u64,
 }
 
-impl Found {
+impl LastRun {
     /// Whether the last run ended as it should. What a verb has written since then says how it found the log.
     pub(super) fn is_clean(&self) -> bool {
         let stopped = self.last.as_ref().is_some_and(|last| match last.action.as_str() {
@@ -134,7 +134,7 @@ pub enum OpenError {
 }
 
 /// A checkpoint, and the file it was read from.
-struct Seen {
+struct FoundCheckpoint {
     checkpoint: Checkpoint,
     file: PathBuf,
 }
@@ -147,7 +147,7 @@ pub(super) fn open(
     anchors: &[PathBuf],
     verifier: &Verifier,
     disk: &dyn Disk,
-) -> Result<Opened, OpenError> {
+) -> Result<OpenedLog, OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |cause| OpenError::Io { path, cause }
@@ -236,7 +236,7 @@ pub(super) fn open(
     if last.is_none() && segment.first > 0 {
         last = last_before(directory, segment.first).map_err(io(directory))?;
     }
-    let mut found = Found { last, torn: None, unsigned: tree.size() - signed };
+    let mut found = LastRun { last, torn: None, unsigned: tree.size() - signed };
     if let Some((flag, what)) = locked_by(&segment.path) {
         let path = segment.path.clone();
         if torn > 0 || found.unsigned > 0 {
@@ -256,10 +256,10 @@ pub(super) fn open(
         // What was read may be in memory only: after a failed sync the kernel calls pages clean that it never wrote.
         rewrite(disk, &segment.path, good).map_err(io(&segment.path))?;
     }
-    Ok(Opened { lock, segment, length: good, tree, found })
+    Ok(OpenedLog { lock, segment, length: good, tree, found })
 }
 
-impl Seen {
+impl FoundCheckpoint {
     fn went_back(&self) -> String {
         format!(
             "differs from the checkpoint {} at {} records (root {})",
@@ -296,7 +296,7 @@ fn checkpoints(
     anchors: &[PathBuf],
     verifier: &Verifier,
     pruned: u64,
-) -> Result<Vec<Seen>, OpenError> {
+) -> Result<Vec<FoundCheckpoint>, OpenError> {
     let mut files = vec![directory.join(CHECKPOINT)];
     files.extend(newest_kept(directory));
     if pruned > 0 {
@@ -315,7 +315,7 @@ fn checkpoints(
             }
         };
         match verifier.open(&note) {
-            Ok(checkpoint) => seen.push(Seen { checkpoint, file }),
+            Ok(checkpoint) => seen.push(FoundCheckpoint { checkpoint, file }),
             Err(e) => {
                 let what = format!("can't be trusted: its checkpoint {} {e}", file.display());
                 return Err(OpenError::WentBack { directory: directory.to_owned(), what });
@@ -331,7 +331,7 @@ fn newest_kept(directory: &Path) -> Option<PathBuf> {
 }
 
 /// The file of the next record, where there is no plain segment: in a new log, or behind the last sealed one.
-fn begin(directory: &Path, disk: &dyn Disk, checkpoints: &[Seen]) -> Result<Segment, OpenError> {
+fn begin(directory: &Path, disk: &dyn Disk, checkpoints: &[FoundCheckpoint]) -> Result<Segment, OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |cause| OpenError::Io { path, cause }
@@ -350,7 +350,7 @@ fn begin(directory: &Path, disk: &dyn Disk, checkpoints: &[Seen]) -> Result<Segm
     }
     let path = segment::path(directory, first);
     disk.create(&path)
-        .and_then(|mut tape| tape.sync_all())
+        .and_then(|mut append_file| append_file.sync_all())
         .and_then(|()| disk.sync_folder(disk::folder(&path)))
         .map_err(io(&path))?;
     Ok(Segment { first, path, compressed: false })
@@ -365,7 +365,7 @@ enum Leaves {
 
 /// The tree over all whole records, grown leaf by leaf past every checkpoint.
 struct Grown<'c> {
-    checkpoints: &'c [Seen],
+    checkpoints: &'c [FoundCheckpoint],
     tree: Tree,
     /// Records below the active segment.
     before: u64,
@@ -403,7 +403,7 @@ impl Grown<'_> {
 fn grow<'c>(
     directory: &Path,
     segment: &Segment,
-    checkpoints: &'c [Seen],
+    checkpoints: &'c [FoundCheckpoint],
     leaves: Leaves,
 ) -> io::Result<Grown<'c>> {
     let walk = Walk { next: segment.first, good: 0, torn: 0 };

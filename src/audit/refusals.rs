@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::journal::Journal;
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::{MAX_LINE, Observer, Record};
-use crate::observe::fold::{Fold, Folded, Whose};
+use crate::observe::fold::{Fold, Folded, FoldedClient};
 
 /// The refusals of the current window.
 #[derive(Debug)]
@@ -73,8 +73,8 @@ fn summary(Folded { kind, repeat, whose }: Folded<'_, Action>) -> Record {
     let what = if kind == Action::AccessTest { "connectivity tests" } else { "refusals" };
     record.reason = format!("more {what} of {}, counted together", whose.words());
     record.client = match whose {
-        Whose::Address(address) | Whose::Network(address) => Some(address),
-        Whose::Others => None,
+        FoldedClient::Address(address) | FoldedClient::Network(address) => Some(address),
+        FoldedClient::Others => None,
     };
     record.qlik.repeat = Some(repeat.clone());
     record
@@ -99,7 +99,7 @@ mod tests {
     fn the_lines_that_no_budget_counts_are_no_longer_than_the_sums_of_check_say() {
         let now = Timestamp::now();
         let repeat = Repeat { count: u64::MAX, first: now, last: now };
-        let others = Folded { kind: Action::AccessInvalid, repeat: &repeat, whose: Whose::Others };
+        let others = Folded { kind: Action::AccessInvalid, repeat: &repeat, whose: FoldedClient::Others };
         let name = format!("license-relay/{}", "a".repeat(64));
         let line = summary(others).line(u64::MAX, now, &observer(&name)).unwrap();
         assert!(line.len() as u64 * 4 * 24 * 60 <= bounds::REFUSAL_COUNTS_A_DAY, "{}", line.len());

@@ -30,9 +30,9 @@ use relay_log::console::out::{note, outln};
 
 /// What a relay works with after it has read everything again.
 #[derive(Debug, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct ReloadAnswer {
     pub(super) configuration: Configuration,
-    pub(super) parts: Vec<InForce>,
+    pub(super) parts: Vec<PartInForce>,
     /// The names of the files that this reload has put into force.
     pub(super) changed: Vec<String>,
     /// Why it could not read everything again.
@@ -44,12 +44,12 @@ pub(super) struct Configuration {
     pub(super) file: PathBuf,
     pub(super) generation: u64,
     pub(super) since: Timestamp,
-    pub(super) not_in_force: Vec<Held>,
+    pub(super) not_in_force: Vec<PartNotInForce>,
 }
 
 /// A part that is not what its files say.
 #[derive(Debug, Deserialize)]
-pub(super) struct Held {
+pub(super) struct PartNotInForce {
     pub(super) part: String,
     pub(super) since: Timestamp,
     pub(super) why: String,
@@ -57,7 +57,7 @@ pub(super) struct Held {
 
 /// A part as it is in force.
 #[derive(Debug, Deserialize)]
-pub(super) struct InForce {
+pub(super) struct PartInForce {
     pub(super) part: String,
     pub(super) files: Vec<PathBuf>,
     pub(super) since_generation: u64,
@@ -65,7 +65,7 @@ pub(super) struct InForce {
 
 /// Of an answer, the part that tells which relay it is.
 #[derive(Debug, Deserialize)]
-struct Who {
+struct RelayIdentity {
     log: PathBuf,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn take_force(config: &Config, part: Part, done: &str) -> Result<(), 
         );
         return Ok(());
     };
-    let answer = Answer::read(&answer).map_err(unknown)?;
+    let answer = ReloadAnswer::read(&answer).map_err(unknown)?;
     let in_force = answer.since(config, part);
     for held in answer.configuration.not_in_force.iter().filter(|held| held.part != part.name()) {
         note!("license-relay: warning: {}", printable(&held.words()));
@@ -154,7 +154,7 @@ fn unasked(socket: &Path, e: &io::Error) -> String {
 fn is_relay_of(log: &Path, socket: &Path) -> io::Result<bool> {
     use io::ErrorKind::{ConnectionRefused, InvalidInput, NotADirectory, NotFound};
     match request(log, socket, "GET /status", bounds::ASK_WHO) {
-        Ok(status) => Ok(is_same(&Who::deserialize(&status)?.log, log)),
+        Ok(status) => Ok(is_same(&RelayIdentity::deserialize(&status)?.log, log)),
         // A path that is too long for a socket is one where no relay made any.
         Err(e) if matches!(e.kind(), ConnectionRefused | InvalidInput | NotADirectory | NotFound) => {
             Ok(false)
@@ -229,7 +229,7 @@ fn answer_in(reply: &[u8]) -> io::Result<Value> {
     }
 }
 
-impl Answer {
+impl ReloadAnswer {
     /// The answer of a relay.
     ///
     /// # Errors
@@ -270,12 +270,12 @@ impl Answer {
         }
     }
 
-    fn held(&self, part: Part) -> Option<&Held> {
+    fn held(&self, part: Part) -> Option<&PartNotInForce> {
         self.configuration.not_in_force.iter().find(|held| held.part == part.name())
     }
 }
 
-impl Held {
+impl PartNotInForce {
     /// For people.
     pub(super) fn words(&self) -> String {
         held::words(&self.part, self.since, &self.why)

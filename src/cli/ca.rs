@@ -18,11 +18,11 @@ use crate::config::regular;
 use crate::setup::held::Part;
 use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files, in_pem, is_key_of};
 use crate::tls::constraints::Reach;
-use crate::tls::generations::{self, Change, Standing};
+use crate::tls::generations::{self, AuthorityChange, AuthorityState};
 use crate::tls::identities::{self, Signer, fingerprint};
 use crate::tls::leaf::LeafError;
-use crate::tls::readiness::{self, HeldUp, Why};
-use crate::tls::trust::{Seen, Trust, Verdict};
+use crate::tls::readiness::{self, HeldUp, Holdup};
+use crate::tls::trust::{AddressTrust, ShownTrust, Trust};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{Out, out};
 
@@ -304,7 +304,7 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<String, Failu
     let next =
         trial.as_ref().map(|trial| read(&trial.files.root).map(|der| fingerprint(&der))).transpose()?;
     let seen = seen(config)?;
-    let which = |seen: &Seen| match &next {
+    let which = |seen: &ShownTrust| match &next {
         _ if seen.root == current => "current",
         Some(next) if seen.root == *next => "new",
         _ => "former",
@@ -337,9 +337,9 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<String, Failu
     }
     for client in &seen {
         let verdict = match client.verdict() {
-            Verdict::Trusts => "trusts",
-            Verdict::Refuses => "does not trust",
-            Verdict::Mixed => "is mixed: some trust, and some refuse,",
+            AddressTrust::Trusts => "trusts",
+            AddressTrust::Refuses => "does not trust",
+            AddressTrust::Mixed => "is mixed: some trust, and some refuse,",
         };
         said += &format!(
             "{:<40} {verdict} the {} root (last request: {}, last refusal: {})\n",
@@ -357,7 +357,7 @@ fn status(config: &Config, files: Files<'_>, json: bool) -> Result<String, Failu
 
 /// Each group of them with its times, and what to do about it.
 fn held_up_in_words(held_up: &[HeldUp]) -> String {
-    let mut groups: BTreeMap<Why, String> = BTreeMap::new();
+    let mut groups: BTreeMap<Holdup, String> = BTreeMap::new();
     for client in held_up {
         *groups.entry(client.why).or_default() += &format!(
             "  {:<40} last request below the old root: {}, below the new root: {}; last refusal of the new root: {}\n",
@@ -367,11 +367,11 @@ fn held_up_in_words(held_up: &[HeldUp]) -> String {
             time(client.new_refusal)
         );
     }
-    let in_words = |why: Why| {
+    let in_words = |why: Holdup| {
         let (what, remedy) = why.words();
         groups.get(&why).map(|clients| format!("these clients {what}:\n{clients}{remedy};\n"))
     };
-    Why::ALL.into_iter().filter_map(in_words).collect()
+    Holdup::ALL.into_iter().filter_map(in_words).collect()
 }
 
 fn time(time: Option<jiff::Timestamp>) -> String {
@@ -393,7 +393,7 @@ fn made_for_others(new: &Signer) -> String {
 }
 
 /// The old root's key is gone then: there is no way back, and nothing to be tried.
-fn refuse_after_finish(change: &Change<'_>) -> Result<(), Failure> {
+fn refuse_after_finish(change: &AuthorityChange<'_>) -> Result<(), Failure> {
     let words = "the rotation was cut off while it was finished, and is complete now: the new root is in force for \
                  everybody, and there is no way back; for another one, run: license-relay ca rotate";
     match change.has_completed_finish {
@@ -402,7 +402,7 @@ fn refuse_after_finish(change: &Change<'_>) -> Result<(), Failure> {
     }
 }
 
-fn refuse_without_rotation(change: &Change<'_>) -> Result<(), Failure> {
+fn refuse_without_rotation(change: &AuthorityChange<'_>) -> Result<(), Failure> {
     match change.is_under_way() {
         true => Ok(()),
         false => {
@@ -411,19 +411,19 @@ fn refuse_without_rotation(change: &Change<'_>) -> Result<(), Failure> {
     }
 }
 
-fn begin(files: Files<'_>) -> Result<Change<'_>, Failure> {
-    Change::begin(files).map_err(unfit)
+fn begin(files: Files<'_>) -> Result<AuthorityChange<'_>, Failure> {
+    AuthorityChange::begin(files).map_err(unfit)
 }
 
-fn standing(files: Files<'_>) -> Result<Standing, Failure> {
+fn standing(files: Files<'_>) -> Result<AuthorityState, Failure> {
     generations::standing(files).map_err(unfit)
 }
 
-fn in_force(files: Files<'_>, standing: &Standing) -> FilePaths {
+fn in_force(files: Files<'_>, standing: &AuthorityState) -> FilePaths {
     standing.in_force.clone().unwrap_or_else(|| files.to_paths())
 }
 
-fn seen(config: &Config) -> Result<Vec<Seen>, Failure> {
+fn seen(config: &Config) -> Result<Vec<ShownTrust>, Failure> {
     let path = Trust::path(&config.audit.directory);
     Trust::read(&path).map_err(|e| Failure::unread(&path, &e))
 }

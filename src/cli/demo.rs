@@ -13,7 +13,7 @@ use crate::config;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
 use crate::verify::log::{Verdict, verify};
-use deployment::{Deployment, Said};
+use deployment::{Deployment, RelayReply};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::outln;
 use relay_stub::{Identity, Options, Stub};
@@ -216,9 +216,9 @@ async fn run_command(file: &Path, arguments: &[&str]) -> Result<(), String> {
 }
 
 /// The relay notices a changed file within a moment; the deployment asks again, as a product does.
-async fn until<F>(status: u16, ask: impl Fn() -> F) -> Result<Said, String>
+async fn until<F>(status: u16, ask: impl Fn() -> F) -> Result<RelayReply, String>
 where
-    F: Future<Output = Result<Said, String>>,
+    F: Future<Output = Result<RelayReply, String>>,
 {
     let mut said = ask().await?;
     for _ in 0..100 {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::ask::{self, Answer};
+use super::ask::{self, ReloadAnswer};
 use super::load_alone;
 use crate::text::terminal::printable;
 use relay_log::console::exit::{Exit, Failure};
@@ -27,7 +27,7 @@ pub(super) fn run(args: &Reload, path: &Path) -> Result<(), Failure> {
             config.audit.directory.display()
         )));
     };
-    let answer = Answer::read(&said).map_err(unasked)?;
+    let answer = ReloadAnswer::read(&said).map_err(unasked)?;
     match args.json {
         true => outln!("{said:#}"),
         false => outln!("{}", printable(&in_words(&answer))),
@@ -37,14 +37,14 @@ pub(super) fn run(args: &Reload, path: &Path) -> Result<(), Failure> {
         let (own, other) = (config.file.display(), answer.configuration.file.display());
         problems.push(format!("the running relay works with {other}, and not with {own}"));
     }
-    problems.extend(answer.configuration.not_in_force.iter().map(ask::Held::words));
+    problems.extend(answer.configuration.not_in_force.iter().map(ask::PartNotInForce::words));
     match problems.is_empty() {
         true => Ok(()),
         false => Err(Failure::new(Exit::Configuration, problems.join("\n"))),
     }
 }
 
-fn in_words(answer: &Answer) -> String {
+fn in_words(answer: &ReloadAnswer) -> String {
     let configuration = &answer.configuration;
     let mut words =
         format!("generation {} is in force since {:.0}", configuration.generation, configuration.since);

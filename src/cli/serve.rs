@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{load, runtime};
 use crate::config::model::{Config, Identity};
-use crate::observe::admin::Asked;
+use crate::observe::admin::ReloadRequest;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
 use relay_log::console::exit::{Exit, Failure};
@@ -40,7 +40,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hang_up.recv() => drop(reload.try_send(Asked { by: None })),
+                _ = hang_up.recv() => drop(reload.try_send(ReloadRequest { by: None })),
             }
         }
     };

@@ -20,7 +20,7 @@ use super::model::{
     Unread, Upstream,
 };
 use super::names::{Host, HostName};
-use super::toml_table::{self, Kind, Named, Table, Wrong};
+use super::toml_table::{self, Named, PathKind, Table, Wrong};
 use super::{MAX_LIST, Problem, Problems, Severity};
 use crate::bounds;
 use crate::ledger::subject::{SubjectCase, SubjectForm};
@@ -117,7 +117,7 @@ fn listen(t: &mut Table<'_, '_>) -> Listen {
                 ("required", Credentials::Required),
             ]),
         ),
-        users: t.path("users", "users", Kind::File),
+        users: t.path("users", "users", PathKind::File),
     }
 }
 
@@ -163,7 +163,7 @@ fn upstream(t: &mut Table<'_, '_>) -> Upstream {
         Trust::System,
         toml_table::one_of([("system", Trust::System), ("bundled", Trust::Bundled), ("files", Trust::Files)]),
     );
-    let extra_ca = t.paths("extra_ca", 0, Kind::File, true);
+    let extra_ca = t.paths("extra_ca", 0, PathKind::File, true);
     if trust == Trust::Files && t.lacks("extra_ca", &extra_ca) {
         t.error(
             "trust",
@@ -173,7 +173,7 @@ fn upstream(t: &mut Table<'_, '_>) -> Upstream {
     }
     let dns = t.list("dns", 0, resolver).unwrap_or_default();
     let parent_proxy = t.optional("parent_proxy", parent_proxy);
-    let credentials = t.existing("parent_credentials", Kind::Secret);
+    let credentials = t.existing("parent_credentials", PathKind::Secret);
     if credentials.is_some() && !t.has("parent_proxy") {
         t.error(
             "parent_credentials",
@@ -230,11 +230,11 @@ fn tls(t: &mut Table<'_, '_>) -> Tls {
         TlsVersion::V1_2,
         toml_table::one_of([("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)]),
     );
-    let chains = t.paths("certificate", 1, Kind::File, true);
-    let keys = t.paths("key", 1, Kind::Secret, true);
-    let root = t.path("root", "../certs/root.pem", Kind::File);
-    let issuer = t.path("issuer", "../certs/issuer.pem", Kind::File);
-    let issuer_key = t.path("issuer_key", "../certs/issuer.key", Kind::Secret);
+    let chains = t.paths("certificate", 1, PathKind::File, true);
+    let keys = t.paths("key", 1, PathKind::Secret, true);
+    let root = t.path("root", "../certs/root.pem", PathKind::File);
+    let issuer = t.path("issuer", "../certs/issuer.pem", PathKind::File);
+    let issuer_key = t.path("issuer_key", "../certs/issuer.key", PathKind::Secret);
     if !t.has("certificate") && !t.has("key") {
         return Tls { identity: Identity::Issuer { root, issuer, issuer_key }, min_version };
     }
@@ -258,7 +258,7 @@ fn tls(t: &mut Table<'_, '_>) -> Tls {
 }
 
 fn sources(t: &mut Table<'_, '_>) -> Sources {
-    let file = t.path("file", "sources.toml", Kind::File);
+    let file = t.path("file", "sources.toml", PathKind::File);
     let unknown = t.or("unknown", Stranger::Deny, toml_table::one_of(STRANGERS));
     let unidentified = t.or("unidentified", Stranger::Deny, toml_table::one_of(STRANGERS));
     if unknown == Stranger::Observe {
@@ -319,7 +319,7 @@ fn limits(t: &mut Table<'_, '_>, vocabularies: u64) -> Limits {
 }
 
 fn audit(t: &mut Table<'_, '_>) -> Audit {
-    let directory = t.path("directory", "../var/audit", Kind::Directory);
+    let directory = t.path("directory", "../var/audit", PathKind::Directory);
     let on_failure = t.or(
         "on_failure",
         OnFailure::Block,
@@ -337,15 +337,15 @@ fn audit(t: &mut Table<'_, '_>) -> Audit {
             "write \"hmac-sha256\" to keep them out",
         );
     }
-    let subject_key = t.path("subject_key", "../certs/subject.key", Kind::Secret);
+    let subject_key = t.path("subject_key", "../certs/subject.key", PathKind::Secret);
     let subject_case = t.or(
         "subject_case",
         SubjectCase::Fold,
         toml_table::one_of([("fold", SubjectCase::Fold), ("exact", SubjectCase::Exact)]),
     );
-    let signing_key = t.path("signing_key", "../certs/log.key", Kind::Secret);
+    let signing_key = t.path("signing_key", "../certs/log.key", PathKind::Secret);
     let origin = t.optional("origin", origin).flatten().unwrap_or_else(own_origin);
-    let anchors = t.paths("anchors", 0, Kind::Directory, false).unwrap_or_default();
+    let anchors = t.paths("anchors", 0, PathKind::Directory, false).unwrap_or_default();
     for anchor in &anchors {
         if device(anchor).is_some_and(|anchor| Some(anchor) == device(&directory)) {
             let what = format!("{:?} is on the same file system as the log", anchor.display().to_string());
@@ -394,7 +394,7 @@ fn device(path: &Path) -> Option<u64> {
 
 fn licensing(t: &mut Table<'_, '_>) -> Licensing {
     Licensing {
-        vocabulary: t.existing("vocabulary", Kind::File),
+        vocabulary: t.existing("vocabulary", PathKind::File),
         unreadable: t.or("unreadable", Unread::Proven, unread),
         unrecognised: t.or("unrecognised", Unread::Proven, unread),
     }
@@ -413,7 +413,7 @@ fn unread(value: &DeValue<'_>) -> Result<Unread, Wrong> {
 
 fn admin(t: &mut Table<'_, '_>, listen: &[SocketAddr]) -> Admin {
     let address = t.or("address", SocketAddr::from(([127, 0, 0, 1], 9901)), toml_table::socket);
-    let token_file = t.existing("token_file", Kind::Secret);
+    let token_file = t.existing("token_file", PathKind::Secret);
     if !address.ip().is_loopback() && !t.has("token_file") {
         t.error(
             "address",

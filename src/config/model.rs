@@ -96,6 +96,24 @@ pub struct Destination {
     pub connect_to: Option<Endpoint>,
 }
 
+impl Destination {
+    /// Whether this is the destination that a client names.
+    pub fn is_at(&self, endpoint: &Endpoint) -> bool {
+        endpoint.port == self.port && matches!(&endpoint.host, Host::Name(name) if *name == self.host)
+    }
+
+    /// Whether `host` or `host:port` names it. Without a port, the port is the scheme's own (RFC 9110 §4.2).
+    pub fn is_named(&self, authority: &str) -> bool {
+        let port = if self.mode == Mode::Http { 80 } else { 443 };
+        Endpoint::with_default_port(authority, port).is_ok_and(|endpoint| self.is_at(&endpoint))
+    }
+
+    /// Whether a ClientHello may carry this name: it may leave the name out, but not name another host.
+    pub fn takes_sni(&self, sni: Option<&str>) -> bool {
+        sni.is_none_or(|name| name.parse().is_ok_and(|name| self.host == name))
+    }
+}
+
 /// What is done with the bytes of a destination.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {

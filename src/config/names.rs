@@ -106,6 +106,19 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// Reads `host` or `host:port`; without a port, it is this one.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn with_default_port(text: &str, port: u16) -> Result<Self, NameError> {
+        match text.parse::<HostName>() {
+            Ok(name) => Ok(Self { host: Host::Name(name), port }),
+            Err(_) => text.parse(),
+        }
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = NameError;
 

@@ -18,7 +18,7 @@ pub(crate) struct Reads {
 
 /// Why nothing was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum Unread {
+pub(crate) enum ReadFailure {
     /// It takes too long, or earlier reads do and there is no place for another.
     #[error(
         "its files can't be read within {} s: a disk or a mount hangs; see dmesg and mount",
@@ -39,20 +39,20 @@ impl Reads {
     /// What `read` gives. A read that takes too long goes on, keeps its place, and nobody hears of it any more.
     ///
     /// # Errors
-    /// See [`Unread`].
+    /// See [`ReadFailure`].
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Unread> {
+    ) -> Result<T, ReadFailure> {
         let reading = async {
-            let place = self.places.clone().acquire_owned().await.map_err(|_| Unread::Failed)?;
+            let place = self.places.clone().acquire_owned().await.map_err(|_| ReadFailure::Failed)?;
             let reading = tokio::task::spawn_blocking(move || {
                 let _place = place;
                 read()
             });
-            reading.await.map_err(|_| Unread::Failed)
+            reading.await.map_err(|_| ReadFailure::Failed)
         };
-        timeout(self.within, reading).await.unwrap_or(Err(Unread::Hangs))
+        timeout(self.within, reading).await.unwrap_or(Err(ReadFailure::Hangs))
     }
 }
 
@@ -67,8 +67,8 @@ mod tests {
         let reads = Reads { within: Duration::from_millis(50), ..Reads::new(1) };
         let (release, released) = mpsc::channel::<()>();
         let hangs = reads.run(move || released.recv().is_ok());
-        assert_eq!(hangs.await, Err(Unread::Hangs));
-        assert_eq!(reads.run(|| ()).await, Err(Unread::Hangs), "no place");
+        assert_eq!(hangs.await, Err(ReadFailure::Hangs));
+        assert_eq!(reads.run(|| ()).await, Err(ReadFailure::Hangs), "no place");
         release.send(()).unwrap();
         let place = reads.places.acquire().await.unwrap();
         drop(place);

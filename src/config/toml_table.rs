@@ -74,7 +74,7 @@ pub(crate) enum Named {
 }
 
 impl Named {
-    fn check(self, kind: Kind, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
+    fn check(self, kind: PathKind, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
         match self {
             Self::Examined => kind.check(path, must_exist),
             Self::Ignored => Ok(path),
@@ -361,7 +361,7 @@ impl<'t> Table<'_, 't> {
     }
 
     /// A path that may be missing still.
-    pub(crate) fn path(&mut self, key: &'static str, default: &str, kind: Kind) -> PathBuf {
+    pub(crate) fn path(&mut self, key: &'static str, default: &str, kind: PathKind) -> PathBuf {
         let (line, value) = self.take(key).unwrap_or_else(|| (self.line, DeValue::String(default.into())));
         let named = self.document.named;
         let path = self.resolve(&value).and_then(|path| named.check(kind, path, false));
@@ -369,7 +369,7 @@ impl<'t> Table<'_, 't> {
     }
 
     /// The path of something that must be there.
-    pub(crate) fn existing(&mut self, key: &'static str, kind: Kind) -> Option<PathBuf> {
+    pub(crate) fn existing(&mut self, key: &'static str, kind: PathKind) -> Option<PathBuf> {
         let (line, value) = self.take(key)?;
         let named = self.document.named;
         let path = self.resolve(&value).and_then(|path| named.check(kind, path, true));
@@ -391,7 +391,7 @@ impl<'t> Table<'_, 't> {
         &mut self,
         key: &'static str,
         least: usize,
-        kind: Kind,
+        kind: PathKind,
         must_exist: bool,
     ) -> Option<Vec<PathBuf>> {
         let (folder, named) = (self.document.folder.clone(), self.document.named);
@@ -461,7 +461,7 @@ const WRITE_PATH: &str = "write a path in quotes, relative to this file or absol
 
 /// What a path leads to.
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum PathKind {
     /// A file that others may read.
     File,
     /// A file that nobody but its owner may read.
@@ -470,7 +470,7 @@ pub(crate) enum Kind {
     Directory,
 }
 
-impl Kind {
+impl PathKind {
     fn check(self, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
         let shown = path.to_string_lossy().escape_debug().to_string();
         // A secret that somebody has written in place of its file is not told.

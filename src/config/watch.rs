@@ -15,7 +15,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::read::{Reads, Unread};
+use super::read::{ReadFailure, Reads};
 use super::regular;
 use crate::bounds;
 
@@ -25,11 +25,11 @@ pub struct Contents(BTreeMap<PathBuf, Option<[u8; 32]>>);
 
 /// Why files are read again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Cause {
+pub enum ReloadCause {
     /// A file has changed, and settled.
     Changed,
     /// Somebody told the relay to (SIGHUP), who knows that the files are whole.
-    Told,
+    OnDemand,
     /// Nothing has changed, but what could not be used is to be tried again.
     Again,
 }
@@ -93,7 +93,7 @@ impl Contents {
         Self(files.into_iter().map(|path| (path.clone(), content(&path))).collect())
     }
 
-    /// These and those.
+    /// Merges another snapshot into this one.
     pub fn and(mut self, more: Self) -> Self {
         self.0.extend(more.0);
         self
@@ -213,16 +213,16 @@ impl Watch {
 
     /// Returns once a content has changed and all have settled, or what could not be used is to be tried again. A file that
     /// is gone for longer than a moment is a change too, which its reader will say. May be dropped at any time.
-    pub async fn changed(&mut self) -> Cause {
+    pub async fn changed(&mut self) -> ReloadCause {
         loop {
             // Without an event within the poll time the files are looked at all the same.
             let _ = timeout(bounds::POLL, self.poke.notified()).await;
             // Events come in swarms, and a busy folder has some all the time: one look is enough for many.
             sleep(bounds::DEBOUNCE).await;
             match self.settle().await {
-                Some(true) => return Cause::Changed,
+                Some(true) => return ReloadCause::Changed,
                 Some(false) if self.again.is_some_and(|again| again <= Instant::now()) => {
-                    return Cause::Again;
+                    return ReloadCause::Again;
                 }
                 _ => {}
             }
@@ -269,7 +269,7 @@ impl Watch {
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Unread> {
+    ) -> Result<T, ReadFailure> {
         self.reads
             .run(read)
             .await
@@ -330,7 +330,7 @@ mod tests {
 
     /// Whether the change is noticed; what is there now is what the next one is compared with.
     async fn notices(watch: &mut Watch) -> bool {
-        let noticed = timeout(Duration::from_secs(20), watch.changed()).await == Ok(Cause::Changed);
+        let noticed = timeout(Duration::from_secs(20), watch.changed()).await == Ok(ReloadCause::Changed);
         let seen = watch.look().await.unwrap();
         watch.follow(seen, false);
         noticed
@@ -401,7 +401,7 @@ mod tests {
             fs::write(&writer, "whole").unwrap();
             longest
         });
-        assert_eq!(watch.changed().await, Cause::Changed);
+        assert_eq!(watch.changed().await, ReloadCause::Changed);
         let read = fs::read_to_string(&path).unwrap();
         // A machine that stands still for so long makes any file look settled.
         assert!(writing.join().unwrap() >= bounds::SETTLE || read == "whole", "{read}");

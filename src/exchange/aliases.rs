@@ -20,7 +20,7 @@ use crate::ledger::subject::keys::Keys;
 #[derive(Debug)]
 pub struct Aliases {
     path: PathBuf,
-    table: Mutex<Table>,
+    table: Mutex<LinkedTable>,
     changed: Notify,
     /// Held by the one who writes the file.
     writing: Mutex<()>,
@@ -28,7 +28,7 @@ pub struct Aliases {
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Table {
+struct LinkedTable {
     /// The name of the log that the aliases are in: one that begins anew has none of them.
     log: String,
     /// The newest pseudonyms of people, which have the key's id in them.
@@ -79,9 +79,9 @@ impl Aliases {
     /// Goes on with what the file beside a log of this name holds. Where it is lost, people are linked once more.
     pub fn open(folder: &Path, log: &str) -> Self {
         let path = folder.join("linked.json");
-        let mut table = state_file::read_or_warn::<Table>(&path);
+        let mut table = state_file::read_or_warn::<LinkedTable>(&path);
         if table.log != log {
-            table = Table { log: log.to_owned(), linked: HashSet::new() };
+            table = LinkedTable { log: log.to_owned(), linked: HashSet::new() };
         }
         Self { path, table: Mutex::new(table), changed: Notify::new(), writing: Mutex::default() }
     }
@@ -134,7 +134,7 @@ impl Aliases {
         self.table().linked.contains(person)
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, LinkedTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,7 +19,7 @@ use crate::licensing::outline::Outline;
 #[derive(Debug)]
 pub struct Captured {
     path: PathBuf,
-    table: Mutex<Table>,
+    table: Mutex<CapturedShapes>,
     changed: Notify,
     /// Held while the file is written, so that no older table takes the place of a newer one.
     writing: Mutex<()>,
@@ -27,16 +27,16 @@ pub struct Captured {
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct Table {
+pub(crate) struct CapturedShapes {
     /// Each once, in the order of their first exchanges.
-    pub(crate) exchanges: Vec<Seen>,
+    pub(crate) exchanges: Vec<CapturedShape>,
     /// Exchanges whose shapes are not in the table, because it has as many of their kind, or of their client, as it takes.
     pub(crate) left_out: u64,
 }
 
 /// One shape, and how often it passed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Seen {
+pub(crate) struct CapturedShape {
     #[serde(flatten)]
     pub(crate) outline: Outline,
     pub(crate) count: u64,
@@ -79,7 +79,13 @@ impl Captured {
             table.left_out = table.left_out.saturating_add(1);
             return;
         }
-        table.exchanges.push(Seen { outline, count: 1, first: now, last: now, client: Some(client) });
+        table.exchanges.push(CapturedShape {
+            outline,
+            count: 1,
+            first: now,
+            last: now,
+            client: Some(client),
+        });
     }
 
     /// Writes the file whenever something changed, at most once in a while. Never returns.
@@ -101,7 +107,7 @@ impl Captured {
         state_file::write(&self.path, &table)
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, CapturedShapes> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,14 +119,17 @@ mod tests {
     use super::*;
     use crate::licensing::message::Message;
     use crate::licensing::outline::{Answered, Sent};
-    use crate::licensing::reply::Told;
+    use crate::licensing::reply::ReplyFacts;
     use crate::licensing::vocabulary::Words;
 
     fn outline(method: &Method, status: u16) -> Outline {
         let (target, headers) = ("/v1/sync".parse().unwrap(), HeaderMap::new());
         let message = Message::read(method, &target, &headers, b"", &Words::load(None).unwrap());
         let sent = Sent { method, target: &target, headers: &headers, is_empty: true, message: &message };
-        Outline::of(sent, Answered { status, headers: &headers, is_empty: true, told: &Told::nothing() })
+        Outline::of(
+            sent,
+            Answered { status, headers: &headers, is_empty: true, told: &ReplyFacts::nothing() },
+        )
     }
 
     #[test]
@@ -144,7 +153,8 @@ mod tests {
 
         captured.write().unwrap();
         let again = Captured::open(folder.path());
-        let counts = |table: &Table| table.exchanges.iter().map(|seen| seen.count).collect::<Vec<_>>();
+        let counts =
+            |table: &CapturedShapes| table.exchanges.iter().map(|seen| seen.count).collect::<Vec<_>>();
         assert_eq!(counts(&again.table()), counts(&table));
         let text = std::fs::read_to_string(Captured::path(folder.path())).unwrap();
         assert!(!text.contains("10.0.0") && !text.contains("2001"), "{text}");

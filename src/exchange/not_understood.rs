@@ -16,15 +16,15 @@ use crate::policy::limits::client;
 
 /// The deployments, in memory and in `unread.json` beside the log.
 #[derive(Debug)]
-pub struct Unread {
+pub struct NotUnderstood {
     path: PathBuf,
-    table: Mutex<Vec<Deployment>>,
+    table: Mutex<Vec<UnreadDeployment>>,
     changed: Notify,
 }
 
 /// Who sent, or was sent, what was not understood: by source, else by license, else by address.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Who {
+pub struct UnreadClient {
     /// The id it sent.
     pub source: Option<String>,
     /// The license it named.
@@ -35,9 +35,9 @@ pub struct Who {
 
 /// One deployment and what was not understood of it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Deployment {
+pub struct UnreadDeployment {
     /// Which.
-    pub who: Who,
+    pub who: UnreadClient,
     /// The first body.
     pub since: Timestamp,
     /// The last one; after a day without any, it begins anew.
@@ -48,7 +48,7 @@ pub struct Deployment {
     pub told: Option<Timestamp>,
 }
 
-impl Unread {
+impl NotUnderstood {
     /// Goes on with what the file beside a log holds.
     pub fn open(log: &Path) -> Self {
         let path = log.join("unread.json");
@@ -57,11 +57,11 @@ impl Unread {
     }
 
     /// Counts a body. Gives the deployment where it is to be told: once it has lasted for a day, then once a day.
-    pub fn note(&self, who: Who, now: Timestamp) -> Option<Deployment> {
+    pub fn note(&self, who: UnreadClient, now: Timestamp) -> Option<UnreadDeployment> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         self.changed.notify_one();
         let Some(known) = table.iter_mut().find(|known| known.who.is(&who)) else {
-            let of_client = |known: &&Deployment| client(known.who.address) == client(who.address);
+            let of_client = |known: &&UnreadDeployment| client(known.who.address) == client(who.address);
             if table.iter().filter(of_client).count() >= bounds::UNREAD_PER_ADDRESS {
                 return None;
             }
@@ -71,7 +71,7 @@ impl Unread {
             {
                 table.swap_remove(oldest);
             }
-            table.push(Deployment { who, since: now, last: now, count: 1, told: None });
+            table.push(UnreadDeployment { who, since: now, last: now, count: 1, told: None });
             return None;
         };
         // What was noted by a clock that was ahead has been by now.
@@ -106,7 +106,7 @@ impl Unread {
     }
 }
 
-impl Who {
+impl UnreadClient {
     fn is(&self, other: &Self) -> bool {
         match (&self.source, &other.source, &self.license, &other.license) {
             (Some(a), Some(b), ..) => a == b,
@@ -118,7 +118,7 @@ impl Who {
 }
 
 /// Words for the log: the deployment by the best name there is.
-impl std::fmt::Display for Who {
+impl std::fmt::Display for UnreadClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (&self.source, &self.license) {
             (Some(source), _) => write!(f, "source {source}"),
@@ -138,8 +138,8 @@ mod tests {
 
     use super::*;
 
-    fn who(source: &str) -> Who {
-        Who { source: Some(source.into()), license: None, address: [10, 0, 0, 1].into() }
+    fn who(source: &str) -> UnreadClient {
+        UnreadClient { source: Some(source.into()), license: None, address: [10, 0, 0, 1].into() }
     }
 
     fn hours(hours: i64) -> Timestamp {
@@ -149,12 +149,12 @@ mod tests {
     #[test]
     fn it_is_told_after_a_day_and_then_once_a_day_over_restarts() {
         let folder = tempfile::tempdir().unwrap();
-        let unread = Unread::open(folder.path());
+        let unread = NotUnderstood::open(folder.path());
         for hour in 0..24 {
             assert_eq!(unread.note(who("a"), hours(hour)), None, "hour {hour}");
         }
         unread.write().unwrap();
-        let unread = Unread::open(folder.path());
+        let unread = NotUnderstood::open(folder.path());
         let told = unread.note(who("a"), hours(24)).unwrap();
         assert_eq!((told.count, told.since, unread.lasting(hours(24))), (25, hours(0), 1));
         assert_eq!(unread.note(who("a"), hours(30)), None);
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn what_was_mended_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let unread = Unread::open(folder.path());
+        let unread = NotUnderstood::open(folder.path());
         unread.note(who("a"), hours(0));
         assert_eq!(unread.note(who("a"), hours(30)), None, "nothing of it for a day, then one");
         assert_eq!(unread.note(who("b"), hours(31)), None, "another one");
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_ahead_does_not_put_it_off() {
         let folder = tempfile::tempdir().unwrap();
-        let unread = Unread::open(folder.path());
+        let unread = NotUnderstood::open(folder.path());
         let ahead = 400 * 24;
         unread.note(who("a"), hours(ahead));
         assert!(unread.note(who("a"), hours(ahead + 10)).is_none());
@@ -187,18 +187,18 @@ mod tests {
     #[test]
     fn the_table_is_bounded_in_all_and_for_an_address() {
         let folder = tempfile::tempdir().unwrap();
-        let unread = Unread::open(folder.path());
+        let unread = NotUnderstood::open(folder.path());
         for n in 0..2 * bounds::UNREAD {
             let address = IpAddr::from([10, 0, (n / 256) as u8, (n % 256) as u8]);
-            unread.note(Who { source: Some(n.to_string()), license: None, address }, hours(0));
+            unread.note(UnreadClient { source: Some(n.to_string()), license: None, address }, hours(0));
             unread.note(
-                Who { source: Some(format!("x{n}")), license: None, address: [10, 9, 9, 9].into() },
+                UnreadClient { source: Some(format!("x{n}")), license: None, address: [10, 9, 9, 9].into() },
                 hours(0),
             );
         }
         for n in 0..2 * bounds::UNREAD_PER_ADDRESS {
             let address = format!("2001:db8::{n:x}").parse().unwrap();
-            unread.note(Who { source: Some(format!("y{n}")), license: None, address }, hours(1));
+            unread.note(UnreadClient { source: Some(format!("y{n}")), license: None, address }, hours(1));
         }
         let table = unread.table.lock().unwrap();
         assert_eq!(table.iter().filter(|d| d.who.address.is_ipv6()).count(), bounds::UNREAD_PER_ADDRESS);

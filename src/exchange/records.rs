@@ -2,15 +2,15 @@
 
 use http::{Response, header};
 
-use super::Asked;
+use super::ReadRequest;
 use crate::bounds;
 use crate::ledger::action::{Action, Direction, Outcome};
 use crate::ledger::qlik::{Base, OtherReading, Qlik};
 use crate::ledger::record::{Record, UNREAD_REPLY};
 use crate::ledger::subject::{Pseudonyms, Subject, without_subject};
 use crate::licensing::compare::{Known, known, unreported};
-use crate::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
-use crate::licensing::reply::{Entitlement, Told, What};
+use crate::licensing::message::{Change, Consumption, Message, MessageKind, Patch, Sync};
+use crate::licensing::reply::{Entitlement, ReplyFacts, What};
 use crate::policy::Admission;
 use crate::text::redact::clip;
 use crate::upstream::error::UpstreamError;
@@ -21,13 +21,13 @@ use relay_log::names::LicenseNumber;
 pub struct Scene<'a> {
     /// Why it was let in.
     pub admission: Admission,
-    asked: &'a Asked,
+    asked: &'a ReadRequest,
     message: &'a Message,
 }
 
 impl<'a> Scene<'a> {
     /// The scene of a request that was let in.
-    pub fn new(asked: &'a Asked, message: &'a Message, admission: Admission) -> Self {
+    pub fn new(asked: &'a ReadRequest, message: &'a Message, admission: Admission) -> Self {
         Self { admission, asked, message }
     }
 
@@ -94,7 +94,7 @@ impl<'a> Scene<'a> {
     fn sync_record(&self, action: Action, direction: Direction, outcome: Outcome, sync: &Sync) -> Record {
         let mut record = self.record(action, direction, outcome);
         let asked = match &self.message.kind {
-            Kind::Sync(asked) if direction == Direction::In => asked.bases.as_slice(),
+            MessageKind::Sync(asked) if direction == Direction::In => asked.bases.as_slice(),
             _ => &[],
         };
         let bases = bases(asked, &sync.bases);
@@ -200,12 +200,12 @@ pub fn intent<'s>(scene: &'s Scene<'_>, names: &'s Pseudonyms) -> Records<'s> {
     // The comparison is a part of the work that is done off the workers.
     let extra = move || -> Records<'s> {
         match (&message.kind, &other.kind) {
-            (Kind::Sync(own), Kind::Sync(sync)) => {
+            (MessageKind::Sync(own), MessageKind::Sync(sync)) => {
                 let known = sync.patches.iter().zip(known(&sync.patches, &own.patches));
                 let extra = known.filter(|(_, known)| *known != Known::Whole);
                 Box::new(extra.map(|(patch, known)| scene.other_patch(patch, known, Direction::Out, names)))
             }
-            (Kind::Capacity(own), Kind::Capacity(report)) => {
+            (MessageKind::Capacity(own), MessageKind::Capacity(report)) => {
                 Box::new(unreported(report, own).into_iter().map(|element| consumption(scene, element)))
             }
             (own, other) if own.name() != other.name() => asked(scene, other, names),
@@ -223,7 +223,7 @@ fn with_shape(record: &mut Record, unread: Option<&String>) -> Option<String> {
     record.qlik.shape.take().or_else(|| unread.cloned())
 }
 
-/// The same records, the first of them changed.
+/// Changes the first of these records.
 fn with_first<'s>(records: Records<'s>, change: impl FnOnce(&mut Record) + Send + 's) -> Records<'s> {
     let mut change = Some(change);
     Box::new(records.map(move |mut named| {
@@ -235,24 +235,28 @@ fn with_first<'s>(records: Records<'s>, change: impl FnOnce(&mut Record) + Send 
 }
 
 /// What a request of this kind asks for.
-fn asked<'s>(scene: &'s Scene<'_>, kind: &'s Kind, names: &'s Pseudonyms) -> Records<'s> {
+fn asked<'s>(scene: &'s Scene<'_>, kind: &'s MessageKind, names: &'s Pseudonyms) -> Records<'s> {
     let out = |action| scene.record(action, Direction::Out, Outcome::Unknown);
     let only = |record: Record| -> Records<'s> { Box::new(std::iter::once(record.into())) };
     match kind {
-        Kind::ConnectivityTest | Kind::Definition | Kind::Bare => Box::new(std::iter::empty()),
-        Kind::Sync(sync) => {
+        MessageKind::ConnectivityTest | MessageKind::Definition | MessageKind::Bare => {
+            Box::new(std::iter::empty())
+        }
+        MessageKind::Sync(sync) => {
             let head = scene.sync_record(Action::SyncRequest, Direction::Out, Outcome::Unknown, sync);
             let patches =
                 sync.patches.iter().map(move |patch| scene.patch_record(patch, Direction::Out, names));
             Box::new(only(head).chain(patches))
         }
-        Kind::Activation { cause } => {
+        MessageKind::Activation { cause } => {
             let mut record = out(Action::ActivationRequest);
             record.qlik.cause = Some(cause.clone());
             only(record)
         }
-        Kind::Capacity(report) => Box::new(report.iter().map(move |element| consumption(scene, element))),
-        Kind::Unrecognised { shape: words } | Kind::Unreadable { why: words } => {
+        MessageKind::Capacity(report) => {
+            Box::new(report.iter().map(move |element| consumption(scene, element)))
+        }
+        MessageKind::Unrecognised { shape: words } | MessageKind::Unreadable { why: words } => {
             let mut record = out(Action::UnrecognisedRequest);
             record.qlik.shape = Some(words.clone());
             record.qlik.bytes = Some(scene.asked.body.len() as u64);
@@ -274,7 +278,7 @@ fn consumption(scene: &Scene<'_>, element: &Consumption) -> Named<'static> {
 pub fn outcome<'s>(
     scene: &'s Scene<'_>,
     head: &'s Response<()>,
-    told: &'s Told,
+    told: &'s ReplyFacts,
     names: &'s Pseudonyms,
 ) -> Records<'s> {
     let success = head.status().is_success();
@@ -400,17 +404,19 @@ fn unanswered(scene: &Scene<'_>, outcome: Outcome, reason: &str) -> Option<Recor
 }
 
 /// The client's `User-Agent`, cut to what is kept.
-pub(super) fn user_agent(asked: &Asked) -> Option<String> {
+pub(super) fn user_agent(asked: &ReadRequest) -> Option<String> {
     let value = asked.headers.get(header::USER_AGENT)?;
     Some(clip(&String::from_utf8_lossy(value.as_bytes())))
 }
 
-fn response_action(kind: &Kind) -> Option<Action> {
+fn response_action(kind: &MessageKind) -> Option<Action> {
     match kind {
-        Kind::Sync(_) => Some(Action::SyncResponse),
-        Kind::Activation { .. } => Some(Action::ActivationResponse),
-        Kind::Capacity(_) => Some(Action::ConsumptionResponse),
-        Kind::Unrecognised { .. } | Kind::Unreadable { .. } => Some(Action::UnrecognisedResponse),
-        Kind::ConnectivityTest | Kind::Definition | Kind::Bare => None,
+        MessageKind::Sync(_) => Some(Action::SyncResponse),
+        MessageKind::Activation { .. } => Some(Action::ActivationResponse),
+        MessageKind::Capacity(_) => Some(Action::ConsumptionResponse),
+        MessageKind::Unrecognised { .. } | MessageKind::Unreadable { .. } => {
+            Some(Action::UnrecognisedResponse)
+        }
+        MessageKind::ConnectivityTest | MessageKind::Definition | MessageKind::Bare => None,
     }
 }

@@ -9,7 +9,7 @@ use crate::policy::identity::Identity;
 
 /// One request, read whole, with what is known about who sent it.
 #[derive(Debug)]
-pub struct Asked {
+pub struct ReadRequest {
     /// Its id, in the log and in every refusal.
     pub id: Uuid,
     /// Who the client is, as far as it has proved it.

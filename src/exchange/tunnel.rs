@@ -14,9 +14,9 @@ use crate::ledger::record::Record;
 use crate::observe::facts::Access;
 use crate::policy::denial::Denial;
 use crate::policy::identity::Identity;
-use crate::policy::pending::Told;
+use crate::policy::pending::DeploymentFacts;
 use crate::policy::sources::Entry;
-use crate::policy::{Admission, Asker};
+use crate::policy::{Admission, PolicyInput};
 use crate::setup::Setup;
 use crate::text::causes::whole_cause;
 use crate::text::redact::clip;
@@ -24,7 +24,7 @@ use crate::upstream::dial::Opened;
 
 /// A tunnel that was let in.
 #[derive(Debug)]
-pub struct Passage {
+pub struct OpenTunnel {
     id: Uuid,
     identity: Identity,
     to: Destination,
@@ -35,6 +35,40 @@ pub struct Passage {
     generation: u64,
     /// Its opening is in the log.
     logged: bool,
+}
+
+/// What ended a tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndedBy {
+    /// The client.
+    Client,
+    /// The destination.
+    Destination,
+    /// No byte came for too long.
+    Idle,
+    /// It was open for as long as any may be.
+    Age,
+    /// The relay stops.
+    Stop,
+    /// It would not be let in any more.
+    Revocation,
+    /// Its place was needed.
+    Limit,
+}
+
+impl EndedBy {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Destination => "destination",
+            Self::Idle => "idle",
+            Self::Age => "age",
+            Self::Stop => "stop",
+            Self::Revocation => "revocation",
+            Self::Limit => "limit",
+        }
+    }
 }
 
 impl Exchange {
@@ -48,39 +82,38 @@ impl Exchange {
         to: &Destination,
         identity: &Identity,
         access: &mut Access,
-    ) -> Result<(Opened, Passage), Fault> {
-        let (id, client) = (access.id, identity.address);
-        let admission = match setup.policy.judge(Asker::of_tunnel(identity), None) {
+    ) -> Result<(Opened, OpenTunnel), Fault> {
+        let (id, client) = (access.id(), identity.address);
+        let admission = match setup.policy.judge(PolicyInput::of_tunnel(identity), None) {
             Ok(admission) => admission,
-            Err(denial) => return Err(self.refuse_tunnel(access, identity.user.as_deref(), denial).await),
+            Err(denial) => {
+                return Err(self.refuse_tunnel(setup, access, identity.user.as_deref(), denial).await);
+            }
         };
-        access.exchange = Some("tunnel");
-        access.identified_by = Some(admission.identified_by);
-        access.verdict = if admission.listed { "allow" } else { "observe" };
-        access.room = admission.room.clone();
+        access.understood("tunnel", None, None);
+        access.admitted(admission.identified_by, admission.listed, admission.room.clone());
         if admission.listed {
             self.pending.saw_listed(client);
         }
         let entry = setup.policy.entry_of(identity).filter(|_| admission.listed).map(Entry::label);
         let (identity, to, generation) = (identity.clone(), to.clone(), setup.generation);
-        let mut passage = Passage { id, identity, to, admission, entry, generation, logged: true };
-        let opening = passage.record(Action::TunnelOpen, Direction::Out);
-        let log = Hand::of_tunnel(&passage.admission, client);
+        let mut tunnel = OpenTunnel { id, identity, to, admission, entry, generation, logged: true };
+        let opening = tunnel.record(Action::TunnelOpen, Direction::Out);
+        let log = Hand::of_tunnel(&tunnel.admission, client);
         let written = self.write_intent(setup, &log, only(opening), true).await;
-        passage.logged = written.map_err(|unwritten| unwritten.error)?;
-        access.via_parent = setup.sender.dialer.has_parent();
-        match setup.sender.dialer.open(&passage.to).await {
+        tunnel.logged = written.map_err(|unwritten| unwritten.error)?;
+        access.sent(setup.sender.dialer.has_parent());
+        match setup.sender.dialer.open(&tunnel.to).await {
             Ok(opened) => {
-                access.upstream = Some(opened.address);
-                Ok((opened, passage))
+                access.reached(Some(opened.address));
+                Ok((opened, tunnel))
             }
             Err(error) => {
-                access.error = Some(error.class());
-                access.cause = Some(whole_cause(&error));
-                let mut record = passage.record(Action::UpstreamError, Direction::In);
+                access.failed(error.class(), whole_cause(&error));
+                let mut record = tunnel.record(Action::UpstreamError, Direction::In);
                 record.outcome = Outcome::Failure;
                 record.reason = format!("{}: {error}", error.class());
-                self.write_outcome(&log, only(record), true, passage.logged).await;
+                self.write_outcome(&log, only(record), true, tunnel.logged).await;
                 Err(error.into())
             }
         }
@@ -89,31 +122,39 @@ impl Exchange {
     /// Writes what a tunnel did; and why it was revoked, where it was.
     pub async fn close_tunnel(
         &self,
-        passage: Passage,
+        tunnel: OpenTunnel,
         sent: u64,
         received: u64,
-        ended_by: &str,
+        ended_by: EndedBy,
         revoked: Option<&str>,
     ) {
-        let mut record = passage.record(Action::TunnelClose, Direction::In);
+        let mut record = tunnel.record(Action::TunnelClose, Direction::In);
         let why = revoked.map(|why| format!(": {why}")).unwrap_or_default();
-        record.reason = format!("ended by {ended_by}{why}; its bytes were not read");
+        record.reason = format!("ended by {}{why}; its bytes were not read", ended_by.as_str());
         record.qlik.bytes_sent = Some(sent);
         record.qlik.bytes_received = Some(received);
-        let log = Hand::of_tunnel(&passage.admission, passage.identity.address);
-        self.write_outcome(&log, only(record), true, passage.logged).await;
+        let log = Hand::of_tunnel(&tunnel.admission, tunnel.identity.address);
+        self.write_outcome(&log, only(record), true, tunnel.logged).await;
     }
 
-    async fn refuse_tunnel(&self, access: &Access, user: Option<&str>, denial: Denial) -> Fault {
-        let limited = denial.wait().is_some();
-        let mut record =
-            Record::new(if limited { Action::AccessLimited } else { Action::AccessDenied }, access.id);
+    async fn refuse_tunnel(
+        &self,
+        setup: &Setup,
+        access: &Access,
+        user: Option<&str>,
+        denial: Denial,
+    ) -> Fault {
+        let mut record = Record::new(denial.action(), access.id());
         record.reason = denial.to_string();
-        self.refusals.note(record, access.client);
-        if limited || matches!(denial, Denial::DirectTls | Denial::NoUser) {
+        self.refusals.note(record, access.client());
+        if !denial.is_about_who(&setup.config.licensing) {
             return Fault::Denied { denial, pending: None };
         }
-        let noted = self.pending.note(Told { user, ..Told::default() }, access.client, &denial.to_string());
+        let noted = self.pending.note(
+            DeploymentFacts { user, ..DeploymentFacts::default() },
+            access.client(),
+            &denial.to_string(),
+        );
         self.pending.on_disk(noted).await;
         Fault::Denied { denial, pending: Some(noted.number) }
     }
@@ -123,7 +164,7 @@ fn only(record: Record) -> Records<'static> {
     Box::new(std::iter::once(record.into()))
 }
 
-impl Passage {
+impl OpenTunnel {
     /// The setup it was judged by.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -147,7 +188,7 @@ impl Passage {
             return Some(why);
         }
         let identity = identity.clone().now(listen.credentials, &setup.users);
-        match setup.policy.foresee(Asker::of_tunnel(&identity), None) {
+        match setup.policy.foresee(PolicyInput::of_tunnel(&identity), None) {
             Err(Denial::Unidentified(_)) => {
                 let entry = self.entry.as_deref().unwrap_or("observe");
                 Some(format!("the allow-list does not let it in any more, as {entry:?} did"))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Exchange;
 use super::records::Records;
-use crate::audit::journal::{CommitError, Kind, Lane, Turn};
+use crate::audit::journal::{BatchKind, CommitError, Lane, Turn};
 use crate::budget::Room;
 use crate::config::model::OnFailure;
 use crate::licensing::message::Message;
@@ -58,7 +58,7 @@ impl Exchange {
         is_quick: bool,
     ) -> Result<bool, Unwritten> {
         let degrades = setup.config.audit.on_failure == OnFailure::Degrade;
-        match self.write(log, Kind::Intent, records, is_quick).await {
+        match self.write(log, BatchKind::Intent, records, is_quick).await {
             // What leaves no intent must not pass either while its outcome could not be written.
             Ok(0) if !degrades => {
                 self.journal.check().map_err(|error| Unwritten { error, is_begun: false })?;
@@ -76,7 +76,7 @@ impl Exchange {
     /// On disk before it is answered. Where that fails, the answer is passed on all the same: withholding it would
     /// make the product report the same consumption twice. The intent then stands as unknown, and the gap is counted.
     pub(super) async fn write_outcome(&self, log: &Hand, records: Records<'_>, is_quick: bool, logged: bool) {
-        if let Err(Unwritten { error, .. }) = self.write(log, Kind::Outcome, records, is_quick).await {
+        if let Err(Unwritten { error, .. }) = self.write(log, BatchKind::Outcome, records, is_quick).await {
             tracing::warn!("an outcome is not in the audit log, its intent stands as unknown: {error}");
             if logged {
                 self.journal.count_lost();
@@ -89,14 +89,14 @@ impl Exchange {
     async fn write(
         &self,
         log: &Hand,
-        writing: Kind,
+        writing: BatchKind,
         records: Records<'_>,
         is_quick: bool,
     ) -> Result<u64, Unwritten> {
         let mut records = self.aliases.join(records, self.pseudonyms.keys());
         let mut bytes = 0;
         loop {
-            let turn = self.desk.writing.work(log.client, is_quick, || Turn::of(&mut records)).await;
+            let turn = self.heavy_work.writing.work(log.client, is_quick, || Turn::of(&mut records)).await;
             let written = self.journal.write(&log.lane, writing, turn.records).await;
             let more = written.map_err(|error| Unwritten { error, is_begun: bytes > 0 })?;
             log.room.wrote(more);

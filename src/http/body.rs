@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::bounds;
-use crate::memory::{Account, Held};
+use crate::memory::{Account, MemoryShare};
 use crate::upstream::send::ReplyBody;
 
 /// A request body that was read whole. Its memory is given back, and wiped, when the last of it is dropped.
@@ -20,7 +20,7 @@ use crate::upstream::send::ReplyBody;
 pub struct WholeBody {
     /// The bytes.
     pub bytes: Bytes,
-    _memory: Held,
+    _memory: MemoryShare,
 }
 
 /// Why a request body can't be had.

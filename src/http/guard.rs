@@ -42,14 +42,14 @@ pub struct Guard<S> {
     /// As many as there were at the last read.
     turns: usize,
     read: Pin<Box<Sleep>>,
-    reading: Reading,
+    reading: ReadState,
     /// Armed while a write can't move.
     write: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Reading {
+enum ReadState {
     /// A request is in hand.
     Request,
     /// Waiting for the first byte of a head.
@@ -68,7 +68,7 @@ impl<S> Guard<S> {
     /// Guards a stream whose first head has been read already.
     pub fn new(inner: S, busy: Busy, place: Arc<Place>) -> Self {
         let read = Box::pin(sleep_until(Instant::now() + bounds::HEAD));
-        Self { inner, busy, place, turns: 0, read, reading: Reading::Head, write: None, closing: None }
+        Self { inner, busy, place, turns: 0, read, reading: ReadState::Head, write: None, closing: None }
     }
 
     /// The stream, to be closed without what [`Guard::poll_shutdown`] does for a client that may still be sending.
@@ -76,7 +76,7 @@ impl<S> Guard<S> {
         self.inner
     }
 
-    fn watch(&mut self, reading: Reading, wait: std::time::Duration) {
+    fn watch(&mut self, reading: ReadState, wait: std::time::Duration) {
         self.reading = reading;
         self.read.as_mut().reset(Instant::now() + wait);
     }
@@ -92,22 +92,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
         let turns = self.busy.turns();
         if turns % 2 == 1 {
-            self.reading = Reading::Request;
+            self.reading = ReadState::Request;
         } else if turns != self.turns {
-            self.watch(Reading::Idle, bounds::IDLE);
+            self.watch(ReadState::Idle, bounds::IDLE);
             self.place.rest();
         }
         self.turns = turns;
         if polled.is_ready() {
-            if buffer.filled().len() > before && self.reading == Reading::Idle {
-                self.watch(Reading::Head, bounds::HEAD);
+            if buffer.filled().len() > before && self.reading == ReadState::Idle {
+                self.watch(ReadState::Head, bounds::HEAD);
                 if !self.place.work() {
                     return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
             }
             return polled;
         }
-        if self.reading != Reading::Request {
+        if self.reading != ReadState::Request {
             ready!(self.read.as_mut().poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -120,13 +120,13 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     fn moved<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.write = None;
-            if self.reading == Reading::Idle {
-                self.watch(Reading::Idle, bounds::IDLE);
+            if self.reading == ReadState::Idle {
+                self.watch(ReadState::Idle, bounds::IDLE);
                 self.place.rest();
             }
             return polled;
         }
-        if self.write.is_none() && self.reading == Reading::Idle && !self.place.work() {
+        if self.write.is_none() && self.reading == ReadState::Idle && !self.place.work() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let stalled = self.write.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + bounds::STALL)));

@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::bounds;
+use crate::policy::places::Place;
+use crate::stream::{First, Rewound};
 
 /// A head, and what came after it.
 #[derive(Clone, Debug)]
@@ -131,24 +133,66 @@ impl Head {
         Ok(head)
     }
 
-    /// RFC 9112 §3.2 (one Host) and §6 (one length): what two parsers could read in two ways is no request.
+    /// What two parsers could read in two ways is refused.
     fn check_framing(&self) -> Result<(), HeadError> {
-        match (self.values("host").count(), self.minor) {
-            (1, _) | (0, 0) => {}
-            (0, _) => return Err(HeadError::Malformed("it has no Host")),
-            _ => return Err(HeadError::Malformed("it has more than one Host")),
-        }
+        check_hosts(self.values("host").count(), self.minor == 0).map_err(HeadError::Malformed)?;
         let lengths: Vec<&[u8]> = self.values("content-length").collect();
         let codings: Vec<&[u8]> = self.values("transfer-encoding").collect();
-        match (lengths.as_slice(), codings.as_slice()) {
-            ([], []) => Ok(()),
-            ([length], []) if is_length(length) => Ok(()),
-            ([_], []) => Err(HeadError::Malformed("its Content-Length is not a number")),
-            ([], [coding]) if self.minor == 1 && coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
-            ([], _) => Err(HeadError::Malformed("its Transfer-Encoding is not exactly one chunked")),
-            (_, []) => Err(HeadError::Malformed("it has more than one Content-Length")),
-            _ => Err(HeadError::Malformed("it has both Content-Length and Transfer-Encoding")),
+        check_framing(&lengths, &codings).map_err(HeadError::Malformed)?;
+        if self.minor == 0 && !codings.is_empty() {
+            return Err(HeadError::Malformed(NOT_CHUNKED));
         }
+        if lengths.iter().all(|length| is_length(length)) {
+            Ok(())
+        } else {
+            Err(HeadError::Malformed("its Content-Length is not a number"))
+        }
+    }
+}
+
+const NOT_CHUNKED: &str = "its Transfer-Encoding is not exactly one chunked";
+
+/// A request has one Host (RFC 9112 §3.2); only one of HTTP/1.0 may have none.
+pub(super) fn check_hosts(count: usize, is_1_0: bool) -> Result<(), &'static str> {
+    match count {
+        1 => Ok(()),
+        0 if is_1_0 => Ok(()),
+        0 => Err("it has no Host"),
+        _ => Err("it has more than one Host"),
+    }
+}
+
+/// A request has one length or one coding, which is `chunked`, or neither (RFC 9112 §6). These are the values of its
+/// Content-Length and Transfer-Encoding fields.
+pub(super) fn check_framing(lengths: &[&[u8]], codings: &[&[u8]]) -> Result<(), &'static str> {
+    match (lengths, codings) {
+        ([] | [_], []) => Ok(()),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+        ([], _) => Err(NOT_CHUNKED),
+        (_, []) => Err("it has more than one Content-Length"),
+        _ => Err("it has both Content-Length and Transfer-Encoding"),
+    }
+}
+
+/// Waits for the first byte of a request, which stays unread; from then on the connection keeps its place. Never returns
+/// where the place was given away just before: whoever serves the connection closes it then.
+///
+/// # Errors
+/// The stream ended, or nothing came in time.
+pub(crate) async fn begun<S>(
+    stream: &mut Rewound<S>,
+    place: &Place,
+    deadline: Instant,
+) -> Result<(), HeadError>
+where
+    S: AsyncRead + Unpin,
+{
+    match stream.first_byte(deadline).await {
+        First::Byte(_) if place.work() => Ok(()),
+        First::Byte(_) => std::future::pending().await,
+        First::Closed(None) => Err(HeadError::Closed),
+        First::Closed(Some(e)) => Err(HeadError::Io(e)),
+        First::Silence => Err(HeadError::Silent),
     }
 }
 

@@ -19,9 +19,10 @@ use super::target::Misdirected;
 use crate::config::model::Destination;
 use crate::exchange::fault::Fault;
 use crate::observe::facts::Access;
+use crate::observe::labels::ErrorClass;
 use crate::observe::shown::shown_host;
 use crate::policy::denial::Denial;
-use crate::policy::identity::{Unproven, Why};
+use crate::policy::identity::{CredentialFault, Unproven};
 use crate::policy::pending::Code;
 use crate::text::redact::HIDDEN;
 use crate::upstream::error::UpstreamError;
@@ -32,7 +33,7 @@ pub const REASON: usize = 120;
 
 const PREFIX: &str = "license-relay: ";
 
-/// A refusal: what is told to the client, and how.
+/// A refusal: what the client sees of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
     /// What happened.
@@ -82,7 +83,7 @@ pub enum Cause {
     Certificate,
     /// TLS with the back end failed.
     Tls,
-    /// The parent proxy refused, or is none.
+    /// The parent proxy refused, or is not a proxy.
     Parent,
     /// The head of the answer is too large.
     HeadTooLarge,
@@ -107,7 +108,7 @@ pub enum Cause {
 struct Row {
     on_connect: u16,
     inside: u16,
-    token: &'static str,
+    token: ErrorClass,
     /// Seconds, where the refusal itself doesn't know better.
     retry_after: Option<u64>,
     /// Whether a conversation ends with it.
@@ -115,41 +116,41 @@ struct Row {
 }
 
 impl Cause {
-    /// The table of DESIGN §6.
+    /// The table: what a client sees for each cause.
     fn row(self) -> Row {
         let row =
             |on_connect, inside, token| Row { on_connect, inside, token, retry_after: None, close: false };
         let again = |seconds, row: Row| Row { retry_after: Some(seconds), ..row };
         let close = |row: Row| Row { close: true, ..row };
         match self {
-            Self::DestinationNotListed => row(403, 503, "http_request_denied"),
-            Self::AddressForbidden => row(403, 503, "destination_ip_prohibited"),
-            Self::Refused => again(60, row(403, 503, "http_request_denied")),
-            Self::Credentials => row(407, 407, "http_request_denied"),
-            Self::RateLimited => again(1, row(429, 429, "connection_limit_reached")),
-            Self::Connections => again(5, row(429, 429, "connection_limit_reached")),
-            Self::BodyTooLarge => close(row(503, 503, "http_request_error")),
-            Self::TooSlow => close(row(408, 503, "http_request_error")),
-            Self::Malformed => close(row(400, 400, "http_request_error")),
-            Self::Misdirected => close(row(400, 400, "http_request_error")),
-            Self::PlainHttp => close(row(403, 400, "http_request_error")),
-            Self::Dns => row(502, 502, "dns_error"),
-            Self::Connect => row(502, 502, "connection_refused"),
-            Self::ConnectTimeout => row(504, 504, "connection_timeout"),
-            Self::Silent => row(504, 504, "connection_read_timeout"),
-            Self::Closed => row(502, 502, "connection_terminated"),
-            Self::Certificate => row(502, 502, "tls_certificate_error"),
-            Self::Tls => row(502, 502, "tls_protocol_error"),
-            Self::Parent => row(502, 502, "proxy_configuration_error"),
-            Self::HeadTooLarge => row(502, 502, "http_response_header_section_size"),
-            Self::ReplyCut => row(502, 502, "http_response_incomplete"),
-            Self::Switched => row(502, 502, "http_protocol_error"),
-            Self::ReplyLate => row(504, 504, "http_response_timeout"),
-            Self::Log => again(30, row(503, 503, "proxy_internal_error")),
-            Self::Draining => again(10, close(row(503, 503, "proxy_internal_error"))),
-            Self::Overloaded => again(5, row(503, 503, "proxy_internal_error")),
-            Self::Loop => row(508, 502, "proxy_loop_detected"),
-            Self::Internal => close(row(503, 503, "proxy_internal_error")),
+            Self::DestinationNotListed => row(403, 503, ErrorClass::HttpRequestDenied),
+            Self::AddressForbidden => row(403, 503, ErrorClass::DestinationIpProhibited),
+            Self::Refused => again(60, row(403, 503, ErrorClass::HttpRequestDenied)),
+            Self::Credentials => row(407, 407, ErrorClass::HttpRequestDenied),
+            Self::RateLimited => again(1, row(429, 429, ErrorClass::ConnectionLimitReached)),
+            Self::Connections => again(5, row(429, 429, ErrorClass::ConnectionLimitReached)),
+            Self::BodyTooLarge => close(row(503, 503, ErrorClass::HttpRequestError)),
+            Self::TooSlow => close(row(408, 503, ErrorClass::HttpRequestError)),
+            Self::Malformed => close(row(400, 400, ErrorClass::HttpRequestError)),
+            Self::Misdirected => close(row(400, 400, ErrorClass::HttpRequestError)),
+            Self::PlainHttp => close(row(403, 400, ErrorClass::HttpRequestError)),
+            Self::Dns => row(502, 502, ErrorClass::DnsError),
+            Self::Connect => row(502, 502, ErrorClass::ConnectionRefused),
+            Self::ConnectTimeout => row(504, 504, ErrorClass::ConnectionTimeout),
+            Self::Silent => row(504, 504, ErrorClass::ConnectionReadTimeout),
+            Self::Closed => row(502, 502, ErrorClass::ConnectionTerminated),
+            Self::Certificate => row(502, 502, ErrorClass::TlsCertificateError),
+            Self::Tls => row(502, 502, ErrorClass::TlsProtocolError),
+            Self::Parent => row(502, 502, ErrorClass::ProxyConfigurationError),
+            Self::HeadTooLarge => row(502, 502, ErrorClass::HttpResponseHeaderSectionSize),
+            Self::ReplyCut => row(502, 502, ErrorClass::HttpResponseIncomplete),
+            Self::Switched => row(502, 502, ErrorClass::HttpProtocolError),
+            Self::ReplyLate => row(504, 504, ErrorClass::HttpResponseTimeout),
+            Self::Log => again(30, row(503, 503, ErrorClass::ProxyInternalError)),
+            Self::Draining => again(10, close(row(503, 503, ErrorClass::ProxyInternalError))),
+            Self::Overloaded => again(5, row(503, 503, ErrorClass::ProxyInternalError)),
+            Self::Loop => row(508, 502, ErrorClass::ProxyLoopDetected),
+            Self::Internal => close(row(503, 503, ErrorClass::ProxyInternalError)),
         }
     }
 }
@@ -165,12 +166,12 @@ impl Refusal {
         Self { cause, sentence, retry_after: cause.row().retry_after }
     }
 
-    /// What whoever comes while the relay stops is told: a close without an answer makes some clients try for ever.
+    /// For clients that come while the relay stops: a close without an answer makes some of them try for ever.
     pub fn draining() -> Self {
         Self::new(Cause::Draining, "the relay is stopping")
     }
 
-    /// What a client is told whose address may not connect at all.
+    /// For a client whose address may not connect at all.
     pub(crate) fn address(address: IpAddr) -> Self {
         let words = format!("{address} may not connect (listen.allow_from)");
         Self::new(Cause::Refused, &words)
@@ -208,17 +209,13 @@ impl Refusal {
     }
 
     /// The token of RFC 9209.
-    pub fn token(&self) -> &'static str {
+    pub fn token(&self) -> ErrorClass {
         self.cause.row().token
     }
 
     /// Puts it into an access line.
     pub fn note(&self, access: &mut Access, status: u16) {
-        access.verdict = if access.identified_by.is_some() { access.verdict } else { "refuse" };
-        access.status = Some(status);
-        access.made_by = Some("relay");
-        access.reason = Some(self.sentence.clone());
-        access.error.get_or_insert_with(|| self.token());
+        access.refused(&self.sentence, self.token(), status);
     }
 
     /// As raw bytes, for where hyper isn't there yet; the connection is closed after it.
@@ -304,8 +301,8 @@ impl From<&Fault> for Refusal {
 fn denied(denial: &Denial, pending: Option<Code>) -> Refusal {
     // No colon before the command: with one, a whole UUID would not fit beside its number.
     let command = match (denial, pending) {
-        // It has an entry, and needs no second one: which place it may come from is for people to write.
-        (Denial::WrongPlace(_) | Denial::LicenseElsewhere(_), _) => String::new(),
+        // It has an entry, and needs no second one: people decide from where it may come.
+        (denial, _) if denial.is_elsewhere() => String::new(),
         // Why it can't be read is in the log.
         (Denial::Unreadable(_), number) => {
             let allow = number.map(|number| format!("run license-relay sources allow {number}, or "));
@@ -367,17 +364,23 @@ fn of_parent(error: &ParentError) -> Cause {
 impl From<&Unproven> for Refusal {
     fn from(unproven: &Unproven) -> Self {
         match &unproven.why {
-            Why::NoneSent => Self::new(Cause::Credentials, "this relay demands a user name and password"),
+            CredentialFault::NoneSent => {
+                Self::new(Cause::Credentials, "this relay demands a user name and password")
+            }
             // Which of the two it is stands in the log alone.
-            Why::UnknownUser { .. } | Why::WrongPassword { .. } => {
+            CredentialFault::UnknownUser { .. } | CredentialFault::WrongPassword { .. } => {
                 Self::new(Cause::Credentials, "user name or password is wrong")
             }
-            why @ (Why::Scheme(_) | Why::NotBase64 | Why::NotUtf8 | Why::NoColon | Why::Unfit) => {
-                Self::new(Cause::Credentials, &why.to_string())
+            why @ (CredentialFault::Scheme(_)
+            | CredentialFault::NotBase64
+            | CredentialFault::NotUtf8
+            | CredentialFault::NoColon
+            | CredentialFault::Unfit) => Self::new(Cause::Credentials, &why.to_string()),
+            why @ CredentialFault::Several => Self::new(Cause::Malformed, &why.to_string()),
+            why @ CredentialFault::TooMany(wait) => {
+                Self::new(Cause::RateLimited, &why.to_string()).after(*wait)
             }
-            why @ Why::Several => Self::new(Cause::Malformed, &why.to_string()),
-            why @ Why::TooMany(wait) => Self::new(Cause::RateLimited, &why.to_string()).after(*wait),
-            why @ Why::Busy => Self::new(Cause::Overloaded, &why.to_string()),
+            why @ CredentialFault::Busy => Self::new(Cause::Overloaded, &why.to_string()),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,58 +16,46 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::body::{Outgoing, WholeBody};
 use super::guard::{Busy, Guard};
-use super::head::{Head, HeadError};
+use super::head::{self, Head, HeadError};
 use super::headers::{add_via, end_to_end};
 use super::reply::{Cause, Refusal};
 use super::target;
+use crate::app::App;
 use crate::bounds;
 use crate::config::model::Destination;
-use crate::exchange::Exchange;
-use crate::exchange::request::Asked;
-use crate::ledger::action::Action;
-use crate::ledger::record::Record;
-use crate::observe::facts::Access;
+use crate::exchange::request::ReadRequest;
+use crate::observe::facts::{Access, Arrival};
 use crate::observe::shown::shown_path;
-use crate::policy::identity::{Identity, Unproven, WayIn, Why};
+use crate::policy::identity::{Identity, WayIn};
 use crate::policy::places::Place;
-use crate::setup::{InForce, Setup};
-use crate::stream::{First, Rewound, last_word};
+use crate::setup::Setup;
+use crate::stream::{Rewound, last_word};
 use crate::text::causes::whole_cause;
-use crate::text::redact::{clip, word};
+use crate::text::redact::word;
 use crate::tls::left;
 
-/// What all conversations share.
+/// Serves the connections of clients; one for each.
 #[derive(Debug)]
-pub struct Conversations {
-    /// What is in force; each request takes it once.
-    pub setup: Arc<InForce>,
-    /// Takes requests to the back end.
-    pub exchange: Exchange,
-    /// Cancelled when the relay stops.
-    pub stop: CancellationToken,
-    /// Exchanges in hand, which outlive their connections.
-    pub tasks: TaskTracker,
+pub struct ConnectionServer {
+    app: Arc<App>,
+    info: ConnectionInfo,
+    /// The next request has been counted for its address already.
+    counted: AtomicBool,
 }
 
-/// How a client came to this conversation: what every access line of it says.
+/// How a client came to its conversation: what every access line of it says.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub struct ConnectionInfo {
     /// Who the client is.
     pub identity: Identity,
-    /// The name in the ClientHello.
-    pub sni: Option<String>,
-    /// The authority of the `CONNECT`.
-    pub authority: Option<String>,
-    /// Its Host, where that is another one.
-    pub host: Option<String>,
+    /// What it said on its way in.
+    pub arrival: Arrival,
     /// Where its requests go.
-    pub to: To,
+    pub to: Target,
     /// Its first request has been counted for its address already.
     pub counted: bool,
 }
@@ -83,22 +70,22 @@ enum Fallen {
 
 /// Where the requests of a conversation go.
 #[derive(Clone, Debug)]
-pub enum To {
+pub enum Target {
     /// To one host, whatever they say.
     Host(Destination),
     /// Each to the listed host of mode `http` that its absolute-form target names.
-    ByTarget,
+    PerRequest,
 }
 
-impl Way {
-    /// What it was let in by and does not hold any more, which ends the conversation: as a refusal, where nothing else of a
-    /// request can let it in; a user who is gone may be let in as anybody is, and is refused by the policy otherwise.
+impl ConnectionInfo {
+    /// Which of the facts that it was let in by holds no more, which ends the conversation. Without its address or destination
+    /// every request is refused; without its user it is judged as any other client.
     fn fallen(&self, setup: &Setup) -> Option<Fallen> {
         let listen = &setup.config.listen;
         if !listen.lets_connect(self.identity.address) {
             return Some(Fallen::Refused(Refusal::address(self.identity.address)));
         }
-        if let To::Host(to) = &self.to
+        if let Target::Host(to) = &self.to
             && setup.policy.destinations.still(to).is_none()
         {
             return Some(Fallen::Refused(Refusal::destination_gone(to)));
@@ -107,56 +94,55 @@ impl Way {
     }
 
     fn access(&self, id: Uuid) -> Access {
-        let mut access = Access::new(id, self.identity.address, self.identity.way.name());
-        access.sni.clone_from(&self.sni);
-        access.authority.clone_from(&self.authority);
-        access.host.clone_from(&self.host);
-        access
+        Access::new(id, self.identity.address, Some(self.identity.way), self.arrival.clone())
     }
 }
 
-impl Conversations {
+impl ConnectionServer {
+    /// Prepares to serve a connection that came in like this.
+    pub fn new(app: Arc<App>, info: ConnectionInfo) -> Self {
+        let counted = AtomicBool::new(info.counted);
+        Self { app, info, counted }
+    }
+
     /// Serves a stream until the client, a wait or the relay's stop ends it, or its place is needed while it idles.
-    pub async fn serve<S>(self: Arc<Self>, stream: S, way: Way, place: Arc<Place>)
+    pub async fn serve<S>(self, stream: S, place: Arc<Place>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let this = Arc::new(self);
+        let stop = &this.app.stop;
         let mut stream = Rewound::new(Bytes::new(), stream);
         place.rest();
         place.ends_itself();
         let first = tokio::select! {
-            first = stream.first_byte(Instant::now() + bounds::UNUSED) => first,
-            () = self.stop.cancelled() => First::Silence,
+            begun = head::begun(&mut stream, &place, Instant::now() + bounds::UNUSED) => begun,
+            () = stop.cancelled() => Err(HeadError::Silent),
             () = place.gone() => return close_at_once(&mut stream).await,
         };
         match first {
-            First::Byte(_) if place.work() => {}
-            First::Byte(_) => return close_at_once(&mut stream).await,
-            First::Closed(error) => return self.note_left(&way, error.as_ref()),
+            Ok(()) => {}
             // A connection that a client opened ahead of need: a reply to nothing would only confuse it.
-            First::Silence => return last_word(&mut stream, b"").await,
+            Err(HeadError::Silent) => return last_word(&mut stream, b"").await,
+            Err(e) => return this.note_left(e.io()),
         }
         let head = tokio::select! {
             head = Head::read(&mut stream, Instant::now() + bounds::HEAD) => head,
-            () = self.stop.cancelled() => {
-                return self.refuse_first(&mut stream, &way, &Refusal::draining()).await;
+            () = stop.cancelled() => {
+                return this.refuse_first(&mut stream, &Refusal::draining()).await;
             }
         };
         let head = match head {
             Ok(head) => head,
             Err(HeadError::Closed | HeadError::Cut | HeadError::Io(_)) => return,
-            Err(e) => return self.refuse_first(&mut stream, &way, &Refusal::from(&e)).await,
+            Err(e) => return this.refuse_first(&mut stream, &Refusal::from(&e)).await,
         };
         stream.put_back(head.bytes);
         let busy = Busy::default();
         let guarded = Guard::new(stream, busy.clone(), place.clone());
-        let counted = AtomicBool::new(way.counted);
         let service = {
-            let this = self.clone();
-            service_fn(move |request| {
-                let way = Way { counted: counted.swap(false, Ordering::Relaxed), ..way.clone() };
-                this.clone().answer(request, way, busy.clone())
-            })
+            let this = this.clone();
+            service_fn(move |request| this.clone().answer(request, busy.clone()))
         };
         let mut connection = http1::Builder::new()
             .auto_date_header(false)
@@ -167,7 +153,7 @@ impl Conversations {
             .serve_connection(TokioIo::new(guarded), service);
         let ended = tokio::select! {
             ended = &mut connection => Some(ended),
-            () = self.stop.cancelled() => None,
+            () = stop.cancelled() => None,
             () = place.gone() => {
                 let guarded = connection.into_parts().io.into_inner();
                 return close_at_once(&mut guarded.into_inner()).await;
@@ -191,13 +177,13 @@ impl Conversations {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        way: Way,
         busy: Busy,
     ) -> Result<Response<Outgoing>, Infallible> {
         busy.turn();
         let id = Uuid::now_v7();
         let this = self.clone();
-        let task = self.tasks.spawn(async move { this.exchange(request, way, id).await });
+        let counted = self.counted.swap(false, Ordering::Relaxed);
+        let task = self.app.tasks.spawn(async move { this.exchange(request, counted, id).await });
         let response = task.await.unwrap_or_else(|e| {
             tracing::error!("an exchange failed in a way that is our mistake: {e}");
             Refusal::new(Cause::Internal, "an internal error; see the relay's own log").to_response(id)
@@ -206,20 +192,19 @@ impl Conversations {
         Ok(response)
     }
 
-    async fn exchange(&self, request: Request<Incoming>, way: Way, id: Uuid) -> Response<Outgoing> {
-        let setup = self.setup.load_full();
-        let mut access = way.access(id);
-        access.generation = Some(setup.generation);
-        access.method = Some(word(request.method().as_str()));
-        access.path = Some(shown_path(request.uri()));
-        let (client, fallen) = (way.identity.address, way.fallen(&setup));
+    async fn exchange(&self, request: Request<Incoming>, counted: bool, id: Uuid) -> Response<Outgoing> {
+        let setup = self.app.setup.load_full();
+        let mut access = self.info.access(id);
+        let (method, path) = (word(request.method().as_str()), shown_path(request.uri()));
+        access.requested(setup.generation, method, Some(path));
+        let (client, fallen) = (self.info.identity.address, self.info.fallen(&setup));
         let ends = fallen.is_some();
         let answered = match fallen {
             Some(Fallen::Refused(refusal)) => {
-                self.note_denied(&refusal, client, id);
+                self.app.note_denied(&refusal, client, id);
                 Err(refusal)
             }
-            Some(Fallen::User) | None => self.forward(&setup, request, way, id, &mut access).await,
+            Some(Fallen::User) | None => self.forward(&setup, request, counted, id, &mut access).await,
         };
         let response = match answered {
             Ok(response) => response,
@@ -240,20 +225,22 @@ impl Conversations {
         &self,
         setup: &Setup,
         request: Request<Incoming>,
-        way: Way,
+        counted: bool,
         id: Uuid,
         access: &mut Access,
     ) -> Result<Response<Outgoing>, Refusal> {
-        if self.stop.is_cancelled() {
+        if self.app.stop.is_cancelled() {
             return Err(Refusal::draining());
         }
-        let to = match way.to {
+        let ConnectionInfo { identity, to, .. } = self.info.clone();
+        let client = identity.address;
+        let to = match to {
             // A conversation outlives setups, and what it began with may not be listed any more.
-            To::Host(to) => {
+            Target::Host(to) => {
                 let still = setup.policy.destinations.still(&to).cloned();
                 still.ok_or_else(|| Refusal::destination_gone(&to))?
             }
-            To::ByTarget => {
+            Target::PerRequest => {
                 let uri = request.uri();
                 let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
                 let listed = setup.policy.destinations.plain(authority);
@@ -261,24 +248,23 @@ impl Conversations {
                     // hyper has cut off a fragment, and an @ in it: what looks like a port may be the start of a password.
                     let host = uri.host().filter(|_| !uri.to_string().contains('@'));
                     let refusal = Refusal::not_plain_http(host.unwrap_or("@"));
-                    self.note_denied(&refusal, way.identity.address, id);
+                    self.app.note_denied(&refusal, client, id);
                     refusal
                 })?
             }
         };
         let target: Uri = target::check(&request, &to).map_err(|e| Refusal::from(&e))?;
-        let client = way.identity.address;
-        if !way.counted {
-            self.exchange.admit_address(setup, client, id).map_err(|fault| Refusal::from(&fault))?;
+        if !counted {
+            self.app.exchange.admit_address(setup, client, id).map_err(|fault| Refusal::from(&fault))?;
         }
         let (credentials, users) = (setup.config.listen.credentials, &setup.users);
-        let identity = match way.identity {
+        let identity = match identity {
             // Each request in absolute form is one to the proxy, with credentials of its own.
             Identity { way: way @ WayIn::Absolute, .. } => {
                 let sent = request.headers().get_all(header::PROXY_AUTHORIZATION);
                 let sent: Vec<&[u8]> = sent.iter().map(HeaderValue::as_bytes).collect();
                 let read = Identity::read(way, client, &sent, credentials, users).await;
-                read.map_err(|unproven| self.refuse_credentials(&unproven, access))?
+                read.map_err(|unproven| self.app.refuse_credentials(&unproven, access))?
             }
             identity => identity.now(credentials, users),
         };
@@ -286,9 +272,9 @@ impl Conversations {
         let has_body = parts.headers.contains_key(header::CONTENT_LENGTH)
             || parts.headers.contains_key(header::TRANSFER_ENCODING);
         let max_body = setup.config.limits.max_body;
-        let memory = &self.exchange.memory.bodies;
+        let memory = &self.app.exchange.memory.bodies;
         let body = WholeBody::read(memory, body, max_body, client).await.map_err(|e| Refusal::from(&e))?;
-        access.bytes_in = body.bytes.len() as u64;
+        access.read_body(body.bytes.len());
 
         let mut headers = end_to_end(&parts.headers);
         if has_body && !headers.contains_key(header::CONTENT_LENGTH) {
@@ -303,7 +289,7 @@ impl Conversations {
         if setup.config.via {
             add_via(&mut headers);
         }
-        let asked = Asked {
+        let asked = ReadRequest {
             id,
             identity,
             to,
@@ -313,7 +299,8 @@ impl Conversations {
             extensions: parts.extensions,
             body: body.bytes.clone(),
         };
-        let reply = self.exchange.run(setup, asked, access).await.map_err(|fault| Refusal::from(&fault))?;
+        let reply =
+            self.app.exchange.run(setup, asked, access).await.map_err(|fault| Refusal::from(&fault))?;
 
         let (head, ()) = reply.head.into_parts();
         let headers = end_to_end(&head.headers);
@@ -325,65 +312,20 @@ impl Conversations {
         Ok(response)
     }
 
-    /// Writes that credentials prove nobody, with the user name that was tried, and gives what the client is told.
-    pub fn refuse_credentials(&self, unproven: &Unproven, access: &mut Access) -> Refusal {
-        let action = match unproven.why {
-            Why::TooMany(_) => Action::AccessLimited,
-            // Nothing is known of these but that there were too many.
-            Why::Busy => return Refusal::from(unproven),
-            _ => Action::AccessDenied,
-        };
-        let mut record = Record::new(action, access.id);
-        record.reason = format!("credentials: {}", unproven.why);
-        record.qlik.tried_user = unproven.tried.as_deref().map(clip);
-        self.exchange.refusals.note(record, access.client);
-        access.tried_user.clone_from(&unproven.tried);
-        access.cause = Some(unproven.why.to_string());
-        Refusal::from(unproven)
+    fn note_left(&self, error: Option<&io::Error>) {
+        let mut access = self.info.access(Uuid::now_v7());
+        access.no_tls(left(error).into());
+        self.app.setup.load().access.write(access);
     }
 
-    /// Writes that something was refused whoever asks.
-    pub fn note_denied(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
-        let action = match refusal.cause {
-            Cause::Connections | Cause::RateLimited => Action::AccessLimited,
-            _ => Action::AccessDenied,
-        };
-        let mut record = Record::new(action, id);
-        record.reason.clone_from(&refusal.sentence);
-        self.exchange.refusals.note(record, client);
-    }
-
-    /// Writes the access line and the record of whoever is turned away before it is served.
-    pub(crate) fn note_turned_away(&self, refusal: &Refusal, client: IpAddr, id: Uuid) {
-        let mut access = Access::new(id, client, "none");
-        refusal.note(&mut access, refusal.on_connect());
-        self.setup.load().access.write(access);
-        self.note_denied(refusal, client, id);
-    }
-
-    /// Writes the access line of a connection that was idle and gave way to another one.
-    pub(crate) fn note_gave_way(&self, client: IpAddr) {
-        let mut access = Access::new(Uuid::now_v7(), client, "none");
-        access.reason = Some("idle, and its place was needed".into());
-        self.setup.load().access.write_gave_way(access);
-    }
-
-    fn note_left(&self, way: &Way, error: Option<&io::Error>) {
-        let mut access = way.access(Uuid::now_v7());
-        access.verdict = "refuse";
-        access.error = Some("tls_protocol_error");
-        access.cause = Some(left(error).into());
-        self.setup.load().access.write(access);
-    }
-
-    async fn refuse_first<S>(&self, stream: &mut S, way: &Way, refusal: &Refusal)
+    async fn refuse_first<S>(&self, stream: &mut S, refusal: &Refusal)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let id = Uuid::now_v7();
-        let mut access = way.access(id);
+        let mut access = self.info.access(id);
         refusal.note(&mut access, refusal.inside());
-        self.setup.load().access.write(access);
+        self.app.setup.load().access.write(access);
         last_word(stream, &refusal.to_bytes(refusal.inside(), id)).await;
     }
 }

@@ -1,10 +1,10 @@
 //! The target of a request inside a conversation: Host, SNI and authority agree, or it is no request for us.
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 
+use super::head;
 use crate::config::model::{Destination, Mode};
-use crate::config::names::{Endpoint, Host, HostName};
 
 /// Why a request is not one for this destination.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -24,7 +24,7 @@ pub fn check<B>(request: &Request<B>, to: &Destination) -> Result<Uri, Misdirect
         return Err(Misdirected("CONNECT inside a conversation"));
     }
     if let Some(authority) = target.authority()
-        && (target.scheme_str() != Some(scheme) || !names(authority.as_str(), to))
+        && (target.scheme_str() != Some(scheme) || !to.is_named(authority.as_str()))
     {
         return Err(Misdirected("the target is of another host"));
     }
@@ -36,47 +36,21 @@ pub fn check<B>(request: &Request<B>, to: &Destination) -> Result<Uri, Misdirect
     }
 }
 
-/// Whether `host` or `host:port` names the destination. No port means the scheme's own (RFC 9110 §4.2).
-pub fn names(authority: &str, to: &Destination) -> bool {
-    let port = if to.mode == Mode::Http { 80 } else { 443 };
-    let endpoint = match authority.parse::<HostName>() {
-        Ok(name) => Endpoint { host: Host::Name(name), port },
-        Err(_) => match authority.parse() {
-            Ok(endpoint) => endpoint,
-            Err(_) => return false,
-        },
-    };
-    endpoint.host == Host::Name(to.host.clone()) && endpoint.port == to.port
-}
-
 /// The first head was judged before hyper saw it; of later ones only what hyper leaves of them is seen here, which is
 /// less. It refuses different lengths, folds equal ones into one, drops a Content-Length beside `chunked` as RFC 9112 §6.3
 /// allows, and takes a bare line feed for a line end. It reads such a head in one way only, and what is sent on is framed
 /// anew, so the back end never sees the other reading; a proxy in front of the relay may.
 fn check_framing(headers: &HeaderMap) -> Result<(), Misdirected> {
-    let codings: Vec<_> = headers.get_all(header::TRANSFER_ENCODING).iter().collect();
-    match codings.as_slice() {
-        [] => {}
-        [one] if one.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
-        _ => return Err(Misdirected("its Transfer-Encoding is not exactly one chunked")),
-    }
-    match headers.get_all(header::CONTENT_LENGTH).iter().count() {
-        0 => Ok(()),
-        1 if codings.is_empty() => Ok(()),
-        // Not from hyper; should it leave more one day, that is not passed on.
-        _ => Err(Misdirected("it has more than one length")),
-    }
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    let (lengths, codings) = (values(header::CONTENT_LENGTH), values(header::TRANSFER_ENCODING));
+    head::check_framing(&lengths, &codings).map_err(Misdirected)
 }
 
 fn check_host(headers: &HeaderMap, version: Version, to: &Destination) -> Result<(), Misdirected> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if host.to_str().is_ok_and(|host| names(host, to)) => Ok(()),
-        (Some(_), None) => Err(Misdirected("Host is of another host")),
-        (None, _) if version == Version::HTTP_10 => Ok(()),
-        (None, _) => Err(Misdirected("it has no Host")),
-        (Some(_), Some(_)) => Err(Misdirected("it has more than one Host")),
-    }
+    let hosts: Vec<_> = headers.get_all(header::HOST).iter().collect();
+    head::check_hosts(hosts.len(), version == Version::HTTP_10).map_err(Misdirected)?;
+    let is_named = |host: &&HeaderValue| host.to_str().is_ok_and(|host| to.is_named(host));
+    if hosts.iter().all(is_named) { Ok(()) } else { Err(Misdirected("Host is of another host")) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use relay_log::names::SourceId;
 
 /// How much of a request is understood.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Said<'a> {
+pub enum Understanding<'a> {
     /// The connectivity test that people use.
     Test,
     /// A message.
@@ -17,7 +17,7 @@ pub enum Said<'a> {
 
 /// Who says it is asking.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Asking {
+pub enum ClaimedSource {
     /// Nobody says.
     Nobody,
     /// This source.
@@ -34,7 +34,7 @@ pub enum Asking {
     Contradiction(&'static str),
 }
 
-impl Asking {
+impl ClaimedSource {
     /// The id that is said, where one is.
     pub fn id(&self) -> Option<&SourceId> {
         match self {

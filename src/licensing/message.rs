@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method, Uri, header};
 
-use super::asker::{Asking, Said};
+use super::asker::{ClaimedSource, Understanding};
 use super::coding::{self, CodingError, Plain};
 use super::compare::{Known, known, unreported};
 use super::json::{self, Json};
@@ -14,7 +14,7 @@ use super::key::{Claims, Token};
 use super::read::{Body, Names, is_said};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Vote, Words};
-use super::wire::{Head, Wire};
+use super::wire::{RequestHead, Wire};
 use crate::bounds;
 use crate::ledger::subject::Subject;
 use crate::text::redact::{HIDDEN, date, number, word};
@@ -24,9 +24,9 @@ use relay_log::names::LicenseNumber;
 #[derive(Debug)]
 pub struct Message {
     /// What it is.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Who says it is asking.
-    pub source: Asking,
+    pub source: ClaimedSource,
     /// What stood at lower-ranked places.
     pub other_sources: Vec<String>,
     /// The licenses it names, the key's own first.
@@ -49,7 +49,7 @@ pub struct Message {
 
 /// The kind of a message.
 #[derive(Debug)]
-pub enum Kind {
+pub enum MessageKind {
     /// `GET` or `HEAD` of exactly `/`: the test that people use.
     ConnectivityTest,
     /// A license is activated or updated.
@@ -181,7 +181,7 @@ impl Message {
     /// Reads a request. Never fails: what can't be understood is a kind of its own, and what contradicts itself is asked
     /// by nobody.
     pub fn read(method: &Method, target: &Uri, headers: &HeaderMap, body: &[u8], words: &Words) -> Self {
-        let head = Head { method, target, headers };
+        let head = RequestHead { method, target, headers };
         if body.is_empty() {
             return Self::of_both(words, |words| Self::without_body(&head, words));
         }
@@ -213,8 +213,8 @@ impl Message {
         // into a structure. A site's file may tell how they are spelled.
         if message.lenient.contains(&FOLDED) {
             let exact = with_body(Names::Exact, &words.in_force);
-            if message.is_contradicted_by(&exact) || matches!(exact.source, Asking::Unfit(_)) {
-                message.refuse(Asking::Contradiction(CASE));
+            if message.is_contradicted_by(&exact) || matches!(exact.source, ClaimedSource::Unfit(_)) {
+                message.refuse(ClaimedSource::Contradiction(CASE));
             }
         }
         Self { shape: Some(shape), ..message }
@@ -237,34 +237,34 @@ impl Message {
     /// not find is what a site's file is for.
     fn is_contradicted_by(&self, other: &Self) -> bool {
         let source = match (&other.source, &self.source) {
-            (Asking::Nobody, _) | (Asking::Unfit(_), Asking::Source(_)) => false,
+            (ClaimedSource::Nobody, _) | (ClaimedSource::Unfit(_), ClaimedSource::Source(_)) => false,
             (other, own) => other != own,
         };
         let license = other.license().is_some() && other.license() != self.license();
         let kind = match &other.kind {
-            Kind::Activation { .. } => !matches!(self.kind, Kind::Activation { .. }),
-            Kind::Capacity(report) => {
-                let own = if let Kind::Capacity(own) = &self.kind { own.as_slice() } else { &[] };
+            MessageKind::Activation { .. } => !matches!(self.kind, MessageKind::Activation { .. }),
+            MessageKind::Capacity(report) => {
+                let own = if let MessageKind::Capacity(own) = &self.kind { own.as_slice() } else { &[] };
                 !unreported(report, own).is_empty()
             }
-            Kind::Sync(sync) => {
-                let own = if let Kind::Sync(own) = &self.kind { Some(own) } else { None };
+            MessageKind::Sync(sync) => {
+                let own = if let MessageKind::Sync(own) = &self.kind { Some(own) } else { None };
                 own.is_none_or(|own| {
                     known(&sync.patches, &own.patches).iter().any(|known| *known != Known::Whole)
                 })
             }
-            Kind::Unreadable { .. } => !matches!(self.kind, Kind::Unreadable { .. }),
+            MessageKind::Unreadable { .. } => !matches!(self.kind, MessageKind::Unreadable { .. }),
             // A license vouches for no message that is more than an activation to somebody.
-            Kind::Unrecognised { .. } => self.is_sourceless() && other.holds_change,
-            Kind::ConnectivityTest | Kind::Definition | Kind::Bare => false,
+            MessageKind::Unrecognised { .. } => self.is_sourceless() && other.holds_change,
+            MessageKind::ConnectivityTest | MessageKind::Definition | MessageKind::Bare => false,
         };
         source || license || kind
     }
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: MessageKind) -> Self {
         Self {
             kind,
-            source: Asking::Nobody,
+            source: ClaimedSource::Nobody,
             other_sources: vec![],
             licenses: vec![],
             claims: None,
@@ -277,47 +277,48 @@ impl Message {
         }
     }
 
-    fn without_body(head: &Head<'_>, words: &Vocabulary) -> Self {
-        let mut message = Self::new(Kind::Bare);
+    fn without_body(head: &RequestHead<'_>, words: &Vocabulary) -> Self {
+        let mut message = Self::new(MessageKind::Bare);
         let has_key = message.note_who(&Wire { head, body: None }, words);
         message.kind = bare_kind(head, has_key);
         message
     }
 
-    fn unreadable(head: &Head<'_>, why: String, words: &Words) -> Self {
+    fn unreadable(head: &RequestHead<'_>, why: String, words: &Words) -> Self {
         Self::of_both(words, |words| {
-            let mut message = Self::new(Kind::Unreadable { why: why.clone() });
+            let mut message = Self::new(MessageKind::Unreadable { why: why.clone() });
             message.note_who(&Wire { head, body: None }, words);
             message
         })
     }
 
-    fn contradiction(head: &Head<'_>, why: &'static str, words: &Words) -> Self {
+    fn contradiction(head: &RequestHead<'_>, why: &'static str, words: &Words) -> Self {
         let mut message = Self::unreadable(head, why.to_owned(), words);
-        message.source = Asking::Contradiction(why);
+        message.source = ClaimedSource::Contradiction(why);
         message
     }
 
     fn with_body(
-        head: &Head<'_>,
+        head: &RequestHead<'_>,
         body: &Body<'_, '_>,
         shape: &Shape,
         lenient: Vec<&'static str>,
         words: &Vocabulary,
     ) -> Self {
         let json = body.json;
-        let mut message = Self { lenient, doubled: json.doubled(), ..Self::new(Kind::Bare) };
+        let mut message = Self { lenient, doubled: json.doubled(), ..Self::new(MessageKind::Bare) };
         let has_key = message.note_who(&Wire { head, body: Some(body) }, words);
         message.kind = kind_of(body, shape, words, has_key);
-        if let Kind::Sync(sync) = &message.kind {
+        if let MessageKind::Sync(sync) = &message.kind {
             let bases = sync.bases.iter().filter_map(|(license, _)| license.clone());
             let patches = sync.patches.iter().filter_map(|patch| patch.license.clone());
             let licenses: Vec<_> = bases.chain(patches).collect();
             message.note_licenses(licenses);
         }
         let is_activation_too =
-            matches!(message.kind, Kind::Sync(_)) && has_key && cause_of(body, words).is_some();
-        let recognised = !matches!(message.kind, Kind::Unrecognised { .. } | Kind::Unreadable { .. });
+            matches!(message.kind, MessageKind::Sync(_)) && has_key && cause_of(body, words).is_some();
+        let recognised =
+            !matches!(message.kind, MessageKind::Unrecognised { .. } | MessageKind::Unreadable { .. });
         let people = people(message.kind.patches());
         if recognised && (body.has_unread(&words.harmless, people) || is_activation_too) {
             message.unread = Some(shape.to_string());
@@ -325,18 +326,18 @@ impl Message {
         if body.has_unfit_license() {
             message.lenient.push(UNFIT_LICENSE);
         }
-        let is_activation = matches!(message.kind, Kind::Activation { .. });
+        let is_activation = matches!(message.kind, MessageKind::Activation { .. });
         message.holds_change = (!recognised || is_activation) && is_change(body, words);
         let is_exact = *head.method == Method::POST
             && message.unread.is_none()
             && !message.holds_change
             && !body.has_unfit_license();
         if is_activation && is_exact && message.licenses.len() > 1 {
-            message.refuse(Asking::TwoLicenses);
+            message.refuse(ClaimedSource::TwoLicenses);
         }
         let is_overridden = || head.has_override() || json.get(METHOD_PARAMETER).is_some();
         if recognised && (is_activation && !is_exact || is_overridden()) {
-            (message.kind, message.unread) = (Kind::Unrecognised { shape: shape.to_string() }, None);
+            (message.kind, message.unread) = (MessageKind::Unrecognised { shape: shape.to_string() }, None);
         }
         if message.unread.is_none() && !message.changes_something() && *head.method != Method::POST {
             // The same words may do more under another method.
@@ -356,7 +357,7 @@ impl Message {
             message.lenient.push(FOLDED);
         }
         if let Some(why) = body.contradiction() {
-            message.refuse(Asking::Contradiction(why));
+            message.refuse(ClaimedSource::Contradiction(why));
         }
         message
     }
@@ -365,12 +366,12 @@ impl Message {
     /// What is not understood may do either.
     pub fn changes_something(&self) -> bool {
         let by_kind = match &self.kind {
-            Kind::ConnectivityTest | Kind::Definition | Kind::Bare => false,
-            Kind::Sync(sync) => !sync.patches.is_empty() || self.unread.is_some(),
-            Kind::Activation { .. }
-            | Kind::Capacity(_)
-            | Kind::Unrecognised { .. }
-            | Kind::Unreadable { .. } => true,
+            MessageKind::ConnectivityTest | MessageKind::Definition | MessageKind::Bare => false,
+            MessageKind::Sync(sync) => !sync.patches.is_empty() || self.unread.is_some(),
+            MessageKind::Activation { .. }
+            | MessageKind::Capacity(_)
+            | MessageKind::Unrecognised { .. }
+            | MessageKind::Unreadable { .. } => true,
         };
         by_kind || self.other.as_ref().is_some_and(|other| other.changes_something())
     }
@@ -378,8 +379,8 @@ impl Message {
     /// How many records it has in the log before it is sent, at least one: what it costs.
     pub fn records(&self) -> usize {
         let own = match &self.kind {
-            Kind::Sync(sync) => 1 + sync.patches.len(),
-            Kind::Capacity(report) => report.len(),
+            MessageKind::Sync(sync) => 1 + sync.patches.len(),
+            MessageKind::Capacity(report) => report.len(),
             _ => 1,
         };
         own.max(1) + self.other.as_ref().map_or(0, |other| other.records() - 1)
@@ -388,8 +389,8 @@ impl Message {
     /// The memory that it takes, as long as the exchange lasts.
     pub fn bytes(&self) -> usize {
         let own = match &self.kind {
-            Kind::Sync(sync) => sync.bytes(),
-            Kind::Capacity(report) => report.iter().map(Consumption::bytes).sum(),
+            MessageKind::Sync(sync) => sync.bytes(),
+            MessageKind::Capacity(report) => report.iter().map(Consumption::bytes).sum(),
             _ => 0,
         };
         let shape = self.shape.as_ref().map_or(0, Shape::bytes);
@@ -398,18 +399,20 @@ impl Message {
 
     /// Whether it is exactly an activation or a definition, which name no source by nature.
     pub fn is_sourceless(&self) -> bool {
-        matches!(self.kind, Kind::Activation { .. } | Kind::Definition)
+        matches!(self.kind, MessageKind::Activation { .. } | MessageKind::Definition)
     }
 
     /// How much of it is understood, for policy.
-    pub fn said(&self) -> Said<'_> {
+    pub fn understanding(&self) -> Understanding<'_> {
         match &self.kind {
             // Whose license it is about is not known.
-            Kind::Sync(_) | Kind::Capacity(_) if self.lenient.contains(&UNFIT_LICENSE) => Said::Unrecognised,
-            Kind::ConnectivityTest => Said::Test,
-            Kind::Unrecognised { .. } => Said::Unrecognised,
-            Kind::Unreadable { why } => Said::Unreadable(why),
-            _ => Said::Message,
+            MessageKind::Sync(_) | MessageKind::Capacity(_) if self.lenient.contains(&UNFIT_LICENSE) => {
+                Understanding::Unrecognised
+            }
+            MessageKind::ConnectivityTest => Understanding::Test,
+            MessageKind::Unrecognised { .. } => Understanding::Unrecognised,
+            MessageKind::Unreadable { why } => Understanding::Unreadable(why),
+            _ => Understanding::Message,
         }
     }
 
@@ -428,7 +431,7 @@ impl Message {
             let numbers: Vec<LicenseNumber> =
                 wire.outside(place).iter().flatten().filter_map(|text| text.parse().ok()).collect();
             if numbers.iter().any(|number| Some(number) != numbers.first()) {
-                self.refuse(Asking::TwoLicenses);
+                self.refuse(ClaimedSource::TwoLicenses);
             }
             self.note_licenses(numbers);
         }
@@ -458,13 +461,13 @@ impl Message {
     fn note_tokens(&mut self, tokens: Vec<Token<'_>>) {
         let Some(first) = tokens.first() else { return };
         if !tokens.iter().all(|token| token.is(first)) {
-            self.refuse(Asking::TwoKeys);
+            self.refuse(ClaimedSource::TwoKeys);
         }
         let claims = first.claims();
         match &self.claims {
             Some(known) if known.license.is_some() => {
                 if claims.license.is_some() && claims.license != known.license {
-                    self.refuse(Asking::TwoKeys);
+                    self.refuse(ClaimedSource::TwoKeys);
                 }
             }
             Some(_) if claims.license.is_none() => {}
@@ -478,7 +481,7 @@ impl Message {
                 continue;
             }
             if self.licenses.len() == relay_log::bounds::LICENSES {
-                return self.refuse(Asking::Contradiction(LICENSES));
+                return self.refuse(ClaimedSource::Contradiction(LICENSES));
             }
             self.licenses.push(license);
         }
@@ -489,29 +492,29 @@ impl Message {
         for place in &words.source {
             let values = wire.at(place);
             let Some(first) = values.first() else { continue };
-            if self.source != Asking::Nobody {
+            if self.source != ClaimedSource::Nobody {
                 if let Some(other) = first
                     && self.other_sources.len() < bounds::OTHER_SOURCES
                 {
                     self.other_sources.push(word(other));
                 }
             } else if values.iter().any(|value| value != first) {
-                self.source = Asking::Conflict;
+                self.source = ClaimedSource::Conflict;
             } else {
                 if first.as_ref().is_some_and(|text| text.trim() != text) {
                     self.lenient.push("an id with white space around it");
                 }
                 self.source = match first.as_ref().map(|text| text.parse()) {
-                    Some(Ok(id)) => Asking::Source(id),
-                    Some(Err(e)) => Asking::Unfit(format!("{e}")),
-                    None => Asking::Unfit("is neither text nor a whole number".into()),
+                    Some(Ok(id)) => ClaimedSource::Source(id),
+                    Some(Err(e)) => ClaimedSource::Unfit(format!("{e}")),
+                    None => ClaimedSource::Unfit("is neither text nor a whole number".into()),
                 };
             }
         }
     }
 
     /// What contradicts itself decides, the first of it.
-    fn refuse(&mut self, why: Asking) {
+    fn refuse(&mut self, why: ClaimedSource) {
         if !self.source.is_contradiction() {
             self.source = why;
         }
@@ -537,7 +540,7 @@ const FOLDED: &str = "a member's name in another case";
 /// The member by which a request asks to be taken for one of another method.
 const METHOD_PARAMETER: &str = "_method";
 
-impl Kind {
+impl MessageKind {
     /// The changes that it asks for.
     pub(crate) fn patches(&self) -> &[Patch] {
         if let Self::Sync(sync) = self { &sync.patches } else { &[] }
@@ -702,35 +705,39 @@ fn license_of<'j, 'a>(body: &Body<'j, 'a>, json: &'j Json<'a>, places: &[Place])
     body.licenses(places, json).into_iter().next()
 }
 
-fn bare_kind(head: &Head<'_>, has_key: bool) -> Kind {
+fn bare_kind(head: &RequestHead<'_>, has_key: bool) -> MessageKind {
     let carries = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
-    let Head { method, target, headers } = head;
+    let RequestHead { method, target, headers } = head;
     let plain =
         target.path() == "/" && target.query().is_none() && !carries.iter().any(|h| headers.contains_key(h));
     match **method {
         // Only what is safe (RFC 9110 §9.2.1) can be known to change nothing.
-        _ if !method.is_safe() || head.has_override() => Kind::Unrecognised { shape: NO_BODY.into() },
-        Method::GET if has_key => Kind::Definition,
-        Method::GET | Method::HEAD if plain => Kind::ConnectivityTest,
-        _ => Kind::Bare,
+        _ if !method.is_safe() || head.has_override() => MessageKind::Unrecognised { shape: NO_BODY.into() },
+        Method::GET if has_key => MessageKind::Definition,
+        Method::GET | Method::HEAD if plain => MessageKind::ConnectivityTest,
+        _ => MessageKind::Bare,
     }
 }
 
-fn kind_of(body: &Body<'_, '_>, shape: &Shape, words: &Vocabulary, has_key: bool) -> Kind {
+fn kind_of(body: &Body<'_, '_>, shape: &Shape, words: &Vocabulary, has_key: bool) -> MessageKind {
     if let Some(sync) = sync_of(body, words) {
         return match sync.beyond {
-            Some(why) => Kind::Unreadable { why },
-            None => Kind::Sync(sync),
+            Some(why) => MessageKind::Unreadable { why },
+            None => MessageKind::Sync(sync),
         };
     }
     if let Some(report) = report_of(body, &words.capacity.consumption, words, |_| None) {
         let fits = report.len() <= relay_log::bounds::CHANGES;
-        return if fits { Kind::Capacity(report) } else { Kind::Unreadable { why: too_many() } };
+        return if fits {
+            MessageKind::Capacity(report)
+        } else {
+            MessageKind::Unreadable { why: too_many() }
+        };
     }
     if has_key && let Some(cause) = cause_of(body, words) {
-        return Kind::Activation { cause: word(cause) };
+        return MessageKind::Activation { cause: word(cause) };
     }
-    Kind::Unrecognised { shape: shape.to_string() }
+    MessageKind::Unrecognised { shape: shape.to_string() }
 }
 
 /// Whether a body has a part of a change or of a report among its own members. Beside a cause, such a message is more than
@@ -828,7 +835,7 @@ mod tests {
 
     fn sync(body: &str, own: &str) -> Sync {
         match post_as(body.as_bytes(), &[], own).kind {
-            Kind::Sync(sync) => sync,
+            MessageKind::Sync(sync) => sync,
             kind => panic!("{body}: {kind:?}"),
         }
     }
@@ -838,26 +845,29 @@ mod tests {
         format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))
     }
 
-    fn id(text: &str) -> Asking {
-        Asking::Source(text.parse().unwrap())
+    fn id(text: &str) -> ClaimedSource {
+        ClaimedSource::Source(text.parse().unwrap())
     }
 
-    const TWO: Asking = Asking::Contradiction("the message has a member twice, with different values");
+    const TWO: ClaimedSource =
+        ClaimedSource::Contradiction("the message has a member twice, with different values");
     const SOURCE: &str = "fbe89d02-6d24-4595-915e-c52ce76f2195";
 
     #[test]
     fn the_guides_samples_are_recognised() {
         let activation = post(include_bytes!("../../tests/samples/activation-request.json"));
-        assert!(matches!(&activation.kind, Kind::Activation { cause } if cause == "Initial"));
-        assert_eq!(activation.source, Asking::Nobody);
+        assert!(matches!(&activation.kind, MessageKind::Activation { cause } if cause == "Initial"));
+        assert_eq!(activation.source, ClaimedSource::Nobody);
         assert_eq!(activation.license().unwrap().as_str(), "9999000000001253");
 
         let capacity = post(include_bytes!("../../tests/samples/capacity-request.json"));
-        assert!(matches!(&capacity.kind, Kind::Capacity(report) if report[0].delta == Some(242.into())));
+        assert!(
+            matches!(&capacity.kind, MessageKind::Capacity(report) if report[0].delta == Some(242.into()))
+        );
         assert_eq!(capacity.source, id(SOURCE));
 
         let sync = post(include_bytes!("../../tests/samples/sync-request.json"));
-        let Kind::Sync(asked) = &sync.kind else { panic!("{:?}", sync.kind) };
+        let MessageKind::Sync(asked) = &sync.kind else { panic!("{:?}", sync.kind) };
         assert_eq!((asked.patches.len(), asked.patches[1].change), (2, Change::Add));
         assert!(sync.changes_something());
 
@@ -871,18 +881,18 @@ mod tests {
         let wrapped = post(include_bytes!("../../tests/samples/sync-request-wrapped.json"));
         assert_eq!(wrapped.source, id(SOURCE));
         assert_eq!(wrapped.other_sources, ["my assignments"]);
-        assert!(matches!(&wrapped.kind, Kind::Sync(sync) if sync.patches.len() == 2));
+        assert!(matches!(&wrapped.kind, MessageKind::Sync(sync) if sync.patches.len() == 2));
     }
 
     #[test]
     fn two_ids_at_one_place_are_a_conflict_and_the_same_id_twice_is_not() {
-        assert_eq!(post(br#"[{"source":"a"},{"source":"b"}]"#).source, Asking::Conflict);
+        assert_eq!(post(br#"[{"source":"a"},{"source":"b"}]"#).source, ClaimedSource::Conflict);
         assert_eq!(post(br#"{"source":"a","source":"b"}"#).source, TWO);
         assert_eq!(post(br#"[{"source":"a"},{"source":"a"},{"source":null}]"#).source, id("a"));
         assert_eq!(post(br#"{"source":"a","Source":"a"}"#).source, id("a"));
         assert_eq!(post(br#"{"source":"a","\u017fource":"b"}"#).source, TWO);
         assert_eq!(post(br#"{"metadata":{"source":"a"},"metadata":{"source":"b"}}"#).source, TWO);
-        assert!(matches!(post(br#"{"source":["a"]}"#).source, Asking::Unfit(_)));
+        assert!(matches!(post(br#"{"source":["a"]}"#).source, ClaimedSource::Unfit(_)));
     }
 
     #[test]
@@ -891,7 +901,7 @@ mod tests {
         assert_eq!(post(br#"{"source":-5}"#).source, id("-5"));
         for number in ["18446744073709551616", "1.0", "1e2", "1e30", "-9223372036854775809"] {
             let source = post(format!(r#"{{"source":{number}}}"#).as_bytes()).source;
-            assert!(matches!(source, Asking::Unfit(_)), "{number}");
+            assert!(matches!(source, ClaimedSource::Unfit(_)), "{number}");
             let message = post(format!(r#"{{"license":{number}}}"#).as_bytes());
             assert!(message.source.is_contradiction() && message.license().is_none(), "{number}");
         }
@@ -909,13 +919,16 @@ mod tests {
         {
             let message = post_as(br#"{"cause":"Update"}"#, &headers, own);
             assert_eq!(message.license().unwrap().as_str(), "99990000");
-            assert!(matches!(&message.kind, Kind::Activation { cause } if cause == "Update"));
-            assert_eq!(message.source, Asking::Nobody);
+            assert!(matches!(&message.kind, MessageKind::Activation { cause } if cause == "Update"));
+            assert_eq!(message.source, ClaimedSource::Nobody);
         }
         let body = format!(r#"{{"key":"{key}","Key":"{other}"}}"#);
         assert_eq!(post(body.as_bytes()).source, TWO);
-        assert_eq!(post_as(b"", &[("x-key", &key), ("x-key", &other)], own).source, Asking::TwoKeys);
-        assert_eq!(post(format!(r#"{{"key":"{key}","KEY":"{key}"}}"#).as_bytes()).source, Asking::Nobody);
+        assert_eq!(post_as(b"", &[("x-key", &key), ("x-key", &other)], own).source, ClaimedSource::TwoKeys);
+        assert_eq!(
+            post(format!(r#"{{"key":"{key}","KEY":"{key}"}}"#).as_bytes()).source,
+            ClaimedSource::Nobody
+        );
         let words: Words =
             Vocabulary::parse("key = [\"query:slk\"]", "v.toml".as_ref()).unwrap().try_into().unwrap();
         let get = |query: String| {
@@ -924,7 +937,7 @@ mod tests {
         };
         let fetched = get(format!("/x?a=b&slk={key}"));
         assert_eq!((fetched.kind.name(), fetched.license().unwrap().as_str()), ("definition", "99990000"));
-        assert_eq!(get(format!("/x?slk={key}&slk={other}")).source, Asking::TwoKeys);
+        assert_eq!(get(format!("/x?slk={key}&slk={other}")).source, ClaimedSource::TwoKeys);
         // Some other token that a gateway wants is not in the way of the license key.
         let bearer = format!("Bearer {none}");
         let message = post_as(format!(r#"{{"slk":"{key}"}}"#).as_bytes(), &[("authorization", &bearer)], own);
@@ -935,13 +948,13 @@ mod tests {
     fn an_oversized_key_says_nothing_and_the_message_is_read_all_the_same() {
         let long = "a".repeat(crate::licensing::key::MAX);
         let message = post(format!(r#"{{"key":"{long}.b.c","cause":"Initial"}}"#).as_bytes());
-        assert!(matches!(message.kind, Kind::Activation { .. }));
+        assert!(matches!(message.kind, MessageKind::Activation { .. }));
         assert_eq!(message.license(), None);
     }
 
     #[test]
     fn two_licenses_under_one_name_are_refused_and_elsewhere_they_are_not() {
-        let refused = |body: &str| post(body.as_bytes()).source == Asking::TwoLicenses;
+        let refused = |body: &str| post(body.as_bytes()).source == ClaimedSource::TwoLicenses;
         let conflict = |body: &str| post(body.as_bytes()).source == TWO;
         assert!(conflict(r#"{"license":"99990000","License":"88880000"}"#));
         assert!(conflict(r#"{"bases":[{"license":"99990000","license":"88880000"}]}"#));
@@ -950,7 +963,7 @@ mod tests {
         assert!(!refused(r#"{"bases":[{"license":"99990000"},{"license":"88880000"}]}"#));
         let own = "license = [\"header:X-License\"]";
         let headers = [("x-license", "99990000"), ("x-license", "88880000")];
-        assert_eq!(post_as(b"", &headers, own).source, Asking::TwoLicenses);
+        assert_eq!(post_as(b"", &headers, own).source, ClaimedSource::TwoLicenses);
         assert_eq!(post_as(b"", &headers[..1], own).license().unwrap().as_str(), "99990000");
     }
 
@@ -978,7 +991,7 @@ mod tests {
 
     #[test]
     fn a_map_that_finds_other_members_than_a_structure_makes_two_readings() {
-        let case = Asking::Contradiction(CASE);
+        let case = ClaimedSource::Contradiction(CASE);
         // A program that looks names up in a map finds the second of each alone.
         for body in [
             r#"{"Source":"listed","sourceId":"another"}"#,
@@ -1010,7 +1023,7 @@ mod tests {
         };
         for number in ["1e5", "100000.0", "0.5", "-0", "8.888e7", "18446744073709551616", "1e999"] {
             for name in ["subject", "allotment", "license"] {
-                let Asking::Contradiction(why) = post(patch(name, number).as_bytes()).source else {
+                let ClaimedSource::Contradiction(why) = post(patch(name, number).as_bytes()).source else {
                     panic!("{name} {number}")
                 };
                 assert!(why.contains("where a name should be"), "{why}");
@@ -1031,9 +1044,13 @@ mod tests {
             let who = "x".repeat(length);
             post(format!(r#"{{"bases":[],"patches":[{{"subject":"{who}","allotment":"a"}}]}}"#).as_bytes())
         };
-        assert!(matches!(of(bounds::SUBJECT).kind, Kind::Sync(_)));
+        assert!(matches!(of(bounds::SUBJECT).kind, MessageKind::Sync(_)));
         let long = of(bounds::SUBJECT + 1);
-        assert!(matches!(&long.kind, Kind::Unreadable { why } if why.contains("1024")), "{:?}", long.kind);
+        assert!(
+            matches!(&long.kind, MessageKind::Unreadable { why } if why.contains("1024")),
+            "{:?}",
+            long.kind
+        );
     }
 
     #[test]
@@ -1072,7 +1089,7 @@ mod tests {
         for name in ["versions", "bases"] {
             let body = format!(r#"{{"source":"a","{name}":{{"9999 0000":17,"8888":"3"}},"patches":[]}}"#);
             let message = post_as(body.as_bytes(), &[], own);
-            let Kind::Sync(read) = &message.kind else { panic!("{message:?}") };
+            let MessageKind::Sync(read) = &message.kind else { panic!("{message:?}") };
             let bases: Vec<_> =
                 read.bases.iter().map(|(l, v)| (l.clone().unwrap().to_string(), *v)).collect();
             assert_eq!(bases, [("99990000".into(), Some(17)), ("8888".into(), Some(3))]);
@@ -1138,7 +1155,9 @@ mod tests {
     #[test]
     fn reports_are_read_with_and_without_an_array_and_doubled_numbers_are_not_known() {
         let report = |body: &str, own: &str| match post_as(body.as_bytes(), &[], own).kind {
-            Kind::Capacity(report) => report.into_iter().map(|element| element.delta).collect::<Vec<_>>(),
+            MessageKind::Capacity(report) => {
+                report.into_iter().map(|element| element.delta).collect::<Vec<_>>()
+            }
             kind => panic!("{body}: {kind:?}"),
         };
         let one = r#"{"allotment":"a","month":"2018-11","consumption":"242"}"#;
@@ -1150,7 +1169,7 @@ mod tests {
             let body = format!(r#"[{{"name":"a","month":"2018-11","consumption":{unfit}}}]"#);
             assert_eq!(report(&body, ""), [None], "{unfit}");
         }
-        assert!(matches!(post(format!("[{one},{{}}]").as_bytes()).kind, Kind::Unrecognised { .. }));
+        assert!(matches!(post(format!("[{one},{{}}]").as_bytes()).kind, MessageKind::Unrecognised { .. }));
     }
 
     #[test]
@@ -1162,7 +1181,10 @@ mod tests {
         let gzip = [("content-encoding", "gzip")];
         assert_eq!(post_as(&body, &gzip, "").kind.name(), "sync");
         let short = post_as(&body[..body.len() - 1], &gzip, "");
-        assert!(matches!(&short.kind, Kind::Unreadable { why } if why.contains("cut short")), "{short:?}");
+        assert!(
+            matches!(&short.kind, MessageKind::Unreadable { why } if why.contains("cut short")),
+            "{short:?}"
+        );
         assert_eq!(post_as(&body, &[("content-encoding", "zstd")], "").kind.name(), "unreadable");
     }
 
@@ -1171,7 +1193,7 @@ mod tests {
         let patch = |extra: &str| {
             let body =
                 format!(r#"{{"bases":[],"patches":[{{"subject":"a\\b","allotment":"analyzer"{extra}}}]}}"#);
-            let Kind::Sync(sync) = post(body.as_bytes()).kind else { panic!("{body}") };
+            let MessageKind::Sync(sync) = post(body.as_bytes()).kind else { panic!("{body}") };
             sync.patches[0].change
         };
         assert_eq!(patch(""), Change::Add);
@@ -1246,11 +1268,11 @@ mod tests {
         );
         let message = post(body.as_bytes());
         assert!(
-            matches!(&message.kind, Kind::Unreadable { why } if why.contains("50000")),
+            matches!(&message.kind, MessageKind::Unreadable { why } if why.contains("50000")),
             "{}",
             message.kind.name()
         );
-        assert_eq!(message.source, Asking::Source("a".parse().unwrap()));
+        assert_eq!(message.source, ClaimedSource::Source("a".parse().unwrap()));
     }
 
     proptest::proptest! {

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, Method, Uri, header};
 use serde::{Deserialize, Serialize};
 
 use super::message::{Message, NO_BODY};
-use super::reply::Told;
+use super::reply::ReplyFacts;
 use super::shape::{Shape, is_plain_field};
 use super::terms::is_made_of;
 use crate::bounds;
@@ -56,7 +56,7 @@ pub(crate) struct Answered<'a> {
     pub(crate) status: u16,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) is_empty: bool,
-    pub(crate) told: &'a Told,
+    pub(crate) told: &'a ReplyFacts,
 }
 
 impl Outline {

@@ -35,7 +35,7 @@ pub(super) struct Body<'j, 'a> {
 
 /// What stands at the places of one value.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Found<'j, 'a> {
+pub(super) struct ValueAtPlace<'j, 'a> {
     /// The value at the best place, `null` passed over.
     pub(super) value: Option<&'j Json<'a>>,
     /// Something stands there, if only `null`.
@@ -89,8 +89,8 @@ impl<'j, 'a> Body<'j, 'a> {
     }
 
     /// What stands at the places of one value of `at`.
-    pub(super) fn value(&self, places: &[Place], at: &'j Json<'a>) -> Found<'j, 'a> {
-        let mut found = Found::default();
+    pub(super) fn value(&self, places: &[Place], at: &'j Json<'a>) -> ValueAtPlace<'j, 'a> {
+        let mut found = ValueAtPlace::default();
         for steps in places.iter().filter_map(Place::steps) {
             self.visit(steps, at, Passing::No, &mut |value| {
                 // A thing that holds values is none itself.
@@ -131,7 +131,7 @@ impl<'j, 'a> Body<'j, 'a> {
     }
 
     /// As [`value`](Self::value), for a place of which only what stands there counts, whatever is in it.
-    pub(super) fn presence(&self, place: &Place, at: &'j Json<'a>) -> Found<'j, 'a> {
+    pub(super) fn presence(&self, place: &Place, at: &'j Json<'a>) -> ValueAtPlace<'j, 'a> {
         let mut found = self.value(std::slice::from_ref(place), at);
         self.visit(place.steps().unwrap_or_default(), at, Passing::No, &mut |_| Use::Thing);
         if found.present && found.value.is_none() {

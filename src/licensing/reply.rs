@@ -1,4 +1,4 @@
-//! One reply of the back end: what it told.
+//! What one reply of the back end says.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::coding;
 use super::compare::{Known, known};
 use super::json::{self, Json};
-use super::message::{Consumption, Kind, Patch, Sync, heap, people, report_of, sync_of, too_many};
+use super::message::{Consumption, MessageKind, Patch, Sync, heap, people, report_of, sync_of, too_many};
 use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
@@ -26,7 +26,7 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
 
 /// What a reply tells, read in the light of what was asked.
 #[derive(Debug)]
-pub struct Told {
+pub struct ReplyFacts {
     /// What it tells.
     pub what: What,
     /// The names of members that are doubled in one object.
@@ -87,7 +87,7 @@ pub struct Total {
     pub total: Option<serde_json::Number>,
 }
 
-impl Told {
+impl ReplyFacts {
     /// Nothing that is recorded.
     pub fn nothing() -> Self {
         What::Nothing.into()
@@ -111,10 +111,19 @@ impl Told {
     }
 
     /// Reads the body of a reply, whatever was asked and whatever its status: what it tells is recorded.
-    pub fn read(asked: &Kind, status: StatusCode, headers: &HeaderMap, body: &[u8], words: &Words) -> Self {
+    pub fn read(
+        asked: &MessageKind,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        words: &Words,
+    ) -> Self {
         let success = status.is_success();
-        let expected =
-            success && !matches!(asked, Kind::ConnectivityTest | Kind::Bare | Kind::Unreadable { .. });
+        let expected = success
+            && !matches!(
+                asked,
+                MessageKind::ConnectivityTest | MessageKind::Bare | MessageKind::Unreadable { .. }
+            );
         if body.is_empty() && !expected {
             return Self::nothing();
         }
@@ -134,13 +143,13 @@ impl Told {
         };
         let shape = Shape::of(&read.json);
         let mut told = match Self::under(asked, &read.json, &shape, &words.in_force) {
-            Reading::Told(told) => told,
-            Reading::Hole(told) => return told,
+            ReplyReading::ReplyFacts(told) => told,
+            ReplyReading::Hole(told) => return told,
         };
         if let Some(built_in) = &words.built_in {
             let other = match Self::under(asked, &read.json, &shape, built_in) {
-                Reading::Told(other) => other,
-                Reading::Hole(other) => return other,
+                ReplyReading::ReplyFacts(other) => other,
+                ReplyReading::Hole(other) => return other,
             };
             let own = told.what.patches();
             if let What::Sync(sync) = other.what {
@@ -157,16 +166,16 @@ impl Told {
         Self { shape: Some(shape), ..told }
     }
 
-    fn under(asked: &Kind, json: &Json<'_>, shape: &Shape, words: &Vocabulary) -> Reading {
+    fn under(asked: &MessageKind, json: &Json<'_>, shape: &Shape, words: &Vocabulary) -> ReplyReading {
         let body = Body::new(json);
         let mut hidden = None;
         let sync = sync_of(&body, words);
         let mut beyond = sync.as_ref().and_then(|sync| sync.beyond.clone());
         let what = match asked {
-            Kind::Activation { .. } | Kind::Definition => {
+            MessageKind::Activation { .. } | MessageKind::Definition => {
                 entitlements(&body, words, None, 0, &mut hidden).map(What::Entitlements)
             }
-            Kind::Capacity(report) => totals(&body, words, report).map(What::Totals),
+            MessageKind::Capacity(report) => totals(&body, words, report).map(What::Totals),
             _ => None,
         };
         let nothing_asked = || totals(&body, words, &[]).filter(|all| !all.is_empty()).map(What::Totals);
@@ -178,12 +187,12 @@ impl Told {
         let unread = || What::Unread { why: shape.to_string() };
         beyond = beyond.or_else(|| what.as_ref().and_then(What::beyond));
         if let Some(why) = beyond {
-            return Reading::Hole(Self { doubled, ..Self::unread(why) });
+            return ReplyReading::Hole(Self { doubled, ..Self::unread(why) });
         }
         if body.contradiction().is_some() {
-            return Reading::Hole(Self { doubled, ..unread().into() });
+            return ReplyReading::Hole(Self { doubled, ..unread().into() });
         }
-        Reading::Told(match what {
+        ReplyReading::ReplyFacts(match what {
             Some(what) => {
                 let hides = || body.has_unread(&words.harmless, people(what.patches()));
                 let unread = hidden.or_else(|| hides().then(|| shape.to_string()));
@@ -231,9 +240,9 @@ impl Total {
 
 /// What one vocabulary makes of a reply. One that contradicts itself, or that tells more changes than are read, is a hole
 /// in the log whatever its status.
-enum Reading {
-    Told(Told),
-    Hole(Told),
+enum ReplyReading {
+    ReplyFacts(ReplyFacts),
+    Hole(ReplyFacts),
 }
 
 /// Whether a reply is said to be JSON.
@@ -242,7 +251,7 @@ fn claims_json(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
 }
 
-impl From<What> for Told {
+impl From<What> for ReplyFacts {
     fn from(what: What) -> Self {
         Self { what, doubled: vec![], unread: None, shape: None, other: vec![] }
     }
@@ -401,15 +410,16 @@ fn overage(text: String) -> String {
 mod tests {
     use super::*;
 
-    fn told(asked: &Kind, body: &[u8]) -> What {
-        Told::read(asked, StatusCode::OK, &HeaderMap::new(), body, &Words::load(None).unwrap()).what
+    fn told(asked: &MessageKind, body: &[u8]) -> What {
+        ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), body, &Words::load(None).unwrap()).what
     }
 
     #[test]
     fn entitlements_are_read_from_an_activation_and_from_a_wrapped_definition() {
-        let activation = Kind::Activation { cause: "Initial".into() };
+        let activation = MessageKind::Activation { cause: "Initial".into() };
         let plain = told(&activation, include_bytes!("../../tests/samples/activation-reply.json"));
-        let wrapped = told(&Kind::Definition, include_bytes!("../../tests/samples/definition-reply.json"));
+        let wrapped =
+            told(&MessageKind::Definition, include_bytes!("../../tests/samples/definition-reply.json"));
         for told in [plain, wrapped] {
             let What::Entitlements(all) = told else { panic!("{told:?}") };
             assert_eq!(all.len(), 3);
@@ -421,7 +431,8 @@ mod tests {
 
     #[test]
     fn a_sync_reply_tells_versions_and_rejections() {
-        let reply = told(&Kind::Sync(Sync::default()), include_bytes!("../../tests/samples/sync-reply.json"));
+        let reply =
+            told(&MessageKind::Sync(Sync::default()), include_bytes!("../../tests/samples/sync-reply.json"));
         let What::Sync(sync) = reply else { panic!("{reply:?}") };
         assert_eq!(sync.bases[0].1, Some(17));
         assert_eq!(sync.patches[3].rejection.as_deref(), Some("no unit left"));
@@ -430,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_capacity_reply_tells_totals_and_anything_else_is_unread() {
-        let asked = Kind::Capacity(vec![]);
+        let asked = MessageKind::Capacity(vec![]);
         let reply = told(&asked, include_bytes!("../../tests/samples/capacity-reply.json"));
         assert!(matches!(&reply, What::Totals(all) if all[0].total == Some(12345.into())), "{reply:?}");
         assert!(matches!(told(&asked, b"<html>"), What::Unread { .. }));
@@ -440,8 +451,8 @@ mod tests {
     #[test]
     fn a_reply_that_hides_something_shows_its_shape() {
         let body = br#"{"bases":[],"patches":[],"Bases":[],"rejected":[{"user":"a"}]}"#;
-        let reply = Told::read(
-            &Kind::Sync(Sync::default()),
+        let reply = ReplyFacts::read(
+            &MessageKind::Sync(Sync::default()),
             StatusCode::OK,
             &HeaderMap::new(),
             body,
@@ -466,7 +477,7 @@ mod tests {
         for text in wrapped {
             let mut body = serde_json::json!({ "sld": text }).to_string();
             for _ in 0..2 {
-                let What::Entitlements(all) = told(&Kind::Definition, body.as_bytes()) else {
+                let What::Entitlements(all) = told(&MessageKind::Definition, body.as_bytes()) else {
                     panic!("{body}")
                 };
                 assert_eq!(all[0].license.as_ref().unwrap().as_str(), "99990000");
@@ -475,7 +486,7 @@ mod tests {
             for _ in 0..2 {
                 body = serde_json::json!({ "sld": URL_SAFE_NO_PAD.encode(body) }).to_string();
             }
-            assert!(matches!(told(&Kind::Definition, body.as_bytes()), What::Unread { .. }));
+            assert!(matches!(told(&MessageKind::Definition, body.as_bytes()), What::Unread { .. }));
         }
     }
 
@@ -484,8 +495,8 @@ mod tests {
         let own = "[definition]\nallotments = [\"/*\"]\nunits = [\"/\"]\nvalid_from = [\"from\"]\nvalid_to = [\"to\"]";
         let words = Vocabulary::parse(own, "v.toml".as_ref()).unwrap();
         let body = br#"[{"name":"analyzer","count":"5","from":"2018-06-01","to":null,"overage":-1},null]"#;
-        let told = Told::read(
-            &Kind::Definition,
+        let told = ReplyFacts::read(
+            &MessageKind::Definition,
             StatusCode::OK,
             &HeaderMap::new(),
             body,

@@ -21,12 +21,12 @@ pub struct Met<'s> {
 /// What may be added to a vocabulary.
 #[derive(Debug, Default)]
 pub struct Suggestion {
-    lists: BTreeMap<(usize, &'static str), Vec<Entry>>,
-    markers: Vec<Entry>,
+    lists: BTreeMap<(usize, &'static str), Vec<SuggestedEntry>>,
+    markers: Vec<SuggestedEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct SuggestedEntry {
     place: String,
     because: String,
 }
@@ -478,10 +478,10 @@ impl Suggestion {
     }
 }
 
-fn put(entries: &mut Vec<Entry>, path: &str, because: String) {
+fn put(entries: &mut Vec<SuggestedEntry>, path: &str, because: String) {
     let place = written(path);
     if entries.len() < bounds::PLACES && !entries.iter().any(|entry| entry.place == place) {
-        entries.push(Entry { place, because });
+        entries.push(SuggestedEntry { place, because });
     }
 }
 
@@ -509,10 +509,10 @@ mod tests {
     use http::{HeaderMap, Method, StatusCode, Uri};
 
     use super::*;
-    use crate::licensing::asker::Asking;
+    use crate::licensing::asker::ClaimedSource;
     use crate::licensing::json::Json;
-    use crate::licensing::message::{Change, Kind, Message};
-    use crate::licensing::reply::{Told, What};
+    use crate::licensing::message::{Change, Message, MessageKind};
+    use crate::licensing::reply::{ReplyFacts, What};
     use crate::licensing::vocabulary::Words;
 
     /// A dialect that the built-in names know nothing of.
@@ -547,8 +547,8 @@ mod tests {
         words.clone().try_into().unwrap()
     }
 
-    fn told(asked: &Kind, body: &str, words: &Vocabulary) -> What {
-        Told::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &of(words)).what
+    fn told(asked: &MessageKind, body: &str, words: &Vocabulary) -> What {
+        ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &of(words)).what
     }
 
     #[test]
@@ -557,8 +557,8 @@ mod tests {
         let words = words(&all);
 
         let sync = read(SYNC, &words);
-        let Kind::Sync(asked) = &sync.kind else { panic!("{sync:?}") };
-        assert_eq!(sync.source, Asking::Source("fbe89d02".parse().unwrap()));
+        let MessageKind::Sync(asked) = &sync.kind else { panic!("{sync:?}") };
+        assert_eq!(sync.source, ClaimedSource::Source("fbe89d02".parse().unwrap()));
         assert_eq!(sync.license().unwrap().as_str(), "99990000");
         assert_eq!((asked.bases[0].1, asked.patches.len()), (Some(17), 1));
         assert_eq!((asked.patches[0].change, sync.unread.as_deref()), (Change::Add, None));
@@ -566,16 +566,16 @@ mod tests {
 
         let report = read(REPORT, &words);
         assert!(
-            matches!(&report.kind, Kind::Capacity(all) if all[0].delta == Some(242.into())),
+            matches!(&report.kind, MessageKind::Capacity(all) if all[0].delta == Some(242.into())),
             "{report:?}"
         );
-        assert_eq!(report.source, Asking::Source("fbe89d02".parse().unwrap()));
+        assert_eq!(report.source, ClaimedSource::Source("fbe89d02".parse().unwrap()));
         let totals = told(&report.kind, TOTALS, &words);
         assert!(matches!(&totals, What::Totals(all) if all[0].total == Some(12345.into())), "{totals:?}");
 
         let activation = read(ACTIVATION, &words);
         assert!(
-            matches!(&activation.kind, Kind::Activation { cause } if cause == "Initial"),
+            matches!(&activation.kind, MessageKind::Activation { cause } if cause == "Initial"),
             "{activation:?}"
         );
         let definition = told(&activation.kind, DEFINITION, &words);
@@ -588,7 +588,7 @@ mod tests {
     fn an_idle_sync_with_an_unknown_list_gets_a_name_for_the_list() {
         let body = r#"{"source":"a","bases":[],"patches":[],"revoked":[{"subject":"a","allotment":"b"}]}"#;
         let words = words(&[(body, false)]);
-        let Kind::Sync(sync) = read(body, &words).kind else { panic!() };
+        let MessageKind::Sync(sync) = read(body, &words).kind else { panic!() };
         assert_eq!(sync.patches[0].change, Change::Delete);
     }
 
@@ -596,7 +596,7 @@ mod tests {
     fn a_member_that_may_mark_a_delete_makes_no_adds_before_somebody_says_what_it_means() {
         let body = r#"{"source":"a","bases":[],"changes":[{"user":"a","allotment":"b","verb":"x"}]}"#;
         let words = words(&[(body, false)]);
-        let Kind::Sync(sync) = read(body, &words).kind else { panic!() };
+        let MessageKind::Sync(sync) = read(body, &words).kind else { panic!() };
         assert_eq!(sync.patches[0].change, Change::Unknown);
     }
 

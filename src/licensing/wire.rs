@@ -10,13 +10,13 @@ use super::read::Body;
 use super::vocabulary::Place;
 
 /// The head of a request.
-pub(super) struct Head<'w> {
+pub(super) struct RequestHead<'w> {
     pub(super) method: &'w Method,
     pub(super) target: &'w Uri,
     pub(super) headers: &'w HeaderMap,
 }
 
-impl Head<'_> {
+impl RequestHead<'_> {
     /// Whether it asks the back end to take it for a request of another method or target, as many frameworks do when they
     /// find a header or a parameter of such a name, of which there are many. A name that can't be decoded may be one to
     /// somebody.
@@ -57,7 +57,7 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
 
 /// Where places may lead to: the target of a request, its headers, and its body where it can be read.
 pub(super) struct Wire<'w, 'j, 'a> {
-    pub(super) head: &'w Head<'w>,
+    pub(super) head: &'w RequestHead<'w>,
     pub(super) body: Option<&'w Body<'j, 'a>>,
 }
 

@@ -1,4 +1,4 @@
-//! Accepting connections: a place for each, in all and of its client, and a loop that survives running out of descriptors.
+//! Accepts connections: each takes a place, of all and of its client. The loop survives running out of descriptors.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::proxy_protocol;
-use super::sniff::Entrance;
+use super::sniff::Dispatcher;
 use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
 use crate::observe::metrics::Metrics;
@@ -20,25 +20,25 @@ use crate::setup::InForce;
 use crate::stream::socket::ClientSocket;
 use crate::stream::{First, Rewound, last_word};
 
-/// Who may connect, and how many at one time, under the limits of the setup in force.
+/// Accepts connections, as many as the limits of the setup in force allow.
 #[derive(Debug)]
-pub struct Door {
+pub struct Acceptor {
     setup: Arc<InForce>,
     places: Arc<Places>,
-    /// Places for those who are told that there is no place.
+    /// Places for clients that are turned away with an explanation.
     turned_away: Semaphore,
 }
 
-impl Door {
-    /// A door to a relay with this setup.
+impl Acceptor {
+    /// Accepts under the limits of this setup and of those that follow it.
     pub fn new(setup: Arc<InForce>, metrics: Arc<Metrics>) -> Self {
         let places = Arc::new(Places::new(metrics));
         Self { setup, places, turned_away: Semaphore::new(bounds::OVER_LIMIT_AT_ONCE) }
     }
 
     /// Accepts until the relay stops. Never ends because `accept` failed.
-    pub async fn keep_open(self: Arc<Self>, listener: TcpListener, entrance: Arc<Entrance>) {
-        let stop = entrance.conversations.stop.clone();
+    pub async fn keep_open(self: Arc<Self>, listener: TcpListener, dispatcher: Arc<Dispatcher>) {
+        let stop = dispatcher.app().stop.clone();
         let mut pause = bounds::ACCEPT_PAUSE;
         loop {
             let accepted = tokio::select! {
@@ -48,7 +48,7 @@ impl Door {
             match accepted {
                 Ok((stream, peer)) => {
                     pause = bounds::ACCEPT_PAUSE;
-                    self.admit(stream, peer, &entrance);
+                    self.admit(stream, peer, &dispatcher);
                 }
                 Err(e) if is_the_peers(&e) => {}
                 Err(e) => {
@@ -62,33 +62,35 @@ impl Door {
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, entrance: &Arc<Entrance>) {
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, dispatcher: &Arc<Dispatcher>) {
         // Small messages in both directions: waiting to fill a segment only adds latency. A socket that refuses is
         // one that is gone.
         let _ = stream.set_nodelay(true);
         // An IPv4 client of an IPv6 socket is an IPv4 client.
         let peer = peer.ip().to_canonical();
         let socket = ClientSocket::new(stream);
-        let (door, entrance) = (self.clone(), entrance.clone());
-        let tasks = entrance.conversations.tasks.clone();
+        let (acceptor, dispatcher) = (self.clone(), dispatcher.clone());
+        let tasks = dispatcher.app().tasks.clone();
         let balancers = &self.setup.load().config.listen.proxy_protocol_from;
         let is_balancer = balancers.iter().any(|network| network.contains(&peer));
         match self.enter(&socket, peer, is_balancer) {
-            Ok(place) if is_balancer => drop(tasks.spawn(door.introduce(socket, peer, place, entrance))),
-            Ok(place) => drop(tasks.spawn(welcome(socket, peer, place, entrance))),
+            Ok(place) if is_balancer => {
+                drop(tasks.spawn(acceptor.introduce(socket, peer, place, dispatcher)))
+            }
+            Ok(place) => drop(tasks.spawn(welcome(socket, peer, place, dispatcher))),
             Err(refusal) => {
-                tasks.spawn(async move { door.turn_away(socket, peer, &refusal, &entrance).await });
+                tasks.spawn(async move { acceptor.turn_away(socket, peer, &refusal, &dispatcher).await });
             }
         }
     }
 
-    /// Lets a load balancer tell who its client is.
+    /// Reads from a load balancer which client it connects, and serves that client.
     async fn introduce(
         self: Arc<Self>,
         mut socket: ClientSocket,
         balancer: IpAddr,
         place: Place,
-        entrance: Arc<Entrance>,
+        dispatcher: Arc<Dispatcher>,
     ) {
         let client = match timeout(bounds::FIRST_BYTE, proxy_protocol::read(&mut socket)).await {
             Ok(Ok(told)) => told.unwrap_or(balancer),
@@ -101,22 +103,22 @@ impl Door {
             .most(client, false)
             .and_then(|most| place.belongs_to(client, most).map_err(|full| no_place(full, client)));
         match seated {
-            Ok(()) => welcome(socket, client, place, entrance).await,
+            Ok(()) => welcome(socket, client, place, dispatcher).await,
             Err(refusal) => {
                 drop(place);
-                self.turn_away(socket, client, &refusal, &entrance).await;
+                self.turn_away(socket, client, &refusal, &dispatcher).await;
             }
         }
     }
 
-    /// A place for a new connection; a load balancer has yet to tell whose it is.
+    /// Takes a place for a new connection. The client of a load balancer is not known yet.
     fn enter(&self, socket: &ClientSocket, peer: IpAddr, is_balancer: bool) -> Result<Place, Refusal> {
         let most = self.most(peer, is_balancer)?;
         let client = (!is_balancer).then_some(peer);
         self.places.enter(socket, client, most).map_err(|full| no_place(full, peer))
     }
 
-    /// How many places there are; none for whoever may not connect at all, so that it makes nobody give way.
+    /// How many places there are; an error for a client that may not connect at all, so that it makes nobody give way.
     fn most(&self, peer: IpAddr, is_balancer: bool) -> Result<Most, Refusal> {
         let setup = self.setup.load();
         let listen = &setup.config.listen;
@@ -126,11 +128,17 @@ impl Door {
         Ok(Most { in_all: listen.max_connections, of_client: listen.max_connections_per_address })
     }
 
-    /// It is recorded, and a client that speaks HTTP is told why, as long as there are not too many to be told; one that
-    /// speaks TLS can't be told anything cheaper than a handshake.
-    async fn turn_away(&self, stream: ClientSocket, client: IpAddr, refusal: &Refusal, entrance: &Entrance) {
+    /// Records the refusal, and explains it to a client that speaks HTTP, to so many at a time. Explaining it in TLS would cost
+    /// a handshake.
+    async fn turn_away(
+        &self,
+        stream: ClientSocket,
+        client: IpAddr,
+        refusal: &Refusal,
+        dispatcher: &Dispatcher,
+    ) {
         let id = Uuid::now_v7();
-        entrance.conversations.note_turned_away(refusal, client, id);
+        dispatcher.app().note_turned_away(refusal, client, id);
         let Ok(_place) = self.turned_away.try_acquire() else { return };
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
         if let First::Byte(b'A'..=b'Z') = stream.first_byte(Instant::now() + bounds::OVER_LIMIT).await {
@@ -141,15 +149,15 @@ impl Door {
 }
 
 /// Serves a connection to its end, or until its place is needed while it is idle.
-async fn welcome(socket: ClientSocket, client: IpAddr, place: Place, entrance: Arc<Entrance>) {
+async fn welcome(socket: ClientSocket, client: IpAddr, place: Place, dispatcher: Arc<Dispatcher>) {
     let place = Arc::new(place);
     tokio::select! {
         biased;
-        () = entrance.serve(socket, client, place.clone()) => {}
+        () = dispatcher.serve(socket, client, place.clone()) => {}
         () = place.cut_off() => {}
     }
     if place.gave_way() {
-        entrance.conversations.note_gave_way(client);
+        dispatcher.app().note_gave_way(client);
     }
 }
 

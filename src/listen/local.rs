@@ -78,7 +78,7 @@ pub enum LocalError {
     TooLong(usize),
     /// Something lies in its place that is no socket.
     #[error("{0} is {1} and no socket; move it away, or set admin.socket to another path")]
-    Taken(PathBuf, What),
+    Taken(PathBuf, FoundAtPath),
     /// Another process listens there.
     #[error("another process listens there; end it, or set admin.socket to another path")]
     InUse,
@@ -89,7 +89,7 @@ pub enum LocalError {
 
 /// What lies in the place of a socket.
 #[derive(Debug)]
-pub struct What(fs::FileType);
+pub struct FoundAtPath(fs::FileType);
 
 impl Local {
     /// Listens at a path, in the place of a socket at which nobody listens any more.
@@ -144,7 +144,7 @@ impl Drop for Placed {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for FoundAtPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             kind if kind.is_file() => "a file",
@@ -162,7 +162,7 @@ impl fmt::Display for What {
 pub(crate) fn examine(path: &Path) -> Result<(), LocalError> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => Ok(()),
-        Ok(found) => Err(LocalError::Taken(path.to_owned(), What(found.file_type()))),
+        Ok(found) => Err(LocalError::Taken(path.to_owned(), FoundAtPath(found.file_type()))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e.into()),
     }

@@ -1,4 +1,4 @@
-//! The first byte tells the way in: `0x16` is TLS, a letter is HTTP/1. Inside TLS, the ClientHello tells the rest.
+//! The first byte decides who serves a connection: `0x16` is TLS, a letter is HTTP/1. Inside TLS, the ClientHello decides.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,33 +6,42 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
-use crate::http::serve::{Conversations, To, Way};
-use crate::observe::facts::Access;
+use crate::http::serve::{ConnectionInfo, ConnectionServer, Target};
+use crate::observe::facts::{Access, Arrival};
 use crate::policy::identity::{Identity, WayIn};
 use crate::policy::places::Place;
 use crate::stream::{AnyStream, First, Rewound, Stream, last_word};
 use crate::tls::handshake::{TLS, handshake};
 use crate::tunnel::connect::Proxy;
 
-/// What every connection passes through.
+/// Leads each connection to what serves it, by its first byte.
 #[derive(Debug)]
-pub struct Entrance {
-    /// The proxy face.
-    pub proxy: Proxy,
-    /// The conversations that both faces lead to.
-    pub conversations: Arc<Conversations>,
+pub struct Dispatcher {
+    app: Arc<App>,
+    proxy: Proxy,
 }
 
-impl Entrance {
+impl Dispatcher {
+    /// Dispatches the connections of this app.
+    pub fn new(app: Arc<App>) -> Self {
+        Self { proxy: Proxy::new(app.clone()), app }
+    }
+
+    /// The app that connections are led to.
+    pub(super) fn app(&self) -> &App {
+        &self.app
+    }
+
     /// Serves a connection to its end.
     pub async fn serve(&self, stream: impl Stream + 'static, client: IpAddr, place: Arc<Place>) {
         let mut stream = Rewound::new(bytes::Bytes::new(), AnyStream::new(stream));
         let deadline = Instant::now() + bounds::FIRST_BYTE;
         let first = tokio::select! {
             first = stream.first_byte(deadline) => first,
-            () = self.conversations.stop.cancelled() => {
+            () = self.app.stop.cancelled() => {
                 return self.refuse(stream, client, &Refusal::draining()).await;
             }
         };
@@ -55,18 +64,18 @@ impl Entrance {
     }
 
     async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr, place: Arc<Place>) {
-        let setup = self.conversations.setup.load_full();
+        let setup = self.app.setup.load_full();
         // A handshake costs us more than the client; one that is not begun can't be explained.
         if let Err(wait) = setup.policy.handshakes.check(client) {
             let words = "too many TLS connections of this address (limits.per_address)";
             let refusal = Refusal::new(Cause::RateLimited, words).after(wait);
-            return self.conversations.note_turned_away(&refusal, client, Uuid::now_v7());
+            return self.app.note_turned_away(&refusal, client, Uuid::now_v7());
         }
         let faces = &setup.faces;
         let choose = |sni: Option<&str>| faces.choose(sni, client);
         let (stream, sni) = match handshake(stream, client, faces, choose).await {
             Ok(accepted) => accepted,
-            Err(failed) => return setup.access.write(failed.access(client, "tls", None)),
+            Err(failed) => return setup.access.write(failed.access(client, WayIn::TlsConnect, None)),
         };
         let direct = sni.as_deref().and_then(|name| name.parse().ok());
         let direct = direct.and_then(|name| setup.policy.destinations.terminated(&name));
@@ -75,20 +84,25 @@ impl Entrance {
         drop(setup);
         match direct {
             Some(to) => {
-                let to = To::Host(to);
+                let to = Target::Host(to);
                 let identity = Identity::direct(client);
-                let way = Way { identity, sni, authority: None, host: None, to, counted: false };
-                self.conversations.clone().serve(stream, way, place).await;
+                let info = ConnectionInfo {
+                    identity,
+                    arrival: Arrival { sni, ..Arrival::default() },
+                    to,
+                    counted: false,
+                };
+                ConnectionServer::new(self.app.clone(), info).serve(stream, place).await;
             }
             None => self.proxy.serve(AnyStream::new(stream), client, WayIn::TlsConnect, sni, place).await,
         }
     }
 
     async fn refuse(&self, mut stream: Rewound<AnyStream>, client: IpAddr, refusal: &Refusal) {
-        let mut access = Access::new(Uuid::now_v7(), client, "none");
+        let mut access = Access::new(Uuid::now_v7(), client, None, Arrival::default());
         refusal.note(&mut access, refusal.on_connect());
-        let bytes = refusal.to_bytes(refusal.on_connect(), access.id);
-        self.conversations.setup.load().access.write(access);
+        let bytes = refusal.to_bytes(refusal.on_connect(), access.id());
+        self.app.setup.load().access.write(access);
         last_word(&mut stream, &bytes).await;
     }
 }

@@ -8,14 +8,14 @@ use tokio::task::JoinHandle;
 
 use super::accept::bind;
 
-/// The sockets of one kind, each with the task that accepts from it.
+/// The listening sockets of one kind, each with the task that accepts from it.
 pub struct Bound {
     serve: Box<dyn Fn(TcpListener) -> JoinHandle<()> + Send + Sync>,
-    open: Vec<Open>,
+    open: Vec<OpenSocket>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenSocket {
     /// As it is configured.
     wanted: SocketAddr,
     /// As it is bound: port 0 lets the system choose.
@@ -34,7 +34,7 @@ pub struct BindError {
 }
 
 impl Bound {
-    /// None yet; each is served so.
+    /// Creates an empty set; `serve` runs for each listener that it binds.
     pub fn new(serve: impl Fn(TcpListener) -> JoinHandle<()> + Send + Sync + 'static) -> Self {
         Self { serve: Box::new(serve), open: Vec::new() }
     }
@@ -98,11 +98,11 @@ impl Bound {
 
     fn open(&mut self, wanted: SocketAddr, listener: TcpListener) {
         let bound = listener.local_addr().unwrap_or(wanted);
-        self.open.push(Open { wanted, bound, task: (self.serve)(listener) });
+        self.open.push(OpenSocket { wanted, bound, task: (self.serve)(listener) });
     }
 }
 
-impl Open {
+impl OpenSocket {
     /// The socket is closed once the task has ended that owns it.
     async fn close(self) {
         self.task.abort();

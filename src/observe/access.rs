@@ -9,22 +9,20 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::facts::Access;
-use super::fold::{Fold, Folded, Whose};
+use super::facts::{Access, Arrival};
+use super::fold::{Fold, Folded, FoldedClient};
+use super::labels::{ErrorClass, Verdict};
 use super::metrics::Metrics;
 use super::stderr;
 use crate::budget::Debt;
 use crate::config::model::{ClientAddress, Log, LogLevel};
 use crate::observe::stderr::LogFormat;
 
-/// The verdict on a connection that was idle while another one needed its place.
-const GAVE_WAY: &str = "close";
-
 /// Writes access lines to standard error, as the rest of the log.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     metrics: Arc<Metrics>,
-    refused: Arc<Refused>,
+    refused: Arc<FoldedLines>,
     format: LogFormat,
     client_address: ClientAddress,
     /// Lines are of level `info`.
@@ -32,25 +30,25 @@ pub struct AccessLog {
 }
 
 /// The lines in the current window that are folded; it outlives each setup.
-pub(crate) type Refused = Mutex<Fold<Kind>>;
+pub(crate) type FoldedLines = Mutex<Fold<FoldedKind>>;
 
 /// What folded lines have in common.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum FoldedKind {
     /// Refusals with this error.
-    Refused(&'static str),
+    Refused(Option<ErrorClass>),
     /// Connections that gave way to others.
     GaveWay,
 }
 
-/// No refusals yet, with a budget of so many bytes of lines a day.
-pub(crate) fn refused(per_day: u64) -> Arc<Refused> {
+/// Creates an empty fold, with this budget of bytes of lines a day.
+pub(crate) fn refused(per_day: u64) -> Arc<FoldedLines> {
     Arc::new(Mutex::new(Fold::new(per_day)))
 }
 
 impl AccessLog {
-    /// As `[log]` says.
-    pub(crate) fn new(log: Log, metrics: Arc<Metrics>, refused: Arc<Refused>) -> Self {
+    /// Creates the log that `[log]` describes.
+    pub(crate) fn new(log: Log, metrics: Arc<Metrics>, refused: Arc<FoldedLines>) -> Self {
         let shown = matches!(log.level, LogLevel::Info | LogLevel::Debug | LogLevel::Trace);
         Self { metrics, refused, format: log.format, client_address: log.client_address, shown }
     }
@@ -66,51 +64,56 @@ impl AccessLog {
         if !self.shown {
             return;
         }
-        if access.verdict != "refuse" {
-            let line = self.line(&access, &self.address(access.client));
+        if access.verdict != Verdict::Refuse {
+            let line = self.line(&access, &self.address(access.client()));
             access.room.wrote_line(line.len() as u64);
             return stderr::write(line);
         }
-        self.fold(Kind::Refused(access.error.unwrap_or("none")), &access);
+        self.fold(FoldedKind::Refused(access.error), &access);
     }
 
-    /// Writes the line of a connection that gave way to another one. No exchange was made of it, so it counts as none.
-    pub(crate) fn write_gave_way(&self, mut access: Access) {
-        access.verdict = GAVE_WAY;
+    /// Writes the line of a connection of this client that gave way to another one. No exchange was made of it, so it counts as
+    /// none.
+    pub(crate) fn write_gave_way(&self, client: IpAddr) {
+        let mut access = Access::new(Uuid::now_v7(), client, None, Arrival::default());
+        access.verdict = Verdict::Close;
+        access.reason = Some("idle, and its place was needed".into());
         if self.shown {
-            self.fold(Kind::GaveWay, &access);
+            self.fold(FoldedKind::GaveWay, &access);
         }
     }
 
     /// Writes it, or counts it where there are too many of its kind.
-    fn fold(&self, kind: Kind, access: &Access) {
+    fn fold(&self, kind: FoldedKind, access: &Access) {
         let write = |budget: &Debt| {
-            let line = self.line(access, &self.address(access.client));
+            let line = self.line(access, &self.address(access.client()));
             let stands = budget.take(line.len() as u64).is_ok();
             if stands {
                 stderr::write(line);
             }
             stands
         };
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).note(kind, access.client, write);
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).note(kind, access.client(), write);
     }
 
     /// Writes a line for each count of what had no line of its own, and starts the next window.
     pub(crate) fn write_folded(&self) {
         let make = |Folded { kind, repeat, whose }: Folded<'_, _>| {
             let (client, shown) = match whose {
-                Whose::Address(address) | Whose::Network(address) => (address, self.address(address)),
-                Whose::Others => (IpAddr::from([0; 4]), "several".into()),
+                FoldedClient::Address(address) | FoldedClient::Network(address) => {
+                    (address, self.address(address))
+                }
+                FoldedClient::Others => (IpAddr::from([0; 4]), "several".into()),
             };
-            let mut access = Access::new(Uuid::now_v7(), client, "none");
+            let mut access = Access::new(Uuid::now_v7(), client, None, Arrival::default());
             let what = match kind {
-                Kind::Refused(error) => {
-                    access.verdict = "refuse";
-                    access.error = Some(error);
+                FoldedKind::Refused(error) => {
+                    access.verdict = Verdict::Refuse;
+                    access.error = error;
                     "refusals"
                 }
-                Kind::GaveWay => {
-                    access.verdict = GAVE_WAY;
+                FoldedKind::GaveWay => {
+                    access.verdict = Verdict::Close;
                     "idle connections"
                 }
             };

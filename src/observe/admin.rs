@@ -28,8 +28,8 @@ use zeroize::Zeroizing;
 
 use crate::bounds;
 
-/// What a relay tells of itself.
-pub trait Insight: Send + Sync {
+/// What a relay reports about itself.
+pub trait StatusSource: Send + Sync {
     /// What keeps it from doing its work now, if anything does.
     fn unready(&self) -> Option<String>;
     /// Each part of the configuration that is not what its files say, and why. None of them keeps it from its work.
@@ -38,24 +38,24 @@ pub trait Insight: Send + Sync {
     fn status(&self) -> serde_json::Value;
     /// What it has done, in the text format of OpenMetrics.
     fn metrics(&self) -> String;
-    /// What is demanded as `Authorization: Bearer` now, if anything is.
+    /// The token that `Authorization: Bearer` must carry, if one is demanded.
     fn token(&self) -> Option<Arc<Zeroizing<String>>>;
 }
 
 /// The admin address of a relay.
 #[derive(Clone)]
-pub struct Admin(pub Arc<dyn Insight>);
+pub struct Admin(pub Arc<dyn StatusSource>);
 
-/// Somebody who wants everything to be read again.
+/// A request to read all files of the configuration again.
 #[derive(Debug)]
-pub struct Asked {
-    /// Whoever waits for the answer; none for a signal.
-    pub by: Option<Asker>,
+pub struct ReloadRequest {
+    /// Who waits for the answer; `None` for a signal.
+    pub by: Option<ReloadWaiter>,
 }
 
 /// Who waits for the answer to a reload.
 #[derive(Debug)]
-pub struct Asker {
+pub struct ReloadWaiter {
     /// The user that runs the verb, as the system knows it.
     pub user: Option<u32>,
     /// Takes the answer.
@@ -64,28 +64,29 @@ pub struct Asker {
 
 /// How a request came in.
 #[derive(Clone, Debug)]
-enum Way {
+enum AdminRoute {
     /// Over the admin address.
     Address,
     /// Over the admin socket, from this user; reloads go here.
-    Socket { user: Option<u32>, reloads: mpsc::Sender<Asked> },
+    Socket { user: Option<u32>, reloads: mpsc::Sender<ReloadRequest> },
 }
 
 impl Admin {
     /// Serves until it is dropped; it goes last and abruptly, so that no scraper holds the relay up. One request a
-    /// connection, and all of it in time: whoever holds places open here takes descriptors from the clients.
+    /// connection, and all of it in time: connections that stay open here take descriptors from the clients.
     pub async fn serve(self, listener: TcpListener) {
-        let accept =
-            |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| (stream, Way::Address));
+        let accept = |cx: &mut Context<'_>| {
+            listener.poll_accept(cx).map_ok(|(stream, _)| (stream, AdminRoute::Address))
+        };
         self.serve_all(accept, bounds::ADMIN, bounds::ADMIN).await;
     }
 
-    /// Likewise, on the socket; who asks for a reload is handed on.
-    pub async fn serve_local(self, listener: UnixListener, reloads: mpsc::Sender<Asked>) {
+    /// Serves the socket in the same way; requests for a reload are passed on.
+    pub async fn serve_local(self, listener: UnixListener, reloads: mpsc::Sender<ReloadRequest>) {
         let accept = |cx: &mut Context<'_>| {
             listener.poll_accept(cx).map_ok(|(stream, _)| {
                 let user = stream.peer_cred().ok().map(|peer| peer.uid());
-                (stream, Way::Socket { user, reloads: reloads.clone() })
+                (stream, AdminRoute::Socket { user, reloads: reloads.clone() })
             })
         };
         self.serve_all(accept, bounds::SOCKET_HEAD, bounds::SOCKET).await;
@@ -93,14 +94,14 @@ impl Admin {
 
     async fn serve_all<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
-        mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, Way)>>,
+        mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, AdminRoute)>>,
         head: Duration,
         all: Duration,
     ) {
         let places = Arc::new(Semaphore::new(bounds::ADMIN_CONNECTIONS));
         let silent = Arc::new(Silent::default());
         loop {
-            let (stream, way) = match poll_fn(&mut accept).await {
+            let (stream, route) = match poll_fn(&mut accept).await {
                 Ok(accepted) => accepted,
                 Err(e) => {
                     tracing::debug!("no connection for administration can be accepted for now: {e}");
@@ -122,8 +123,8 @@ impl Admin {
                 let (asking, begun) = (silent.clone(), gives_way.clone());
                 let service = service_fn(move |request| {
                     asking.remove(&begun);
-                    let (admin, way) = (admin.clone(), way.clone());
-                    async move { Ok::<_, Infallible>(admin.answer(&request, &way).await) }
+                    let (admin, route) = (admin.clone(), route.clone());
+                    async move { Ok::<_, Infallible>(admin.answer(&request, &route).await) }
                 });
                 let connection = http1::Builder::new()
                     .keep_alive(false)
@@ -141,12 +142,12 @@ impl Admin {
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>, way: &Way) -> Response<Full<Bytes>> {
-        if !self.may_see(request, way) {
+    async fn answer(&self, request: &Request<Incoming>, route: &AdminRoute) -> Response<Full<Bytes>> {
+        if !self.may_see(request, route) {
             return plain(StatusCode::UNAUTHORIZED, String::new());
         }
-        match (request.method(), way) {
-            (&Method::POST, Way::Socket { user, reloads }) if request.uri().path() == "/reload" => {
+        match (request.method(), route) {
+            (&Method::POST, AdminRoute::Socket { user, reloads }) if request.uri().path() == "/reload" => {
                 reload(*user, reloads).await
             }
             (&Method::GET | &Method::HEAD, _) => self.show(request),
@@ -181,16 +182,16 @@ impl Admin {
     }
 
     /// Whether it has the token, where one is demanded.
-    fn may_see(&self, request: &Request<Incoming>, way: &Way) -> bool {
-        let (Way::Address, Some(token)) = (way, self.0.token()) else { return true };
+    fn may_see(&self, request: &Request<Incoming>, route: &AdminRoute) -> bool {
+        let (AdminRoute::Address, Some(token)) = (route, self.0.token()) else { return true };
         let sent = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         sent.and_then(|value| value.strip_prefix("Bearer "))
             .is_some_and(|sent| verify_slices_are_equal(sent.as_bytes(), token.as_bytes()).is_ok())
     }
 }
 
-/// Connections that have asked for nothing yet, the oldest first: where all places are taken, it gives way. Whoever opens
-/// connections and is silent keeps no scraper and no probe out.
+/// Connections that have asked for nothing yet, the oldest first: where all places are taken, the oldest gives way, so
+/// that silent connections keep no scraper and no probe out.
 #[derive(Debug, Default)]
 struct Silent(Mutex<VecDeque<Arc<Notify>>>);
 
@@ -212,9 +213,9 @@ impl Silent {
     }
 }
 
-async fn reload(user: Option<u32>, reloads: &mpsc::Sender<Asked>) -> Response<Full<Bytes>> {
+async fn reload(user: Option<u32>, reloads: &mpsc::Sender<ReloadRequest>) -> Response<Full<Bytes>> {
     let (reply, answer) = oneshot::channel();
-    if reloads.try_send(Asked { by: Some(Asker { user, reply }) }).is_err() {
+    if reloads.try_send(ReloadRequest { by: Some(ReloadWaiter { user, reply }) }).is_err() {
         let words = "so many reloads are asked for already that no more are taken for now; try again\n";
         return plain(StatusCode::SERVICE_UNAVAILABLE, words.into());
     }

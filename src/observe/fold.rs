@@ -17,11 +17,11 @@ use crate::ledger::qlik::Repeat;
 pub(crate) struct Fold<K> {
     per_day: u64,
     budget: Debt,
-    window: Window<K>,
+    window: FoldWindow<K>,
 }
 
 #[derive(Debug)]
-struct Window<K> {
+struct FoldWindow<K> {
     single: u64,
     by_client: HashMap<IpAddr, Tally<K>>,
     /// Those of clients beyond the table.
@@ -52,12 +52,12 @@ pub(crate) struct Folded<'a, K> {
     /// How often, from when until when.
     pub(crate) repeat: &'a Repeat,
     /// Of whom.
-    pub(crate) whose: Whose,
+    pub(crate) whose: FoldedClient,
 }
 
 /// Whose a count is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Whose {
+pub(crate) enum FoldedClient {
     /// One address.
     Address(IpAddr),
     /// Several addresses of one /64, by the first of it.
@@ -66,7 +66,7 @@ pub(crate) enum Whose {
     Others,
 }
 
-impl<K> Default for Window<K> {
+impl<K> Default for FoldWindow<K> {
     fn default() -> Self {
         Self { single: 0, by_client: HashMap::new(), others: Vec::new() }
     }
@@ -75,7 +75,7 @@ impl<K> Default for Window<K> {
 impl<K: Copy + PartialEq> Fold<K> {
     /// With a budget of so many bytes a day.
     pub(crate) fn new(per_day: u64) -> Self {
-        Self { per_day, budget: Debt::of_a_day(per_day), window: Window::default() }
+        Self { per_day, budget: Debt::of_a_day(per_day), window: FoldWindow::default() }
     }
 
     /// Changes its budget; one that stays as it is goes on counting.
@@ -110,16 +110,16 @@ impl<K: Copy + PartialEq> Fold<K> {
             }
             has_room
         });
-        all.extend(window.others.iter().map(|count| make(count.of(Whose::Others)).0));
+        all.extend(window.others.iter().map(|count| make(count.of(FoldedClient::Others)).0));
         if all.is_empty() || write(all) {
-            *window = Window::default();
+            *window = FoldWindow::default();
         } else {
             budget.settle(taken, 0);
         }
     }
 }
 
-impl<K: Copy + PartialEq> Window<K> {
+impl<K: Copy + PartialEq> FoldWindow<K> {
     fn note(&mut self, kind: K, address: IpAddr, write: impl FnOnce() -> bool) {
         let client = client(address);
         let known = self.by_client.len() < bounds::REFUSAL_ADDRESSES || self.by_client.contains_key(&client);
@@ -155,17 +155,17 @@ impl<K: Copy + PartialEq> Window<K> {
 impl<K: Copy> Count<K> {
     fn of_client(&self) -> Folded<'_, K> {
         self.of(match self.several {
-            true => Whose::Network(client(self.address)),
-            false => Whose::Address(self.address),
+            true => FoldedClient::Network(client(self.address)),
+            false => FoldedClient::Address(self.address),
         })
     }
 
-    fn of(&self, whose: Whose) -> Folded<'_, K> {
+    fn of(&self, whose: FoldedClient) -> Folded<'_, K> {
         Folded { kind: self.kind, repeat: &self.repeat, whose }
     }
 }
 
-impl Whose {
+impl FoldedClient {
     /// In words.
     pub(crate) fn words(self) -> &'static str {
         match self {
@@ -222,7 +222,7 @@ mod tests {
                     for (count, whose) in counts {
                         told += count;
                         match whose {
-                            Whose::Others => others.push(count),
+                            FoldedClient::Others => others.push(count),
                             _ => written += BYTES,
                         }
                     }
@@ -249,7 +249,7 @@ mod tests {
                 true
             },
         );
-        assert_eq!(counts, [(2, Whose::Address(address(1)))]);
+        assert_eq!(counts, [(2, FoldedClient::Address(address(1)))]);
     }
 
     #[test]

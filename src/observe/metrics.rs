@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::facts::Access;
+use super::labels::{ErrorClass, MadeBy};
 
 /// All counters and gauges of a relay.
 #[derive(Debug, Default)]
@@ -51,11 +52,11 @@ impl Metrics {
     /// Counts an exchange as its access line is written.
     pub fn count(&self, access: &Access) {
         let labels = Labels {
-            mode: access.mode,
+            mode: access.mode(),
             exchange: access.exchange.unwrap_or("none"),
-            verdict: access.verdict,
-            made_by: access.made_by.unwrap_or("nobody"),
-            error: access.error.unwrap_or("none"),
+            verdict: access.verdict.as_str(),
+            made_by: access.made_by.map_or("nobody", MadeBy::as_str),
+            error: access.error.map_or("none", ErrorClass::as_str),
         };
         self.exchanges.get_or_create(&labels).inc();
         self.bytes_in.inc_by(access.bytes_in);
@@ -117,15 +118,17 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::Arrival;
+    use super::super::labels::WayIn;
     use super::*;
 
     #[test]
     fn an_exchange_is_counted_by_its_verdict_and_nothing_of_a_client_is_a_label() {
         let metrics = Metrics::default();
-        let mut access = Access::new(uuid::Uuid::nil(), [10, 0, 0, 1].into(), "connect");
-        access.source = Some("secret-id".into());
-        access.exchange = Some("sync");
-        access.bytes_in = 7;
+        let mut access =
+            Access::new(uuid::Uuid::nil(), [10, 0, 0, 1].into(), Some(WayIn::Connect), Arrival::default());
+        access.understood("sync", Some("secret-id".into()), None);
+        access.read_body(7);
         metrics.count(&access);
         metrics.count(&access);
         let text = metrics.text();

@@ -1,8 +1,11 @@
-//! Why a request is refused.
+//! Why a request is refused, and what follows from that: what the log calls it, and who could be let in by an entry.
 
 use std::time::Duration;
 
 use super::limits::Limited;
+use crate::config::model::{Licensing, Unread};
+use crate::ledger::action::Action;
+use crate::licensing::asker::Understanding;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -94,5 +97,103 @@ impl Denial {
             | Self::AddressLimit(wait) => Some(*wait),
             _ => None,
         }
+    }
+
+    /// What the log calls the refusal.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::SourceLimit(_)
+            | Self::RecordLimit(_)
+            | Self::LogLimit(_)
+            | Self::StrangersLogLimit(_)
+            | Self::AddressLimit(_) => Action::AccessLimited,
+            Self::Unreadable(_)
+            | Self::Unrecognised
+            | Self::TwoSources
+            | Self::TwoKeys
+            | Self::TwoLicenses
+            | Self::UnfitSource(_)
+            | Self::Contradiction(_) => Action::AccessInvalid,
+            Self::UnknownSource(_)
+            | Self::WrongPlace(_)
+            | Self::LicenseElsewhere(_)
+            | Self::LicenseAlone(_)
+            | Self::Unidentified(_)
+            | Self::DirectTls
+            | Self::NoUser => Action::AccessDenied,
+        }
+    }
+
+    /// Whether an entry of the allow-list could let in the client that is refused, so that it belongs among the pending ones.
+    pub fn is_about_who(&self, licensing: &Licensing) -> bool {
+        match self {
+            // Where the site refuses such bodies from everybody, no entry helps.
+            Self::Unreadable(_) => licensing.unreadable != Unread::Deny,
+            Self::Unrecognised => licensing.unrecognised != Unread::Deny,
+            // Credentials are missing, and no entry stands in for them.
+            Self::DirectTls | Self::NoUser => false,
+            _ => self.action() == Action::AccessDenied,
+        }
+    }
+
+    /// Whether an entry of the allow-list names the client already, but for other addresses or users.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::WrongPlace(_) | Self::LicenseElsewhere(_))
+    }
+
+    /// By which of the names in a refused message an entry could let its client in: source id and license. A license alone
+    /// lets in activations and definitions (`sourceless`), and no name counts where nothing of the body was read. With
+    /// neither, a user or a network has to.
+    pub fn names<'m>(
+        &self,
+        understanding: Understanding<'_>,
+        source: Option<&'m str>,
+        license: Option<&'m str>,
+        sourceless: bool,
+    ) -> (Option<&'m str>, Option<&'m str>) {
+        match understanding {
+            Understanding::Unreadable(_) => (None, None),
+            _ if sourceless || matches!(self, Self::LicenseElsewhere(_)) => (source, license),
+            _ => (source, license.filter(|_| source.is_some())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LICENSING: Licensing =
+        Licensing { vocabulary: None, unreadable: Unread::Proven, unrecognised: Unread::Deny };
+
+    #[test]
+    fn only_a_client_that_an_entry_could_let_in_is_pending() {
+        let is_pending = |denial: Denial| denial.is_about_who(&LICENSING);
+        assert!(is_pending(Denial::UnknownSource("a".into())));
+        assert!(is_pending(Denial::Unidentified(None)));
+        assert!(is_pending(Denial::Unreadable("why".into())));
+        for nobody in [
+            Denial::Unrecognised,
+            Denial::NoUser,
+            Denial::DirectTls,
+            Denial::TwoSources,
+            Denial::LogLimit(Duration::ZERO),
+        ] {
+            assert!(!is_pending(nobody.clone()), "{nobody}");
+        }
+    }
+
+    #[test]
+    fn a_license_alone_lets_in_what_names_no_source_by_nature() {
+        let unknown = Denial::Unidentified(Some("1234".into()));
+        let names = |understanding, source, sourceless| {
+            unknown.names(understanding, source, Some("1234"), sourceless)
+        };
+        assert_eq!(names(Understanding::Message, None, false), (None, None));
+        assert_eq!(names(Understanding::Message, None, true), (None, Some("1234")));
+        assert_eq!(names(Understanding::Message, Some("a"), false), (Some("a"), Some("1234")));
+        assert_eq!(names(Understanding::Unreadable("why"), Some("a"), true), (None, None));
+        let elsewhere = Denial::LicenseElsewhere("1234".into());
+        assert_eq!(elsewhere.names(Understanding::Message, None, Some("1234"), false), (None, Some("1234")));
     }
 }

@@ -1,7 +1,7 @@
 //! Where to: the list of hosts.
 
 use crate::config::model::{Destination, Mode};
-use crate::config::names::{Endpoint, Host, HostName};
+use crate::config::names::{Endpoint, HostName};
 
 /// The hosts that may be reached; nothing else.
 #[derive(Clone, Debug)]
@@ -15,8 +15,7 @@ impl Destinations {
 
     /// The entry for what a client names.
     pub fn find(&self, endpoint: &Endpoint) -> Option<&Destination> {
-        let Host::Name(name) = &endpoint.host else { return None };
-        self.0.iter().find(|listed| listed.host == *name && listed.port == endpoint.port)
+        self.0.iter().find(|listed| listed.is_at(endpoint))
     }
 
     /// The entry that is for this one now.
@@ -30,7 +29,7 @@ impl Destinations {
     /// The entry of mode `http` for the authority of an absolute-form target, whose port is 80 unless it says
     /// otherwise (RFC 9110 §4.2.1).
     pub fn plain(&self, authority: &str) -> Option<&Destination> {
-        let endpoint = authority.parse().or_else(|_| format!("{authority}:80").parse()).ok()?;
+        let endpoint = Endpoint::with_default_port(authority, 80).ok()?;
         self.find(&endpoint).filter(|listed| listed.mode == Mode::Http)
     }
 

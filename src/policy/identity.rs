@@ -11,11 +11,12 @@ use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
-use super::sources::Standing;
+use super::sources::Match;
 use super::users::{PasswordHash, Users};
 use super::{Denial, Policy};
 use crate::config::model::{AllowList, Config, Credentials, Mode, Source};
 use crate::config::{Problem, Severity};
+pub use crate::observe::labels::WayIn;
 
 /// Who a client is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,19 +27,6 @@ pub struct Identity {
     pub user: Option<User>,
     /// Its address.
     pub address: IpAddr,
-}
-
-/// How a client comes in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum WayIn {
-    /// `CONNECT` in the clear.
-    Connect,
-    /// `CONNECT` inside TLS with the relay itself.
-    TlsConnect,
-    /// TLS with the destination's name: no proxy is spoken, so no credentials can be sent.
-    Direct,
-    /// Requests in absolute form, for the legacy hosts.
-    Absolute,
 }
 
 /// A Basic user who has sent the right password, and what that password was checked against.
@@ -53,7 +41,7 @@ pub struct User {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unproven {
     /// What is wrong.
-    pub why: Why,
+    pub why: CredentialFault,
     /// The user name that was tried, where one can be read.
     pub tried: Option<String>,
 }
@@ -61,7 +49,7 @@ pub struct Unproven {
 /// What is wrong with credentials. Its words are for the log: they tell an unknown user from a wrong password, which
 /// the client is not told.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Why {
+pub enum CredentialFault {
     /// There are none, and they are demanded.
     #[error("no user name and password were sent")]
     NoneSent,
@@ -121,9 +109,9 @@ impl Identity {
     ) -> Result<Self, Unproven> {
         let user = match (credentials, sent) {
             (Credentials::Off, _) | (Credentials::Optional, []) => None,
-            (Credentials::Required, []) => return Err(Why::NoneSent.of_nobody()),
+            (Credentials::Required, []) => return Err(CredentialFault::NoneSent.of_nobody()),
             (_, [header]) => Some(users.check(header, address).await?),
-            (_, _) => return Err(Why::Several.of_nobody()),
+            (_, _) => return Err(CredentialFault::Several.of_nobody()),
         };
         Ok(Self { way, user, address })
     }
@@ -148,18 +136,6 @@ impl Identity {
             true => format!("the user {:?} has another password", &**user),
             false => format!("there is no user {:?} any more", &**user),
         })
-    }
-}
-
-impl WayIn {
-    /// In access lines: `connect`, `tls`, `direct` or `absolute`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::TlsConnect => "tls",
-            Self::Direct => "direct",
-            Self::Absolute => "absolute",
-        }
     }
 }
 
@@ -197,7 +173,7 @@ impl From<&str> for User {
     }
 }
 
-impl Why {
+impl CredentialFault {
     /// Where no user name can be read.
     pub(super) fn of_nobody(self) -> Unproven {
         Unproven { why: self, tried: None }
@@ -213,19 +189,15 @@ impl Policy {
     /// Whether a user or a network of the allow-list proves who this is.
     pub fn is_proven(&self, identity: &Identity) -> bool {
         let Identity { user, address, .. } = identity;
-        matches!(self.registry.by_circumstance(&[], user.as_deref(), *address, true), Standing::Listed { .. })
+        matches!(self.registry.by_circumstance(&[], user.as_deref(), *address, true), Match::Listed { .. })
     }
 
     /// What `listen.credentials = "required"` demands: a user, on every way in; of direct TLS, which can't send one, a
     /// network of the entry that lets it in.
-    pub(super) fn check_credentials(
-        &self,
-        identity: &Identity,
-        standing: &Standing<'_>,
-    ) -> Result<(), Denial> {
-        match (self.credentials, &identity.user, identity.way, standing) {
+    pub(super) fn check_credentials(&self, identity: &Identity, found: &Match<'_>) -> Result<(), Denial> {
+        match (self.credentials, &identity.user, identity.way, found) {
             (Credentials::Off | Credentials::Optional, ..) | (_, Some(_), ..) => Ok(()),
-            (Credentials::Required, None, WayIn::Direct, Standing::Listed { entry, .. })
+            (Credentials::Required, None, WayIn::Direct, Match::Listed { entry, .. })
                 if entry.has_network(identity.address) =>
             {
                 Ok(())
@@ -261,7 +233,7 @@ pub fn cannot_work(config: &Config, list: &AllowList, users: &Users) -> Vec<Prob
         ));
     }
     let only_tunnels = config.destinations.iter().all(|to| to.mode == Mode::Tunnel);
-    let mut first = First::default();
+    let mut first = FirstEntry::default();
     for source in &list.sources {
         if nobody && source.networks.is_empty() {
             found.push(of_entry(
@@ -315,13 +287,13 @@ pub fn cannot_work(config: &Config, list: &AllowList, users: &Users) -> Vec<Prob
 
 /// The lines of the entries that are found first by a user, a network, or a license from anywhere.
 #[derive(Debug, Default)]
-struct First<'a> {
+struct FirstEntry<'a> {
     users: HashMap<&'a str, usize>,
     networks: HashMap<ipnet::IpNet, usize>,
     licenses: HashMap<&'a str, usize>,
 }
 
-impl<'a> First<'a> {
+impl<'a> FirstEntry<'a> {
     fn add(&mut self, source: &'a Source) {
         for user in &source.users {
             self.users.entry(user).or_insert(source.line);

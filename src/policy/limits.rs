@@ -1,7 +1,7 @@
 //! How often, and how much: GCRA limiters from `governor` for the requests of client addresses and of the entries of the
 //! allow-list, what an entry owes for the records that its requests cause, and its budget of log bytes a day.
 //!
-//! This module hides where a count lives. Outside it there are a rate, whom a request counts for ([`Whose`] or an
+//! This module hides where a count lives. Outside it there are a rate, whom a request counts for ([`CountedFor`] or an
 //! address), and the answer: pass, or wait so long. A count that several relays share (GCRA in Redis, say) fits behind
 //! the two `check`, whose callers are all in async code, and what is here is then what it falls back to.
 
@@ -43,13 +43,13 @@ pub enum Limited {
     Records(Duration),
     /// Its bytes of the log.
     Log(Duration),
-    /// Those of whom no entry lets in.
+    /// Those of strangers, whom no entry lets in.
     StrangersLog(Duration),
 }
 
-/// Whom a request of an entry counts for.
+/// What a request that an entry lets in counts for.
 #[derive(Clone, Copy, Debug)]
-pub enum Whose<'a> {
+pub enum CountedFor<'a> {
     /// The deployment itself: a network or user of the entry proves it.
     Proven,
     /// Whoever is at this address: ids and license numbers are no secrets, and no stranger may use up the
@@ -61,7 +61,7 @@ pub enum Whose<'a> {
 }
 
 impl EntryLimits {
-    /// All full.
+    /// Creates limiters with their full burst available.
     pub fn new(rate: SourceRate) -> Self {
         Self {
             rate,
@@ -78,7 +78,12 @@ impl EntryLimits {
     ///
     /// # Errors
     /// There is none to take, or not so many, or no room.
-    pub fn check(&self, whose: Whose<'_>, unproven: Option<IpAddr>, records: usize) -> Result<Room, Limited> {
+    pub fn check(
+        &self,
+        whose: CountedFor<'_>,
+        unproven: Option<IpAddr>,
+        records: usize,
+    ) -> Result<Room, Limited> {
         let room = Room::reserve(room_for(records), &[&self.log_of(unproven)]).map_err(Limited::Log)?;
         self.count(whose, records)?;
         Ok(room)
@@ -96,11 +101,13 @@ impl EntryLimits {
         }
     }
 
-    fn count(&self, whose: Whose<'_>, records: usize) -> Result<(), Limited> {
+    fn count(&self, whose: CountedFor<'_>, records: usize) -> Result<(), Limited> {
         match whose {
-            Whose::Proven => self.proven.check(records),
-            Whose::Address(address) => self.unproven.check(client(address), |limiter| limiter.check(records)),
-            Whose::Activation(license, address) => {
+            CountedFor::Proven => self.proven.check(records),
+            CountedFor::Address(address) => {
+                self.unproven.check(client(address), |limiter| limiter.check(records))
+            }
+            CountedFor::Activation(license, address) => {
                 let key = (license.cloned(), client(address));
                 self.activations.check(key, |limiter| limiter.check(records))
             }
@@ -163,7 +170,7 @@ fn room_for(records: usize) -> u64 {
 pub struct AddressLimits(Limiters<IpAddr, Limiter>);
 
 impl AddressLimits {
-    /// All full.
+    /// Creates limiters with their full burst available.
     pub fn new(rate: Rate) -> Self {
         Self(Limiters::new(rate, bounds::LIMITED_ADDRESSES, Keep::UntilRefilled))
     }
@@ -189,7 +196,7 @@ struct Limiters<K, L: Limits> {
     rate: L::Rate,
     most: usize,
     keep: Keep,
-    table: Mutex<Table<K, L>>,
+    table: Mutex<LimiterTable<K, L>>,
 }
 
 /// What counts by a rate.
@@ -213,20 +220,20 @@ enum Keep {
 }
 
 #[derive(Debug)]
-struct Table<K, L> {
-    known: HashMap<K, Place<L>>,
+struct LimiterTable<K, L> {
+    known: HashMap<K, TableEntry<L>>,
     others: Option<L>,
     swept: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Place<L> {
+struct TableEntry<L> {
     limiter: L,
     first: Instant,
     last: Instant,
 }
 
-impl<L: Limits> Place<L> {
+impl<L: Limits> TableEntry<L> {
     fn new(rate: L::Rate) -> Self {
         let now = Instant::now();
         Self { limiter: L::new(rate), first: now, last: now }
@@ -244,14 +251,14 @@ impl<L: Limits> Place<L> {
 
 impl<K: Eq + Hash, L: Limits> Limiters<K, L> {
     fn new(rate: L::Rate, most: usize, keep: Keep) -> Self {
-        let table = Table { known: HashMap::new(), others: None, swept: None };
+        let table = LimiterTable { known: HashMap::new(), others: None, swept: None };
         Self { rate, most, keep, table: Mutex::new(table) }
     }
 
     /// What `check` says of the limiter of this key.
     fn check<T>(&self, key: K, check: impl FnOnce(&L) -> T) -> T {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let Table { known, others, swept } = &mut *table;
+        let LimiterTable { known, others, swept } = &mut *table;
         if let Some(place) = known.get_mut(&key) {
             place.last = Instant::now();
             return check(&place.limiter);
@@ -262,7 +269,7 @@ impl<K: Eq + Hash, L: Limits> Limiters<K, L> {
             known.retain(|_, place| !place.is_lost(self.keep, self.rate));
         }
         match known.len() < self.most {
-            true => check(&known.entry(key).or_insert_with(|| Place::new(self.rate)).limiter),
+            true => check(&known.entry(key).or_insert_with(|| TableEntry::new(self.rate)).limiter),
             false => check(others.get_or_insert_with(|| L::new(self.rate))),
         }
     }
@@ -392,7 +399,7 @@ mod tests {
     #[test]
     fn no_stranger_uses_up_the_share_of_another_address_and_strangers_beyond_the_table_share_one() {
         let limits = EntryLimits::new(SourceRate::new(hourly(), None));
-        let check = |n| limits.check(Whose::Address(address(n)), Some(address(n)), 1).is_ok();
+        let check = |n| limits.check(CountedFor::Address(address(n)), Some(address(n)), 1).is_ok();
         let most = u32::try_from(bounds::ADDRESSES_PER_SOURCE).unwrap();
         assert!((0..most).all(check), "each has a share of its own");
         assert!(check(most), "the first of the others has theirs");
@@ -400,10 +407,10 @@ mod tests {
         assert!((0..most).all(|n| !check(n)), "nobody's share has grown");
         assert_eq!(limits.unproven.table.lock().unwrap().known.len(), bounds::ADDRESSES_PER_SOURCE);
         assert!(
-            limits.check(Whose::Proven, None, 1).is_ok(),
+            limits.check(CountedFor::Proven, None, 1).is_ok(),
             "whoever proves to be the deployment has its own"
         );
-        assert!(limits.check(Whose::Proven, None, 1).is_err());
+        assert!(limits.check(CountedFor::Proven, None, 1).is_err());
     }
 
     #[test]
@@ -462,13 +469,13 @@ mod tests {
     fn activations_and_syncs_of_one_address_starve_each_other_neither_way() {
         let limits = EntryLimits::new(SourceRate::new(hourly(), None));
         let license: LicenseNumber = "9999000000001253".parse().unwrap();
-        let sync = || limits.check(Whose::Address(address(1)), Some(address(1)), 1).is_ok();
+        let sync = || limits.check(CountedFor::Address(address(1)), Some(address(1)), 1).is_ok();
         let activation =
-            |license| limits.check(Whose::Activation(license, address(1)), Some(address(1)), 1).is_ok();
+            |license| limits.check(CountedFor::Activation(license, address(1)), Some(address(1)), 1).is_ok();
         assert!(activation(Some(&license)) && !activation(Some(&license)));
         assert!(sync() && !sync());
         assert!(activation(None), "another license has its own");
-        let other = limits.check(Whose::Activation(Some(&license), address(2)), Some(address(2)), 1);
+        let other = limits.check(CountedFor::Activation(Some(&license), address(2)), Some(address(2)), 1);
         assert!(other.is_ok(), "and so has another address");
     }
 

@@ -124,7 +124,7 @@ pub enum Claim<'a> {
 pub struct Pending {
     path: PathBuf,
     codes: Codes,
-    kept: Mutex<Kept>,
+    kept: Mutex<PendingRows>,
     changed: Notify,
     /// The last generation of rows that is on disk, or could not be put there.
     written: watch::Sender<u64>,
@@ -134,8 +134,8 @@ pub struct Pending {
 type LetsIn = Box<dyn Fn(&Refused) -> bool + Send>;
 
 #[derive(Default)]
-struct Kept {
-    table: Table,
+struct PendingRows {
+    table: PendingTable,
     /// Grows with each row that is new, or has a new number.
     generation: u64,
     /// Something differs from the file.
@@ -145,7 +145,7 @@ struct Kept {
     lets_in: Option<LetsIn>,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for PendingRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").field("table", &self.table).finish_non_exhaustive()
     }
@@ -153,13 +153,13 @@ impl fmt::Debug for Kept {
 
 /// What the file holds.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Table {
+struct PendingTable {
     refused: Vec<Refused>,
 }
 
 /// What a refused request tells about its deployment.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Told<'a> {
+pub struct DeploymentFacts<'a> {
     /// The id.
     pub source: Option<&'a str>,
     /// The license.
@@ -184,7 +184,7 @@ pub struct Noted {
 
 /// What tells the deployments of one network apart: the best that is known of each.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Who<'a> {
+enum DeploymentKey<'a> {
     Source(&'a str),
     License(&'a str),
     Key(&'a str),
@@ -247,13 +247,13 @@ impl Pending {
     /// # Errors
     /// The file can't be read, or isn't one that the relay wrote.
     pub fn read(path: &Path) -> io::Result<Vec<Refused>> {
-        state_file::read::<Table>(path).map(|table| table.refused)
+        state_file::read::<PendingTable>(path).map(|table| table.refused)
     }
 
     /// Goes on with what the file holds. Rows without a number get theirs.
     pub fn open(log: &Path, codes: Codes) -> Self {
         let path = Self::path(log);
-        let mut table = state_file::read_or_warn::<Table>(&path);
+        let mut table = state_file::read_or_warn::<PendingTable>(&path);
         let mut dirty = false;
         for refused in &mut table.refused {
             if refused.number.is_none() {
@@ -261,7 +261,7 @@ impl Pending {
                 dirty = true;
             }
         }
-        let (kept, changed) = (Kept { table, dirty, ..Kept::default() }, Notify::new());
+        let (kept, changed) = (PendingRows { table, dirty, ..PendingRows::default() }, Notify::new());
         if dirty {
             changed.notify_one();
         }
@@ -270,14 +270,15 @@ impl Pending {
 
     /// Counts a refusal and gives the deployment's number. Of a network that has too many rows, and of a full table, the
     /// row that was silent the longest makes place: who was told a number last is known by it.
-    pub fn note(&self, told: Told<'_>, address: IpAddr, reason: &str) -> Noted {
+    pub fn note(&self, told: DeploymentFacts<'_>, address: IpAddr, reason: &str) -> Noted {
         let mut kept = self.kept();
         let now = Timestamp::now();
-        let told = Told { fingerprint: told.fingerprint.and_then(|hex| hex.get(..FINGERPRINT)), ..told };
+        let told =
+            DeploymentFacts { fingerprint: told.fingerprint.and_then(|hex| hex.get(..FINGERPRINT)), ..told };
         let number = self.codes.of(claim(told.source, told.license, address));
         let shared = kept.seen.contains(&client(address)) || kept.seen.len() >= bounds::SEEN_NETWORKS;
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let Kept { table, generation, dirty, lets_in, .. } = &mut *kept;
+        let PendingRows { table, generation, dirty, lets_in, .. } = &mut *kept;
         let is_it = |refused: &&mut Refused| {
             client(refused.address) == client(address) && refused.who() == told.who()
         };
@@ -423,12 +424,12 @@ impl Pending {
         written
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, PendingRows> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl PendingTable {
     /// Removes the row of these that was silent the longest.
     fn remove_oldest(&mut self, of: impl Fn(&Refused) -> bool) {
         let rows = self.refused.iter().enumerate().filter(|(_, refused)| of(refused));
@@ -438,8 +439,8 @@ impl Table {
     }
 }
 
-impl Told<'_> {
-    fn who(&self) -> Who<'_> {
+impl DeploymentFacts<'_> {
+    fn who(&self) -> DeploymentKey<'_> {
         who(self.source, self.license, self.fingerprint, self.user)
     }
 }
@@ -471,7 +472,7 @@ impl Refused {
         self.shared || all.iter().any(is_another)
     }
 
-    fn who(&self) -> Who<'_> {
+    fn who(&self) -> DeploymentKey<'_> {
         let Self { source, license, fingerprint, user, .. } = self;
         who(source.as_deref(), license.as_deref(), fingerprint.as_deref(), user.as_deref())
     }
@@ -482,11 +483,16 @@ fn who<'a>(
     license: Option<&'a str>,
     fingerprint: Option<&'a str>,
     user: Option<&'a str>,
-) -> Who<'a> {
-    let license = || license.map(Who::License);
-    let key = || fingerprint.map(Who::Key);
-    let user = || user.map(Who::User);
-    source.map(Who::Source).or_else(license).or_else(key).or_else(user).unwrap_or(Who::Nobody)
+) -> DeploymentKey<'a> {
+    let license = || license.map(DeploymentKey::License);
+    let key = || fingerprint.map(DeploymentKey::Key);
+    let user = || user.map(DeploymentKey::User);
+    source
+        .map(DeploymentKey::Source)
+        .or_else(license)
+        .or_else(key)
+        .or_else(user)
+        .unwrap_or(DeploymentKey::Nobody)
 }
 
 fn claim<'a>(source: Option<&'a str>, license: Option<&'a str>, address: IpAddr) -> Claim<'a> {
@@ -515,8 +521,8 @@ mod tests {
         Pending::open(folder, Codes::new(hmac::Key::new(hmac::HMAC_SHA256, &[key; 32])))
     }
 
-    fn named(source: &str) -> Told<'_> {
-        Told { source: Some(source), ..Told::default() }
+    fn named(source: &str) -> DeploymentFacts<'_> {
+        DeploymentFacts { source: Some(source), ..DeploymentFacts::default() }
     }
 
     fn rows(pending: &Pending) -> Vec<Refused> {
@@ -540,8 +546,8 @@ mod tests {
         let (one, two, foreign) = (opened(one.path(), 1), opened(other.path(), 1), opened(other.path(), 2));
         let number =
             |pending: &Pending, told, from: &str| pending.note(told, from.parse().unwrap(), "").number;
-        let license = Told { license: Some("1234"), ..Told::default() };
-        let nobody = Told::default();
+        let license = DeploymentFacts { license: Some("1234"), ..DeploymentFacts::default() };
+        let nobody = DeploymentFacts::default();
         two.note(named("somebody before"), [10, 0, 0, 9].into(), "");
         assert_eq!(number(&one, named("a"), "10.0.0.1"), number(&two, named("a"), "10.9.9.9"), "an id");
         assert_eq!(number(&one, license, "10.0.0.1"), number(&two, license, "10.0.0.1"), "a license");
@@ -549,7 +555,7 @@ mod tests {
         assert_eq!(number(&one, nobody, "2001:db8::1"), number(&two, nobody, "2001:db8::f:2"), "a /64");
         assert_ne!(number(&one, nobody, "10.0.0.1"), number(&one, nobody, "10.0.0.2"));
         assert_ne!(number(&one, named("a"), "10.0.0.1"), number(&foreign, named("a"), "10.0.0.1"));
-        let key = Told { fingerprint: Some("f0f0f0f0f0f0f0f0"), ..nobody };
+        let key = DeploymentFacts { fingerprint: Some("f0f0f0f0f0f0f0f0"), ..nobody };
         assert_eq!(number(&one, key, "10.0.0.1"), number(&one, nobody, "10.0.0.1"), "only a network is told");
     }
 
@@ -574,7 +580,12 @@ mod tests {
         let (_folder, pending) = pending();
         let note = |source, license, fingerprint: Option<&str>| {
             let fingerprint = fingerprint.map(|digits| digits.repeat(32));
-            let told = Told { source, license, fingerprint: fingerprint.as_deref(), ..Told::default() };
+            let told = DeploymentFacts {
+                source,
+                license,
+                fingerprint: fingerprint.as_deref(),
+                ..DeploymentFacts::default()
+            };
             pending.note(told, "10.0.0.1".parse().unwrap(), "unknown").number
         };
         let activation = note(None, Some("1234"), Some("f0"));
@@ -608,7 +619,7 @@ mod tests {
     #[test]
     fn a_network_is_shared_where_another_deployment_was_refused_or_let_in() {
         let (_folder, pending) = pending();
-        let nobody = |n| pending.note(Told::default(), [10, 0, 0, n].into(), "");
+        let nobody = |n| pending.note(DeploymentFacts::default(), [10, 0, 0, n].into(), "");
         let shared = |n: u8| {
             let all = rows(&pending);
             let row = all.iter().find(|row| row.address == IpAddr::from([10, 0, 0, n])).unwrap();
@@ -702,7 +713,11 @@ mod tests {
         let (_folder, pending) = pending();
         let shown = |agent| {
             pending.note(
-                Told { source: Some(agent), user_agent: Some(agent), ..Told::default() },
+                DeploymentFacts {
+                    source: Some(agent),
+                    user_agent: Some(agent),
+                    ..DeploymentFacts::default()
+                },
                 [10, 0, 0, 1].into(),
                 "",
             );

@@ -22,7 +22,7 @@ use crate::stream::socket::ClientSocket;
 /// The places of a relay.
 #[derive(Debug)]
 pub(crate) struct Places {
-    table: Mutex<Table>,
+    table: Mutex<PlaceTable>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,16 +55,16 @@ pub struct Place {
 
 /// Who has which place, and who of them rests.
 #[derive(Debug, Default)]
-struct Table {
+struct PlaceTable {
     next: u64,
-    taken: HashMap<u64, Taken>,
+    taken: HashMap<u64, TakenPlace>,
     clients: HashMap<IpAddr, Client>,
     /// Clients of whom a connection rests, by how many places they hold, each with the time from which its first is idle.
     resting: BTreeMap<usize, BTreeSet<(Instant, IpAddr)>>,
 }
 
 #[derive(Debug)]
-struct Taken {
+struct TakenPlace {
     socket: ClientSocket,
     /// `None` until a load balancer has told it.
     client: Option<IpAddr>,
@@ -121,7 +121,7 @@ impl Places {
         table.next += 1;
         table
             .taken
-            .insert(id, Taken { socket: socket.clone(), client: None, rest: None, gone: gone.clone() });
+            .insert(id, TakenPlace { socket: socket.clone(), client: None, rest: None, gone: gone.clone() });
         if let Some(client) = client {
             table.belongs_to(id, client);
         }
@@ -135,7 +135,7 @@ impl Places {
         }
     }
 
-    fn make_room_of_client(&self, table: &mut Table, client: IpAddr, most: Most) -> Result<(), Full> {
+    fn make_room_of_client(&self, table: &mut PlaceTable, client: IpAddr, most: Most) -> Result<(), Full> {
         let now = Instant::now();
         while table.clients.get(&client).map_or(0, |known| known.places) >= most.of_client {
             if !table.close_idle_of(client, now) {
@@ -147,7 +147,7 @@ impl Places {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, PlaceTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -211,7 +211,7 @@ impl Drop for Place {
     }
 }
 
-impl Table {
+impl PlaceTable {
     fn belongs_to(&mut self, id: u64, client: IpAddr) {
         let Some(taken) = self.taken.get_mut(&id) else { return };
         taken.client = Some(client);
@@ -286,7 +286,8 @@ impl Table {
         while let Some((idle_from, id)) =
             self.clients.get(&client).and_then(|known| known.resting.first().copied())
             && idle_from <= now
-            && let Some(Taken { socket, rest: Some(Rest { patience, .. }), gone, .. }) = self.taken.get(&id)
+            && let Some(TakenPlace { socket, rest: Some(Rest { patience, .. }), gone, .. }) =
+                self.taken.get(&id)
         {
             let patience = *patience;
             let really_from = socket.quiet_since().unwrap_or(now) + patience;

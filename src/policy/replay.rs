@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::identity::{Identity, User, WayIn};
 use super::users::Users;
-use super::{Asker, Asking, Denial, Policy, Said};
+use super::{ClaimedSource, Denial, Policy, PolicyInput, Understanding};
 use crate::bounds;
 use crate::config::model::{Config, Credentials, Mode};
 use relay_log::names::LicenseNumber;
@@ -18,18 +18,18 @@ use relay_log::names::LicenseNumber;
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Passed {
     /// What the relay read in its message.
-    pub(crate) reading: Reading,
+    pub(crate) reading: PassedReading,
     /// What the built-in vocabulary read, where that was something else.
-    pub(crate) other: Option<Reading>,
+    pub(crate) other: Option<PassedReading>,
     /// Its client's address; none in records that lack it.
     pub(crate) client: Option<IpAddr>,
 }
 
 /// What one vocabulary read.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct Reading {
+pub(crate) struct PassedReading {
     /// What the message was.
-    pub(crate) kind: Kind,
+    pub(crate) kind: PassedKind,
     /// The id.
     pub(crate) source: Option<String>,
     /// The licenses.
@@ -38,7 +38,7 @@ pub(crate) struct Reading {
 
 /// What a message was.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum PassedKind {
     /// The connectivity test.
     Test,
     /// An activation.
@@ -59,7 +59,7 @@ pub(crate) enum Kind {
 
 /// What would become of an exchange.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Verdict {
+pub(crate) enum Judgement {
     /// It is let in, by an entry of this name; empty where it has none.
     In(String),
     /// It is refused, and why.
@@ -86,7 +86,7 @@ pub(crate) struct Replay<'p> {
     /// A site's vocabulary is in force, so that the built-in one reads beside it.
     has_own_words: bool,
     tunnels: Tunnels,
-    known: HashMap<Passed, Verdict>,
+    known: HashMap<Passed, Judgement>,
 }
 
 /// Which destinations are tunnels.
@@ -99,7 +99,7 @@ enum Tunnels {
 
 /// A reading as it may have been, and why it is not known to have been this one.
 struct Guess<'r> {
-    said: Said<'r>,
+    understanding: Understanding<'r>,
     activates: bool,
     sourceless: bool,
     licenses: &'r [LicenseNumber],
@@ -143,7 +143,7 @@ impl<'p> Replay<'p> {
     }
 
     /// What would become of this exchange. Limits of how often somebody may ask are left out.
-    pub(crate) fn judge(&mut self, passed: Passed) -> Verdict {
+    pub(crate) fn judge(&mut self, passed: Passed) -> Judgement {
         if let Some(verdict) = self.known.get(&passed) {
             return verdict.clone();
         }
@@ -155,14 +155,14 @@ impl<'p> Replay<'p> {
         verdict
     }
 
-    fn judge_anew(&self, passed: &Passed) -> Verdict {
-        let Some(address) = passed.client else { return Verdict::Unknown(NO_CLIENT) };
+    fn judge_anew(&self, passed: &Passed) -> Judgement {
+        let Some(address) = passed.client else { return Judgement::Unknown(NO_CLIENT) };
         // Without a site's vocabulary, what the built-in one read is all that there is.
         let (own, other) = match &passed.other {
             Some(other) if !self.has_own_words => (other, None),
             other => (&passed.reading, other.as_ref()),
         };
-        let mut verdict: Option<Verdict> = None;
+        let mut verdict: Option<Judgement> = None;
         for guess in self.guesses(own) {
             let of_guess = self.over_clients(own, &guess, other, address);
             verdict = Some(match verdict {
@@ -170,44 +170,50 @@ impl<'p> Replay<'p> {
                 None => of_guess,
             });
         }
-        verdict.unwrap_or(Verdict::Unknown(WORDS))
+        verdict.unwrap_or(Judgement::Unknown(WORDS))
     }
 
     /// What may have been read.
-    fn guesses<'r>(&self, reading: &'r Reading) -> Vec<Guess<'r>> {
+    fn guesses<'r>(&self, reading: &'r PassedReading) -> Vec<Guess<'r>> {
         let licenses = reading.licenses.as_slice();
-        let guess = |said, activates, sourceless| Guess { said, activates, sourceless, licenses, why: QUIET };
-        let message = guess(Said::Message, false, false);
-        let definition = guess(Said::Message, false, true);
-        let activation = guess(Said::Message, true, true);
+        let guess = |understanding, activates, sourceless| Guess {
+            understanding,
+            activates,
+            sourceless,
+            licenses,
+            why: QUIET,
+        };
+        let message = guess(Understanding::Message, false, false);
+        let definition = guess(Understanding::Message, false, true);
+        let activation = guess(Understanding::Message, true, true);
         match &reading.kind {
-            Kind::Test => vec![guess(Said::Test, false, false)],
-            Kind::Activation => vec![activation],
-            Kind::Definition => vec![definition],
-            Kind::Message => vec![message],
-            Kind::Tunnel => vec![Guess { licenses: &[], ..message }],
+            PassedKind::Test => vec![guess(Understanding::Test, false, false)],
+            PassedKind::Activation => vec![activation],
+            PassedKind::Definition => vec![definition],
+            PassedKind::Message => vec![message],
+            PassedKind::Tunnel => vec![Guess { licenses: &[], ..message }],
             // Its reply may have told of licenses that it did not ask about.
-            Kind::Quiet if reading.source.is_none() => {
-                vec![definition, message, guess(Said::Message, false, true).without_licenses()]
+            PassedKind::Quiet if reading.source.is_none() => {
+                vec![definition, message, guess(Understanding::Message, false, true).without_licenses()]
             }
-            Kind::Quiet => vec![message],
-            Kind::Unrecognised => {
-                let unrecognised = guess(Said::Unrecognised, false, false);
+            PassedKind::Quiet => vec![message],
+            PassedKind::Unrecognised => {
+                let unrecognised = guess(Understanding::Unrecognised, false, false);
                 let now = [message, activation].map(|guess| Guess { why: WORDS, ..guess });
                 std::iter::once(unrecognised).chain(now.into_iter().filter(|_| self.has_own_words)).collect()
             }
-            Kind::Unreadable(why) => vec![guess(Said::Unreadable(why), false, false)],
+            PassedKind::Unreadable(why) => vec![guess(Understanding::Unreadable(why), false, false)],
         }
     }
 
     fn over_clients(
         &self,
-        own: &Reading,
+        own: &PassedReading,
         guess: &Guess<'_>,
-        other: Option<&Reading>,
+        other: Option<&PassedReading>,
         address: IpAddr,
-    ) -> Verdict {
-        let mut verdict: Option<Verdict> = None;
+    ) -> Judgement {
+        let mut verdict: Option<Judgement> = None;
         for way in self.ways {
             for user in &self.users {
                 let identity = Identity { way: *way, user: user.clone(), address };
@@ -216,40 +222,40 @@ impl<'p> Replay<'p> {
                     Some(before) => both(before, of_client, WHO),
                     None => of_client,
                 };
-                if matches!(joined, Verdict::Unknown(_)) {
+                if matches!(joined, Judgement::Unknown(_)) {
                     return joined;
                 }
                 verdict = Some(joined);
             }
         }
-        verdict.unwrap_or(Verdict::Unknown(WHO))
+        verdict.unwrap_or(Judgement::Unknown(WHO))
     }
 
     fn of_client(
         &self,
-        own: &Reading,
+        own: &PassedReading,
         guess: &Guess<'_>,
-        other: Option<&Reading>,
+        other: Option<&PassedReading>,
         identity: &Identity,
-    ) -> Verdict {
+    ) -> Judgement {
         let tunnelled = self.tunnels == Tunnels::All || self.policy.wants_tunnel(identity);
-        let tunnel = || verdict(self.policy.foresee(Asker::of_tunnel(identity), None));
+        let tunnel = || verdict(self.policy.foresee(PolicyInput::of_tunnel(identity), None));
         match (&own.kind, tunnelled) {
-            (Kind::Tunnel, false) => return Verdict::Unknown(TUNNEL),
+            (PassedKind::Tunnel, false) => return Judgement::Unknown(TUNNEL),
             (_, true) => return tunnel(),
             (_, false) => {}
         }
         let source = asking(own);
-        let asker = guess.asker(&source, identity);
+        let input = guess.input(&source, identity);
         let read = match other {
-            None => verdict(self.policy.foresee(asker, None)),
+            None => verdict(self.policy.foresee(input, None)),
             Some(other) => {
                 let source = asking(other);
                 let mut all = self
                     .guesses(other)
                     .into_iter()
-                    .map(|guess| verdict(self.policy.foresee(asker, Some(guess.asker(&source, identity)))));
-                let first = all.next().unwrap_or(Verdict::Unknown(WORDS));
+                    .map(|guess| verdict(self.policy.foresee(input, Some(guess.input(&source, identity)))));
+                let first = all.next().unwrap_or(Judgement::Unknown(WORDS));
                 all.fold(first, |before, more| both(before, more, WORDS))
             }
         };
@@ -262,34 +268,36 @@ impl Guess<'_> {
         Self { licenses: &[], ..self }
     }
 
-    fn asker<'a>(&'a self, source: &'a Asking, identity: &'a Identity) -> Asker<'a> {
-        let Self { said, activates, sourceless, licenses, .. } = *self;
-        Asker { said, source, licenses, identity, activates, sourceless, records: 1 }
+    fn input<'a>(&'a self, source: &'a ClaimedSource, identity: &'a Identity) -> PolicyInput<'a> {
+        let Self { understanding, activates, sourceless, licenses, .. } = *self;
+        PolicyInput { understanding, source, licenses, identity, activates, sourceless, records: 1 }
     }
 }
 
 /// What is said of two cases that may both have been.
-fn both(one: Verdict, other: Verdict, why: &'static str) -> Verdict {
+fn both(one: Judgement, other: Judgement, why: &'static str) -> Judgement {
     match (one, other) {
-        (unknown @ Verdict::Unknown(_), _) | (_, unknown @ Verdict::Unknown(_)) => unknown,
-        (one @ Verdict::In(_), Verdict::In(_)) | (one @ Verdict::Out(_), Verdict::Out(_)) => one,
-        (Verdict::In(_), Verdict::Out(_)) | (Verdict::Out(_), Verdict::In(_)) => Verdict::Unknown(why),
+        (unknown @ Judgement::Unknown(_), _) | (_, unknown @ Judgement::Unknown(_)) => unknown,
+        (one @ Judgement::In(_), Judgement::In(_)) | (one @ Judgement::Out(_), Judgement::Out(_)) => one,
+        (Judgement::In(_), Judgement::Out(_)) | (Judgement::Out(_), Judgement::In(_)) => {
+            Judgement::Unknown(why)
+        }
     }
 }
 
-fn verdict(foreseen: Result<Option<super::Admission>, Denial>) -> Verdict {
+fn verdict(foreseen: Result<Option<super::Admission>, Denial>) -> Judgement {
     match foreseen {
-        Ok(Some(admission)) => Verdict::In(admission.name),
-        Ok(None) => Verdict::Unknown(LEARN),
-        Err(denial) => Verdict::Out(denial.to_string()),
+        Ok(Some(admission)) => Judgement::In(admission.name),
+        Ok(None) => Judgement::Unknown(LEARN),
+        Err(denial) => Judgement::Out(denial.to_string()),
     }
 }
 
-fn asking(reading: &Reading) -> Asking {
+fn asking(reading: &PassedReading) -> ClaimedSource {
     match (&reading.kind, reading.source.as_deref().map(str::parse)) {
-        (Kind::Tunnel, _) | (_, None) => Asking::Nobody,
-        (_, Some(Ok(id))) => Asking::Source(id),
-        (_, Some(Err(e))) => Asking::Unfit(format!("{e}")),
+        (PassedKind::Tunnel, _) | (_, None) => ClaimedSource::Nobody,
+        (_, Some(Ok(id))) => ClaimedSource::Source(id),
+        (_, Some(Err(e))) => ClaimedSource::Unfit(format!("{e}")),
     }
 }
 
@@ -299,7 +307,7 @@ mod tests {
     use crate::config::{file, sources};
 
     /// The verdict of settings without users.
-    fn judged(config: &str, list: &str, passed: Passed) -> Verdict {
+    fn judged(config: &str, list: &str, passed: Passed) -> Judgement {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("relay.toml");
         std::fs::write(&path, config).unwrap();
@@ -310,9 +318,9 @@ mod tests {
         Replay::new(&policy, &config, &users).judge(passed)
     }
 
-    fn passed(kind: Kind, source: &str, license: &str) -> Passed {
+    fn passed(kind: PassedKind, source: &str, license: &str) -> Passed {
         let source = (!source.is_empty()).then(|| source.to_owned());
-        let reading = Reading { kind, source, licenses: license.parse().into_iter().collect() };
+        let reading = PassedReading { kind, source, licenses: license.parse().into_iter().collect() };
         Passed { reading, other: None, client: Some([10, 0, 0, 7].into()) }
     }
 
@@ -320,50 +328,50 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_judged_as_one_where_it_would_still_be_one() {
-        let tunnel = || passed(Kind::Tunnel, "", "");
+        let tunnel = || passed(PassedKind::Tunnel, "", "");
         let to = |mode: &str, host: &str| format!("[[destination]]\nhost = \"{host}\"\nmode = \"{mode}\"\n");
         let (all, some) =
             (to("tunnel", "a.example"), to("tunnel", "a.example") + &to("terminate", "b.example"));
         let by_entry = format!("{NETWORK}mode = \"tunnel\"\n");
-        let within = Verdict::In("N".into());
+        let within = Judgement::In("N".into());
         assert_eq!(judged(&all, NETWORK, tunnel()), within);
-        assert!(matches!(judged(&all, "# nobody\n", tunnel()), Verdict::Out(_)));
-        assert_eq!(judged("", NETWORK, tunnel()), Verdict::Unknown(TUNNEL));
+        assert!(matches!(judged(&all, "# nobody\n", tunnel()), Judgement::Out(_)));
+        assert_eq!(judged("", NETWORK, tunnel()), Judgement::Unknown(TUNNEL));
         assert_eq!(judged("", &by_entry, tunnel()), within);
         // The other way round: what was read then, and would go through a tunnel now, whatever its id.
-        assert_eq!(judged("", &by_entry, passed(Kind::Message, "a", "")), within);
+        assert_eq!(judged("", &by_entry, passed(PassedKind::Message, "a", "")), within);
         assert_eq!(
-            judged(&some, "[[source]]\nid = \"a\"\n", passed(Kind::Message, "a", "")),
-            Verdict::Unknown(MODE)
+            judged(&some, "[[source]]\nid = \"a\"\n", passed(PassedKind::Message, "a", "")),
+            Judgement::Unknown(MODE)
         );
     }
 
     #[test]
     fn what_is_decided_by_who_comes_first_is_not_told() {
         let waits = "[[source]]\nlicenses = [\"1111\"]\nlearn = { until = \"2999-01-01T00:00:00Z\" }\n";
-        assert_eq!(judged("", waits, passed(Kind::Message, "a", "1111")), Verdict::Unknown(LEARN));
-        assert!(matches!(judged("", waits, passed(Kind::Message, "a", "2222")), Verdict::Out(_)));
+        assert_eq!(judged("", waits, passed(PassedKind::Message, "a", "1111")), Judgement::Unknown(LEARN));
+        assert!(matches!(judged("", waits, passed(PassedKind::Message, "a", "2222")), Judgement::Out(_)));
     }
 
     #[test]
     fn an_exchange_that_may_have_been_two_things_is_told_where_both_come_to_the_same() {
         let list = "[[source]]\nlicenses = [\"1111\"]\n";
-        let quiet = |source, license| passed(Kind::Quiet, source, license);
-        assert_eq!(judged("", list, quiet("", "1111")), Verdict::Unknown(QUIET));
-        assert!(matches!(judged("", list, quiet("", "2222")), Verdict::Out(_)));
-        assert!(matches!(judged("", list, quiet("a", "1111")), Verdict::Out(_)));
-        assert!(matches!(judged("", NETWORK, quiet("", "1111")), Verdict::In(_)));
-        let definition = passed(Kind::Definition, "", "1111");
-        assert!(matches!(judged("", list, definition), Verdict::In(_)));
+        let quiet = |source, license| passed(PassedKind::Quiet, source, license);
+        assert_eq!(judged("", list, quiet("", "1111")), Judgement::Unknown(QUIET));
+        assert!(matches!(judged("", list, quiet("", "2222")), Judgement::Out(_)));
+        assert!(matches!(judged("", list, quiet("a", "1111")), Judgement::Out(_)));
+        assert!(matches!(judged("", NETWORK, quiet("", "1111")), Judgement::In(_)));
+        let definition = passed(PassedKind::Definition, "", "1111");
+        assert!(matches!(judged("", list, definition), Judgement::In(_)));
     }
 
     #[test]
     fn a_record_without_an_address_and_an_id_that_is_none_decide_nothing_by_chance() {
-        let mut nowhere = passed(Kind::Message, "a", "");
+        let mut nowhere = passed(PassedKind::Message, "a", "");
         nowhere.client = None;
-        assert_eq!(judged("", "[[source]]\nid = \"a\"\n", nowhere), Verdict::Unknown(NO_CLIENT));
-        let unfit = passed(Kind::Message, &"x".repeat(200), "");
-        assert!(matches!(judged("", NETWORK, unfit), Verdict::Out(why) if why.contains("longer")));
+        assert_eq!(judged("", "[[source]]\nid = \"a\"\n", nowhere), Judgement::Unknown(NO_CLIENT));
+        let unfit = passed(PassedKind::Message, &"x".repeat(200), "");
+        assert!(matches!(judged("", NETWORK, unfit), Judgement::Out(why) if why.contains("longer")));
     }
 
     #[test]
@@ -377,9 +385,9 @@ mod tests {
         let users = Users::load(&config.listen.users).unwrap();
         let mut replay = Replay::new(&policy, &config, &users);
         for address in 1..100 {
-            let mut one = passed(Kind::Message, "a", "");
+            let mut one = passed(PassedKind::Message, "a", "");
             one.client = Some([10, 0, 0, address].into());
-            assert!(matches!(replay.judge(one), Verdict::In(_)));
+            assert!(matches!(replay.judge(one), Judgement::In(_)));
         }
     }
 }

@@ -7,13 +7,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
-use super::Asker;
+use super::PolicyInput;
 use super::identity::Identity;
-use super::limits::{EntryLimits, Limited, Whose};
+use super::limits::{CountedFor, EntryLimits, Limited};
 use super::pending::Refused;
 use crate::budget::Room;
 use crate::config::model::{AllowList, Learn, Source, SourceRate};
 use crate::config::sources::Enrolment;
+use crate::ledger::action::IdentifiedBy;
 use relay_log::names::SourcePattern;
 use relay_log::names::{LicenseNumber, SourceId};
 
@@ -53,15 +54,15 @@ struct Learned {
     over: HashSet<Enrolment>,
 }
 
-/// How a request stands with the allow-list.
+/// What the allow-list says of a request.
 #[derive(Debug)]
-pub enum Standing<'a> {
+pub enum Match<'a> {
     /// An entry allows it.
     Listed {
         /// The entry.
         entry: &'a Entry,
-        /// What it was found by: `source`, `license`, `user`, `network`.
-        by: &'static str,
+        /// What it was found by.
+        by: IdentifiedBy,
     },
     /// Its source is listed, for other networks or users.
     WrongPlace(SourceId),
@@ -194,22 +195,22 @@ impl Registry {
         entries.filter(|(at, _)| !continued.contains(at)).map(|(_, entry)| entry).collect()
     }
 
-    /// The standing of a request that names its source. An entry that lists networks or users wants one of them
+    /// Matches a request that names its source. An entry that lists networks or users wants one of them
     /// as well, because an id proves nothing.
-    pub fn by_id(&self, id: &SourceId, user: Option<&str>, address: IpAddr) -> Standing<'_> {
+    pub fn by_id(&self, id: &SourceId, user: Option<&str>, address: IpAddr) -> Match<'_> {
         let listed = self.by_id.get(&sha256(id.as_str())).and_then(|at| self.entries.get(*at));
         let learned = || self.that_has_learned(id).and_then(|at| self.entries.get(at));
         let Some(entry) = listed.or_else(learned) else {
-            return Standing::UnknownSource(id.clone());
+            return Match::UnknownSource(id.clone());
         };
         if entry.is_placed(user, address) {
-            Standing::Listed { entry, by: "source" }
+            Match::Listed { entry, by: IdentifiedBy::Source }
         } else {
-            Standing::WrongPlace(id.clone())
+            Match::WrongPlace(id.clone())
         }
     }
 
-    /// The standing of a request that names no source. A license vouches, from anywhere, only for what is `sourceless` by
+    /// Matches a request that names no source. A license vouches, from anywhere, only for what is `sourceless` by
     /// nature: leaving the id out of a message is no way around its place.
     pub fn by_circumstance(
         &self,
@@ -217,13 +218,13 @@ impl Registry {
         user: Option<&str>,
         address: IpAddr,
         sourceless: bool,
-    ) -> Standing<'_> {
+    ) -> Match<'_> {
         let (mut by_license, mut alone) = (None, None);
         for license in licenses {
             let Some(claims) = self.by_license.get(license) else { continue };
             let mut entries = claims.iter().filter_map(|at| self.entries.get(*at));
             let entry = match entries.clone().find(|entry| entry.is_placed(user, address)) {
-                None if !sourceless => return Standing::LicenseElsewhere(license.clone()),
+                None if !sourceless => return Match::LicenseElsewhere(license.clone()),
                 placed if sourceless => placed.or_else(|| entries.next()),
                 _ => entries.find(|entry| entry.proves(user, address)),
             };
@@ -231,7 +232,7 @@ impl Registry {
             alone = alone.or(Some(license));
         }
         if let Some(entry) = by_license {
-            return Standing::Listed { entry, by: "license" };
+            return Match::Listed { entry, by: IdentifiedBy::License };
         }
         let user = || user.and_then(|user| self.by_user.get(user));
         let network = || {
@@ -240,10 +241,12 @@ impl Registry {
                 .filter_map(|(_, length)| IpNet::new(address, *length).ok())
                 .find_map(|network| self.by_network.get(&network.trunc()))
         };
-        let found = user().map(|at| (at, "user")).or_else(|| network().map(|at| (at, "network")));
+        let found = user()
+            .map(|at| (at, IdentifiedBy::User))
+            .or_else(|| network().map(|at| (at, IdentifiedBy::Network)));
         match found.and_then(|(at, by)| Some((self.entries.get(*at)?, by))) {
-            Some((entry, by)) => Standing::Listed { entry, by },
-            None => alone.map_or(Standing::Nobody, |license| Standing::LicenseAlone(license.clone())),
+            Some((entry, by)) => Match::Listed { entry, by },
+            None => alone.map_or(Match::Nobody, |license| Match::LicenseAlone(license.clone())),
         }
     }
 
@@ -310,15 +313,15 @@ impl Registry {
     pub fn lets_in(&self, refused: &Refused) -> bool {
         let Refused { source, license, user, address, sourceless, .. } = refused;
         let user = user.as_deref();
-        let standing = match source.as_deref().and_then(|id| id.parse().ok()) {
-            Some(id) => return matches!(self.by_id(&id, user, *address), Standing::Listed { .. }),
+        let found = match source.as_deref().and_then(|id| id.parse().ok()) {
+            Some(id) => return matches!(self.by_id(&id, user, *address), Match::Listed { .. }),
             None => {
                 let license: Option<LicenseNumber> =
                     license.as_deref().and_then(|number| number.parse().ok());
                 self.by_circumstance(license.as_slice(), user, *address, *sourceless)
             }
         };
-        matches!(standing, Standing::Listed { .. })
+        matches!(found, Match::Listed { .. })
     }
 }
 
@@ -327,14 +330,14 @@ impl Entry {
     ///
     /// # Errors
     /// Its limit is reached; which, and the wait until it is not.
-    pub fn count(&self, asker: Asker<'_>) -> Result<Room, Limited> {
-        let Asker { licenses, identity, activates, records, .. } = asker;
+    pub fn count(&self, asker: PolicyInput<'_>) -> Result<Room, Limited> {
+        let PolicyInput { licenses, identity, activates, records, .. } = asker;
         let (unproven, address) = (self.unproven(identity), identity.address);
         let license = || licenses.iter().find(|license| self.source.licenses.contains(license));
         let whose = match activates {
-            true => Whose::Activation(license(), address),
-            false if unproven.is_none() => Whose::Proven,
-            false => Whose::Address(address),
+            true => CountedFor::Activation(license(), address),
+            false if unproven.is_none() => CountedFor::Proven,
+            false => CountedFor::Address(address),
         };
         self.limits.check(whose, unproven, records)
     }
@@ -419,13 +422,13 @@ mod tests {
         let list = registry(LIST);
         let id = "fbe89d02".parse().unwrap();
         let by = |user, from| list.by_id(&id, user, address(from));
-        assert!(matches!(by(None, "10.20.0.9"), Standing::Listed { by: "source", .. }));
-        assert!(matches!(by(Some("qlik-prod"), "10.9.9.9"), Standing::Listed { .. }));
-        assert!(matches!(by(Some("other"), "10.9.9.9"), Standing::WrongPlace(_)));
+        assert!(matches!(by(None, "10.20.0.9"), Match::Listed { by: IdentifiedBy::Source, .. }));
+        assert!(matches!(by(Some("qlik-prod"), "10.9.9.9"), Match::Listed { .. }));
+        assert!(matches!(by(Some("other"), "10.9.9.9"), Match::WrongPlace(_)));
         let hashed = "abc".parse().unwrap();
-        assert!(matches!(list.by_id(&hashed, None, address("1.2.3.4")), Standing::Listed { .. }));
+        assert!(matches!(list.by_id(&hashed, None, address("1.2.3.4")), Match::Listed { .. }));
         let unknown = "abd".parse().unwrap();
-        assert!(matches!(list.by_id(&unknown, None, address("1.2.3.4")), Standing::UnknownSource(_)));
+        assert!(matches!(list.by_id(&unknown, None, address("1.2.3.4")), Match::UnknownSource(_)));
     }
 
     #[test]
@@ -438,7 +441,7 @@ mod tests {
             address(from),
             true,
         ) {
-            Standing::Listed { by, .. } => by,
+            Match::Listed { by, .. } => by.as_str(),
             _ => "nobody",
         };
         assert_eq!(by(&license, None, "1.2.3.4"), "license");
@@ -459,9 +462,9 @@ mod tests {
             let licenses: Vec<LicenseNumber> =
                 licenses.iter().map(|number| number.parse().unwrap()).collect();
             match list.by_circumstance(&licenses, user, address(from), sourceless) {
-                Standing::Listed { entry, by } => format!("{by} of {}", entry.source.line),
-                Standing::LicenseElsewhere(license) => license.to_string(),
-                Standing::LicenseAlone(license) => format!("{license} alone"),
+                Match::Listed { entry, by } => format!("{} of {}", by.as_str(), entry.source.line),
+                Match::LicenseElsewhere(license) => license.to_string(),
+                Match::LicenseAlone(license) => format!("{license} alone"),
                 other => format!("{other:?}"),
             }
         };
@@ -504,13 +507,10 @@ mod tests {
         assert_eq!(learn("b", "10.0.0.7"), None);
         assert_eq!(learn("a", "10.0.0.7"), Some(false));
         // Until the file says so, the id also counts in messages that name no license.
-        assert!(matches!(
-            list.by_id(&"a".parse().unwrap(), None, address("10.0.0.7")),
-            Standing::Listed { .. }
-        ));
+        assert!(matches!(list.by_id(&"a".parse().unwrap(), None, address("10.0.0.7")), Match::Listed { .. }));
         assert!(matches!(
             list.by_id(&"b".parse().unwrap(), None, address("10.0.0.7")),
-            Standing::UnknownSource(_)
+            Match::UnknownSource(_)
         ));
         assert!(list.learn(&"a".parse().unwrap(), &[], None, address("10.0.0.7")).is_none());
         assert_eq!(list.enrolment_of(&"a".parse().unwrap()).unwrap().licenses, license);
@@ -533,7 +533,7 @@ mod tests {
         let (a, from) = ("a".parse().unwrap(), address("10.0.0.7"));
         let license = ["1234".parse().unwrap()];
         assert!(old.learn(&a, &license, None, from).is_some_and(|(_, first)| first));
-        assert!(matches!(new.by_id(&a, None, from), Standing::Listed { .. }));
+        assert!(matches!(new.by_id(&a, None, from), Match::Listed { .. }));
         assert!(new.enrolment_of(&a).is_some());
         assert!(new.learn(&"c".parse().unwrap(), &license, None, from).is_none());
         let bound = next("[[source]]\nid = \"a\"\nlicenses = [\"1234\"]\n", &new);
@@ -574,7 +574,7 @@ mod tests {
         for (id, from) in [("second", "10.2.0.7"), ("first", "10.1.0.7")] {
             let (id, from) = (id.parse().unwrap(), address(from));
             assert!(list.learn(&id, &license, None, from).is_some_and(|(_, first)| first), "{id}");
-            assert!(matches!(list.by_id(&id, None, from), Standing::Listed { .. }), "{id} is in its place");
+            assert!(matches!(list.by_id(&id, None, from), Match::Listed { .. }), "{id} is in its place");
             assert!(list.enrolment_of(&id).unwrap().networks[0].contains(&from), "{id} is bound elsewhere");
         }
     }
@@ -595,9 +595,9 @@ mod tests {
 
     /// Takes a request of the first entry.
     fn first(list: &Registry) -> bool {
-        let asker = Asker {
-            said: crate::licensing::asker::Said::Message,
-            source: &crate::licensing::asker::Asking::Nobody,
+        let asker = PolicyInput {
+            understanding: crate::licensing::asker::Understanding::Message,
+            source: &crate::licensing::asker::ClaimedSource::Nobody,
             licenses: &[],
             identity: &Identity {
                 way: crate::policy::identity::WayIn::Connect,
@@ -692,14 +692,14 @@ mod tests {
         };
         let list = AllowList { sources: (0..2 * MANY).map(entry).collect() };
         let mut list = Registry::new(list, RATE, None);
-        let name = |standing: Standing<'_>| match standing {
-            Standing::Listed { entry, .. } => entry.source.name.clone(),
+        let name = |found: Match<'_>| match found {
+            Match::Listed { entry, .. } => entry.source.name.clone(),
             other => format!("{other:?}"),
         };
         for n in 0..MANY {
             let id = text(n).parse().unwrap();
             assert_eq!(name(list.by_id(&id, None, host(n))), text(n));
-            assert!(matches!(list.by_id(&id, None, host(n + 1)), Standing::WrongPlace(_)));
+            assert!(matches!(list.by_id(&id, None, host(n + 1)), Match::WrongPlace(_)));
             assert_eq!(name(list.by_circumstance(&[license(n)], None, address("1.2.3.4"), true)), text(n));
             assert_eq!(name(list.by_circumstance(&[], Some(&text(n)), address("1.2.3.4"), true)), text(n));
             assert_eq!(name(list.by_circumstance(&[], None, host(n), true)), text(n));
@@ -719,6 +719,6 @@ mod tests {
             assert_eq!(name(list.by_id(&id, None, host(n))), text(n), "after a reload");
             assert_eq!(list.enrolment_of(&id), Enrolment::of(&entry(n)));
         }
-        assert!(matches!(list.by_id(&"nobody".parse().unwrap(), None, host(0)), Standing::UnknownSource(_)));
+        assert!(matches!(list.by_id(&"nobody".parse().unwrap(), None, host(0)), Match::UnknownSource(_)));
     }
 }

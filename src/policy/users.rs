@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::identity::{Unproven, User, Why};
+use super::identity::{CredentialFault, Unproven, User};
 use super::limits::AddressLimits;
 use crate::bounds;
 use crate::config::edit::Editing;
@@ -159,7 +159,7 @@ impl Users {
     pub async fn check(&self, header: &[u8], address: IpAddr) -> Result<User, Unproven> {
         let pair = Pair::read(header);
         // Of another scheme nothing is looked at, so nothing is tried.
-        if let Err(unproven @ Unproven { why: Why::Scheme(_), .. }) = pair {
+        if let Err(unproven @ Unproven { why: CredentialFault::Scheme(_), .. }) = pair {
             return Err(unproven);
         }
         let mut digest = [0; 32];
@@ -178,7 +178,7 @@ impl Users {
         if !self.hashes.is_empty()
             && let Err(wait) = self.attempts.check(address)
         {
-            return unproven(Why::TooMany(wait));
+            return unproven(CredentialFault::TooMany(wait));
         }
         let Pair { user, password } = match pair {
             Ok(pair) => pair,
@@ -186,14 +186,14 @@ impl Users {
         };
         let encoded = looks_encoded(&user) || looks_encoded(&password);
         if self.hashes.is_empty() {
-            return unproven(Why::UnknownUser { encoded });
+            return unproven(CredentialFault::UnknownUser { encoded });
         }
         // A user that isn't there costs as much as one that is: names can't be told apart by the clock.
         let known = self.hashes.get(&user).cloned();
         let stored = known.clone().unwrap_or_else(PasswordHash::of_nobody);
-        let Ok(waits) = self.waiting.try_acquire() else { return unproven(Why::Busy) };
+        let Ok(waits) = self.waiting.try_acquire() else { return unproven(CredentialFault::Busy) };
         let Ok(Ok(place)) = timeout(bounds::PASSWORD_WAIT, self.at_once.clone().acquire_owned()).await else {
-            return unproven(Why::Busy);
+            return unproven(CredentialFault::Busy);
         };
         drop(waits);
         let check = move || {
@@ -204,8 +204,8 @@ impl Users {
         let right = tokio::task::spawn_blocking(check).await.unwrap_or(false);
         let stored = match known {
             Some(stored) if right => stored,
-            Some(_) => return unproven(Why::WrongPassword { encoded }),
-            None => return unproven(Why::UnknownUser { encoded }),
+            Some(_) => return unproven(CredentialFault::WrongPassword { encoded }),
+            None => return unproven(CredentialFault::UnknownUser { encoded }),
         };
         let mut remembered = self.right.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= bounds::REMEMBERED_PASSWORDS {
@@ -277,19 +277,19 @@ impl Pair {
                     && scheme.bytes().all(|byte| byte.is_ascii_alphabetic())
                     && !pair.is_empty()
             });
-            return Err(Why::Scheme(plain.map(Into::into)).of_nobody());
+            return Err(CredentialFault::Scheme(plain.map(Into::into)).of_nobody());
         }
-        let pair = STANDARD.decode(pair.trim_ascii()).map_err(|_| Why::NotBase64.of_nobody())?;
+        let pair = STANDARD.decode(pair.trim_ascii()).map_err(|_| CredentialFault::NotBase64.of_nobody())?;
         let pair = Zeroizing::new(pair);
         let colon = pair.iter().position(|byte| *byte == b':');
         let Ok(text) = std::str::from_utf8(&pair) else {
             let name = colon.and_then(|colon| std::str::from_utf8(&pair[..colon]).ok());
-            return Err(Unproven { why: Why::NotUtf8, tried: name.map(Into::into) });
+            return Err(Unproven { why: CredentialFault::NotUtf8, tried: name.map(Into::into) });
         };
         // Without a colon, what is there may be the password.
-        let (user, password) = text.split_once(':').ok_or_else(|| Why::NoColon.of_nobody())?;
+        let (user, password) = text.split_once(':').ok_or_else(|| CredentialFault::NoColon.of_nobody())?;
         if user.is_empty() || user.chars().chain(password.chars()).any(char::is_control) {
-            return Err(Why::Unfit.of(user));
+            return Err(CredentialFault::Unfit.of(user));
         }
         Ok(Self { user: user.to_owned(), password: Zeroizing::new(password.to_owned()) })
     }
@@ -324,25 +324,25 @@ mod tests {
         let lower = String::from_utf8(header("qlik:pass:word")).unwrap().replace("Basic", "basic");
         assert_eq!(user(&users, lower.as_bytes(), from(1)).await.as_deref(), Some("qlik"));
         for (bad, why) in [
-            ("qlik:wrong", Why::WrongPassword { encoded: false }.of("qlik")),
-            ("qlik:pass%3Aword", Why::WrongPassword { encoded: true }.of("qlik")),
-            ("nobody:pass:word", Why::UnknownUser { encoded: false }.of("nobody")),
-            ("qlik", Why::NoColon.of_nobody()),
-            (":pass:word", Why::Unfit.of("")),
-            ("qlik\0:pass:word", Why::Unfit.of("qlik\0")),
-            ("", Why::NoColon.of_nobody()),
+            ("qlik:wrong", CredentialFault::WrongPassword { encoded: false }.of("qlik")),
+            ("qlik:pass%3Aword", CredentialFault::WrongPassword { encoded: true }.of("qlik")),
+            ("nobody:pass:word", CredentialFault::UnknownUser { encoded: false }.of("nobody")),
+            ("qlik", CredentialFault::NoColon.of_nobody()),
+            (":pass:word", CredentialFault::Unfit.of("")),
+            ("qlik\0:pass:word", CredentialFault::Unfit.of("qlik\0")),
+            ("", CredentialFault::NoColon.of_nobody()),
         ] {
             assert_eq!(users.check(&header(bad), from(2)).await, Err(why), "{bad}");
         }
         let not_utf8 = format!("Basic {}", STANDARD.encode(b"qlik:p\xe4ss")).into_bytes();
         for (bad, why) in [
-            (&b"Basic !!!!"[..], Why::NotBase64.of_nobody()),
-            (b"Bearer abc", Why::Scheme(Some("Bearer".into())).of_nobody()),
-            (b"NTLM TlRMTVNTUAABAAAA", Why::Scheme(Some("NTLM".into())).of_nobody()),
-            (b"cGFzc3dvcmQ=", Why::Scheme(None).of_nobody()),
-            (b"Basic ", Why::NoColon.of_nobody()),
-            (b"", Why::Scheme(None).of_nobody()),
-            (&not_utf8, Why::NotUtf8.of("qlik")),
+            (&b"Basic !!!!"[..], CredentialFault::NotBase64.of_nobody()),
+            (b"Bearer abc", CredentialFault::Scheme(Some("Bearer".into())).of_nobody()),
+            (b"NTLM TlRMTVNTUAABAAAA", CredentialFault::Scheme(Some("NTLM".into())).of_nobody()),
+            (b"cGFzc3dvcmQ=", CredentialFault::Scheme(None).of_nobody()),
+            (b"Basic ", CredentialFault::NoColon.of_nobody()),
+            (b"", CredentialFault::Scheme(None).of_nobody()),
+            (&not_utf8, CredentialFault::NotUtf8.of("qlik")),
         ] {
             assert_eq!(users.check(bad, from(3)).await, Err(why));
         }
@@ -371,7 +371,7 @@ mod tests {
         let mut limited = false;
         for n in 0..20 {
             let checked = users.check(&header(&n.to_string()), address).await;
-            limited |= matches!(checked, Err(Unproven { why: Why::TooMany(_), .. }));
+            limited |= matches!(checked, Err(Unproven { why: CredentialFault::TooMany(_), .. }));
         }
         assert!(limited);
         assert!(user(&users, &header("qlik:right"), address).await.is_some());
@@ -392,7 +392,7 @@ mod tests {
         while users.waiting.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        let busy = Err(Why::Busy.of("qlik"));
+        let busy = Err(CredentialFault::Busy.of("qlik"));
         assert_eq!(users.check(&header("qlik:x"), IpAddr::from([10, 1, 0, 1])).await, busy);
         assert!(begun.elapsed() < bounds::PASSWORD_WAIT, "one too many waits all the same");
         for check in waiting {
@@ -410,7 +410,7 @@ mod tests {
         let pair = header("a:b");
         for _ in 0..100 {
             let checked = timeout(bounds::PASSWORD_WAIT / 2, users.check(&pair, [10, 0, 0, 1].into())).await;
-            assert_eq!(checked, Ok(Err(Why::UnknownUser { encoded: false }.of("a"))));
+            assert_eq!(checked, Ok(Err(CredentialFault::UnknownUser { encoded: false }.of("a"))));
         }
         drop(taken);
     }

@@ -1,25 +1,25 @@
-//! What time brings: counts of folded refusals, signs of life, and leaves that are made anew.
+//! What happens by the clock: counts of folded refusals, signs of life, and renewed leaves.
 
 use std::sync::Arc;
 
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::bounds;
-use crate::http::serve::Conversations;
 use crate::ledger::action::Action;
 use crate::ledger::record::Record;
 use crate::tls::dates;
 
-/// What time brings: counts of folded refusals, and a sign of life where nothing else was written, so that a crash is
-/// dated to the minute.
-pub(super) async fn keep_time(conversations: Arc<Conversations>) {
-    let journal = &conversations.exchange.journal;
+/// Writes counts of folded refusals, and a sign of life where nothing else was written, so that a crash is dated to the
+/// minute.
+pub(super) async fn keep_time(app: Arc<App>) {
+    let journal = &app.exchange.journal;
     let mut written = *journal.committed().borrow();
     loop {
         sleep(bounds::REFUSAL_WINDOW).await;
-        conversations.exchange.refusals.flush();
-        conversations.setup.load().access.write_folded();
+        app.exchange.refusals.flush();
+        app.setup.load().access.write_folded();
         let committed = *journal.committed().borrow();
         let silent = written == committed;
         if silent {
@@ -29,12 +29,12 @@ pub(super) async fn keep_time(conversations: Arc<Conversations>) {
     }
 }
 
-/// Renews leaves, also where no client comes, and tells once when one that is shown is not valid. A look each second
+/// Renews leaves even while no client comes, and logs once when a leaf in use is not valid. It looks each second, so that it
 /// finds every step of the clock.
-pub(super) async fn keep_leaves(conversations: Arc<Conversations>) {
+pub(super) async fn keep_leaves(app: Arc<App>) {
     let mut told = false;
     loop {
-        let faces = conversations.setup.load().faces.clone();
+        let faces = app.setup.load().faces.clone();
         faces.freshen().await;
         let fault = faces.fault(dates::now());
         if let Some(fault) = fault.as_ref().filter(|_| !told) {

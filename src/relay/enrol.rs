@@ -6,26 +6,26 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::bounds;
 use crate::config::sources;
-use crate::http::serve::Conversations;
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::Record;
 use relay_log::names::SourceId;
 
 /// Writes the ids that enrolments have learned into `sources.toml`, which is then read again as any change of it.
-pub(super) async fn keep_learned(conversations: Arc<Conversations>, mut learned: mpsc::Receiver<SourceId>) {
+pub(super) async fn keep_learned(app: Arc<App>, mut learned: mpsc::Receiver<SourceId>) {
     while let Some(id) = learned.recv().await {
         // Until the file says so, the id is known to this process alone: a restart would learn anew.
-        while let Err(e) = write_learned(&conversations, &id).await {
+        while let Err(e) = write_learned(&app, &id).await {
             tracing::error!("source {id} can't be written into the allow-list: {e}");
             sleep(bounds::LEARNED_RETRY).await;
         }
     }
 }
 
-async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(), String> {
-    let setup = conversations.setup.load_full();
+async fn write_learned(app: &App, id: &SourceId) -> Result<(), String> {
+    let setup = app.setup.load_full();
     let Some(enrolment) = setup.policy.registry.enrolment_of(id) else { return Ok(()) };
     let license = enrolment.licenses.first().map(ToString::to_string).unwrap_or_default();
     let (file, bound_id) = (setup.config.sources.file.clone(), id.clone());
@@ -38,7 +38,7 @@ async fn write_learned(conversations: &Conversations, id: &SourceId) -> Result<(
         record.reason = "an enrolment learned the id of its deployment".into();
         record.qlik.source_id = Some(id.to_string());
         record.qlik.license = Some(license);
-        conversations.exchange.journal.note_in_turn(vec![record]).await;
+        app.exchange.journal.note_in_turn(vec![record]).await;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Reloads: what changed becomes the setup in force, but for parts whose files can't be used, which are told until they can.
+//! Reloads: what changed goes into force, except for parts whose files can't be used; those are reported until they can.
 
 use std::sync::Arc;
 
@@ -7,27 +7,27 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::status::Shown;
+use super::status::RelayStatus;
+use crate::app::App;
 use crate::bounds;
-use crate::config::watch::{Cause, Watch};
-use crate::http::serve::Conversations;
+use crate::config::watch::{ReloadCause, Watch};
 use crate::ledger::action::{Action, Outcome};
 use crate::ledger::record::Record;
 use crate::listen::sockets::Bound;
-use crate::observe::admin::{Asked, Asker};
+use crate::observe::admin::{ReloadRequest, ReloadWaiter};
 use crate::observe::log;
 use crate::policy::sources::Registry;
-use crate::setup::held::{Held, Part};
-use crate::setup::{Attempt, Lasting, Setup, SetupError};
+use crate::setup::held::{HeldPart, Part};
+use crate::setup::{Attempt, Setup, SetupError, Shared};
 
 /// What reloads work with.
 #[derive(Debug)]
 pub(super) struct Reloads {
-    pub(super) shown: Arc<Shown>,
-    pub(super) lasting: Lasting,
+    pub(super) status: Arc<RelayStatus>,
+    pub(super) shared: Shared,
     pub(super) listeners: Listeners,
     pub(super) watch: Watch,
-    pub(super) asked: mpsc::Receiver<Asked>,
+    pub(super) asked: mpsc::Receiver<ReloadRequest>,
 }
 
 /// Why a reload has changed nothing.
@@ -49,37 +49,38 @@ impl Reloads {
     pub(super) async fn keep(mut self) {
         loop {
             tokio::select! {
-                // What failed has been told, and is tried again.
+                // A failure has been logged, and is tried again.
                 cause = self.watch.changed() => drop(self.reload(cause).await),
                 Some(asked) = self.asked.recv() => self.reload_as_asked(asked).await,
             }
         }
     }
 
-    /// One reload for all who ask at this moment: each of them has written before it asked.
-    async fn reload_as_asked(&mut self, asked: Asked) {
+    /// Does one reload for all requests that wait: each client has written its files before it asked.
+    async fn reload_as_asked(&mut self, asked: ReloadRequest) {
         let mut askers = Vec::new();
         let mut is_told = false;
         let mut next = Some(asked);
-        while let Some(Asked { by }) = next {
+        while let Some(ReloadRequest { by }) = next {
             is_told |= by.is_none();
             askers.extend(by);
             next = self.asked.try_recv().ok();
         }
-        for Asker { user, .. } in &askers {
+        for ReloadWaiter { user, .. } in &askers {
             let user =
                 user.map_or_else(|| "an unknown user".into(), |user| format!("the user with the id {user}"));
             tracing::info!("{user} asks for a reload over the admin socket");
         }
-        let before = self.shown.conversations.setup.load_full();
+        let before = self.status.app.setup.load_full();
         // A signal says that all files are whole, a verb only that its own is.
-        let mut done = if is_told { self.reload(Cause::Told).await } else { Err(Undone::Unsettled) };
+        let mut done =
+            if is_told { self.reload(ReloadCause::OnDemand).await } else { Err(Undone::Unsettled) };
         if matches!(done, Err(Undone::Unsettled)) {
             done = self.reload_settled().await;
         }
         let answer = self.answer(&before, done.err());
-        for Asker { reply, .. } in askers {
-            // Who does not wait any more has been told of that by its own clock.
+        for ReloadWaiter { reply, .. } in askers {
+            // A client that waits no more has seen its own time-out.
             let _ = reply.send(answer.clone());
         }
     }
@@ -91,7 +92,7 @@ impl Reloads {
                 self.watch.look_again();
                 break;
             }
-            match self.reload(Cause::Changed).await {
+            match self.reload(ReloadCause::Changed).await {
                 Err(Undone::Unsettled) => {}
                 done => return done,
             }
@@ -99,9 +100,9 @@ impl Reloads {
         Err(Undone::Unsettled)
     }
 
-    /// What is in force now, for whoever asked.
+    /// The answer to those who asked: what is in force.
     fn answer(&self, before: &Setup, undone: Option<Undone>) -> Value {
-        let setup = self.shown.conversations.setup.load();
+        let setup = self.status.app.setup.load();
         let changed = match setup.generation == before.generation {
             true => Vec::new(),
             false => setup.contents().changed_since(before.contents()),
@@ -115,17 +116,17 @@ impl Reloads {
         });
         json!({
             "log": setup.config.audit.directory,
-            "configuration": self.shown.configuration(),
+            "configuration": self.status.configuration(),
             "parts": parts,
             "changed": changed,
             "undone": undone.map(|why| why.to_string()),
         })
     }
 
-    async fn reload(&mut self, cause: Cause) -> Result<(), Undone> {
-        let before = self.shown.conversations.setup.load_full();
+    async fn reload(&mut self, cause: ReloadCause) -> Result<(), Undone> {
+        let before = self.status.app.setup.load_full();
         let attempt = self.read(&before, Setup::again).await?;
-        let overtaken = cause != Cause::Told && !self.watch.has_settled_at(&attempt.contents);
+        let overtaken = cause != ReloadCause::OnDemand && !self.watch.has_settled_at(&attempt.contents);
         if !attempt.settled || overtaken {
             // Somebody writes just now, and what was read may be half of it.
             self.watch.look_again();
@@ -137,8 +138,8 @@ impl Reloads {
             Ok(()) => attempt,
             // It is `relay.toml` that says where to listen; with the one before, all listens as it did.
             Err(why) => {
-                let but_for_it = move |before: &Setup, lasting: &Lasting| {
-                    before.again_but_for_the_configuration(&why, lasting)
+                let but_for_it = move |before: &Setup, shared: &Shared| {
+                    before.again_but_for_the_configuration(&why, shared)
                 };
                 let contents = attempt.contents;
                 let again = self.read(&before, but_for_it).await?;
@@ -153,36 +154,37 @@ impl Reloads {
         let differs = attempt.made.contents() != before.contents();
         if differs {
             self.put_in_force(attempt.made, &before);
-        } else if cause != Cause::Again && attempt.held.is_empty() {
-            let why = if cause == Cause::Told { "asked for a reload" } else { "files are as they were" };
+        } else if cause != ReloadCause::Again && attempt.held.is_empty() {
+            let why =
+                if cause == ReloadCause::OnDemand { "asked for a reload" } else { "files are as they were" };
             tracing::info!("{why}: nothing differs from what is in force (generation {})", before.generation);
         }
         self.tell(attempt.held, cause);
         Ok(())
     }
 
-    /// Off the workers, and under a deadline: a disk that stalls must stall nothing else.
+    /// Reads all files, off the workers and under a deadline: a disk that stalls must stall nothing else.
     async fn read(
         &self,
         before: &Arc<Setup>,
-        read: impl FnOnce(&Setup, &Lasting) -> Result<Attempt, SetupError> + Send + 'static,
+        read: impl FnOnce(&Setup, &Shared) -> Result<Attempt, SetupError> + Send + 'static,
     ) -> Result<Attempt, Undone> {
-        let (before, lasting) = (before.clone(), self.lasting.clone());
+        let (before, shared) = (before.clone(), self.shared.clone());
         let generation = before.generation;
-        let why = match self.watch.read(move || read(&before, &lasting)).await {
+        let why = match self.watch.read(move || read(&before, &shared)).await {
             Ok(Ok(attempt)) => return Ok(attempt),
-            // It has been told.
+            // It has been logged.
             Err(e) => e.to_string(),
             Ok(Err(e)) => {
                 tracing::error!("all that was in force stays (generation {generation}): {e}");
                 e.to_string()
             }
         };
-        self.shown.metrics.reloads_refused.inc();
+        self.status.metrics.reloads_refused.inc();
         Err(Undone::Failed(why))
     }
 
-    /// The sockets: the only step that a new setup can fail at and that is seen outside.
+    /// Moves the sockets to the new addresses: the only step that is seen outside and can fail.
     async fn listen(&mut self, new: &Setup, before: &Setup) -> Result<(), String> {
         let (config, listeners) = (&new.config, &mut self.listeners);
         listeners.clients.change(&config.listen.addresses).await.map_err(|e| e.to_string())?;
@@ -196,13 +198,13 @@ impl Reloads {
     }
 
     fn put_in_force(&self, new: Setup, before: &Setup) {
-        let conversations = &self.shown.conversations;
-        self.lasting.own.store(Arc::new(self.listeners.clients.addresses()));
-        conversations.exchange.memory.resize(&new.config);
+        let app = &self.status.app;
+        self.shared.own.store(Arc::new(self.listeners.clients.addresses()));
+        app.exchange.memory.resize(&new.config);
         if new.config.audit.queue != before.config.audit.queue {
-            conversations.exchange.journal.resize_queue(new.config.audit.queue);
+            app.exchange.journal.resize_queue(new.config.audit.queue);
         }
-        conversations.exchange.refusals.set_budget(new.config.limits.strangers_log_per_day);
+        app.exchange.refusals.set_budget(new.config.limits.strangers_log_per_day);
         new.access.set_budget(new.config.limits.strangers_log_per_day);
         log::set_level(new.config.log.level);
         new.warn();
@@ -216,23 +218,23 @@ impl Reloads {
             new.generation,
             new.policy.registry.entries().len()
         );
-        conversations.setup.store(new);
-        // Whoever asked for the reload does not wait for a disk that hangs; the end of the relay does.
-        let journal = conversations.exchange.journal.clone();
-        conversations.tasks.spawn(async move { journal.note_in_turn(vec![record]).await });
-        forget_known(conversations);
+        app.setup.store(new);
+        // The client that asked for the reload does not wait for a disk that hangs; the end of the relay does.
+        let journal = app.exchange.journal.clone();
+        app.tasks.spawn(async move { journal.note_in_turn(vec![record]).await });
+        forget_known(app);
     }
 
-    /// Tells each part whose files say something else than what is in force, and each for which that is over. One that was
-    /// tried again and is as before has been told.
-    fn tell(&self, mut held: Vec<Held>, cause: Cause) {
-        let generation = self.shown.conversations.setup.load().generation;
-        let before = self.shown.held();
+    /// Logs each part whose files say something else than what is in force, and each for which that is over; not again for one
+    /// that was merely tried again and is as before.
+    fn tell(&self, mut held: Vec<HeldPart>, cause: ReloadCause) {
+        let generation = self.status.app.setup.load().generation;
+        let before = self.status.held();
         let mut is_news = false;
         for part in &mut held {
             let known = before.iter().find(|known| known.part == part.part);
             part.since = known.map_or(part.since, |known| known.since);
-            if cause != Cause::Again || known.is_none_or(|known| known.why != part.why) {
+            if cause != ReloadCause::Again || known.is_none_or(|known| known.why != part.why) {
                 is_news = true;
                 tracing::error!(
                     "the old {} {} in force (generation {generation}): {}",
@@ -245,9 +247,9 @@ impl Reloads {
         for over in before.iter().filter(|over| held.iter().all(|part| part.part != over.part)) {
             tracing::info!("the {} in force is what its files say again", over.part.name());
         }
-        self.shown.hold(held);
+        self.status.hold(held);
         if is_news {
-            self.shown.metrics.reloads_refused.inc();
+            self.status.metrics.reloads_refused.inc();
         }
     }
 }
@@ -270,15 +272,15 @@ fn warn_of_loss(before: &Registry, new: &Registry) {
     );
 }
 
-/// Everything that is listened on.
+/// All listening sockets.
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) clients: Bound,
     pub(super) admin: Bound,
 }
 
-/// Those who were refused and would be let in now need no number any more.
-pub(super) fn forget_known(conversations: &Conversations) {
-    let setup = conversations.setup.load_full();
-    conversations.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));
+/// Drops the pending rows of deployments that the list in force lets in.
+pub(super) fn forget_known(app: &App) {
+    let setup = app.setup.load_full();
+    app.exchange.pending.forget(move |refused| setup.policy.registry.lets_in(refused));
 }

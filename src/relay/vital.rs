@@ -1,4 +1,4 @@
-//! Services that the relay must not outlive: one that ends, or panics, ends the relay with a sentence.
+//! Services that the relay can't do without: when one ends or panics, the relay ends and says which.
 
 use std::thread;
 
@@ -8,8 +8,8 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub(super) struct Vital(watch::Sender<Option<String>>);
 
-/// Tells how a service ended, unless it was only told to stop.
-struct Guard {
+/// Reports how a service ended, unless it was aborted.
+struct ServiceGuard {
     service: &'static str,
     ended: watch::Sender<Option<String>>,
     done: bool,
@@ -26,7 +26,7 @@ impl Vital {
         service: &'static str,
         work: W,
     ) -> impl Future<Output = ()> + use<W> {
-        let guard = Guard { service, ended: self.0.clone(), done: false };
+        let guard = ServiceGuard { service, ended: self.0.clone(), done: false };
         async move {
             work.await;
             guard.tell_end();
@@ -41,13 +41,13 @@ impl Vital {
     }
 }
 
-impl Guard {
+impl ServiceGuard {
     fn tell_end(mut self) {
         self.done = true;
     }
 }
 
-impl Drop for Guard {
+impl Drop for ServiceGuard {
     /// A task that is aborted is dropped too: neither done nor panicking.
     fn drop(&mut self) {
         let how = match (self.done, thread::panicking()) {

@@ -34,7 +34,7 @@ pub(crate) enum Part {
 
 /// A part that stays as it was.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Held {
+pub(crate) struct HeldPart {
     /// The part.
     pub(crate) part: Part,
     /// Why its files can't be used.
@@ -45,13 +45,13 @@ pub(crate) struct Held {
 
 /// One reading of all files, beside the setup in force.
 #[derive(Debug)]
-pub(super) struct Reading<'a> {
+pub(super) struct SetupReading<'a> {
     /// What the files hold that the new setup is made from.
     pub(super) contents: Contents,
     /// The setup in force; none at the start, where everything must be right.
     pub(super) before: Option<&'a Setup>,
     /// What stays as it was.
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<HeldPart>,
 }
 
 impl Part {
@@ -103,7 +103,7 @@ pub(crate) fn words(part: &str, since: Timestamp, why: &str) -> String {
     format!("{part}: what is in force is not what the files say, since {since:.0}: {why}")
 }
 
-impl<'a> Reading<'a> {
+impl<'a> SetupReading<'a> {
     pub(super) fn new(contents: Contents, before: Option<&'a Setup>) -> Self {
         Self { contents, before, held: Vec::new() }
     }
@@ -135,7 +135,7 @@ impl<'a> Reading<'a> {
         if let Some(before) = self.before {
             self.contents.put_back(&before.contents, files);
         }
-        self.held.push(Held { part, why, since: Timestamp::now() });
+        self.held.push(HeldPart { part, why, since: Timestamp::now() });
     }
 }
 

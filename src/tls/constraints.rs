@@ -13,13 +13,13 @@ use super::authority::{self, AuthorityError};
 /// The names and addresses that a certificate may sign for.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Reach {
-    names: Limits,
-    addresses: Limits,
+    names: NameLimits,
+    addresses: NameLimits,
 }
 
 /// What is said of one form of name. Nothing permitted means that all are.
 #[derive(Debug, Default, Eq, PartialEq)]
-struct Limits {
+struct NameLimits {
     permitted: Vec<String>,
     excluded: Vec<String>,
     are_all_excluded: bool,
@@ -58,7 +58,7 @@ impl Reach {
         self.names.permitted.iter().chain(&self.addresses.permitted).cloned().collect()
     }
 
-    fn limits(&mut self, is_address: bool) -> &mut Limits {
+    fn limits(&mut self, is_address: bool) -> &mut NameLimits {
         if is_address { &mut self.addresses } else { &mut self.names }
     }
 }
@@ -75,7 +75,7 @@ impl fmt::Display for Reach {
     }
 }
 
-impl Limits {
+impl NameLimits {
     fn write(&self, f: &mut fmt::Formatter<'_>, what: &str, more: &str) -> fmt::Result {
         if self.are_all_excluded {
             return write!(f, "{what}: none");

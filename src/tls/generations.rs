@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::authority::{Authority, AuthorityError, FilePaths, Files, Pem, SecretPem, io_error};
 use super::constraints::Reach;
 use super::former;
-use super::rotation::{self, Rotation, Written};
+use super::rotation::{self, Rotation, RotationFile};
 use crate::config::edit::{Fault, folder_of};
 use crate::config::folder::{self, Folder};
 use crate::config::names::Host;
@@ -46,7 +46,7 @@ struct Generations<'a> {
 
 /// What is in force and what is tried beside it, read without changing anything.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct AuthorityState {
     /// Where the files in force lie; `None` before the first start.
     pub(crate) in_force: Option<FilePaths>,
     /// The new root that is tried, or why it can't be.
@@ -66,7 +66,7 @@ pub(crate) struct Trial {
 
 /// The right to change the authority, which nobody else has as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Change<'a> {
+pub(crate) struct AuthorityChange<'a> {
     generations: Generations<'a>,
     folder: Folder,
     trial: Option<(u64, Rotation)>,
@@ -75,7 +75,7 @@ pub(crate) struct Change<'a> {
 }
 
 /// What lies at the configured paths.
-enum Found {
+enum ConfiguredFiles {
     /// Nothing, and there is no generation: a first start makes all.
     Nothing,
     /// Files, or as much as there is of them.
@@ -98,7 +98,7 @@ struct Made {
 ///
 /// # Errors
 /// The folder can't be read, or nothing says what is in force.
-pub(crate) fn standing(files: Files<'_>) -> Result<Standing, AuthorityError> {
+pub(crate) fn standing(files: Files<'_>) -> Result<AuthorityState, AuthorityError> {
     Generations::of(files).standing()
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn prepare(files: Files<'_>, names: &BTreeSet<Host>) -> Result<bool, 
     if standing.is_settled {
         return Ok(false);
     }
-    match Change::begin(files).and_then(|change| change.first(names, None)) {
+    match AuthorityChange::begin(files).and_then(|change| change.first(names, None)) {
         Err(e) if standing.in_force.is_some_and(|paths| Authority::open(paths.files()).is_ok()) => {
             tracing::warn!(
                 "what a change of the root left can't be put in order, and the relay starts all the same: {e}"
@@ -138,9 +138,9 @@ pub(crate) fn watched(files: Files<'_>) -> Vec<PathBuf> {
         // The link itself can't be read, but the events of its folder tell at once that it was swapped.
         watched.push(generations.path.join(CURRENT));
     }
-    if let Ok(Standing { trial: Ok(Some(trial)), .. }) = generations.standing() {
+    if let Ok(AuthorityState { trial: Ok(Some(trial)), .. }) = generations.standing() {
         watched.extend(trial.files.files().all().map(Path::to_owned));
-    } else if let Ok(Written::Now(Rotation { next: Some(next), .. })) = rotation::read(files) {
+    } else if let Ok(RotationFile::Now(Rotation { next: Some(next), .. })) = rotation::read(files) {
         watched.extend(generations.at(next).files().all().map(Path::to_owned));
     }
     watched
@@ -159,7 +159,7 @@ pub(crate) fn open(files: Files<'_>, in_force: &FilePaths) -> Result<Authority, 
     }
 }
 
-impl Standing {
+impl AuthorityState {
     /// Goes on without a new root that can't be tried; why it can't.
     pub(crate) fn leave_out_broken_trial(&mut self) -> Option<AuthorityError> {
         let opened = match std::mem::replace(&mut self.trial, Ok(None)) {
@@ -235,34 +235,34 @@ impl<'a> Generations<'a> {
         }
     }
 
-    fn standing(&self) -> Result<Standing, AuthorityError> {
+    fn standing(&self) -> Result<AuthorityState, AuthorityError> {
         let written = rotation::read(self.files);
-        if let Ok(Written::Former(former::Rotation { under_way: true, networks, .. })) = &written {
+        if let Ok(RotationFile::Former(former::Rotation { under_way: true, networks, .. })) = &written {
             let is_finishing = former::Rotation::is_finishing(self.files);
             let trial = Trial { files: former::next_to(self.files), networks: networks.clone() };
-            return Ok(Standing {
+            return Ok(AuthorityState {
                 in_force: Some(former::Rotation::in_force(self.files)),
                 trial: Ok((!is_finishing).then_some(trial)),
                 is_settled: false,
             });
         }
         let (in_force, is_found) = match self.found()? {
-            Found::Nothing => (None, false),
-            Found::Configured => (Some(self.files.to_paths()), true),
-            Found::Restorable(number) => (Some(self.with_missing_from(number)), false),
+            ConfiguredFiles::Nothing => (None, false),
+            ConfiguredFiles::Configured => (Some(self.files.to_paths()), true),
+            ConfiguredFiles::Restorable(number) => (Some(self.with_missing_from(number)), false),
         };
         let current = self.current();
         let (trial, is_over) = match written {
-            Ok(Written::Now(Rotation { next: Some(next), networks })) if Some(next) != current => {
+            Ok(RotationFile::Now(Rotation { next: Some(next), networks })) if Some(next) != current => {
                 (self.trial(next, networks).map(Some), false)
             }
-            Ok(Written::Now(Rotation { next, .. })) => (Ok(None), next.is_some()),
-            Ok(Written::Former(_)) => (Ok(None), false),
+            Ok(RotationFile::Now(Rotation { next, .. })) => (Ok(None), next.is_some()),
+            Ok(RotationFile::Former(_)) => (Ok(None), false),
             Err(cause) => (Err(io_error(&rotation::path(self.files), cause)), false),
         };
         let is_settled =
             is_found && !is_over && self.left_over()?.is_empty() && !folder::has_left_overs(&self.path);
-        Ok(Standing { in_force, trial, is_settled })
+        Ok(AuthorityState { in_force, trial, is_settled })
     }
 
     fn trial(&self, next: u64, networks: Vec<IpNet>) -> Result<Trial, AuthorityError> {
@@ -275,10 +275,10 @@ impl<'a> Generations<'a> {
         Ok(Trial { files, networks })
     }
 
-    fn found(&self) -> Result<Found, AuthorityError> {
+    fn found(&self) -> Result<ConfiguredFiles, AuthorityError> {
         let configured = self.files.all();
         if configured.iter().all(|path| path.exists()) {
-            return Ok(Found::Configured);
+            return Ok(ConfiguredFiles::Configured);
         }
         self.check_current()?;
         let generations = self.all()?;
@@ -307,15 +307,15 @@ impl<'a> Generations<'a> {
         if let Some(number) = candidate
             && self.agrees_with_what_is_there(number)
         {
-            return Ok(Found::Restorable(number));
+            return Ok(ConfiguredFiles::Restorable(number));
         }
         let is_absent =
             |path: &&Path| fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
         if generations.is_empty() && configured.iter().all(is_absent) {
-            return Ok(Found::Nothing);
+            return Ok(ConfiguredFiles::Nothing);
         }
         if configured.iter().any(|path| path.exists()) {
-            return Ok(Found::Configured);
+            return Ok(ConfiguredFiles::Configured);
         }
         let fault = format!(
             "is gone, and {} has no whole generation to restore it from; restore both from a copy, or move what is left \
@@ -363,8 +363,8 @@ impl<'a> Generations<'a> {
             return Ok(Vec::new());
         };
         let tried = match rotation::read(self.files) {
-            Ok(Written::Now(rotation)) => rotation.next,
-            Ok(Written::Former(former)) if !former.under_way => None,
+            Ok(RotationFile::Now(rotation)) => rotation.next,
+            Ok(RotationFile::Former(former)) if !former.under_way => None,
             _ => return Ok(Vec::new()),
         };
         let others = self.all()?.into_iter().filter(|number| *number != current && Some(*number) != tried);
@@ -402,7 +402,7 @@ enum LeftOver {
     Moved(PathBuf),
 }
 
-impl<'a> Change<'a> {
+impl<'a> AuthorityChange<'a> {
     /// Takes the lock, and completes or undoes what was cut off.
     ///
     /// # Errors
@@ -435,7 +435,7 @@ impl<'a> Change<'a> {
         names: &BTreeSet<Host>,
         root_key: Option<&Path>,
     ) -> Result<bool, AuthorityError> {
-        if !matches!(self.generations.found()?, Found::Nothing) {
+        if !matches!(self.generations.found()?, ConfiguredFiles::Nothing) {
             return Ok(false);
         }
         let mut kept = None;
@@ -472,7 +472,7 @@ impl<'a> Change<'a> {
             _ => io_error(path, e),
         })?;
         match self.generations.found() {
-            Ok(Found::Nothing) => Ok(()),
+            Ok(ConfiguredFiles::Nothing) => Ok(()),
             // A link would take its place.
             _ => {
                 fs::remove_file(path).map_err(|e| io_error(path, e))?;
@@ -539,14 +539,14 @@ impl<'a> Change<'a> {
         let files = self.generations.files;
         let path = rotation::path(files);
         let mut rotation = match rotation::read(files).map_err(|e| io_error(&path, e))? {
-            Written::Now(rotation) => rotation,
-            Written::Former(former) if former.under_way => {
+            RotationFile::Now(rotation) => rotation,
+            RotationFile::Former(former) if former.under_way => {
                 self.has_completed_finish = former::Rotation::is_finishing(files);
                 self.convert(former)?
             }
-            Written::Former(_) => Rotation::default(),
+            RotationFile::Former(_) => Rotation::default(),
         };
-        if let Found::Restorable(number) = self.generations.found()? {
+        if let ConfiguredFiles::Restorable(number) = self.generations.found()? {
             if self.generations.current() != Some(number) {
                 self.switch(number)?;
             }

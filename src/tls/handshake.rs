@@ -15,7 +15,8 @@ use super::identities::{Chosen, Faces};
 use super::witness::{Undecided, Witness};
 use super::{ALPN_HTTP_1_1, Alert, distrust, left};
 use crate::bounds;
-use crate::observe::facts::Access;
+use crate::observe::facts::{Access, Arrival};
+use crate::observe::labels::WayIn;
 use crate::stream::{AnyStream, Rewound, last_word};
 
 /// The first byte of a TLS record that holds a handshake (RFC 8446 §5.1).
@@ -61,13 +62,10 @@ pub struct Failed {
 
 impl Failed {
     /// Its access line.
-    pub fn access(&self, client: IpAddr, mode: &'static str, authority: Option<String>) -> Access {
-        let mut access = Access::new(Uuid::now_v7(), client, mode);
-        access.verdict = "refuse";
-        access.authority = authority;
-        access.sni.clone_from(&self.sni);
-        access.error = Some("tls_protocol_error");
-        access.cause = Some(self.why.clone());
+    pub fn access(&self, client: IpAddr, way: WayIn, authority: Option<String>) -> Access {
+        let arrival = Arrival { sni: self.sni.clone(), authority, host: None };
+        let mut access = Access::new(Uuid::now_v7(), client, Some(way), arrival);
+        access.no_tls(self.why.clone());
         access
     }
 }

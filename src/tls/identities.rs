@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use super::authority::{Authority, Files};
-use super::generations::{self, Standing};
+use super::generations::{self, AuthorityState};
 use super::leaf::{self, Face, LeafError};
 use super::trust::Trust;
 use crate::config::model::{Config, Identity, Mode, TlsVersion};
@@ -52,10 +52,10 @@ struct Album {
     own_names: Vec<HostName>,
     /// For the relay's own names. It has DNS names alone: BoringSSL can't judge an address below name constraints, and
     /// refuses a leaf that has one, whichever name it asked for.
-    named: Option<Shown>,
+    named: Option<ServedFace>,
     /// For clients that send no name: the relay's own names and addresses.
-    nameless: Option<Shown>,
-    hosts: HashMap<HostName, Shown>,
+    nameless: Option<ServedFace>,
+    hosts: HashMap<HostName, ServedFace>,
 }
 
 /// Who signs leaves, and for which of the configured names.
@@ -75,7 +75,7 @@ pub(crate) struct Signer {
 }
 
 #[derive(Clone, Debug)]
-struct Shown {
+struct ServedFace {
     face: Arc<Face>,
     config: Arc<ServerConfig>,
     config_without_alpn: Arc<ServerConfig>,
@@ -86,7 +86,11 @@ impl Signers {
     ///
     /// # Errors
     /// An authority can't be opened, or a name is one that none of them may sign for.
-    pub(crate) fn open(files: Files<'_>, standing: Standing, config: &Config) -> Result<Self, LeafError> {
+    pub(crate) fn open(
+        files: Files<'_>,
+        standing: AuthorityState,
+        config: &Config,
+    ) -> Result<Self, LeafError> {
         let names = names(config);
         let in_force = standing.in_force.unwrap_or_else(|| files.to_paths());
         let current = Signer::new(generations::open(files, &in_force)?, &names)?;
@@ -240,7 +244,7 @@ impl Faces {
     }
 
     /// What a client is shown: from the album that is meant for it, or from the other one where only that has it.
-    fn shown(&self, client: IpAddr, find: impl Fn(&Album) -> Option<&Shown>) -> Option<Chosen> {
+    fn shown(&self, client: IpAddr, find: impl Fn(&Album) -> Option<&ServedFace>) -> Option<Chosen> {
         let chosen = |album: &Album| find(album).map(|shown| album.chosen(shown));
         match &self.next {
             Some((networks, next)) if networks.iter().any(|network| network.contains(&client)) => {
@@ -258,7 +262,9 @@ impl Album {
         let authority = Arc::new(authority);
         let shown = |names: &[Host]| match names {
             [] => Ok(None),
-            names => Shown::new(Face::mint(&authority, names.to_vec())?, config.tls.min_version).map(Some),
+            names => {
+                ServedFace::new(Face::mint(&authority, names.to_vec())?, config.tls.min_version).map(Some)
+            }
         };
         let permitted = |name: &&Host| !refused.contains_key(*name);
         let own: Vec<Host> = config.listen.hostnames.iter().filter(permitted).cloned().collect();
@@ -280,20 +286,20 @@ impl Album {
         let face = Face::load(pairs, &names(config))?;
         let mut hosts = HashMap::new();
         for host in terminated(config) {
-            hosts.insert(host.clone(), Shown::new(face.clone(), config.tls.min_version)?);
+            hosts.insert(host.clone(), ServedFace::new(face.clone(), config.tls.min_version)?);
         }
-        let named = Some(Shown::new(face, config.tls.min_version)?);
+        let named = Some(ServedFace::new(face, config.tls.min_version)?);
         let own_names = host_names(&config.listen.hostnames);
         Ok(Self { root: "".into(), issuer: None, own_names, nameless: named.clone(), named, hosts })
     }
 
     /// The face for a name that a client sends.
-    fn of_name(&self, name: &HostName) -> Option<&Shown> {
+    fn of_name(&self, name: &HostName) -> Option<&ServedFace> {
         let own = || self.named.as_ref().filter(|_| self.own_names.contains(name));
         self.hosts.get(name).or_else(own)
     }
 
-    fn chosen(&self, shown: &Shown) -> Chosen {
+    fn chosen(&self, shown: &ServedFace) -> Chosen {
         Chosen {
             face: shown.face.clone(),
             config: shown.config.clone(),
@@ -303,7 +309,7 @@ impl Album {
     }
 }
 
-impl Shown {
+impl ServedFace {
     fn new(face: Arc<Face>, oldest: TlsVersion) -> Result<Self, LeafError> {
         let config = face.clone().server_config(oldest)?;
         let mut without = ServerConfig::clone(&config);

@@ -7,13 +7,13 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::trust::{Seen, Verdict};
+use super::trust::{AddressTrust, ShownTrust};
 use crate::bounds;
 
 /// Why a client holds it up.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Why {
+pub(crate) enum Holdup {
     /// Its last word on the new root was a refusal.
     RefusesNew,
     /// Behind its address some trust the new root and some refuse it.
@@ -26,7 +26,7 @@ pub(crate) enum Why {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(crate) struct HeldUp {
     pub(crate) address: IpAddr,
-    pub(crate) why: Why,
+    pub(crate) why: Holdup,
     /// Its last request below the old root.
     pub(crate) old_request: Option<Timestamp>,
     /// Its last request below the new root.
@@ -35,7 +35,7 @@ pub(crate) struct HeldUp {
     pub(crate) new_refusal: Option<Timestamp>,
 }
 
-impl Why {
+impl Holdup {
     /// All of them, in the order in which people read of them.
     pub(crate) const ALL: [Self; 3] = [Self::RefusesNew, Self::MixedOnNew, Self::OnlyOld];
 
@@ -60,8 +60,8 @@ impl Why {
 }
 
 /// The clients that hold up the finish, by their addresses.
-pub(crate) fn held_up(seen: &[Seen], old: &str, new: &str, now: Timestamp) -> Vec<HeldUp> {
-    let mut clients: BTreeMap<IpAddr, (Option<&Seen>, Option<&Seen>)> = BTreeMap::new();
+pub(crate) fn held_up(seen: &[ShownTrust], old: &str, new: &str, now: Timestamp) -> Vec<HeldUp> {
+    let mut clients: BTreeMap<IpAddr, (Option<&ShownTrust>, Option<&ShownTrust>)> = BTreeMap::new();
     for seen in seen {
         let (of_old, of_new) = clients.entry(seen.address).or_default();
         match &seen.root {
@@ -73,11 +73,11 @@ pub(crate) fn held_up(seen: &[Seen], old: &str, new: &str, now: Timestamp) -> Ve
     let held_up = clients.into_iter().filter_map(|(address, (of_old, of_new))| {
         let old_request = of_old.and_then(|seen| seen.good);
         let is_lately = |time: Timestamp| now.duration_since(time) < bounds::TRUST_LATELY;
-        let why = match of_new.map(Seen::verdict) {
-            Some(Verdict::Refuses) => Why::RefusesNew,
-            Some(Verdict::Mixed) => Why::MixedOnNew,
-            Some(Verdict::Trusts) => return None,
-            None if old_request.is_some_and(is_lately) => Why::OnlyOld,
+        let why = match of_new.map(ShownTrust::verdict) {
+            Some(AddressTrust::Refuses) => Holdup::RefusesNew,
+            Some(AddressTrust::Mixed) => Holdup::MixedOnNew,
+            Some(AddressTrust::Trusts) => return None,
+            None if old_request.is_some_and(is_lately) => Holdup::OnlyOld,
             None => return None,
         };
         let (new_request, new_refusal) = of_new.map_or((None, None), |seen| (seen.good, seen.refused));
@@ -102,7 +102,7 @@ mod tests {
     fn who_would_be_cut_off_holds_it_up_and_nobody_else() {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 1000);
         let days = |days: i64| Some(now - SignedDuration::from_hours(24 * days));
-        let seen = |last: u8, root: &str, good, refused| Seen {
+        let seen = |last: u8, root: &str, good, refused| ShownTrust {
             address: IpAddr::from([10, 0, 0, last]),
             root: root.into(),
             good,
@@ -123,14 +123,14 @@ mod tests {
             seen(9, "new", days(9), days(2)),
         ];
         let found = held_up(&table, "old", "new", now);
-        let found: Vec<(IpAddr, Why)> =
+        let found: Vec<(IpAddr, Holdup)> =
             found.into_iter().map(|client| (client.address, client.why)).collect();
         let expected = [
-            (1, Why::RefusesNew),
-            (2, Why::MixedOnNew),
-            (3, Why::OnlyOld),
-            (8, Why::OnlyOld),
-            (9, Why::RefusesNew),
+            (1, Holdup::RefusesNew),
+            (2, Holdup::MixedOnNew),
+            (3, Holdup::OnlyOld),
+            (8, Holdup::OnlyOld),
+            (9, Holdup::RefusesNew),
         ];
         assert_eq!(found, expected.map(|(last, why)| (IpAddr::from([10, 0, 0, last]), why)));
     }

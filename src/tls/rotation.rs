@@ -24,14 +24,14 @@ pub(super) struct Rotation {
 /// What the file may hold.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Written {
+pub(super) enum RotationFile {
     /// As it is written.
     Now(Rotation),
     /// As it was written before there were generations.
     Former(former::Rotation),
 }
 
-impl Default for Written {
+impl Default for RotationFile {
     fn default() -> Self {
         Self::Now(Rotation::default())
     }
@@ -46,7 +46,7 @@ pub(crate) fn path(files: Files<'_>) -> PathBuf {
 ///
 /// # Errors
 /// It can't be read, or isn't one that this program wrote.
-pub(super) fn read(files: Files<'_>) -> io::Result<Written> {
+pub(super) fn read(files: Files<'_>) -> io::Result<RotationFile> {
     state_file::read(&path(files)).map_err(|e| match e.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
             let words =
@@ -76,12 +76,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root.pem");
         let files = Files { root: &root, issuer: &root, issuer_key: &root };
-        assert!(matches!(read(files).unwrap(), Written::Now(rotation) if rotation == Rotation::default()));
+        assert!(
+            matches!(read(files).unwrap(), RotationFile::Now(rotation) if rotation == Rotation::default())
+        );
         let rotation = Rotation { next: Some(2), networks: vec!["10.0.0.0/8".parse().unwrap()] };
         rotation.write(files).unwrap();
-        assert!(matches!(read(files).unwrap(), Written::Now(read) if read == rotation));
+        assert!(matches!(read(files).unwrap(), RotationFile::Now(read) if read == rotation));
         std::fs::write(path(files), r#"{"under_way": true, "networks": ["10.0.0.0/8"], "step": 3}"#).unwrap();
-        assert!(matches!(read(files).unwrap(), Written::Former(former) if former.under_way));
+        assert!(matches!(read(files).unwrap(), RotationFile::Former(former) if former.under_way));
         for wrong in ["", "{}", "[]", r#"{"next": -1, "networks": []}"#] {
             std::fs::write(path(files), wrong).unwrap();
             assert!(read(files).unwrap_err().to_string().contains("remove it"), "{wrong:?}");

@@ -18,7 +18,7 @@ use crate::config::state_file;
 #[derive(Debug)]
 pub struct Trust {
     path: PathBuf,
-    table: Mutex<HashMap<(IpAddr, String), Seen>>,
+    table: Mutex<HashMap<(IpAddr, String), ShownTrust>>,
     changed: Notify,
     /// Held while the file is written, so that an older table is never the last one.
     writing: Mutex<()>,
@@ -26,7 +26,7 @@ pub struct Trust {
 
 /// What one client showed of its trust in one root.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Seen {
+pub struct ShownTrust {
     /// The client.
     pub address: IpAddr,
     /// The root, by the first 16 hex digits of its SHA-256.
@@ -40,7 +40,7 @@ pub struct Seen {
 /// What the requests and refusals of one address say together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum AddressTrust {
     /// It trusts the root.
     Trusts,
     /// It does not.
@@ -49,16 +49,16 @@ pub enum Verdict {
     Mixed,
 }
 
-impl Seen {
+impl ShownTrust {
     /// What is known of the address. Where trust and refusal are far from each other, the later one holds: a root was
     /// installed, or taken away.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> AddressTrust {
         match (self.good, self.refused) {
             (Some(good), Some(refused)) if good.duration_since(refused).abs() < bounds::TRUST_MIXED => {
-                Verdict::Mixed
+                AddressTrust::Mixed
             }
-            _ if self.refuses() => Verdict::Refuses,
-            _ => Verdict::Trusts,
+            _ if self.refuses() => AddressTrust::Refuses,
+            _ => AddressTrust::Trusts,
         }
     }
 
@@ -78,14 +78,14 @@ impl Trust {
     ///
     /// # Errors
     /// The file can't be read, or isn't one that the relay wrote.
-    pub fn read(path: &Path) -> io::Result<Vec<Seen>> {
+    pub fn read(path: &Path) -> io::Result<Vec<ShownTrust>> {
         state_file::read(path)
     }
 
     /// Goes on with what the file holds.
     pub fn open(log: &Path) -> Self {
         let path = Self::path(log);
-        let seen = state_file::read_or_warn::<Vec<Seen>>(&path);
+        let seen = state_file::read_or_warn::<Vec<ShownTrust>>(&path);
         let table = seen.into_iter().map(|seen| ((seen.address, seen.root.clone()), seen)).collect();
         Self { path, table: Mutex::new(table), changed: Notify::new(), writing: Mutex::new(()) }
     }
@@ -96,13 +96,13 @@ impl Trust {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (address, root.to_owned());
         if table.len() >= bounds::TRUST && !table.contains_key(&key) {
-            let last = |seen: &Seen| seen.good.max(seen.refused);
+            let last = |seen: &ShownTrust| seen.good.max(seen.refused);
             let oldest = table.iter().min_by_key(|(_, seen)| last(seen)).map(|(key, _)| key.clone());
             if let Some(oldest) = oldest {
                 table.remove(&oldest);
             }
         }
-        let new = || Seen { address, root: root.to_owned(), good: None, refused: None };
+        let new = || ShownTrust { address, root: root.to_owned(), good: None, refused: None };
         let seen = table.entry(key).or_insert_with(new);
         let (said, before) =
             if good { (&mut seen.good, &mut seen.refused) } else { (&mut seen.refused, &mut seen.good) };
@@ -117,7 +117,7 @@ impl Trust {
     #[cfg(test)]
     pub(super) fn refuses(&self, address: IpAddr, root: &str) -> Option<bool> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get(&(address, root.to_owned())).map(Seen::refuses)
+        table.get(&(address, root.to_owned())).map(ShownTrust::refuses)
     }
 
     /// Writes the file whenever something changed, at most once in a while. Never returns.
@@ -132,7 +132,7 @@ impl Trust {
 
     fn write(&self) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seen: Vec<Seen> =
+        let mut seen: Vec<ShownTrust> =
             self.table.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         if seen.is_empty() && !self.path.exists() {
             return Ok(());
@@ -186,14 +186,14 @@ mod tests {
         let hour = |hour: i64| Some(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour));
         let verdict = |good, refused| {
             let address = "10.0.0.1".parse().unwrap();
-            Seen { address, root: "root".into(), good, refused }.verdict()
+            ShownTrust { address, root: "root".into(), good, refused }.verdict()
         };
-        assert_eq!(verdict(hour(0), None), Verdict::Trusts);
-        assert_eq!(verdict(None, hour(0)), Verdict::Refuses);
-        assert_eq!(verdict(hour(5), hour(20)), Verdict::Mixed);
-        assert_eq!(verdict(hour(20), hour(5)), Verdict::Mixed);
-        assert_eq!(verdict(hour(50), hour(20)), Verdict::Trusts);
-        assert_eq!(verdict(hour(20), hour(50)), Verdict::Refuses);
+        assert_eq!(verdict(hour(0), None), AddressTrust::Trusts);
+        assert_eq!(verdict(None, hour(0)), AddressTrust::Refuses);
+        assert_eq!(verdict(hour(5), hour(20)), AddressTrust::Mixed);
+        assert_eq!(verdict(hour(20), hour(5)), AddressTrust::Mixed);
+        assert_eq!(verdict(hour(50), hour(20)), AddressTrust::Trusts);
+        assert_eq!(verdict(hour(20), hour(50)), AddressTrust::Refuses);
     }
 
     #[test]

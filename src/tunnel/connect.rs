@@ -11,14 +11,16 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::copy::{Buffers, Copied, copy};
+use crate::app::App;
 use crate::bounds;
 use crate::config::model::{Destination, Mode};
 use crate::config::names::Endpoint;
-use crate::exchange::tunnel::Passage;
-use crate::http::head::{Head, HeadError};
+use crate::exchange::tunnel::{EndedBy, OpenTunnel};
+use crate::http::head::{self, Head, HeadError};
 use crate::http::reply::{Cause, Refusal};
-use crate::http::serve::{Conversations, To, Way};
-use crate::observe::facts::Access;
+use crate::http::serve::{ConnectionInfo, ConnectionServer, Target};
+use crate::observe::facts::{Access, Arrival};
+use crate::observe::labels::ErrorClass;
 use crate::observe::shown::{is_authority, shown_authority, shown_target};
 use crate::policy::identity::{Identity, Unproven, WayIn};
 use crate::policy::places::Place;
@@ -34,17 +36,16 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 /// The proxy face.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where terminated tunnels lead.
-    pub conversations: Arc<Conversations>,
-    /// What tunnels copy with.
-    pub buffers: Buffers,
+    app: Arc<App>,
+    /// Buffers that all tunnels share.
+    buffers: Buffers,
 }
 
 /// Why a request on the proxy face leads nowhere.
 enum Stopped {
-    /// What is asked for.
+    /// Because of what it asks for.
     Refused(Refusal),
-    /// Who asks for it.
+    /// Because of the credentials it came with.
     Unproven(Unproven),
 }
 
@@ -55,7 +56,7 @@ impl From<Refusal> for Stopped {
 }
 
 /// Where a request on the proxy face leads.
-enum Step {
+enum Route {
     /// A `CONNECT` whose TLS ends here.
     Terminate(Destination),
     /// A `CONNECT` whose bytes are copied.
@@ -65,6 +66,11 @@ enum Step {
 }
 
 impl Proxy {
+    /// The proxy face of this app.
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self { app, buffers: Buffers::default() }
+    }
+
     /// Serves a client that speaks HTTP to the port.
     pub async fn serve(
         &self,
@@ -76,40 +82,38 @@ impl Proxy {
     ) {
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
         for turn in 0..bounds::CHALLENGES {
-            let mut access = Access::new(Uuid::now_v7(), client, way.name());
-            access.sni.clone_from(&sni);
+            let arrival = Arrival { sni: sni.clone(), ..Arrival::default() };
+            let mut access = Access::new(Uuid::now_v7(), client, Some(way), arrival);
             place.rest();
             let first = tokio::select! {
                 first = read_head(&mut stream, &place) => first,
-                () = self.conversations.stop.cancelled() => {
+                () = self.app.stop.cancelled() => {
                     return self.refuse(stream, access, &Refusal::draining()).await;
                 }
             };
             let head = match first {
                 Ok(head) => head,
-                // Whoever has asked before has believed our certificate.
+                // A client that has asked before has trusted our certificate.
                 Err(e @ (HeadError::Closed | HeadError::Io(_))) if way == WayIn::TlsConnect && turn == 0 => {
                     return self.note_left(access, e.io());
                 }
                 Err(HeadError::Closed | HeadError::Cut | HeadError::Io(_)) => return,
                 Err(e) => return self.refuse(stream, access, &Refusal::from(&e)).await,
             };
-            let setup = self.conversations.setup.load_full();
-            access.generation = Some(setup.generation);
-            access.method = Some(word(&head.method));
-            access.authority = shown_target(&head.target);
-            access.host = other_host(&head);
+            let setup = self.app.setup.load_full();
+            access.requested(setup.generation, word(&head.method), None);
+            access.arrived(shown_target(&head.target), other_host(&head));
             // Before anything is done for it: each attempt costs us more than its bytes.
-            if let Err(fault) = self.conversations.exchange.admit_address(&setup, client, access.id) {
+            if let Err(fault) = self.app.exchange.admit_address(&setup, client, access.id()) {
                 return self.refuse(stream, access, &Refusal::from(&fault)).await;
             }
             if !setup.config.listen.lets_connect(client) {
                 return self.refuse(stream, access, &Refusal::address(client)).await;
             }
-            let (step, identity) = match self.judge(&setup, &head, client, way).await {
+            let (route, identity) = match self.judge(&setup, &head, client, way).await {
                 Ok(judged) => judged,
                 Err(Stopped::Unproven(unproven)) => {
-                    let refusal = self.conversations.refuse_credentials(&unproven, &mut access);
+                    let refusal = self.app.refuse_credentials(&unproven, &mut access);
                     if refusal.cause != Cause::Credentials {
                         return self.refuse(stream, access, &refusal).await;
                     }
@@ -119,59 +123,64 @@ impl Proxy {
                 }
                 Err(Stopped::Refused(refusal)) => {
                     if matches!(refusal.cause, Cause::DestinationNotListed | Cause::PlainHttp) {
-                        self.conversations.note_denied(&refusal, client, access.id);
+                        self.app.note_denied(&refusal, client, access.id());
                     }
                     return self.refuse(stream, access, &refusal).await;
                 }
             };
-            return match step {
-                Step::Terminate(to) => {
+            return match route {
+                Route::Terminate(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
                     self.terminate(setup, stream, access, to, identity, place).await;
                 }
-                Step::Tunnel(to) => {
+                Route::Tunnel(to) => {
                     stream.put_back(head.bytes.slice(head.end..));
                     self.tunnel(setup, stream, access, to, identity, &place).await;
                 }
-                Step::Absolute => {
+                Route::Absolute => {
                     drop(setup);
                     stream.put_back(head.bytes);
-                    let way =
-                        Way { identity, sni, authority: None, host: None, to: To::ByTarget, counted: true };
-                    self.conversations.clone().serve(stream, way, place).await;
+                    let to = Target::PerRequest;
+                    let info = ConnectionInfo {
+                        identity,
+                        arrival: Arrival { sni, ..Arrival::default() },
+                        to,
+                        counted: true,
+                    };
+                    ConnectionServer::new(self.app.clone(), info).serve(stream, place).await;
                 }
             };
         }
     }
 
-    /// May this be asked, by whom, and where does it lead?
+    /// Decides whether this may be asked and by whom, and where it leads.
     async fn judge(
         &self,
         setup: &Setup,
         head: &Head,
         client: IpAddr,
         way: WayIn,
-    ) -> Result<(Step, Identity), Stopped> {
-        if self.conversations.stop.is_cancelled() {
+    ) -> Result<(Route, Identity), Stopped> {
+        if self.app.stop.is_cancelled() {
             return Err(Refusal::draining().into());
         }
-        let step = if head.method == "CONNECT" {
+        let route = if head.method == "CONNECT" {
             Self::judge_connect(setup, head)?
         } else {
             Self::judge_absolute(setup, head)?
         };
-        let way = if matches!(step, Step::Absolute) { WayIn::Absolute } else { way };
+        let way = if matches!(route, Route::Absolute) { WayIn::Absolute } else { way };
         let sent: Vec<&[u8]> = head.values("proxy-authorization").collect();
         let identity = Identity::read(way, client, &sent, setup.config.listen.credentials, &setup.users);
         let identity = identity.await.map_err(Stopped::Unproven)?;
-        let step = match step {
-            Step::Terminate(to) if setup.policy.wants_tunnel(&identity) => Step::Tunnel(to),
-            step => step,
+        let route = match route {
+            Route::Terminate(to) if setup.policy.wants_tunnel(&identity) => Route::Tunnel(to),
+            route => route,
         };
-        Ok((step, identity))
+        Ok((route, identity))
     }
 
-    fn judge_connect(setup: &Setup, head: &Head) -> Result<Step, Refusal> {
+    fn judge_connect(setup: &Setup, head: &Head) -> Result<Route, Refusal> {
         if head.target.contains("://") {
             let words = "the target of CONNECT is host:port alone, without a scheme in front";
             return Err(Refusal::new(Cause::Malformed, words));
@@ -191,8 +200,8 @@ impl Proxy {
             return Err(Refusal::new(Cause::Malformed, "CONNECT has no body"));
         }
         match setup.policy.destinations.find(&authority) {
-            Some(to) if to.mode == Mode::Terminate => Ok(Step::Terminate(to.clone())),
-            Some(to) if to.mode == Mode::Tunnel => Ok(Step::Tunnel(to.clone())),
+            Some(to) if to.mode == Mode::Terminate => Ok(Route::Terminate(to.clone())),
+            Some(to) if to.mode == Mode::Tunnel => Ok(Route::Tunnel(to.clone())),
             _ => {
                 let words = format!("{authority} is not in the list of destinations");
                 Err(Refusal::new(Cause::DestinationNotListed, &words))
@@ -201,7 +210,7 @@ impl Proxy {
     }
 
     /// Absolute form is for hosts of mode `http` alone; each request of the conversation is looked up again.
-    fn judge_absolute(setup: &Setup, head: &Head) -> Result<Step, Refusal> {
+    fn judge_absolute(setup: &Setup, head: &Head) -> Result<Route, Refusal> {
         let Some((scheme, rest)) = head.target.split_once("://") else {
             return Err(Refusal::new(
                 Cause::Misdirected,
@@ -216,12 +225,12 @@ impl Proxy {
         let plain = scheme.eq_ignore_ascii_case("http");
         let listed = setup.policy.destinations.plain(authority);
         if plain && listed.is_some() {
-            return Ok(Step::Absolute);
+            return Ok(Route::Absolute);
         }
         Err(Refusal::not_plain_http(&head.target))
     }
 
-    /// TLS inside the tunnel, whose name must be the authority's; then its conversation.
+    /// Ends the TLS inside the tunnel, whose name must be the authority's, then serves its conversation.
     async fn terminate(
         &self,
         setup: Arc<Setup>,
@@ -237,7 +246,7 @@ impl Proxy {
         place.rest();
         let first = tokio::select! {
             first = stream.first_byte(Instant::now() + bounds::FIRST_BYTE) => first,
-            () = self.conversations.stop.cancelled() => First::Silence,
+            () = self.app.stop.cancelled() => First::Silence,
         };
         match first {
             First::Byte(TLS) => {}
@@ -251,24 +260,25 @@ impl Proxy {
         }
         let faces = &setup.faces;
         let choose =
-            |sni: Option<&str>| named(sni, &to).then(|| faces.of_host(&to.host, access.client)).flatten();
-        let shaken = handshake(stream, access.client, faces, choose).await;
+            |sni: Option<&str>| to.takes_sni(sni).then(|| faces.of_host(&to.host, access.client())).flatten();
+        let shaken = handshake(stream, access.client(), faces, choose).await;
         // What follows takes what is in force then, and old setups go with their last request.
         drop(setup);
         match shaken {
             Ok((stream, sni)) => {
-                let Access { authority, host, .. } = access;
-                let way = Way { identity, sni, authority, host, to: To::Host(to), counted: false };
-                self.conversations.clone().serve(stream, way, place).await;
+                let to = Target::Host(to);
+                let arrival = Arrival { sni, ..access.arrival().clone() };
+                let info = ConnectionInfo { identity, arrival, to, counted: false };
+                ConnectionServer::new(self.app.clone(), info).serve(stream, place).await;
             }
             Err(failed) => {
-                let line = failed.access(access.client, access.mode, access.authority);
-                self.conversations.setup.load().access.write(line);
+                let line = failed.access(access.client(), identity.way, access.arrival().authority.clone());
+                self.app.setup.load().access.write(line);
             }
         }
     }
 
-    /// Bytes copied, unread but for the name in the ClientHello, which must be the authority's.
+    /// Copies bytes, and reads of them only the name in the ClientHello, which must be the authority's.
     async fn tunnel(
         &self,
         setup: Arc<Setup>,
@@ -279,57 +289,52 @@ impl Proxy {
         place: &Place,
     ) {
         place.ends_itself();
-        let exchange = &self.conversations.exchange;
-        let (opened, passage) = match exchange.open_tunnel(&setup, &to, &identity, &mut access).await {
+        let exchange = &self.app.exchange;
+        let (opened, tunnel) = match exchange.open_tunnel(&setup, &to, &identity, &mut access).await {
             Ok(opened) => opened,
             Err(fault) => return self.refuse(stream, access, &Refusal::from(&fault)).await,
         };
         drop(setup);
-        let mut copied = Copied { sent: 0, received: 0, ended_by: "client" };
+        let mut copied = Copied { sent: 0, received: 0, ended_by: EndedBy::Client };
         let mut why_revoked = None;
         if establish(&mut stream).await {
-            access.status = Some(200);
-            access.made_by = Some("relay");
+            access.answered(200);
             match read_hello(&mut stream).await {
-                Ok(sni) if named(sni.as_deref(), &to) => {
-                    access.sni = sni;
+                Ok(sni) if to.takes_sni(sni.as_deref()) => {
+                    access.greeted(sni);
                     let client = AnyStream::new(stream);
                     let ended = async {
                         tokio::select! {
-                            why = self.revoked(&passage) => {
+                            why = self.revoked(&tunnel) => {
                                 why_revoked = Some(why);
-                                "revocation"
+                                EndedBy::Revocation
                             }
-                            () = place.gone() => "limit",
+                            () = place.gone() => EndedBy::Limit,
                         }
                     };
                     place.rest_as_tunnel();
-                    let Conversations { stop, .. } = &*self.conversations;
-                    copied = copy(client, opened.stream, &self.buffers, stop, ended).await;
+                    copied = copy(client, opened.stream, &self.buffers, &self.app.stop, ended).await;
                 }
                 wrong => {
                     let alert = if wrong.is_ok() { Alert::UnrecognizedName } else { Alert::HandshakeFailure };
-                    access.error = Some("tls_protocol_error");
-                    access.cause = Some("inside the tunnel there was no TLS to this host".into());
+                    let cause = "inside the tunnel there was no TLS to this host";
+                    access.failed(ErrorClass::TlsProtocolError, cause.into());
                     last_word(&mut stream, &alert.to_bytes()).await;
                 }
             }
         }
-        access.bytes_in = copied.sent;
-        access.bytes_out = copied.received;
-        access.reason = Some(format!("ended by {}", copied.ended_by));
-        access.cause = why_revoked.clone().or(access.cause);
         let Copied { sent, received, ended_by } = copied;
-        exchange.close_tunnel(passage, sent, received, ended_by, why_revoked.as_deref()).await;
-        self.conversations.setup.load().access.write(access);
+        access.ended(ended_by.as_str(), sent, received, why_revoked.clone());
+        exchange.close_tunnel(tunnel, sent, received, ended_by, why_revoked.as_deref()).await;
+        self.app.setup.load().access.write(access);
     }
 
     /// Judges a tunnel again under each setup that follows, and returns once it would not be let in any more: why not.
-    async fn revoked(&self, passage: &Passage) -> String {
-        let mut judged = passage.generation();
+    async fn revoked(&self, tunnel: &OpenTunnel) -> String {
+        let mut judged = tunnel.generation();
         loop {
-            let setup = self.conversations.setup.after(judged).await;
-            if let Some(why) = passage.revoked(&setup) {
+            let setup = self.app.setup.after(judged).await;
+            if let Some(why) = tunnel.revoked(&setup) {
                 return why;
             }
             judged = setup.generation;
@@ -337,13 +342,11 @@ impl Proxy {
     }
 
     fn note_left(&self, mut access: Access, error: Option<&std::io::Error>) {
-        access.verdict = "refuse";
-        access.error = Some("tls_protocol_error");
-        access.cause = Some(left(error).into());
-        self.conversations.setup.load().access.write(access);
+        access.no_tls(left(error).into());
+        self.app.setup.load().access.write(access);
     }
 
-    /// A 407 after which the connection stays; `false` where it is gone.
+    /// Sends a 407 after which the connection stays; `false` where it is gone.
     async fn challenge(
         &self,
         stream: &mut Rewound<AnyStream>,
@@ -352,8 +355,8 @@ impl Proxy {
     ) -> bool {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
-        let bytes = refusal.to_kept_bytes(status, access.id);
-        self.conversations.setup.load().access.write(access);
+        let bytes = refusal.to_kept_bytes(status, access.id());
+        self.app.setup.load().access.write(access);
         matches!(timeout(bounds::STALL, stream.write_all(&bytes)).await, Ok(Ok(())))
     }
 
@@ -363,35 +366,24 @@ impl Proxy {
     {
         let status = refusal.on_connect();
         refusal.note(&mut access, status);
-        let bytes = refusal.to_bytes(status, access.id);
-        self.conversations.setup.load().access.write(access);
+        let bytes = refusal.to_bytes(status, access.id());
+        self.app.setup.load().access.write(access);
         last_word(&mut stream, &bytes).await;
     }
 }
 
-/// A head, and from its first byte on a place that does not give way.
+/// Reads a head; from its first byte on the connection keeps its place.
 async fn read_head(stream: &mut Rewound<AnyStream>, place: &Place) -> Result<Head, HeadError> {
     let deadline = Instant::now() + bounds::FIRST_BYTE;
-    match stream.first_byte(deadline).await {
-        First::Byte(_) if place.work() => Head::read(stream, deadline).await,
-        // It has given way just now, and is cut off.
-        First::Byte(_) => std::future::pending().await,
-        First::Closed(None) => Err(HeadError::Closed),
-        First::Closed(Some(e)) => Err(HeadError::Io(e)),
-        First::Silence => Err(HeadError::Silent),
-    }
+    head::begun(stream, place, deadline).await?;
+    Head::read(stream, deadline).await
 }
 
 async fn establish(stream: &mut Rewound<AnyStream>) -> bool {
     matches!(timeout(bounds::STALL, stream.write_all(ESTABLISHED)).await, Ok(Ok(())))
 }
 
-/// A ClientHello may leave the name out; it may not name another host.
-fn named(sni: Option<&str>, to: &Destination) -> bool {
-    sni.is_none_or(|name| name.parse().is_ok_and(|name| to.host == name))
-}
-
-/// The `Host` of a `CONNECT`, where it is not just its authority.
+/// The `Host` of a `CONNECT`, where it is not just its authority. They are compared as they were sent: this is for people.
 fn other_host(head: &Head) -> Option<String> {
     let host = head.values("host").next().filter(|_| head.method == "CONNECT")?;
     let host = String::from_utf8_lossy(host);

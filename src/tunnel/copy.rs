@@ -1,6 +1,6 @@
-//! Bytes in both directions, unread: half-close is kept, and nothing waits for ever.
+//! Copies bytes in both directions, unread: half-close is kept, and nothing waits for ever.
 //!
-//! A side that has ended is told on to the other; the direction that is left then lives for as long as bytes come, and
+//! The end of one side is passed on to the other; the direction that is left then lives for as long as bytes come, and
 //! [`bounds::HALF_CLOSED`] more. A buffer is borrowed only while bytes flow, so that an idle tunnel holds none.
 
 use std::future::poll_fn;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::bounds;
+use crate::exchange::tunnel::EndedBy;
 use crate::stream::AnyStream;
 
 /// Buffers that tunnels share.
@@ -28,8 +29,8 @@ pub struct Copied {
     pub sent: u64,
     /// Bytes from the destination to the client.
     pub received: u64,
-    /// Who ended it: `client`, `destination`, `idle`, `age` or `stop`, or else `revocation` or `limit`.
-    pub ended_by: &'static str,
+    /// What ended it.
+    pub ended_by: EndedBy,
 }
 
 /// Copies until both sides have ended, one breaks, a wait does, or something else ends it and says what.
@@ -38,7 +39,7 @@ pub async fn copy(
     destination: AnyStream,
     buffers: &Buffers,
     stop: &CancellationToken,
-    ended: impl Future<Output = &'static str>,
+    ended: impl Future<Output = EndedBy>,
 ) -> Copied {
     let (client_read, client_write) = split(client);
     let (destination_read, destination_write) = split(destination);
@@ -58,26 +59,26 @@ pub async fn copy(
             tokio::select! {
                 ended = &mut up, if !up_ended => {
                     up_ended = true;
-                    first.get_or_insert("client");
+                    first.get_or_insert(EndedBy::Client);
                     if ended.is_err() {
-                        break first.unwrap_or("client");
+                        break first.unwrap_or(EndedBy::Client);
                     }
                 }
                 ended = &mut down, if !down_ended => {
                     down_ended = true;
-                    first.get_or_insert("destination");
+                    first.get_or_insert(EndedBy::Destination);
                     if ended.is_err() {
-                        break first.unwrap_or("destination");
+                        break first.unwrap_or(EndedBy::Destination);
                     }
                 }
                 _ = last.changed() => {}
-                () = sleep_until(idle) => break first.unwrap_or("idle"),
-                () = sleep_until(oldest) => break "age",
-                () = stop.cancelled() => break "stop",
+                () = sleep_until(idle) => break first.unwrap_or(EndedBy::Idle),
+                () = sleep_until(oldest) => break EndedBy::Age,
+                () = stop.cancelled() => break EndedBy::Stop,
                 by = &mut ended => break by,
             }
             if up_ended && down_ended {
-                break first.unwrap_or("client");
+                break first.unwrap_or(EndedBy::Client);
             }
         }
     };
@@ -194,7 +195,7 @@ mod tests {
         );
         assert_eq!(got, answer);
         let (copied, kept) = t.copied.await.unwrap();
-        assert_eq!(copied, Copied { sent: 3, received: 200_000, ended_by: "client" });
+        assert_eq!(copied, Copied { sent: 3, received: 200_000, ended_by: EndedBy::Client });
         assert!(kept <= 2, "{kept} buffers for one tunnel");
     }
 
@@ -204,7 +205,7 @@ mod tests {
         t.client.shutdown().await.unwrap();
         let begun = Instant::now();
         let (copied, _) = t.copied.await.unwrap();
-        assert_eq!(copied.ended_by, "client");
+        assert_eq!(copied.ended_by, EndedBy::Client);
         assert!(begun.elapsed() <= bounds::HALF_CLOSED + std::time::Duration::from_secs(1));
     }
 
@@ -217,13 +218,13 @@ mod tests {
             assert_eq!(t.destination.read_u8().await.unwrap(), b'x');
         }
         let (copied, _) = t.copied.await.unwrap();
-        assert_eq!((copied.sent, copied.ended_by), (10, "idle"));
+        assert_eq!((copied.sent, copied.ended_by), (10, EndedBy::Idle));
     }
 
     #[tokio::test]
     async fn a_stop_ends_a_tunnel_at_once() {
         let t = tunnel();
         t.stop.cancel();
-        assert_eq!(t.copied.await.unwrap().0.ended_by, "stop");
+        assert_eq!(t.copied.await.unwrap().0.ended_by, EndedBy::Stop);
     }
 }

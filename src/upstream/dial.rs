@@ -60,22 +60,22 @@ pub struct Dialled {
     /// As in [`Opened`].
     pub address: SocketAddr,
     /// Whether the back end asked for a certificate of ours, which it didn't get.
-    pub asked: Asked,
+    pub asked: ClientCertificateRequested,
 }
 
 /// Whether the other side asked for a client certificate.
 #[derive(Clone, Debug, Default)]
-pub struct Asked(Arc<AtomicBool>);
+pub struct ClientCertificateRequested(Arc<AtomicBool>);
 
-impl Asked {
-    /// It did.
-    pub fn for_a_certificate(&self) -> bool {
+impl ClientCertificateRequested {
+    /// Whether it did.
+    pub fn was_seen(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Dialer {
-    /// A dialler that believes whom this TLS configuration believes.
+    /// Creates a dialler that trusts the CAs of this TLS configuration.
     ///
     /// # Errors
     /// The parent's credentials can't be read.
@@ -207,13 +207,13 @@ impl Dialer {
         stream: AnyStream,
         name: &Host,
         host: &str,
-    ) -> Result<(TlsStream<AnyStream>, Asked), UpstreamError> {
+    ) -> Result<(TlsStream<AnyStream>, ClientCertificateRequested), UpstreamError> {
         let name = match name {
             Host::Address(address) => ServerName::from(*address),
             Host::Name(name) => ServerName::try_from(name.to_string())
                 .map_err(|e| UpstreamError::Tls { host: host.to_owned(), cause: io::Error::other(e) })?,
         };
-        let asked = Asked::default();
+        let asked = ClientCertificateRequested::default();
         let mut config = ClientConfig::clone(&self.tls);
         config.client_auth_cert_resolver = Arc::new(asked.clone());
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
@@ -224,7 +224,8 @@ impl Dialer {
         }
     }
 
-    /// A parent that signs TLS anew chooses the name of the issuer, which is told: where it is our credentials, it is not.
+    /// A parent that signs TLS anew chooses the name of the issuer, which is part of the error. Hides it where it holds our
+    /// credentials.
     fn without_credentials(&self, error: UpstreamError) -> UpstreamError {
         let Some((_, Some(credentials))) = &self.parent else { return error };
         match error {
@@ -237,7 +238,7 @@ impl Dialer {
 }
 
 /// We have no certificate to show; that we were asked for one explains what comes after.
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for ClientCertificateRequested {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.store(true, Ordering::Relaxed);
         None
@@ -288,15 +289,13 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)>
     }
 }
 
-fn tls_error(host: &str, cause: io::Error, asked: &Asked) -> UpstreamError {
+fn tls_error(host: &str, cause: io::Error, asked: &ClientCertificateRequested) -> UpstreamError {
     let host = host.to_owned();
     match cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
             UpstreamError::Certificate { host, cause: fault.clone() }
         }
-        Some(rustls::Error::AlertReceived(_)) if asked.for_a_certificate() => {
-            UpstreamError::WantsCertificate { host }
-        }
+        Some(rustls::Error::AlertReceived(_)) if asked.was_seen() => UpstreamError::WantsCertificate { host },
         _ => UpstreamError::Tls { host, cause },
     }
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::observe::labels::ErrorClass;
+
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -114,19 +116,18 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// The class that the log records: `dns`, `connect`, `tls`, `timeout`, `reply`, `policy`, and those of
-    /// [`ParentError::class`](super::parent::ParentError::class).
-    pub fn class(&self) -> &'static str {
+    /// The class that the log records.
+    pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Dns { .. } => "dns",
+            Self::Dns { .. } => ErrorClass::Dns,
             Self::Parent { cause, .. } => cause.class(),
-            Self::Prohibited { .. } | Self::Loop { .. } => "policy",
-            Self::Connect { .. } => "connect",
+            Self::Prohibited { .. } | Self::Loop { .. } => ErrorClass::Policy,
+            Self::Connect { .. } => ErrorClass::Connect,
             Self::ConnectTimeout { .. } | Self::HandshakeTimeout { .. } | Self::ResponseTimeout { .. } => {
-                "timeout"
+                ErrorClass::Timeout
             }
-            Self::Certificate { .. } | Self::WantsCertificate { .. } | Self::Tls { .. } => "tls",
-            Self::Incomplete { .. } | Self::Switched { .. } => "reply",
+            Self::Certificate { .. } | Self::WantsCertificate { .. } | Self::Tls { .. } => ErrorClass::Tls,
+            Self::Incomplete { .. } | Self::Switched { .. } => ErrorClass::Reply,
         }
     }
 }

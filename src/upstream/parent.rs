@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::bounds;
 use crate::config::names::Endpoint;
 use crate::config::private::read_private;
+use crate::observe::labels::ErrorClass;
 use crate::stream::Rewound;
 
 /// The schemes that a parent may want, as they are told (the registry of RFC 9110 §16.4.1, and NTLM).
@@ -74,19 +75,19 @@ pub enum ParentError {
 
 impl ParentError {
     /// The kind, as access lines, metrics and records have it.
-    pub fn class(&self) -> &'static str {
+    pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Refused { status: 407, .. } => "parent_credentials",
-            Self::Refused { .. } => "parent_refused",
-            Self::Silent(_) => "parent_silent",
-            Self::Stalled(_) => "parent_stalled",
-            Self::Closed => "parent_closed",
-            Self::Cut => "parent_cut",
-            Self::TooLarge => "parent_head_size",
-            Self::Tls => "parent_tls",
-            Self::Http2 => "parent_http2",
-            Self::NoHttp => "parent_no_http",
-            Self::Io(_) => "parent_io",
+            Self::Refused { status: 407, .. } => ErrorClass::ParentCredentials,
+            Self::Refused { .. } => ErrorClass::ParentRefused,
+            Self::Silent(_) => ErrorClass::ParentSilent,
+            Self::Stalled(_) => ErrorClass::ParentStalled,
+            Self::Closed => ErrorClass::ParentClosed,
+            Self::Cut => ErrorClass::ParentCut,
+            Self::TooLarge => ErrorClass::ParentHeadSize,
+            Self::Tls => ErrorClass::ParentTls,
+            Self::Http2 => ErrorClass::ParentHttp2,
+            Self::NoHttp => ErrorClass::ParentNoHttp,
+            Self::Io(_) => ErrorClass::ParentIo,
         }
     }
 }
@@ -170,12 +171,14 @@ where
     let mut bytes = BytesMut::with_capacity(1024);
     loop {
         match answer(&bytes)? {
-            Some(Answer { length, status: 100..=199, .. }) => bytes.advance(length),
-            Some(Answer { length, status: 200..=299, .. }) => {
+            Some(ParentAnswer { length, status: 100..=199, .. }) => bytes.advance(length),
+            Some(ParentAnswer { length, status: 200..=299, .. }) => {
                 bytes.advance(length);
                 return Ok(bytes.freeze());
             }
-            Some(Answer { status, schemes, .. }) => return Err(ParentError::Refused { status, schemes }),
+            Some(ParentAnswer { status, schemes, .. }) => {
+                return Err(ParentError::Refused { status, schemes });
+            }
             None if bytes.len() > bounds::REPLY_HEAD_BYTES => return Err(ParentError::TooLarge),
             None => {
                 if stream.read_buf(&mut bytes).await.map_err(|e| broke(*has_begun, e))? == 0 {
@@ -191,14 +194,14 @@ fn closed(has_begun: bool) -> ParentError {
     if has_begun { ParentError::Cut } else { ParentError::Closed }
 }
 
-struct Answer {
+struct ParentAnswer {
     length: usize,
     status: u16,
     schemes: Vec<&'static str>,
 }
 
 /// The head at the start of these bytes; `None` while it is not whole.
-fn answer(bytes: &[u8]) -> Result<Option<Answer>, ParentError> {
+fn answer(bytes: &[u8]) -> Result<Option<ParentAnswer>, ParentError> {
     let mut fields = [httparse::EMPTY_HEADER; bounds::HEADERS];
     let mut response = httparse::Response::new(&mut fields);
     let length = match response.parse(bytes) {
@@ -214,7 +217,7 @@ fn answer(bytes: &[u8]) -> Result<Option<Answer>, ParentError> {
             schemes.push(scheme);
         }
     }
-    Ok(Some(Answer { length, status: response.code.unwrap_or_default(), schemes }))
+    Ok(Some(ParentAnswer { length, status: response.code.unwrap_or_default(), schemes }))
 }
 
 /// By the first byte: a TLS alert or handshake record, or the length of an HTTP/2 frame, of which the first is short.

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
-use super::dial::Asked;
+use super::dial::ClientCertificateRequested;
 use crate::bounds;
 use crate::config::model::Destination;
 
@@ -25,17 +25,17 @@ pub struct Connection {
     /// When it was made.
     pub born: Instant,
     /// Whether the back end asked for a certificate of ours.
-    pub asked: Asked,
+    pub asked: ClientCertificateRequested,
 }
 
 /// The kept connections of all destinations.
 #[derive(Debug, Default)]
 pub struct Pool {
-    kept: Mutex<HashMap<(String, u16), VecDeque<Kept>>>,
+    kept: Mutex<HashMap<(String, u16), VecDeque<IdleConnection>>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct IdleConnection {
     connection: Connection,
     since: Instant,
 }
@@ -46,7 +46,7 @@ impl Pool {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = kept.get_mut(&key(to))?;
         let now = Instant::now();
-        while let Some(Kept { connection, since }) = queue.pop_back() {
+        while let Some(IdleConnection { connection, since }) = queue.pop_back() {
             let young = now - connection.born < bounds::UPSTREAM_AGE && now - since < bounds::UPSTREAM_IDLE;
             if young && connection.sender.is_ready() && !connection.sender.is_closed() {
                 return Some(connection);
@@ -62,7 +62,7 @@ impl Pool {
         let queue = kept.entry(key(to)).or_default();
         queue.retain(|kept| !kept.connection.sender.is_closed() && now - kept.since < bounds::UPSTREAM_IDLE);
         if now - connection.born < bounds::UPSTREAM_AGE && !connection.sender.is_closed() {
-            queue.push_back(Kept { connection, since: now });
+            queue.push_back(IdleConnection { connection, since: now });
         }
         while queue.len() > bounds::UPSTREAM_KEPT {
             queue.pop_front();

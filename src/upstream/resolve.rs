@@ -21,7 +21,7 @@ use crate::config::names::HostName;
 const HEAD: usize = 12;
 
 /// The addresses of one family, or why there are none.
-type Answer = io::Result<Vec<IpAddr>>;
+type Resolved = io::Result<Vec<IpAddr>>;
 
 /// The addresses of a name; both families are asked for at once.
 ///
@@ -56,7 +56,7 @@ pub async fn resolve(name: &HostName, resolvers: &[SocketAddr]) -> io::Result<Ve
 
 /// IPv4 and IPv6 addresses, asked for at the same time. Some resolvers drop questions for IPv6 addresses: once there are
 /// IPv4 addresses, the others have [`bounds::DNS_DELAY`] to come.
-async fn both(name: &HostName, resolver: SocketAddr) -> (Answer, Answer) {
+async fn both(name: &HostName, resolver: SocketAddr) -> (Resolved, Resolved) {
     let (v4, v6) = (ask(name, TYPE::A, resolver), ask(name, TYPE::AAAA, resolver));
     let (mut v4, mut v6) = (pin!(v4), pin!(v6));
     tokio::select! {
@@ -73,7 +73,7 @@ async fn both(name: &HostName, resolver: SocketAddr) -> (Answer, Answer) {
     }
 }
 
-async fn ask(name: &HostName, kind: TYPE, resolver: SocketAddr) -> Answer {
+async fn ask(name: &HostName, kind: TYPE, resolver: SocketAddr) -> Resolved {
     let mut id = [0; 2];
     aws_lc_rs::rand::fill(&mut id).map_err(|_| io::Error::other("the system gives no random numbers"))?;
     let query = query(name, kind, u16::from_be_bytes(id))?;

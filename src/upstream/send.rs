@@ -15,12 +15,12 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{Asked, Dialer};
+use super::dial::{ClientCertificateRequested, Dialer};
 use super::error::UpstreamError;
 use super::pool::{Connection, Pool};
 use crate::bounds;
 use crate::config::model::{Destination, Mode, Upstream};
-use crate::memory::{Account, Held};
+use crate::memory::{Account, MemoryShare};
 use crate::stream::AnyStream;
 use crate::text::causes::whole_cause;
 
@@ -35,7 +35,7 @@ pub struct Sender {
 
 /// Where there is memory for a reply that is longer than [`bounds::QUICK_BODY`], and for what any reply tells.
 #[derive(Clone, Copy)]
-pub struct Room<'r> {
+pub struct ReplyRoom<'r> {
     /// The account of replies.
     pub account: &'r Account,
     /// Whose request it is.
@@ -52,7 +52,7 @@ pub struct Reply {
     /// The body.
     pub body: ReplyBody,
     /// The memory for what it tells, or why it can't be read.
-    pub memory: Result<Held, &'static str>,
+    pub memory: Result<MemoryShare, &'static str>,
     /// Where it came from.
     pub address: SocketAddr,
     /// The request was handed back unsent by a kept connection and went out on a fresh one.
@@ -85,12 +85,12 @@ const _: () = assert!(bounds::REPLY_BYTES == 8_388_608, "the words above name th
 const NO_MEMORY: &str = "there was no memory to read the reply in (limits.all_bodies)";
 
 /// A body that was read whole. Its memory is given back when the last of it is dropped.
-struct Whole {
+struct WholeReply {
     bytes: Vec<u8>,
-    _memory: Option<Held>,
+    _memory: Option<MemoryShare>,
 }
 
-impl AsRef<[u8]> for Whole {
+impl AsRef<[u8]> for WholeReply {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -123,7 +123,7 @@ impl Sender {
         &self,
         to: &Destination,
         request: Request<Full<Bytes>>,
-        room: Room<'_>,
+        room: ReplyRoom<'_>,
     ) -> Result<Reply, SendError> {
         let deadline = Instant::now() + self.response_timeout;
         let mut kept = self.pool.take(to);
@@ -161,7 +161,7 @@ impl Sender {
         let unsent = |error| SendError { error, sent: false, address: None };
         let (stream, address, asked) = if to.mode == Mode::Http {
             let opened = self.dialer.open(to).await.map_err(unsent)?;
-            (opened.stream, opened.address, Asked::default())
+            (opened.stream, opened.address, ClientCertificateRequested::default())
         } else {
             let dialled = self.dialer.dial(to).await.map_err(unsent)?;
             (AnyStream::new(dialled.stream), dialled.address, dialled.asked)
@@ -188,8 +188,8 @@ impl Sender {
         connection: Connection,
         response: Response<Incoming>,
         deadline: Instant,
-        room: Room<'_>,
-    ) -> Result<(Response<()>, ReplyBody, SocketAddr, Result<Held, &'static str>), SendError> {
+        room: ReplyRoom<'_>,
+    ) -> Result<(Response<()>, ReplyBody, SocketAddr, Result<MemoryShare, &'static str>), SendError> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let error = UpstreamError::Switched { host: to.host.to_string() };
             return Err(SendError { error, sent: true, address: Some(connection.address) });
@@ -225,7 +225,7 @@ impl Sender {
             if let Some(memory) = &mut memory {
                 memory.shrink_to(bytes.len() as u64);
             }
-            let start = Bytes::from_owner(Whole { bytes, _memory: memory });
+            let start = Bytes::from_owner(WholeReply { bytes, _memory: memory });
             return Ok((head, ReplyBody::Streamed(start, incoming), address, Err(why)));
         }
         self.pool.keep(to, connection);
@@ -238,8 +238,11 @@ impl Sender {
             }
             None => (None, room.take(head.headers(), length, false, deadline).await.ok_or(NO_MEMORY)),
         };
-        let body =
-            if bytes.is_empty() { Bytes::new() } else { Bytes::from_owner(Whole { bytes, _memory: memory }) };
+        let body = if bytes.is_empty() {
+            Bytes::new()
+        } else {
+            Bytes::from_owner(WholeReply { bytes, _memory: memory })
+        };
         Ok((head, ReplyBody::Whole(body), address, kept))
     }
 
@@ -250,9 +253,15 @@ impl Sender {
     }
 }
 
-impl Room<'_> {
+impl ReplyRoom<'_> {
     /// Memory for what a body tells that has so many bytes at most, and for these where they are `long`.
-    async fn take(&self, headers: &HeaderMap, most: usize, long: bool, deadline: Instant) -> Option<Held> {
+    async fn take(
+        &self,
+        headers: &HeaderMap,
+        most: usize,
+        long: bool,
+        deadline: Instant,
+    ) -> Option<MemoryShare> {
         let bytes = if long { most as u64 } else { 0 };
         self.account.take(self.client, bytes + (self.kept)(headers, most), deadline).await
     }
@@ -261,7 +270,7 @@ impl Room<'_> {
 fn incomplete(to: &Destination, connection: &Connection, cause: hyper::Error, sent: bool) -> SendError {
     let host = to.host.to_string();
     // With TLS 1.3 the demand is only known once the first reply doesn't come.
-    let error = match connection.asked.for_a_certificate() {
+    let error = match connection.asked.was_seen() {
         true => UpstreamError::WantsCertificate { host },
         false => UpstreamError::Incomplete { host, cause },
     };

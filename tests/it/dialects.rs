@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use license_relay::ledger::subject::Subject;
-use license_relay::licensing::asker::Asking;
-use license_relay::licensing::message::{Change, Kind, Message, Patch};
-use license_relay::licensing::reply::{Told, What};
+use license_relay::licensing::asker::ClaimedSource;
+use license_relay::licensing::message::{Change, Message, MessageKind, Patch};
+use license_relay::licensing::reply::{ReplyFacts, What};
 use license_relay::licensing::shape::Shape;
 use license_relay::licensing::suggest::{Met, suggest};
 use license_relay::licensing::vocabulary::{Vocabulary, Words};
@@ -61,8 +61,8 @@ impl Dialect {
         Message::read(&Method::POST, &Uri::from_static("/x"), &headers, body.as_bytes(), &words)
     }
 
-    fn told(&self, asked: &Kind, name: &str) -> Told {
-        Told::read(asked, StatusCode::OK, &HeaderMap::new(), self.body(name).as_bytes(), &self.words)
+    fn told(&self, asked: &MessageKind, name: &str) -> ReplyFacts {
+        ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), self.body(name).as_bytes(), &self.words)
     }
 
     /// What is expected under a name, in lower case: dialect 3 writes allotments in capitals.
@@ -83,7 +83,7 @@ impl Dialect {
 
     fn is_from_source(&self, message: &Message) {
         let id = self.expected["source"].as_str().unwrap();
-        assert_eq!(message.source, Asking::Source(id.parse().unwrap()), "{}", self.folder.display());
+        assert_eq!(message.source, ClaimedSource::Source(id.parse().unwrap()), "{}", self.folder.display());
         self.is_about_license(message);
     }
 
@@ -122,7 +122,7 @@ fn assignments_that_are_asked_for_and_told_are_read_in_every_dialect() {
     for dialect in Dialect::all() {
         let message = dialect.ask("sync.json");
         dialect.is_from_source(&message);
-        let Kind::Sync(asked) = &message.kind else { panic!("{message:?}") };
+        let MessageKind::Sync(asked) = &message.kind else { panic!("{message:?}") };
         assert_eq!(asked.bases[0].1, Some(13), "{message:?}");
         let rows = dialect.rows("asked");
         dialect.are(&asked.patches, &rows);
@@ -150,7 +150,7 @@ fn consumption_and_totals_are_read_in_every_dialect() {
     for dialect in Dialect::all() {
         let message = dialect.ask("capacity.json");
         dialect.is_from_source(&message);
-        let Kind::Capacity(report) = &message.kind else { panic!("{message:?}") };
+        let MessageKind::Capacity(report) = &message.kind else { panic!("{message:?}") };
         let told = dialect.told(&message.kind, "capacity-reply.json");
         let What::Totals(totals) = &told.what else { panic!("{}: {told:?}", dialect.folder.display()) };
         assert_eq!(told.unread, None);
@@ -177,19 +177,19 @@ fn consumption_and_totals_are_read_in_every_dialect() {
 fn entitlements_are_read_from_activations_and_definitions_in_every_dialect() {
     for dialect in Dialect::all() {
         let message = dialect.ask("activation.json");
-        assert_eq!(message.source, Asking::Nobody, "{message:?}");
+        assert_eq!(message.source, ClaimedSource::Nobody, "{message:?}");
         dialect.is_about_license(&message);
         assert!(
-            matches!(&message.kind, Kind::Activation { cause } if ["Initial", "Update"].contains(&cause.as_str())),
+            matches!(&message.kind, MessageKind::Activation { cause } if ["Initial", "Update"].contains(&cause.as_str())),
             "{message:?}"
         );
         let key = KEY.trim();
         let target: Uri = format!("/x?slk={key}&license_key={key}").parse().unwrap();
         let get = Message::read(&Method::GET, &target, &dialect.headers, b"", &dialect.words);
         dialect.is_about_license(&get);
-        assert!(matches!(get.kind, Kind::Definition), "{get:?}");
+        assert!(matches!(get.kind, MessageKind::Definition), "{get:?}");
         for (asked, reply) in
-            [(&message.kind, "activation-reply.json"), (&Kind::Definition, "definition-reply.json")]
+            [(&message.kind, "activation-reply.json"), (&MessageKind::Definition, "definition-reply.json")]
         {
             let told = dialect.told(asked, reply);
             let What::Entitlements(all) = &told.what else {
@@ -240,7 +240,7 @@ fn without_its_vocabulary_no_dialect_is_misread() {
             // Understood as with it, or said not to be.
             let same = format!("{:?}", message.kind) == format!("{:?}", dialect.ask(name).kind);
             assert!(same || message.changes_something(), "{} {name}: {message:?}", dialect.folder.display());
-            if let (false, Kind::Sync(sync)) = (same, &message.kind) {
+            if let (false, MessageKind::Sync(sync)) = (same, &message.kind) {
                 let wrong = sync.patches.iter().any(|patch| patch.change != Change::Unknown);
                 assert!(
                     !wrong || message.unread.is_some(),
@@ -273,13 +273,15 @@ fn what_is_suggested_for_a_dialect_is_a_vocabulary_that_recognises_more_of_it() 
         let recognised = |words: &Vocabulary| {
             ["sync.json", "capacity.json", "activation.json"]
                 .into_iter()
-                .filter(|name| !matches!(dialect.ask_in(name, words.clone()).kind, Kind::Unrecognised { .. }))
+                .filter(|name| {
+                    !matches!(dialect.ask_in(name, words.clone()).kind, MessageKind::Unrecognised { .. })
+                })
                 .count()
         };
         // A key in a header of its own, as in dialect 3, is nothing that a shape shows.
         assert!(recognised(&suggested) >= 2 && recognised(&suggested) >= recognised(&built_in), "{text}");
         // What is a delete must not become an add by a guess.
-        if let Kind::Sync(sync) = dialect.ask_in("sync.json", suggested.clone()).kind {
+        if let MessageKind::Sync(sync) = dialect.ask_in("sync.json", suggested.clone()).kind {
             let carol = sync.patches.iter().find(|patch| patch.subject == Some(Subject::new("ACME\\carol")));
             assert!(carol.is_none_or(|patch| patch.change != Change::Add), "{text}");
         }

@@ -15,6 +15,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
             "listen",
             "tunnel",
             "http",
+            "app",
             "exchange",
             "setup",
             "policy",

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 use license_relay::bounds;
-use license_relay::licensing::asker::Asking;
-use license_relay::licensing::message::{Change, Kind, Message, Sync};
-use license_relay::licensing::reply::{Told, What};
+use license_relay::licensing::asker::ClaimedSource;
+use license_relay::licensing::message::{Change, Message, MessageKind, Sync};
+use license_relay::licensing::reply::{ReplyFacts, What};
 use license_relay::licensing::vocabulary::{Vocabulary, Words};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -26,25 +26,25 @@ fn read(body: &str) -> Message {
     Message::read(&Method::POST, &Uri::from_static("/x"), &HeaderMap::new(), body.as_bytes(), &words)
 }
 
-fn told(asked: &Kind, body: &str) -> Told {
-    Told::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &Words::load(None).unwrap())
+fn told(asked: &MessageKind, body: &str) -> ReplyFacts {
+    ReplyFacts::read(asked, StatusCode::OK, &HeaderMap::new(), body.as_bytes(), &Words::load(None).unwrap())
 }
 
 /// Kind, who asks, a letter a change or the number reported, and whether something was left unread.
 fn summary(message: &Message) -> String {
     let source = match &message.source {
-        Asking::Nobody => "nobody",
-        Asking::Source(id) if id.as_str() == SOURCE => "id",
-        Asking::Source(id) => id.as_str(),
-        Asking::Contradiction(_) => "two readings",
-        Asking::Conflict => "two-sources",
-        Asking::TwoKeys => "two-keys",
-        Asking::TwoLicenses => "two-licenses",
-        Asking::Unfit(_) => "unfit",
+        ClaimedSource::Nobody => "nobody",
+        ClaimedSource::Source(id) if id.as_str() == SOURCE => "id",
+        ClaimedSource::Source(id) => id.as_str(),
+        ClaimedSource::Contradiction(_) => "two readings",
+        ClaimedSource::Conflict => "two-sources",
+        ClaimedSource::TwoKeys => "two-keys",
+        ClaimedSource::TwoLicenses => "two-licenses",
+        ClaimedSource::Unfit(_) => "unfit",
     };
     let what = match &message.kind {
-        Kind::Sync(sync) => changes(sync),
-        Kind::Capacity(report) => report
+        MessageKind::Sync(sync) => changes(sync),
+        MessageKind::Capacity(report) => report
             .iter()
             .map(|element| element.delta.as_ref().map_or_else(|| "?".into(), ToString::to_string))
             .collect(),
@@ -291,9 +291,9 @@ fn every_member_of_a_request_may_be_missing_renamed_null_doubled_or_of_another_t
 #[test]
 fn every_member_of_a_reply_may_be_anything_and_nothing_that_it_hides_goes_unsaid() {
     let asked = [
-        (Kind::Sync(Sync::default()), SYNC_REPLY),
-        (Kind::Capacity(vec![]), CAPACITY_REPLY),
-        (Kind::Activation { cause: "Initial".into() }, ACTIVATION_REPLY),
+        (MessageKind::Sync(Sync::default()), SYNC_REPLY),
+        (MessageKind::Capacity(vec![]), CAPACITY_REPLY),
+        (MessageKind::Activation { cause: "Initial".into() }, ACTIVATION_REPLY),
     ];
     for (asked, sample) in asked {
         let mut pointers = Vec::new();
@@ -377,7 +377,7 @@ fn whatever_moves_is_found_again_with_the_place_it_moved_to() {
         assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{pointer}");
         // Without it, nothing of this goes by as if it were understood.
         let unknown = read(&words(""));
-        let unrecognised = matches!(unknown.kind, Kind::Unrecognised { .. });
+        let unrecognised = matches!(unknown.kind, MessageKind::Unrecognised { .. });
         assert!(unrecognised || unknown.unread.is_some(), "{pointer}: {unknown:?}");
     }
 }
@@ -390,9 +390,11 @@ fn nothing_of_a_message_that_is_as_it_should_be_is_unread() {
         let message = read(body);
         assert!(message.unread.is_none() && message.doubled.is_empty(), "{message:?}");
     }
-    assert!(told(&Kind::Sync(Sync::default()), SYNC_REPLY).unread.is_none());
-    assert!(told(&Kind::Definition, ACTIVATION_REPLY).unread.is_none());
-    assert!(told(&Kind::Definition, include_str!("../samples/definition-reply.json")).unread.is_none());
+    assert!(told(&MessageKind::Sync(Sync::default()), SYNC_REPLY).unread.is_none());
+    assert!(told(&MessageKind::Definition, ACTIVATION_REPLY).unread.is_none());
+    assert!(
+        told(&MessageKind::Definition, include_str!("../samples/definition-reply.json")).unread.is_none()
+    );
 }
 
 #[test]
@@ -416,7 +418,13 @@ fn a_body_of_very_many_values_is_read_in_a_moment_whatever_it_holds() {
         let headers = HeaderMap::new();
         let message =
             Message::read(&Method::POST, &Uri::from_static("/x"), &headers, body.as_bytes(), &words);
-        Told::read(&Kind::Sync(Sync::default()), StatusCode::OK, &headers, body.as_bytes(), &words);
+        ReplyFacts::read(
+            &MessageKind::Sync(Sync::default()),
+            StatusCode::OK,
+            &headers,
+            body.as_bytes(),
+            &words,
+        );
         // Seconds, without optimisation, on a busy machine; what is not linear takes hours.
         let took = started.elapsed();
         assert!(took < Duration::from_secs(60), "{took:?} for {:.60}: {}", body, message.kind.name());
@@ -510,7 +518,7 @@ proptest! {
         if message.unread.is_some() {
             prop_assert!(message.changes_something());
         }
-        for asked in [Kind::Sync(Sync::default()), Kind::Capacity(vec![]), Kind::Definition, message.kind] {
+        for asked in [MessageKind::Sync(Sync::default()), MessageKind::Capacity(vec![]), MessageKind::Definition, message.kind] {
             told(&asked, &text);
         }
     }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::trace_disk::{Call, Fault, Op, TraceDisk};
 use super::*;
-use crate::audit::journal::{CommitError, Kind, Lane, Turn};
+use crate::audit::journal::{BatchKind, CommitError, Lane, Turn};
 
 fn lane(client: u8) -> Lane {
     Lane::of([10, 0, 0, client].into(), None)
@@ -21,7 +21,7 @@ async fn in_turns(journal: &Journal, numbers: impl IntoIterator<Item = u64>) -> 
     let mut records = numbers.into_iter().map(record);
     loop {
         let turn = Turn::of(&mut records);
-        journal.write(&lane(1), Kind::Outcome, turn.records).await?;
+        journal.write(&lane(1), BatchKind::Outcome, turn.records).await?;
         if turn.is_last {
             return Ok(());
         }
@@ -171,7 +171,7 @@ fn between_the_turns_of_a_message_with_50_000_records_others_have_theirs() {
             in_turns(&journal, 1..=50_000).await.unwrap();
         });
         running.journal.committed().wait_for(|size| *size > 0).await.unwrap();
-        running.journal.write(&lane(2), Kind::Intent, vec![record(0)]).await.unwrap();
+        running.journal.write(&lane(2), BatchKind::Intent, vec![record(0)]).await.unwrap();
         assert!(!large.is_finished(), "it waited for all of it");
         large.await.unwrap();
     });
@@ -208,13 +208,15 @@ fn a_lane_that_holds_all_it_may_is_no_wait_for_another() {
         for n in 0..40 {
             let journal = running.journal.clone();
             let records: Vec<Record> = (0..400).map(|of| record(1000 * (n + 1) + of)).collect();
-            floods.push(tokio::spawn(async move { journal.write(&lane(1), Kind::Outcome, records).await }));
+            floods.push(tokio::spawn(
+                async move { journal.write(&lane(1), BatchKind::Outcome, records).await },
+            ));
         }
         // The first write waits for its sync; behind it the flood fills what it may have of the queue.
         entering.recv_timeout(PATIENCE).unwrap();
         let small = tokio::spawn({
             let journal = running.journal.clone();
-            async move { journal.write(&lane(2), Kind::Intent, vec![record(0)]).await }
+            async move { journal.write(&lane(2), BatchKind::Intent, vec![record(0)]).await }
         });
         tokio::time::sleep(Duration::from_millis(50)).await;
         release.send(()).unwrap();

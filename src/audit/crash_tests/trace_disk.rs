@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::audit::disk::{Disk, RealDisk, Tape, TapeState};
+use crate::audit::disk::{AppendFile, Disk, FileState, RealDisk};
 
 /// What was done, in order. A file is known by its number, whatever its name is meanwhile.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -134,10 +134,10 @@ impl fmt::Debug for TraceDisk {
 }
 
 impl Disk for TraceDisk {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         let name = self.0.relative(path);
         self.0.ask(Call::Create, &name)?;
-        let tape = RealDisk.create(path)?;
+        let append_file = RealDisk.create(path)?;
         let file = {
             // A name that is used again is another file.
             let mut files = self.0.files.lock().unwrap();
@@ -148,14 +148,14 @@ impl Disk for TraceDisk {
             files[&name]
         };
         self.0.tell(Op::Create(name.clone(), file));
-        Ok(Box::new(TraceTape { inner: self.0.clone(), name, file, tape }))
+        Ok(Box::new(TraceFile { inner: self.0.clone(), name, file, append_file }))
     }
 
-    fn append(&self, path: &Path) -> io::Result<Box<dyn Tape>> {
+    fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         let name = self.0.relative(path);
         let file = self.0.file(&name);
-        let tape = RealDisk.append(path)?;
-        Ok(Box::new(TraceTape { inner: self.0.clone(), name, file, tape }))
+        let append_file = RealDisk.append(path)?;
+        Ok(Box::new(TraceFile { inner: self.0.clone(), name, file, append_file }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -195,17 +195,17 @@ impl Disk for TraceDisk {
     }
 }
 
-struct TraceTape {
+struct TraceFile {
     inner: Arc<Inner>,
     name: PathBuf,
     file: usize,
-    tape: Box<dyn Tape>,
+    append_file: Box<dyn AppendFile>,
 }
 
-impl Tape for TraceTape {
+impl AppendFile for TraceFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let short = self.inner.ask(Call::Write(bytes.len()), &self.name)?;
-        let written = self.tape.write(&bytes[..short.unwrap_or(bytes.len()).min(bytes.len())])?;
+        let written = self.append_file.write(&bytes[..short.unwrap_or(bytes.len()).min(bytes.len())])?;
         self.inner.tell(Op::Write(self.file, bytes[..written].to_vec()));
         Ok(written)
     }
@@ -222,12 +222,12 @@ impl Tape for TraceTape {
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
         self.inner.ask(Call::Cut, &self.name)?;
-        self.tape.cut(length)?;
+        self.append_file.cut(length)?;
         self.inner.tell(Op::Cut(self.file, length));
         Ok(())
     }
 
-    fn state(&self) -> io::Result<TapeState> {
-        self.tape.state()
+    fn state(&self) -> io::Result<FileState> {
+        self.append_file.state()
     }
 }

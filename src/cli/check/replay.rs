@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Settings;
-use super::replayed::{Deployment, Replayed};
+use super::replayed::{Replayed, ReplayedDeployment};
 use super::sums::GrowthAtMost;
 use crate::cli::audit::site::anchors_of;
 use crate::policy::Policy;
@@ -74,9 +74,9 @@ pub(super) fn run(settings: Settings, args: Replaying, growth: &GrowthAtMost) ->
     Ok(worst(verified.iter().map(Verified::verdict)).into())
 }
 
-fn tell(replayed: &super::replayed::Found, verified: &[Verified]) {
+fn tell(replayed: &super::replayed::ReplayResult, verified: &[Verified]) {
     for deployment in replayed.deployments.iter().chain(&replayed.others) {
-        let Deployment { let_in, last, .. } = deployment;
+        let ReplayedDeployment { let_in, last, .. } = deployment;
         let (refused, unknown) = (sum(&deployment.refused), sum(&deployment.unknown));
         say(&format!(
             "{}: {let_in} let in, {refused} refused, {unknown} can't be told; the last at {last:.0}",
@@ -115,8 +115,8 @@ fn tell(replayed: &super::replayed::Found, verified: &[Verified]) {
 }
 
 /// A deployment by all that is known of it.
-fn called(deployment: &Deployment) -> String {
-    let Deployment { source, license, name, addresses, elsewhere, .. } = deployment;
+fn called(deployment: &ReplayedDeployment) -> String {
+    let ReplayedDeployment { source, license, name, addresses, elsewhere, .. } = deployment;
     let mut words = match (source, license) {
         _ if addresses.is_empty() && source.is_none() && license.is_none() => {
             "further deployments".to_owned()
@@ -141,8 +141,8 @@ fn called(deployment: &Deployment) -> String {
     words
 }
 
-fn row(deployment: &Deployment) -> Value {
-    let Deployment { source, license, name, addresses, elsewhere, let_in, refused, unknown, last } =
+fn row(deployment: &ReplayedDeployment) -> Value {
+    let ReplayedDeployment { source, license, name, addresses, elsewhere, let_in, refused, unknown, last } =
         deployment;
     json!({
         "source": source,

@@ -11,7 +11,7 @@ use crate::config::names::client;
 use crate::ledger::entry::{Entry, Text};
 use crate::licensing::message::{NO_BODY, UNFIT_LICENSE};
 use crate::licensing::shape::Shape;
-use crate::policy::replay::{Kind, Passed, Reading, Replay, Verdict};
+use crate::policy::replay::{Judgement, Passed, PassedKind, PassedReading, Replay};
 use relay_log::names::LicenseNumber;
 use relay_report::fold::in_flight::Open;
 
@@ -19,27 +19,27 @@ use relay_report::fold::in_flight::Open;
 pub(super) struct Replayed<'p> {
     replay: Replay<'p>,
     /// Exchanges that have asked and have no outcome yet.
-    open: Open<Option<Exchange>>,
+    open: Open<Option<PassedExchange>>,
     /// For each log the exchange whose answer is being read.
     answering: Vec<Option<Answering>>,
-    found: Found,
+    found: ReplayResult,
     by_key: HashMap<Key, usize>,
 }
 
 /// All that was found.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct ReplayResult {
     /// Those that would be refused first, the others by their time.
-    pub(super) deployments: Vec<Deployment>,
+    pub(super) deployments: Vec<ReplayedDeployment>,
     /// Those beyond the limit, together.
-    pub(super) others: Option<Deployment>,
+    pub(super) others: Option<ReplayedDeployment>,
     /// Requests that were refused when they came.
     pub(super) refused_then: u64,
 }
 
 /// A deployment, and what would become of its exchanges.
 #[derive(Debug)]
-pub(super) struct Deployment {
+pub(super) struct ReplayedDeployment {
     pub(super) source: Option<String>,
     pub(super) license: Option<String>,
     /// As the entry that lets it in calls it.
@@ -63,7 +63,7 @@ enum Key {
 
 /// An exchange, as far as its records were read.
 #[derive(Debug)]
-struct Exchange {
+struct PassedExchange {
     passed: Passed,
     time: Timestamp,
 }
@@ -71,7 +71,7 @@ struct Exchange {
 /// An exchange of which only the answer is in the log, or whose request was judged already.
 struct Answering {
     id: Box<str>,
-    alone: Option<Exchange>,
+    alone: Option<PassedExchange>,
 }
 
 impl<'p> Replayed<'p> {
@@ -80,7 +80,7 @@ impl<'p> Replayed<'p> {
             replay,
             open: Open::default(),
             answering: Vec::new(),
-            found: Found::default(),
+            found: ReplayResult::default(),
             by_key: HashMap::new(),
         }
     }
@@ -106,7 +106,7 @@ impl<'p> Replayed<'p> {
                 let (open, given_up) = self.open.of(log, entry);
                 match open {
                     Some(exchange) => exchange.add(entry),
-                    None => *open = Some(Exchange::asked(entry)),
+                    None => *open = Some(PassedExchange::asked(entry)),
                 }
                 self.judge_all(given_up);
             }
@@ -116,7 +116,7 @@ impl<'p> Replayed<'p> {
     }
 
     /// All is read.
-    pub(super) fn finish(mut self) -> Found {
+    pub(super) fn finish(mut self) -> ReplayResult {
         let rest = self.open.rest();
         self.judge_all(rest);
         let alone: Vec<_> = std::mem::take(&mut self.answering).into_iter().flatten().collect();
@@ -140,7 +140,7 @@ impl<'p> Replayed<'p> {
                 self.judge_all([asked]);
                 None
             }
-            None => Some(Exchange::answered(entry)),
+            None => Some(PassedExchange::answered(entry)),
         };
         let new = Answering { id: (*entry.exchange).into(), alone };
         if let Some(before) = self.answering.get_mut(log).and_then(|answering| answering.replace(new)) {
@@ -148,15 +148,15 @@ impl<'p> Replayed<'p> {
         }
     }
 
-    fn judge_all(&mut self, all: impl IntoIterator<Item = Option<Exchange>>) {
-        for Exchange { passed, time } in all.into_iter().flatten() {
+    fn judge_all(&mut self, all: impl IntoIterator<Item = Option<PassedExchange>>) {
+        for PassedExchange { passed, time } in all.into_iter().flatten() {
             let verdict = self.replay.judge(passed.clone());
             self.deployment(&passed, time).count(verdict, passed.client, time);
         }
     }
 
-    fn deployment(&mut self, passed: &Passed, time: Timestamp) -> &mut Deployment {
-        let Reading { source, licenses, .. } = &passed.reading;
+    fn deployment(&mut self, passed: &Passed, time: Timestamp) -> &mut ReplayedDeployment {
+        let PassedReading { source, licenses, .. } = &passed.reading;
         let license = licenses.first().map(ToString::to_string);
         let network = || passed.client.map(client);
         let key = match (source, &license) {
@@ -164,11 +164,11 @@ impl<'p> Replayed<'p> {
             (None, Some(license)) => Key::License(license.clone(), network()),
             (None, None) => Key::Network(network()),
         };
-        let Found { deployments, others, .. } = &mut self.found;
+        let ReplayResult { deployments, others, .. } = &mut self.found;
         let at = match self.by_key.get(&key) {
             Some(at) => Some(*at),
             None if deployments.len() < bounds::REPLAYED => {
-                deployments.push(Deployment::new(source.clone(), license.clone(), time));
+                deployments.push(ReplayedDeployment::new(source.clone(), license.clone(), time));
                 self.by_key.insert(key, deployments.len() - 1);
                 Some(deployments.len() - 1)
             }
@@ -179,12 +179,12 @@ impl<'p> Replayed<'p> {
                 deployment.license = deployment.license.take().or(license);
                 deployment
             }
-            None => others.get_or_insert_with(|| Deployment::new(None, None, time)),
+            None => others.get_or_insert_with(|| ReplayedDeployment::new(None, None, time)),
         }
     }
 }
 
-impl Found {
+impl ReplayResult {
     /// Exchanges in all, those that would be refused, and those of which it can't be told.
     pub(super) fn sums(&self) -> (u64, u64, u64) {
         let sum = |all: &[(String, u64)]| all.iter().map(|(_, count)| count).sum::<u64>();
@@ -195,7 +195,7 @@ impl Found {
     }
 }
 
-impl Deployment {
+impl ReplayedDeployment {
     fn new(source: Option<String>, license: Option<String>, last: Timestamp) -> Self {
         Self {
             source,
@@ -210,7 +210,7 @@ impl Deployment {
         }
     }
 
-    fn count(&mut self, verdict: Verdict, client: Option<IpAddr>, time: Timestamp) {
+    fn count(&mut self, verdict: Judgement, client: Option<IpAddr>, time: Timestamp) {
         self.last = self.last.max(time);
         if let Some(client) = client.filter(|client| !self.addresses.contains(client)) {
             if self.addresses.len() < bounds::REPLAYED_OF_ONE {
@@ -220,12 +220,12 @@ impl Deployment {
             }
         }
         match verdict {
-            Verdict::In(name) => {
+            Judgement::In(name) => {
                 self.let_in += 1;
                 self.name = self.name.take().or_else(|| Some(name).filter(|name| !name.is_empty()));
             }
-            Verdict::Out(reason) => add(&mut self.refused, reason),
-            Verdict::Unknown(why) => add(&mut self.unknown, why.to_owned()),
+            Judgement::Out(reason) => add(&mut self.refused, reason),
+            Judgement::Unknown(why) => add(&mut self.unknown, why.to_owned()),
         }
     }
 }
@@ -242,19 +242,19 @@ fn add(all: &mut Vec<(String, u64)>, reason: String) {
     }
 }
 
-impl Exchange {
+impl PassedExchange {
     /// By the first record of a request.
     fn asked(entry: &Entry<'_>) -> Self {
         let shape = entry.qlik.shape.as_deref().unwrap_or_default();
         let kind = match &*entry.action {
-            "license.tunnel.open" => Kind::Tunnel,
-            "license.activation.request" => Kind::Activation,
+            "license.tunnel.open" => PassedKind::Tunnel,
+            "license.activation.request" => PassedKind::Activation,
             "license.unrecognised.request" if shape == NO_BODY || Shape::parse(shape).is_some() => {
-                Kind::Unrecognised
+                PassedKind::Unrecognised
             }
-            "license.unrecognised.request" => Kind::Unreadable(shape.to_owned()),
-            _ if entry.qlik.lenient.iter().any(|mark| **mark == *UNFIT_LICENSE) => Kind::Unrecognised,
-            _ => Kind::Message,
+            "license.unrecognised.request" => PassedKind::Unreadable(shape.to_owned()),
+            _ if entry.qlik.lenient.iter().any(|mark| **mark == *UNFIT_LICENSE) => PassedKind::Unrecognised,
+            _ => PassedKind::Message,
         };
         let mut exchange = Self::of(entry, kind);
         exchange.add(entry);
@@ -264,19 +264,19 @@ impl Exchange {
     /// By the first record of an answer to what changes nothing.
     fn answered(entry: &Entry<'_>) -> Self {
         let kind = match (&*entry.action, entry.qlik.identified_by.as_deref()) {
-            (_, Some("test")) => Kind::Test,
+            (_, Some("test")) => PassedKind::Test,
             // What asks for nothing, sends a key and is told of entitlements fetches the definition of that key's license.
-            ("license.entitlement", _) if entry.qlik.license_jti.is_some() => Kind::Definition,
-            _ => Kind::Quiet,
+            ("license.entitlement", _) if entry.qlik.license_jti.is_some() => PassedKind::Definition,
+            _ => PassedKind::Quiet,
         };
         Self::of(entry, kind)
     }
 
-    fn of(entry: &Entry<'_>, kind: Kind) -> Self {
+    fn of(entry: &Entry<'_>, kind: PassedKind) -> Self {
         let text = |text: &Option<Text<'_>>| text.as_deref().map(str::to_owned);
         let licenses: Vec<LicenseNumber> = license(&entry.qlik.license).into_iter().collect();
-        let reading = Reading { kind, source: text(&entry.qlik.source_id), licenses };
-        let other = entry.qlik.other_reading.as_ref().map(|other| Reading {
+        let reading = PassedReading { kind, source: text(&entry.qlik.source_id), licenses };
+        let other = entry.qlik.other_reading.as_ref().map(|other| PassedReading {
             kind: other.exchange.as_deref().map_or_else(|| reading.kind.clone(), kind_of),
             source: text(&other.source_id).or_else(|| reading.source.clone()),
             licenses: license(&other.license)
@@ -302,13 +302,13 @@ fn license(text: &Option<Text<'_>>) -> Option<LicenseNumber> {
 }
 
 /// A kind by its name in the log.
-fn kind_of(name: &str) -> Kind {
+fn kind_of(name: &str) -> PassedKind {
     match name {
-        "test" => Kind::Test,
-        "activation" => Kind::Activation,
-        "definition" => Kind::Definition,
-        "unrecognised" => Kind::Unrecognised,
-        "unreadable" => Kind::Unreadable(String::new()),
-        _ => Kind::Message,
+        "test" => PassedKind::Test,
+        "activation" => PassedKind::Activation,
+        "definition" => PassedKind::Definition,
+        "unrecognised" => PassedKind::Unrecognised,
+        "unreadable" => PassedKind::Unreadable(String::new()),
+        _ => PassedKind::Message,
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Deployment {
 }
 
 /// What it was told.
-pub(super) struct Said {
+pub(super) struct RelayReply {
     /// The status.
     pub(super) status: u16,
     /// The reason phrase: all that a Go client shows of a refused CONNECT.
@@ -36,7 +36,7 @@ pub(super) struct Said {
     pub(super) body: String,
 }
 
-impl Said {
+impl RelayReply {
     /// For people.
     pub(super) fn line(&self) -> String {
         let body = if self.status == 200 && !self.body.is_empty() {
@@ -65,7 +65,7 @@ impl Deployment {
     }
 
     /// A `GET`, with the signed key where there is one.
-    pub(super) async fn get(&self, path: &str, key: Option<&str>) -> Result<Said, String> {
+    pub(super) async fn get(&self, path: &str, key: Option<&str>) -> Result<RelayReply, String> {
         self.send(with_key(Request::get(path), key), Bytes::new()).await
     }
 
@@ -75,17 +75,17 @@ impl Deployment {
         path: &str,
         body: &serde_json::Value,
         key: Option<&str>,
-    ) -> Result<Said, String> {
+    ) -> Result<RelayReply, String> {
         let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
         self.send(with_key(request, key), Bytes::from(body.to_string())).await
     }
 
     /// What a `CONNECT` to this authority is told.
-    pub(super) async fn connect_to(&self, authority: &str) -> Result<Said, String> {
+    pub(super) async fn connect_to(&self, authority: &str) -> Result<RelayReply, String> {
         Ok(self.connect(authority).await?.1)
     }
 
-    async fn send(&self, request: http::request::Builder, body: Bytes) -> Result<Said, String> {
+    async fn send(&self, request: http::request::Builder, body: Bytes) -> Result<RelayReply, String> {
         let (stream, said) = self.connect(&format!("{}:443", self.host)).await?;
         if said.status != 200 {
             return Ok(said);
@@ -101,7 +101,7 @@ impl Deployment {
         ask(stream, request).await
     }
 
-    async fn connect(&self, authority: &str) -> Result<(TcpStream, Said), String> {
+    async fn connect(&self, authority: &str) -> Result<(TcpStream, RelayReply), String> {
         let broken = |e: std::io::Error| format!("the proxy: {e}");
         let mut stream = TcpStream::connect(self.proxy).await.map_err(broken)?;
         let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -115,7 +115,7 @@ impl Deployment {
         let mut parts = line.splitn(3, ' ').skip(1);
         let status = parts.next().and_then(|status| status.parse().ok()).unwrap_or(0);
         let reason = parts.next().unwrap_or_default().to_owned();
-        Ok((stream, Said { status, reason, body: String::new() }))
+        Ok((stream, RelayReply { status, reason, body: String::new() }))
     }
 }
 
@@ -127,13 +127,13 @@ fn with_key(request: http::request::Builder, key: Option<&str>) -> http::request
 }
 
 /// A `GET` without TLS, for the admin address.
-pub(super) async fn plain_get(address: SocketAddr, path: &str) -> Result<Said, String> {
+pub(super) async fn plain_get(address: SocketAddr, path: &str) -> Result<RelayReply, String> {
     let stream = TcpStream::connect(address).await.map_err(|e| format!("{address}: {e}"))?;
     let request = Request::get(path).header(header::HOST, address.to_string()).body(Full::default());
     ask(stream, request.map_err(|e| e.to_string())?).await
 }
 
-async fn ask<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Said, String>
+async fn ask<S>(stream: S, request: Request<Full<Bytes>>) -> Result<RelayReply, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -146,5 +146,5 @@ where
         response.extensions().get::<ReasonPhrase>().map(|r| String::from_utf8_lossy(r.as_bytes()).into());
     let reason = own_words.or_else(|| status.canonical_reason().map(Into::into)).unwrap_or_default();
     let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
-    Ok(Said { status: status.as_u16(), reason, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(RelayReply { status: status.as_u16(), reason, body: String::from_utf8_lossy(&body).into_owned() })
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::cli::load;
 use crate::config::state_file;
-use crate::exchange::captured::{Captured, Seen, Table};
+use crate::exchange::captured::{Captured, CapturedShape, CapturedShapes};
 use crate::licensing::outline::Outline;
 use crate::text::terminal::printable_line;
 use relay_log::console::exit::{Exit, Failure};
@@ -39,8 +39,8 @@ pub(super) fn run(args: &Capture, config: &Path) -> Result<(), Failure> {
     let log = load(config)?.audit.directory;
     refuse(out, std::slice::from_ref(&log), *force)?;
     let path = Captured::path(&log);
-    let table = state_file::read::<Table>(&path).map_err(|e| Failure::unread(&path, &e))?;
-    let Table { exchanges, left_out } = &table;
+    let table = state_file::read::<CapturedShapes>(&path).map_err(|e| Failure::unread(&path, &e))?;
+    let CapturedShapes { exchanges, left_out } = &table;
     let (Some(since), Some(to)) =
         (exchanges.iter().map(|seen| seen.first).min(), exchanges.iter().map(|seen| seen.last).max())
     else {
@@ -93,8 +93,8 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of(seen: &'a Seen) -> Self {
-        let Seen { outline, count, first, last, .. } = seen;
+    fn of(seen: &'a CapturedShape) -> Self {
+        let CapturedShape { outline, count, first, last, .. } = seen;
         Self { outline, count: *count, first: second(*first), last: second(*last) }
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use http::{HeaderMap, Method, Uri};
-use license_relay::licensing::asker::Asking;
-use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch};
+use license_relay::licensing::asker::ClaimedSource;
+use license_relay::licensing::message::{Change, Consumption, Message, MessageKind, Patch};
 use license_relay::licensing::vocabulary::Words;
 
 /// The program `tests/clients/gojson`, running.
@@ -65,8 +65,8 @@ pub(crate) fn read(body: &[u8], words: &Words) -> Message {
 /// is then not taken from it.
 pub(crate) fn is_refused(message: &Message) -> bool {
     message.source.is_contradiction()
-        || matches!(message.source, Asking::Unfit(_))
-        || matches!(message.kind, Kind::Unreadable { .. })
+        || matches!(message.source, ClaimedSource::Unfit(_))
+        || matches!(message.kind, MessageKind::Unreadable { .. })
 }
 
 /// What Go reads of a body and we don't, with both readings in full; `None` where we agree, or refuse the body.
@@ -93,14 +93,14 @@ pub(crate) fn disagreement(body: &[u8], readings: &[Reading], words: &Words) -> 
 
 /// What Go has read otherwise, or we have not.
 fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
-    if theirs.source != Asking::Nobody && theirs.source != ours.source {
+    if theirs.source != ClaimedSource::Nobody && theirs.source != ours.source {
         return Some("source");
     }
     if theirs.license().is_some() && theirs.license() != ours.license() {
         return Some("license");
     }
     match (&theirs.kind, &ours.kind) {
-        (Kind::Sync(theirs), Kind::Sync(ours)) => {
+        (MessageKind::Sync(theirs), MessageKind::Sync(ours)) => {
             // Into a structure, Go reads `null` as a patch of which nothing is told.
             let is_empty = |patch: &Patch| {
                 patch.license.is_none() && patch.allotment.is_none() && patch.subject.is_none()
@@ -108,10 +108,10 @@ fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
             let read = |patch: &Patch| is_empty(patch) || ours.patches.iter().any(|own| says(own, patch));
             (!theirs.patches.iter().all(read)).then_some("a change")
         }
-        (Kind::Sync(theirs), _) => {
+        (MessageKind::Sync(theirs), _) => {
             theirs.patches.iter().any(|patch| patch.subject.is_some()).then_some("a sync")
         }
-        (Kind::Capacity(theirs), Kind::Capacity(ours)) => {
+        (MessageKind::Capacity(theirs), MessageKind::Capacity(ours)) => {
             let read = theirs.iter().all(|element| {
                 ours.iter().any(|own| {
                     (&own.allotment, &own.month) == (&element.allotment, &element.month)
@@ -120,8 +120,8 @@ fn difference(ours: &Message, theirs: &Message) -> Option<&'static str> {
             });
             (!read).then_some("a report")
         }
-        (Kind::Capacity(_), _) => Some("a report"),
-        (Kind::Activation { cause: theirs }, Kind::Activation { cause: ours }) => {
+        (MessageKind::Capacity(_), _) => Some("a report"),
+        (MessageKind::Activation { cause: theirs }, MessageKind::Activation { cause: ours }) => {
             (theirs != ours).then_some("a cause")
         }
         _ => None,

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use license_relay::config::model::{Destination, Mode};
 use license_relay::exchange::records::{self, Scene};
-use license_relay::exchange::request::Asked;
-use license_relay::ledger::action::{Action, Outcome};
+use license_relay::exchange::request::ReadRequest;
+use license_relay::ledger::action::{Action, IdentifiedBy, Outcome};
 use license_relay::ledger::qlik::Repeat;
 use license_relay::ledger::record::Record;
 use license_relay::ledger::subject::{Pseudonyms, Subject};
-use license_relay::licensing::asker::Asking;
-use license_relay::licensing::message::{Change, Consumption, Kind, Message, Patch, Sync};
+use license_relay::licensing::asker::ClaimedSource;
+use license_relay::licensing::message::{Change, Consumption, Message, MessageKind, Patch, Sync};
 use license_relay::licensing::reply::{Entitlement, Total, What};
 use license_relay::policy::Admission;
 use license_relay::policy::identity::Identity;
@@ -104,13 +104,13 @@ pub struct Unit {
 
 /// One exchange.
 pub struct Exchange {
-    asked: Asked,
+    asked: ReadRequest,
     message: Message,
     license: String,
 }
 
 impl Exchange {
-    fn new(number: u128, by: &Deployment, path: &'static str, kind: Kind) -> Self {
+    fn new(number: u128, by: &Deployment, path: &'static str, kind: MessageKind) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::USER_AGENT, HeaderValue::from_str(&by.agent).unwrap());
         let to = Destination {
@@ -119,7 +119,7 @@ impl Exchange {
             mode: Mode::Terminate,
             connect_to: None,
         };
-        let asked = Asked {
+        let asked = ReadRequest {
             id: Uuid::from_u128(number),
             identity: Identity::direct(by.address),
             to,
@@ -131,7 +131,7 @@ impl Exchange {
         };
         let message = Message {
             kind,
-            source: Asking::Source(by.source.parse().unwrap()),
+            source: ClaimedSource::Source(by.source.parse().unwrap()),
             other_sources: vec![],
             licenses: vec![by.license.parse().unwrap()],
             claims: None,
@@ -147,12 +147,12 @@ impl Exchange {
 
     /// A sync that stands at this version and asks for these changes.
     pub fn sync(number: u128, by: &Deployment, base: u64, changes: &[Assignment]) -> Self {
-        Self::new(number, by, "/v1/sync", Kind::Sync(said(&by.license, base, changes)))
+        Self::new(number, by, "/v1/sync", MessageKind::Sync(said(&by.license, base, changes)))
     }
 
     /// A definition asked for.
     pub fn definition(number: u128, by: &Deployment) -> Self {
-        Self::new(number, by, "/v1/definition", Kind::Definition)
+        Self::new(number, by, "/v1/definition", MessageKind::Definition)
     }
 
     /// Capacity used: allotment, month, how much.
@@ -163,7 +163,7 @@ impl Exchange {
             month: (*month).to_owned(),
             delta: Some((*delta).into()),
         };
-        Self::new(number, by, "/v1/capacity", Kind::Capacity(used.iter().map(report).collect()))
+        Self::new(number, by, "/v1/capacity", MessageKind::Capacity(used.iter().map(report).collect()))
     }
 
     /// What is written before it is sent.
@@ -225,7 +225,7 @@ impl Exchange {
 
     fn scene(&self) -> Scene<'_> {
         let admission = Admission {
-            identified_by: "source",
+            identified_by: IdentifiedBy::Source,
             listed: true,
             name: String::new(),
             learned: None,

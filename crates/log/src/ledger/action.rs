@@ -1,6 +1,6 @@
 //! What a record says happened, how it ended, and who was spoken to.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What happened (`event.action`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -109,6 +109,43 @@ pub enum Outcome {
     /// Not known yet, or never.
     #[default]
     Unknown,
+}
+
+/// What let a request in (`qlik.identified_by`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IdentifiedBy {
+    /// The source id in the message.
+    Source,
+    /// The license that it is about.
+    License,
+    /// The Basic user.
+    User,
+    /// The client's address.
+    Network,
+    /// It is the connectivity test, which everybody may send.
+    Test,
+    /// Nothing: the site lets in strangers.
+    Nothing,
+}
+
+impl IdentifiedBy {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::License => "license",
+            Self::User => "user",
+            Self::Network => "network",
+            Self::Test => "test",
+            Self::Nothing => "none",
+        }
+    }
+}
+
+impl Serialize for IdentifiedBy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// Whose wish or word a record is (`qlik.direction`).

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::action::Direction;
+use super::action::{Direction, IdentifiedBy};
 
 /// The fields ECS has no name for, in the order they are written; absent ones are left out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -16,9 +16,9 @@ pub struct Qlik {
     /// The places of a source id that did not decide, with what stood there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub other_sources: Vec<String>,
-    /// What let the request in: `source`, `license`, `user`, `network`, `test` or `none`.
+    /// What let the request in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub identified_by: Option<&'static str>,
+    pub identified_by: Option<IdentifiedBy>,
     /// `false` where `observe` let a stranger in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listed: Option<bool>,

@@ -8,15 +8,15 @@ pub fn quoted(value: &str) -> Cow<'_, str> {
     if !value.is_empty() && !value.starts_with('-') && value.chars().all(plain) {
         return Cow::Borrowed(value);
     }
-    Cow::Owned(format!("'{}'", value.replace('\'', r"'\''")))
+    Cow::Owned(in_quotes(value))
 }
 
 /// A word of a command line as a shell takes it; flags stay flags.
 pub fn word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { in_quotes(word) }
+}
+
+fn in_quotes(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }

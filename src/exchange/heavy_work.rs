@@ -1,5 +1,4 @@
-//! Where work is done that takes long: off the workers, on threads that give way to them, few at a time, and one of each
-//! client.
+//! Does long work off the async workers, on threads of lower priority: a few pieces at a time, and one for each client.
 //!
 //! A compressed body of 1.6 KB may hold a million values. Read on a worker, ten of them would keep everybody waiting; read
 //! side by side, they would take the memory of ten.
@@ -13,34 +12,34 @@ use tokio::task::block_in_place;
 use crate::threads;
 use crate::turns::Turns;
 
-/// The places at which such work is done. Reading a body may take half a second, and making the records of a turn some
-/// milliseconds: the one does not wait for the other.
+/// The places for such work. Reading a body may take half a second, and making the records of a turn some milliseconds, so
+/// each kind has places of its own.
 #[derive(Debug)]
-pub struct Desk {
+pub struct HeavyWork {
     /// For bodies.
-    pub reading: Places,
+    pub reading: WorkPlaces,
     /// For records.
-    pub writing: Places,
+    pub writing: WorkPlaces,
 }
 
 /// Places for one kind of work.
 #[derive(Debug)]
-pub struct Places {
+pub struct WorkPlaces {
     places: Semaphore,
     turns: Turns,
 }
 
-impl Desk {
-    /// With so many places for reading: as many as there are processors but one, and no more than there is memory for (see
+impl HeavyWork {
+    /// Has this many places for reading: one fewer than there are processors, and no more than there is memory for (see
     /// [`Parts`](crate::memory::Parts)). The records of a turn take little.
     pub fn new(places: u64) -> Self {
         let reading =
             usize::try_from(places).map_or(Semaphore::MAX_PERMITS, |n| n.min(Semaphore::MAX_PERMITS));
-        Self { reading: Places::new(reading), writing: Places::new(threads::spare_processors()) }
+        Self { reading: WorkPlaces::new(reading), writing: WorkPlaces::new(threads::spare_processors()) }
     }
 }
 
-impl Places {
+impl WorkPlaces {
     fn new(places: usize) -> Self {
         Self { places: Semaphore::new(places), turns: Turns::default() }
     }
@@ -51,7 +50,7 @@ impl Places {
         if is_quick {
             return work();
         }
-        // The one of its client first: whoever sends many waits behind itself, and not in front of others.
+        // The client's turn first: a client that sends much waits behind itself, and not in front of others.
         let turn = self.turns.of(of);
         let _turn = turn.acquire().await;
         let _place = self.places.acquire().await;
