@@ -14,8 +14,7 @@ use crate::report::input::deployment_names::Called;
 use crate::report::input::names::Names;
 use crate::report::input::period::Period;
 use crate::report::kit::{Contents, KitError, Packed};
-use crate::report::page::html::render;
-use crate::report::page::whole::{Wanted, report};
+use crate::report::page::{ReportOptions, render, report};
 use crate::text::hex::hex;
 use crate::verify::log::Verified;
 
@@ -73,7 +72,7 @@ pub(super) fn run(args: Kit, config: Option<PathBuf>) -> Result<Exit, Failure> {
 
 /// The report on the records that are packed, with pseudonyms: a kit holds no key and no name.
 fn page(logs: &[PathBuf], anchors: &[PathBuf], sizes: Vec<u64>) -> Result<(Vec<u8>, Vec<Verified>), Failure> {
-    let wanted = Wanted {
+    let options = ReportOptions {
         logs: logs.to_owned(),
         anchors: anchors.to_owned(),
         sizes,
@@ -85,8 +84,9 @@ fn page(logs: &[PathBuf], anchors: &[PathBuf], sizes: Vec<u64>) -> Result<(Vec<u
         made: Made::now(command_line()),
         named: "--log LOG".to_owned(),
     };
-    let (page, verified) = report(wanted, progress())?;
-    Ok((render(&page).into_bytes(), verified))
+    let page = report(options, progress())?;
+    let html = render(&page).into_bytes();
+    Ok((html, page.evidence.into_iter().map(|log| log.verified).collect()))
 }
 
 fn json_of(log: &Packed) -> serde_json::Value {

@@ -24,7 +24,7 @@ use crate::report::ask::subject::{Hits, Search};
 use crate::report::fold::aliases::Aliases;
 use crate::report::input::deployment_names::Called;
 use crate::report::input::names::pseudonyms;
-use crate::report::input::opening::Held;
+use crate::report::input::opening::OpeningHolder;
 use crate::report::input::period::{Edge, length, time};
 use crate::report::read::merge;
 use crate::report::table::rows::Form;
@@ -187,7 +187,7 @@ impl Holders {
     fn ask<Q: Question>(
         self,
         config: Option<PathBuf>,
-        question: impl FnOnce(Option<String>, &[Held]) -> Q,
+        question: impl FnOnce(Option<String>, &[OpeningHolder]) -> Q,
     ) -> Result<Exit, Failure> {
         let sources = self.asking.find(config, self.opening.is_some())?;
         let opening = opened_with(self.opening.as_deref(), &sources)?;

@@ -8,12 +8,10 @@ use super::sources::{During, Logs, WhoIsWho, find_sources, is_no_time, names_of,
 use crate::cli::out::{Out, command_line, progress};
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
-use crate::report::ask::evidence::{Made, worst};
+use crate::report::ask::evidence::Made;
 use crate::report::input::period::length;
-use crate::report::page::html::render;
-use crate::report::page::whole::{Wanted, report};
+use crate::report::page::{ReportOptions, render, report};
 use crate::text::shell;
-use crate::verify::log::Verified;
 
 pub(super) const HELP: &str = "The page stands alone: no script, no other file; print it, or send it. Exit codes as of audit \
     verify\n\nExamples:\n  license-relay audit report --out report.html\n  \
@@ -59,7 +57,7 @@ pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<Exit, Failure
     let names = names_of(&args.who, &sources)?;
     let called = called(args.sources.as_ref().or(sources.allow_list.as_ref()))?;
     let named = sources.logs.iter().map(|log| format!("--log {}", shell::word(&log.to_string_lossy())));
-    let wanted = Wanted {
+    let options = ReportOptions {
         named: named.collect::<Vec<_>>().join(" "),
         logs: sources.logs,
         anchors: sources.anchors,
@@ -71,12 +69,12 @@ pub(super) fn run(args: Report, config: Option<PathBuf>) -> Result<Exit, Failure
         churn,
         made: Made::now(command_line()),
     };
-    let (page, verified) = report(wanted, progress())?;
+    let page = report(options, progress())?;
     let html = render(&page);
     let written = match &args.out {
         Some(file) => hand_over(file, |mut to| to.write_all(html.as_bytes())),
         None => Out.write_all(html.as_bytes()),
     };
     written.map_err(|e| Failure::new(Exit::Io, format!("the report can't be written: {e}")))?;
-    Ok(worst(verified.iter().map(Verified::verdict)).into())
+    Ok(page.verdict().into())
 }

@@ -18,7 +18,7 @@ use crate::report::ask::answer::{AnswerError, Asked, Question, answer};
 use crate::report::ask::evidence::Made;
 use crate::report::input::csv::ListError;
 use crate::report::input::names::Names;
-use crate::report::input::opening::{Held, opening};
+use crate::report::input::opening::{OpeningHolder, opening};
 use crate::report::input::period::{Edge, NoTime, Period, time};
 use crate::report::read::merge::ReadError;
 use crate::report::table::rows::Form;
@@ -250,7 +250,7 @@ impl Asking {
 }
 
 /// Reads an opening balance, where one is given.
-pub(super) fn opened_with(file: Option<&Path>, sources: &Sources) -> Result<Vec<Held>, Failure> {
+pub(super) fn opened_with(file: Option<&Path>, sources: &Sources) -> Result<Vec<OpeningHolder>, Failure> {
     Ok(match file {
         Some(file) => opening(file, sources.keys.as_ref())?,
         None => Vec::new(),

@@ -4,7 +4,7 @@ use std::io;
 
 use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
-use crate::report::fold::assignments::{Assignments, Told};
+use crate::report::fold::assignments::Assignments;
 use crate::report::input::period::Period;
 use crate::report::read::open::Read;
 
@@ -86,12 +86,5 @@ impl Question for Changes {
             desk.rows.count
         )];
         Ok(Said { notes, ..Said::default() })
-    }
-}
-
-impl Told {
-    /// The newest pseudonym of whom it is about.
-    pub fn subject(&self, all: &Assignments) -> Option<String> {
-        self.key.map(|key| all.people.pseudonym(key.person).to_owned())
     }
 }

@@ -8,7 +8,7 @@ use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::report::fold::clock_skew::Clock;
 use crate::report::fold::gaps::find::Rhythm;
-use crate::report::fold::gaps::gap::{self, Found};
+use crate::report::fold::gaps::gap::{self, FoundGaps};
 use crate::report::read::open::Read;
 use crate::report::table::rows::counted;
 
@@ -34,7 +34,7 @@ impl Question for Gaps {
     }
 
     fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
-        let Found { gaps, beyond, unwatched, unwritten, .. } = std::mem::take(&mut self.rhythm).finish();
+        let FoundGaps { gaps, beyond, unwatched, unwritten, .. } = std::mem::take(&mut self.rhythm).finish();
         gaps.iter().try_for_each(|gap| desk.rows.row(gap.cells()))?;
         let mut notes = vec![format!(
             "{} between two answered syncs of a source, or since its last one, longer than 25 minutes",

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::answer::{Desk, Question, Said};
 use crate::ledger::entry::Entry;
 use crate::report::fold::account::{Account, Day, days_in};
-use crate::report::input::opening::Held;
+use crate::report::input::opening::OpeningHolder;
 use crate::report::input::period::Period;
 use crate::report::read::open::Read;
 use crate::report::table::rows::counted;
@@ -24,7 +24,7 @@ pub struct Reconcile {
 
 impl Reconcile {
     /// Of this period and license, on top of an opening balance.
-    pub fn new(period: Period, license: Option<String>, opening: &[Held]) -> Self {
+    pub fn new(period: Period, license: Option<String>, opening: &[OpeningHolder]) -> Self {
         Self { period, license, opened: opening.len(), account: Account::opened_with(opening) }
     }
 }
@@ -82,7 +82,7 @@ impl Question for Reconcile {
                     used.day.to_string().into(),
                     license.as_str().into(),
                     allotment.as_str().into(),
-                    allowed.access_type.clone().into(),
+                    allowed.access_type.as_deref().into(),
                     used.at_end.into(),
                     used.peak.into(),
                     allowed.units.into(),
