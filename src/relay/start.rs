@@ -25,7 +25,6 @@ use crate::audit::refusals::Refusals;
 use crate::bounds;
 use crate::config::edit;
 use crate::config::model::{Audit, Config};
-use relay_log::names::SourceId;
 use crate::config::watch::Watch;
 use crate::exchange::Exchange;
 use crate::exchange::aliases::Aliases;
@@ -45,6 +44,7 @@ use crate::memory::{Memory, Parts};
 use crate::observe::admin::Admin;
 use crate::policy::pending::{Codes, Pending};
 use crate::setup::{InForce, Setup, SetupError, Shared};
+use relay_log::names::SourceId;
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]

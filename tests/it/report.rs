@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use jiff::SignedDuration;
 use jiff::civil::date;
 use license_relay::verify::log::Verdict;
-use relay_report::page::html::render;
-use relay_report::page::*;
+use relay_log::console::period::Period;
+use relay_report::fold::account::Day;
+use relay_report::fold::consumption::AllSources;
+use relay_report::fold::daily_peak::Used;
+use relay_report::fold::entitlements::Allowed;
 use serde_json::Value;
 
 use crate::common::scenes::{Deployment, Unit};
@@ -127,14 +130,15 @@ const CONSUMED: &str = "Was more consumed than the quota?";
 /// A year in which all is well: each answer about it is a plain yes.
 fn calm() -> Page {
     let mut page = invented::year();
-    page.not_understood = Listed::default();
-    page.gaps = Listed::default();
+    page.not_understood = Truncated::default();
+    page.gaps = Truncated::default();
     page.gap_sums.clear();
     page.licenses = page.licenses.rows.split_off(1).into();
     page.consumption.truncate(1);
-    page.consumption[0].months.iter_mut().for_each(|month| month.quota = Some(20_000.0));
-    let log = &mut page.evidence[0];
-    (log.verdict, log.gaps, log.unsigned) = (Verdict::Fine, 0, 0);
+    page.consumption[0].months.iter_mut().for_each(|month| month.sums.quota = Some(20_000));
+    let log = &mut page.evidence[0].verified;
+    (log.gaps, log.unsigned) = (0, 0);
+    assert_eq!(page.verdict(), Verdict::Fine);
     page
 }
 
@@ -150,15 +154,15 @@ fn where_all_is_well_the_page_says_so() {
 #[test]
 fn records_that_nobody_signed_leave_it_open_whether_the_log_is_whole() {
     let mut page = calm();
-    let log = &mut page.evidence[0];
+    let log = &mut page.evidence[0].verified;
     (log.records, log.unsigned) = (32, 31);
     let html = render(&page);
     let (sign, words) = answer(&html, WHOLE);
     assert_eq!(sign, "open");
     assert!(words.starts_with("1 of 32 records are as signed; 31 are not signed (yet)"), "{words}");
     assert!(html.contains("whole; as it was signed up to its newest checkpoint"));
-    page.evidence[0].unsigned = 0;
-    page.evidence[0].records = 1;
+    page.evidence[0].verified.unsigned = 0;
+    page.evidence[0].verified.records = 1;
     assert_eq!(answer(&render(&page), WHOLE), ("yes", "Yes: 1 record is as it was signed."));
 }
 
@@ -171,9 +175,9 @@ fn of_a_time_before_or_after_the_log_nothing_is_known_and_nothing_is_well() {
         (at("2025-06-01T00:00:00Z"), at("2025-06-30T23:59:59Z"), "the log begins <time"),
         (at("2026-12-03T00:00:00Z"), None, "the log ends <time"),
     ] {
-        page.period = Period::of(Asked { from, to }, known, page.made.at);
-        page.deployments = Listed::default();
-        page.denied = Listed::default();
+        page.period = KnownPeriod::of(Period { from, to }, known, page.made.at);
+        page.deployments = Truncated::default();
+        page.denied = Truncated::default();
         page.clock = None;
         let html = render(&page);
         for question in OF_THE_PERIOD {
@@ -188,18 +192,18 @@ fn of_a_time_before_or_after_the_log_nothing_is_known_and_nothing_is_well() {
             assert!(!html.contains(claim), "{claim}");
         }
     }
-    page.period = Period::of(Asked::default(), None, page.made.at);
+    page.period = KnownPeriod::of(Period::default(), None, page.made.at);
     assert_eq!(answer(&render(&page), OF_THE_PERIOD[0]).0, "open");
 }
 
 #[test]
 fn a_period_of_which_the_log_knows_a_part_is_told_with_that_part() {
     let mut page = calm();
-    let asked = Asked {
+    let asked = Period {
         from: Some("2025-06-01T00:00:00Z".parse().unwrap()),
         to: Some("2026-12-01T09:00:00Z".parse().unwrap()),
     };
-    page.period = Period::of(asked, page.period.known, page.made.at);
+    page.period = KnownPeriod::of(asked, page.period.known, page.made.at);
     let html = render(&page);
     for part in ["Asked for: from", ">2025-06-01 00:00<", "Known: from", ">2025-12-01 00:00<"] {
         assert!(html.contains(part), "{part}");
@@ -212,8 +216,8 @@ fn a_period_of_which_the_log_knows_a_part_is_told_with_that_part() {
         );
     }
     // Less than the time in which a relay writes something in any case, before the end that was asked for.
-    let asked = Asked { from: None, to: Some(page.period.to + SignedDuration::from_mins(30)) };
-    page.period = Period::of(asked, page.period.known, page.made.at);
+    let asked = Period { from: None, to: Some(page.period.to + SignedDuration::from_mins(30)) };
+    page.period = KnownPeriod::of(asked, page.period.known, page.made.at);
     assert_eq!(answer(&render(&page), OF_THE_PERIOD[0]).0, "yes");
 }
 
@@ -222,7 +226,7 @@ fn a_period_of_less_than_an_hour_is_told_to_the_second() {
     let mut page = calm();
     let from = page.period.from;
     page.period =
-        Period::of(Asked::default(), Some((from, from + SignedDuration::from_secs(95))), page.made.at);
+        KnownPeriod::of(Period::default(), Some((from, from + SignedDuration::from_secs(95))), page.made.at);
     assert!(render(&page).contains(">2025-12-01 00:00:00</time> to "));
     assert!(render(&page).contains(">2025-12-01 00:01:35</time>"));
 }
@@ -231,8 +235,14 @@ fn a_period_of_less_than_an_hour_is_told_to_the_second() {
 fn damage_leaves_no_answer_a_plain_yes() {
     for verdict in [Verdict::Damaged, Verdict::RolledBack, Verdict::StaleTail] {
         let mut page = calm();
-        page.evidence[0].verdict = verdict;
-        page.evidence[0].damage = vec!["segments/0.jsonl: line 7 was changed".to_owned()].into();
+        let log = &mut page.evidence[0].verified;
+        log.damage = vec!["segments/0.jsonl: line 7 was changed".to_owned()];
+        match verdict {
+            Verdict::Damaged => log.damages = 1,
+            Verdict::RolledBack => log.rolled_back = vec!["the anchor covers more".to_owned()],
+            _ => log.stale_tail = true,
+        }
+        assert_eq!(page.verdict(), verdict);
         let html = render(&page);
         assert_eq!(answer(&html, WHOLE).0, "no", "{verdict:?}");
         for question in OF_THE_PERIOD {
@@ -241,7 +251,7 @@ fn damage_leaves_no_answer_a_plain_yes() {
         }
     }
     let mut page = invented::year();
-    page.evidence[0].verdict = Verdict::Damaged;
+    page.evidence[0].verified.damages = 1;
     let html = render(&page);
     let (sign, words) = answer(&html, "Was anything over-allocated?");
     assert!(sign == "no" && words.contains("what was changed or is missing is not counted"), "{words}");
@@ -249,15 +259,19 @@ fn damage_leaves_no_answer_a_plain_yes() {
 
 #[test]
 fn more_consumption_than_the_quota_is_told_in_short_and_beside_the_chart() {
-    let month = |low, high, total, quota| Month { month: date(2026, 11, 1), low, high, total, quota };
-    let with = |newest: Month, days_left, ended| {
+    let month = |delta_low, delta_high, total, quota| {
+        let sums = AllSources { delta_low, delta_high, total, quota, ..AllSources::default() };
+        Month { month: date(2026, 11, 1), sums }
+    };
+    let with = |mut newest: Month, days_left, ended| {
         let mut page = calm();
+        newest.sums.days_left = days_left;
         let one = &mut page.consumption[0];
-        (one.days_left, one.ended) = (days_left, ended);
+        one.ended = ended;
         *one.months.last_mut().unwrap() = newest;
         render(&page)
     };
-    let html = with(month(242.0, 242.0, Some(484.0), Some(0.0)), Some(0.0), Some((200, date(2018, 12, 31))));
+    let html = with(month(242, 242, Some(484), Some(0)), Some(0.0), Some((200, date(2018, 12, 31))));
     let (sign, words) = answer(&html, CONSUMED);
     assert!(sign == "no" && words.starts_with("<b>Yes</b>: <bdi>analyzer_time</bdi> of "), "{words}");
     let why =
@@ -265,14 +279,14 @@ fn more_consumption_than_the_quota_is_told_in_short_and_beside_the_chart() {
     assert!(words.contains(why), "{words}");
     assert!(html.contains("; the quota is used up. 200 units are") && !html.contains("quota lasts"));
 
-    let html = with(month(90.0, 110.0, None, Some(100.0)), Some(0.4), None);
+    let html = with(month(90, 110, None, Some(100)), Some(0.4), None);
     let (sign, words) = answer(&html, CONSUMED);
     assert!(sign == "open" && words.contains("between 90 and 110 of 100"), "{words}");
     assert!(html.contains("the quota lasts less than a day."));
-    let html = with(month(90.0, 90.0, None, Some(100.0)), Some(1.3), None);
+    let html = with(month(90, 90, None, Some(100)), Some(1.3), None);
     assert_eq!(answer(&html, CONSUMED).0, "yes");
     assert!(html.contains("the quota lasts 1 more day."));
-    let html = with(month(90.0, 90.0, None, None), None, None);
+    let html = with(month(90, 90, None, None), None, None);
     assert!(answer(&html, CONSUMED).0 == "open" && answer(&html, CONSUMED).1.contains("Of 1 allotment,"));
 
     let mut page = calm();
@@ -418,7 +432,7 @@ fn what_the_page_tells_to_check_runs_as_it_stands_there() {
 #[test]
 fn where_no_license_was_spoken_of_no_answer_about_licenses_is_a_yes() {
     let mut page = calm();
-    page.licenses = Listed::default();
+    page.licenses = Truncated::default();
     page.consumption.clear();
     page.syncs = None;
     for question in OF_THE_PERIOD {
@@ -445,7 +459,7 @@ fn nothing_that_others_say_becomes_markup() {
 #[test]
 fn a_command_to_copy_is_one_command_whatever_a_license_is_called() {
     let mut page = invented::year();
-    page.licenses.rows[0].license = "1'; rm -rf ~; '".into();
+    page.licenses.rows[0].coverage.license = "1'; rm -rf ~; '".into();
     page.licenses.rows[0].allotments.rows[0].holders.total = 5_000;
     let html = render(&page);
     assert!(html.contains("--license &#39;1&#39;\\&#39;&#39;; rm -rf ~; &#39;\\&#39;&#39;&#39;</code>"));
@@ -455,7 +469,7 @@ fn a_command_to_copy_is_one_command_whatever_a_license_is_called() {
 fn a_list_of_any_length_ends_and_says_how_many_more_there_are() {
     let mut page = invented::year();
     let many = 20_000;
-    fn grow<T: Clone>(listed: &mut Listed<T>, many: usize) {
+    fn grow<T: Clone>(listed: &mut Truncated<T>, many: usize) {
         let one = listed.rows[0].clone();
         listed.rows.resize(many, one);
         listed.total = many as u64;
@@ -465,7 +479,8 @@ fn a_list_of_any_length_ends_and_says_how_many_more_there_are() {
     grow(&mut page.denied, many);
     grow(&mut page.gaps, many);
     grow(&mut page.not_understood, many);
-    grow(&mut page.licenses.rows[0].coverage.holes, many);
+    let holes = &mut page.licenses.rows[0].coverage.holes;
+    holes.resize(many, holes[0].clone());
     grow(&mut page.licenses.rows[0].allotments.rows[0].holders, many);
     page.denied.total = 51;
     grow(&mut page.syncs.as_mut().unwrap().sources, 500);
@@ -482,11 +497,12 @@ fn ten_years_are_thinned_and_keep_their_highest_day() {
     let mut page = invented::year();
     let license = &mut page.licenses.rows[0];
     let allotment = &mut license.allotments.rows[0];
-    let first = allotment.days[0];
+    let first = allotment.days[0].clone();
     allotment.days = (0..3650)
         .map(|n| {
-            let day = first.day.saturating_add(jiff::Span::new().days(n));
-            Day { day, at_end: 100 + n as u64 % 7, peak: if n == 1777 { 7777 } else { 110 }, ..first }
+            let day = first.used.day.saturating_add(jiff::Span::new().days(n));
+            let peak = if n == 1777 { 7777 } else { 110 };
+            Day { used: Used { day, at_end: 100 + n as u64 % 7, peak }, allowed: first.allowed.clone() }
         })
         .collect();
     let html = render(&page);
@@ -500,12 +516,11 @@ fn ten_years_are_thinned_and_keep_their_highest_day() {
 fn a_log_of_one_day_is_shown_by_the_hour() {
     let mut page = invented::year();
     let from = page.period.from;
-    let to = from + SignedDuration::from_hours(30);
-    page.period.to = to;
+    page.period.to = from + SignedDuration::from_hours(30);
     let syncs = page.syncs.as_mut().unwrap();
-    syncs.hours = cell_hours(from, to);
+    syncs.hours = 1;
     for strip in &mut syncs.sources.rows {
-        strip.cells = (0..30).map(|n| Cell { syncs: 6 - n % 3, ..Cell::default() }).collect();
+        strip.cells = (0..30).map(|n| StripCell { syncs: 6 - n % 3, ..StripCell::default() }).collect();
     }
     for license in &mut page.licenses.rows {
         license.allotments.rows.iter_mut().for_each(|allotment| allotment.days.truncate(2));
@@ -525,16 +540,23 @@ fn a_log_of_one_day_is_shown_by_the_hour() {
 #[test]
 fn numbers_without_sense_are_shown_and_break_nothing() {
     let mut page = invented::year();
-    page.licenses.rows[0].coverage.holes.rows[0] = Hole { from: 0, to: u64::MAX, noticed: page.period.from };
+    page.licenses.rows[0].coverage.holes[0] = invented::hole(0, u64::MAX, page.period.from);
     let allotment = &mut page.licenses.rows[0].allotments.rows[0];
     for (n, day) in allotment.days.iter_mut().enumerate() {
-        day.peak = [u64::MAX, 0, 1][n % 3];
-        day.entitlement.units = [Some(u64::MAX), None, Some(0)][n % 3];
+        day.used.peak = [u64::MAX, 0, 1][n % 3];
+        day.allowed = Allowed { units: [Some(i64::MAX), None, Some(i64::MIN)][n % 3], ..Allowed::default() };
     }
-    allotment.days[7].day = date(-9999, 1, 1);
-    allotment.days[8].day = date(9999, 12, 31);
-    page.consumption[0].months[3] =
-        Month { month: date(-9999, 1, 1), low: -1e308, high: f64::MAX, total: Some(-5.0), quota: Some(0.0) };
+    allotment.days[7].used.day = date(-9999, 1, 1);
+    allotment.days[8].used.day = date(9999, 12, 31);
+    let sums = AllSources {
+        delta_low: i64::MIN,
+        delta_high: i64::MAX,
+        total: Some(-5),
+        quota: Some(0),
+        days_left: Some(-1e308),
+        ..AllSources::default()
+    };
+    page.consumption[0].months[3] = Month { month: date(-9999, 1, 1), sums };
     page.consumption[1].months[11].month = date(9999, 12, 1);
     let html = render(&page);
     assert!(html.contains("18,446,744,073,709,551,615") && html.len() < 1_000_000, "{} bytes", html.len());
@@ -544,15 +566,15 @@ fn numbers_without_sense_are_shown_and_break_nothing() {
 #[test]
 fn a_log_with_nothing_in_it_makes_a_page_that_says_so() {
     let mut page = invented::year();
-    page.licenses = Listed::default();
+    page.licenses = Truncated::default();
     page.syncs = None;
-    page.gaps = Listed::default();
+    page.gaps = Truncated::default();
     page.gap_sums.clear();
     page.consumption.clear();
-    page.deployments = Listed::default();
-    page.changes = Listed::default();
-    page.denied = Listed::default();
-    page.not_understood = Listed::default();
+    page.deployments = Truncated::default();
+    page.changes = Truncated::default();
+    page.denied = Truncated::default();
+    page.not_understood = Truncated::default();
     page.clock = None;
     let html = render(&page);
     for sentence in [

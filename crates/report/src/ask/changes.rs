@@ -3,7 +3,7 @@
 use std::io;
 
 use super::answer::{Desk, Question, Said};
-use crate::fold::assignments::{Assignments, Told};
+use crate::fold::assignments::Assignments;
 use crate::read::open::Read;
 use relay_log::console::period::Period;
 use relay_log::ledger::entry::Entry;
@@ -86,12 +86,5 @@ impl Question for Changes {
             desk.rows.count
         )];
         Ok(Said { notes, ..Said::default() })
-    }
-}
-
-impl Told {
-    /// The newest pseudonym of whom it is about.
-    pub fn subject(&self, all: &Assignments) -> Option<String> {
-        self.key.map(|key| all.people.pseudonym(key.person).to_owned())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::answer::{Desk, Question, Said};
 use crate::fold::clock_skew::Clock;
 use crate::fold::gaps::find::Rhythm;
-use crate::fold::gaps::gap::{self, Found};
+use crate::fold::gaps::gap::{self, FoundGaps};
 use crate::read::open::Read;
 use crate::table::rows::counted;
 use relay_log::ledger::entry::Entry;
@@ -34,7 +34,7 @@ impl Question for Gaps {
     }
 
     fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
-        let Found { gaps, beyond, unwatched, unwritten, .. } = std::mem::take(&mut self.rhythm).finish();
+        let FoundGaps { gaps, beyond, unwatched, unwritten, .. } = std::mem::take(&mut self.rhythm).finish();
         gaps.iter().try_for_each(|gap| desk.rows.row(gap.cells()))?;
         let mut notes = vec![format!(
             "{} between two answered syncs of a source, or since its last one, longer than 25 minutes",

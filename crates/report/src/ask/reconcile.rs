@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::answer::{Desk, Question, Said};
 use crate::fold::account::{Account, Day, days_in};
-use crate::input::opening::Held;
+use crate::input::opening::OpeningHolder;
 use crate::read::open::Read;
 use crate::table::rows::counted;
 use relay_log::console::period::Period;
@@ -24,7 +24,7 @@ pub struct Reconcile {
 
 impl Reconcile {
     /// Of this period and license, on top of an opening balance.
-    pub fn new(period: Period, license: Option<String>, opening: &[Held]) -> Self {
+    pub fn new(period: Period, license: Option<String>, opening: &[OpeningHolder]) -> Self {
         Self { period, license, opened: opening.len(), account: Account::opened_with(opening) }
     }
 }
@@ -82,7 +82,7 @@ impl Question for Reconcile {
                     used.day.to_string().into(),
                     license.as_str().into(),
                     allotment.as_str().into(),
-                    allowed.access_type.clone().into(),
+                    allowed.access_type.as_deref().into(),
                     used.at_end.into(),
                     used.peak.into(),
                     allowed.units.into(),

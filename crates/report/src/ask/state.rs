@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::{Desk, Question, Said};
 use crate::fold::assignments::{Assignments, Counts, Status, counts, held};
 use crate::fold::entitlements::{Allowed, Entitlements};
-use crate::input::opening::Held as OpeningHeld;
+use crate::input::opening::OpeningHolder;
 use crate::read::open::Read;
 use crate::table::rows::counted;
 use relay_log::console::period::{Period, day_of};
@@ -26,7 +26,7 @@ pub struct State {
 
 impl State {
     /// At this time, or at the end of the log; of this license or of all, on top of an opening balance.
-    pub fn new(at: Option<Timestamp>, license: Option<String>, opening: &[OpeningHeld]) -> Self {
+    pub fn new(at: Option<Timestamp>, license: Option<String>, opening: &[OpeningHolder]) -> Self {
         let mut all = Assignments::default();
         for held in opening {
             all.open_with(&held.license, &held.allotment, &held.subject);
@@ -78,7 +78,7 @@ impl Question for State {
             desk.rows.row(vec![
                 row.license.as_str().into(),
                 row.allotment.as_str().into(),
-                allowed.access_type.into(),
+                allowed.access_type.as_deref().into(),
                 row.subject.as_str().into(),
                 desk.names.of(&row.subject).into(),
                 row.status.word().into(),
@@ -101,7 +101,7 @@ impl Question for State {
                 "holds": of.of(Status::Holds),
                 "opening": of.of(Status::Opening),
                 "pending": of.of(Status::PendingAdd) + of.of(Status::PendingDelete),
-                "unknown": of.of(Status::UnknownAdd) + of.of(Status::UnknownDelete) + of.of(Status::Unknown),
+                "unknown": of.unknown(),
                 "units": allowed.units,
                 "overage": allowed.overage_word(),
             }));
@@ -135,7 +135,7 @@ fn in_words(license: &str, allotment: &str, of: &Counts, allowed: &Allowed) -> S
     let more = [
         (of.of(Status::Opening), "from the opening balance"),
         (of.of(Status::PendingAdd) + of.of(Status::PendingDelete), "asked for and not answered"),
-        (of.of(Status::UnknownAdd) + of.of(Status::UnknownDelete) + of.of(Status::Unknown), "not known"),
+        (of.unknown(), "not known"),
     ];
     for (count, what) in more.into_iter().filter(|(count, _)| *count > 0) {
         text.push_str(&format!(", {count} {what}"));

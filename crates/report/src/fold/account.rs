@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::assignments::{Assignments, Told};
+use super::assignments::{Assignments, ConfirmedChange};
 use super::coverage::Coverage;
 use super::daily_peak::{Usage, Used};
 use super::entitlements::{Allowed, Entitlements};
-use crate::input::opening::Held;
+use crate::input::opening::OpeningHolder;
 use relay_log::console::period::{Period, day_of};
 use relay_log::ledger::entry::Entry;
 
@@ -45,7 +45,7 @@ impl Day {
 
 impl Account {
     /// On top of an opening balance.
-    pub fn opened_with(opening: &[Held]) -> Self {
+    pub fn opened_with(opening: &[OpeningHolder]) -> Self {
         let mut account = Self::default();
         for held in opening {
             account.all.open_with(&held.license, &held.allotment, &held.subject);
@@ -55,7 +55,7 @@ impl Account {
     }
 
     /// The next record.
-    pub fn take(&mut self, log: usize, entry: &Entry<'_>, coverage: &Coverage) -> Option<Told> {
+    pub fn take(&mut self, log: usize, entry: &Entry<'_>, coverage: &Coverage) -> Option<ConfirmedChange> {
         self.entitlements.take(log, entry);
         let told = self.all.take(log, entry, coverage);
         for of in self.all.take_recounted() {

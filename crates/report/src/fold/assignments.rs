@@ -99,7 +99,7 @@ pub struct Unclear {
 
 /// What a deployment asked for.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct RequestedChange {
     /// Add or delete.
     pub change: Change,
     /// When.
@@ -113,7 +113,7 @@ pub struct Asked {
 
 /// A change that the back end has told for the first time.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct ConfirmedChange {
     /// Of what; absent where the change names neither a person nor an instance that is known.
     pub key: Option<Key>,
     /// What it does.
@@ -128,6 +128,13 @@ pub struct Told {
     pub holds: bool,
 }
 
+impl ConfirmedChange {
+    /// The newest pseudonym of whom it is about.
+    pub fn subject(&self, all: &Assignments) -> Option<String> {
+        self.key.map(|key| all.people.pseudonym(key.person).to_owned())
+    }
+}
+
 /// The fold.
 #[derive(Debug, Default)]
 pub struct Assignments {
@@ -138,7 +145,7 @@ pub struct Assignments {
     /// What was told.
     pub known: BTreeMap<Key, Known>,
     /// What is asked for, and neither told nor refused.
-    pub asked: BTreeMap<Key, Asked>,
+    pub asked: BTreeMap<Key, RequestedChange>,
     /// Told, and neither add nor delete can be told.
     pub unclear: BTreeMap<Key, Unclear>,
     /// Told changes that name nobody who is known.
@@ -157,7 +164,7 @@ pub struct Assignments {
 
 impl Assignments {
     /// The next record; `coverage` has taken all before it. Gives a change where it is told for the first time.
-    pub fn take(&mut self, log: usize, entry: &Entry<'_>, coverage: &Coverage) -> Option<Told> {
+    pub fn take(&mut self, log: usize, entry: &Entry<'_>, coverage: &Coverage) -> Option<ConfirmedChange> {
         match (&*entry.action, Change::of(&entry.action), entry.qlik.direction.as_deref()) {
             (_, Some(change), Some("out")) => self.note_asked(log, entry, change),
             (_, Some(change), _) => return self.note_told(log, entry, change, coverage),
@@ -213,7 +220,8 @@ impl Assignments {
         let Some(key) = self.key(entry) else { return };
         let source = entry.qlik.source_id.as_deref().map(|source| self.words.number(source));
         let exchange: Box<str> = Box::from(&*entry.exchange);
-        let asked = Asked { change, time: entry.time, source, lost: false, exchange: exchange.clone() };
+        let asked =
+            RequestedChange { change, time: entry.time, source, lost: false, exchange: exchange.clone() };
         self.asked.insert(key, asked);
         if self.in_hand.len() < IN_HAND || self.in_hand.contains_key(&exchange) {
             self.in_hand.entry(exchange).or_insert_with(|| (log, Vec::new())).1.push(key);
@@ -257,7 +265,7 @@ impl Assignments {
         entry: &Entry<'_>,
         change: Change,
         coverage: &Coverage,
-    ) -> Option<Told> {
+    ) -> Option<ConfirmedChange> {
         let version = entry.qlik.version.unwrap_or(0);
         let license = entry.qlik.license.as_deref().unwrap_or_default();
         let repeat = version > 0 && coverage.is_repeat(log, license, version);
@@ -268,7 +276,14 @@ impl Assignments {
             }
             self.of_nobody += 1;
             self.note_gone(entry, change, rejected);
-            return Some(Told { key: None, change, rejected, asked_by: None, held: false, holds: false });
+            return Some(ConfirmedChange {
+                key: None,
+                change,
+                rejected,
+                asked_by: None,
+                held: false,
+                holds: false,
+            });
         };
         let of_exchange = self.asked.get(&key).is_some_and(|asked| *asked.exchange == *entry.exchange);
         let before = self.known.get(&key);
@@ -277,8 +292,9 @@ impl Assignments {
         if repeat || (version == 0 && same && !rejected && !of_exchange) {
             // What this deployment asked for is answered all the same, also where its own answer was lost.
             let source = entry.qlik.source_id.as_deref().and_then(|source| self.words.known(source));
-            let answers =
-                |asked: &Asked| asked.change == change && asked.source == source && source.is_some();
+            let answers = |asked: &RequestedChange| {
+                asked.change == change && asked.source == source && source.is_some()
+            };
             if of_exchange || (!rejected && self.asked.get(&key).is_some_and(answers)) {
                 self.asked.remove(&key);
             }
@@ -286,7 +302,7 @@ impl Assignments {
         }
         let asked = self.asked.remove(&key);
         let asked_by = asked.filter(|asked| asked.change == change).and_then(|asked| asked.source);
-        let mut told = Told { key: Some(key), change, rejected, asked_by, held, holds: held };
+        let mut told = ConfirmedChange { key: Some(key), change, rejected, asked_by, held, holds: held };
         if rejected {
             return Some(told);
         }
@@ -458,7 +474,7 @@ impl Status {
 
 /// One assignment, or one that may be.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct Assignment {
     /// License number.
     pub license: String,
     /// `professional`.
@@ -478,8 +494,8 @@ pub struct Held {
 }
 
 /// All assignments of a fold, by license, allotment, status and person.
-pub fn held(all: &Assignments) -> Vec<Held> {
-    let row = |key: &Key, status, since, source: Option<u32>| Held {
+pub fn held(all: &Assignments) -> Vec<Assignment> {
+    let row = |key: &Key, status, since, source: Option<u32>| Assignment {
         license: all.words.word(key.license).to_owned(),
         allotment: all.words.word(key.allotment).to_owned(),
         subject: all.people.pseudonym(key.person).to_owned(),
@@ -489,7 +505,7 @@ pub fn held(all: &Assignments) -> Vec<Held> {
         instance: None,
         source: source.map(|source| all.words.word(source).to_owned()),
     };
-    let known = all.known.iter().filter(|(_, known)| known.holds).map(|(key, known)| Held {
+    let known = all.known.iter().filter(|(_, known)| known.holds).map(|(key, known)| Assignment {
         version: known.version,
         instance: known.instance.as_deref().map(str::to_owned),
         ..row(key, if known.opening { Status::Opening } else { Status::Holds }, known.since, known.told_by)
@@ -504,12 +520,12 @@ pub fn held(all: &Assignments) -> Vec<Held> {
         };
         row(key, status, Some(asked.time), asked.source)
     });
-    let unclear = all.unclear.iter().map(|(key, unclear)| Held {
+    let unclear = all.unclear.iter().map(|(key, unclear)| Assignment {
         version: unclear.version,
         instance: unclear.instance.as_deref().map(str::to_owned),
         ..row(key, Status::Unknown, Some(unclear.since), unclear.told_by)
     });
-    let mut held: Vec<Held> = known.chain(asked).chain(unclear).collect();
+    let mut held: Vec<Assignment> = known.chain(asked).chain(unclear).collect();
     held.sort_by(|a, b| {
         (&a.license, &a.allotment, a.status, &a.subject).cmp(&(
             &b.license,
@@ -533,14 +549,33 @@ impl Counts {
     pub fn of(&self, status: Status) -> u64 {
         self.by_status[status as usize]
     }
+
+    /// How many of which it is not known how they ended, or what they are.
+    pub fn unknown(&self) -> u64 {
+        [Status::UnknownAdd, Status::UnknownDelete, Status::Unknown]
+            .map(|status| self.of(status))
+            .iter()
+            .sum()
+    }
+
+    fn add(&mut self, status: Status) {
+        self.by_status[status as usize] += 1;
+    }
+}
+
+impl FromIterator<Status> for Counts {
+    fn from_iter<I: IntoIterator<Item = Status>>(all: I) -> Self {
+        let mut counts = Self::default();
+        all.into_iter().for_each(|status| counts.add(status));
+        counts
+    }
 }
 
 /// The same, counted by license and allotment.
-pub fn counts(held: &[Held]) -> BTreeMap<(String, String), Counts> {
+pub fn counts(held: &[Assignment]) -> BTreeMap<(String, String), Counts> {
     let mut counts: BTreeMap<(String, String), Counts> = BTreeMap::new();
     for one in held {
-        let of = counts.entry((one.license.clone(), one.allotment.clone())).or_default();
-        of.by_status[one.status as usize] += 1;
+        counts.entry((one.license.clone(), one.allotment.clone())).or_default().add(one.status);
     }
     counts
 }

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::in_flight::Open;
-use super::interner::Kept;
+use super::interner::Interner;
 use crate::table::cell::Cell;
 use relay_log::ledger::entry::{Ended, Entry};
 
@@ -25,10 +25,10 @@ type Allotted = (Arc<str>, Arc<str>, Arc<str>);
 /// Adds up all reports.
 #[derive(Debug, Default)]
 pub struct Consumption {
-    names: Kept,
+    names: Interner,
     open: Open<Vec<Element>>,
     sums: BTreeMap<(Allotted, Arc<str>), Sum>,
-    totals: BTreeMap<Allotted, Told>,
+    totals: BTreeMap<Allotted, ToldTotal>,
     beyond: u64,
     end: Option<Timestamp>,
 }
@@ -55,7 +55,7 @@ pub struct Sum {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct ToldTotal {
     total: Option<i64>,
     last: Timestamp,
 }
@@ -74,12 +74,12 @@ pub struct Row {
     /// Its sum, or that of all.
     pub sum: Sum,
     /// What is said of all sources together.
-    pub all: Option<All>,
+    pub all: Option<AllSources>,
 }
 
 /// What is said of all sources together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct All {
+pub struct AllSources {
     /// Confirmed reports.
     pub delta_low: i64,
     /// With those whose outcome is unknown.
@@ -119,7 +119,7 @@ impl Row {
     /// A cell for each column.
     pub fn cells(&self) -> Vec<Cell> {
         let Sum { reports, delta, delta_unknown, unreadable } = self.sum;
-        let all = |of: fn(&All) -> Option<i64>| self.all.as_ref().and_then(of).into();
+        let all = |of: fn(&AllSources) -> Option<i64>| self.all.as_ref().and_then(of).into();
         vec![
             (&*self.license).into(),
             (&*self.month).into(),
@@ -221,11 +221,11 @@ impl Consumption {
         rows
     }
 
-    fn all(&self, of: &Allotted, sum: &Sum, quota: Option<i64>) -> All {
+    fn all(&self, of: &Allotted, sum: &Sum, quota: Option<i64>) -> AllSources {
         let told = self.totals.get(of);
         let total = told.and_then(|told| told.total);
         let delta_high = sum.delta.saturating_add(sum.delta_unknown);
-        All {
+        AllSources {
             delta_low: sum.delta,
             delta_high,
             total,
@@ -248,7 +248,7 @@ impl Consumption {
             self.beyond += 1;
             return;
         }
-        let told = self.totals.entry(of).or_insert(Told { total: None, last: entry.time });
+        let told = self.totals.entry(of).or_insert(ToldTotal { total: None, last: entry.time });
         // None is less than any.
         told.total = told.total.max(entry.qlik.total);
         told.last = entry.time;
@@ -286,7 +286,7 @@ impl Sum {
 }
 
 /// `None` for a month that is over, and where nothing is consumed.
-fn days_left(month: &str, told: &Told, quota: i64, end: Timestamp) -> Option<f64> {
+fn days_left(month: &str, told: &ToldTotal, quota: i64, end: Timestamp) -> Option<f64> {
     const DAY: f64 = 24.0 * 3600.0;
     let (begin, next) = span(month)?;
     let total = told.total?;
@@ -361,7 +361,7 @@ mod tests {
         consumption
     }
 
-    fn all(consumption: &Consumption, quota: Option<i64>) -> (Sum, All) {
+    fn all(consumption: &Consumption, quota: Option<i64>) -> (Sum, AllSources) {
         let rows = consumption.rows(Some("2026-11"), |_, _, _| quota);
         let last = rows.last().unwrap();
         assert_eq!(last.cells().len(), COLUMNS.len());

@@ -53,7 +53,7 @@ struct Run {
 }
 
 /// What is known of one license.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Covered {
     /// The license.
     pub license: String,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::in_flight::Open;
-use super::interner::Kept;
+use super::interner::Interner;
 use crate::table::cell::Cell;
 use relay_log::bounds;
 use relay_log::ledger::entry::{Ended, Entry, product_of};
@@ -100,9 +100,9 @@ impl Deployment {
 /// Follows all deployments.
 #[derive(Debug, Default)]
 pub struct Deployments {
-    names: Kept,
+    names: Interner,
     known: BTreeMap<(Arc<str>, Arc<str>), Deployment>,
-    open: Open<Asked>,
+    open: Open<AskedChanges>,
     end: Option<Timestamp>,
     /// Records of deployments that were too many to be kept.
     pub beyond: u64,
@@ -110,7 +110,7 @@ pub struct Deployments {
 
 /// The changes that one exchange asks for.
 #[derive(Debug, Default)]
-struct Asked {
+struct AskedChanges {
     /// Each by its subject, and by its instance: the reply may name either.
     changes: HashMap<String, usize>,
     confirmed: Vec<bool>,
@@ -239,7 +239,7 @@ impl Deployment {
     }
 }
 
-impl Asked {
+impl AskedChanges {
     fn ask(&mut self, entry: &Entry<'_>) {
         if self.confirmed.len() < bounds::CHANGES {
             let at = self.confirmed.len();

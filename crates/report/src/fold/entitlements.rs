@@ -4,6 +4,7 @@
 //! here is always "as last seen by the relay".
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -35,8 +36,8 @@ struct Definition {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Unit {
     allotment: String,
-    class: Option<String>,
-    access_type: Option<String>,
+    class: Option<Arc<str>>,
+    access_type: Option<Arc<str>>,
     count: Option<i64>,
     from: String,
     to: String,
@@ -67,9 +68,9 @@ pub struct Allowed {
     /// What may be used beyond them.
     pub overage: Overage,
     /// `assigned`, `time`.
-    pub class: Option<String>,
+    pub class: Option<Arc<str>>,
     /// What it gives access to.
-    pub access_type: Option<String>,
+    pub access_type: Option<Arc<str>>,
 }
 
 impl Allowed {
@@ -207,8 +208,8 @@ impl Unit {
         };
         Self {
             allotment: text(&said.allotment).unwrap_or_default(),
-            class: text(&said.class),
-            access_type: text(&said.access_type),
+            class: said.class.as_deref().map(Arc::from),
+            access_type: said.access_type.as_deref().map(Arc::from),
             count: said.count,
             from: text(&said.valid_from).unwrap_or_default(),
             to: text(&said.valid_to).unwrap_or_default(),

@@ -10,11 +10,11 @@ const NAMES: usize = 1_000_000;
 
 /// The names.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Interner {
     kept: HashSet<Arc<str>>,
 }
 
-impl Kept {
+impl Interner {
     /// The one that is kept; an absent one is empty.
     pub fn keep(&mut self, name: Option<&str>) -> Arc<str> {
         let name = name.unwrap_or_default();

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::assignments::{Change, Key, Told};
+use super::assignments::{Change, ConfirmedChange, Key};
 
 /// A unit that was taken from one person and given to another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,7 +34,7 @@ impl Moves {
     }
 
     /// The next change that was told.
-    pub fn take(&mut self, told: &Told, time: Timestamp) -> Option<Move> {
+    pub fn take(&mut self, told: &ConfirmedChange, time: Timestamp) -> Option<Move> {
         let key = told.key.filter(|_| !told.rejected)?;
         let taken = self.taken.entry((key.license, key.allotment)).or_default();
         while taken.front().is_some_and(|(_, deleted)| time.duration_since(*deleted) > self.within) {

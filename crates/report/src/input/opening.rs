@@ -11,7 +11,7 @@ pub(super) const RAW: &str = "raw:";
 
 /// One holder of an opening balance.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Held {
+pub struct OpeningHolder {
     /// License number, digits only.
     pub license: String,
     /// `professional`.
@@ -25,7 +25,7 @@ pub struct Held {
 ///
 /// # Errors
 /// It can't be read, lacks a column, or names people where no key is given.
-pub fn opening(file: &Path, keys: Option<&Keys>) -> Result<Vec<Held>, ListError> {
+pub fn opening(file: &Path, keys: Option<&Keys>) -> Result<Vec<OpeningHolder>, ListError> {
     let records = records(file)?;
     let mut records = records.into_iter();
     let head = records.next().unwrap_or_default();
@@ -50,7 +50,7 @@ pub fn opening(file: &Path, keys: Option<&Keys>) -> Result<Vec<Held>, ListError>
             None => return Err(ListError::NoKey(file.to_owned())),
         };
         let license = cell(license).chars().filter(char::is_ascii_digit).collect();
-        all.push(Held { license, allotment: cell(allotment).to_owned(), subject });
+        all.push(OpeningHolder { license, allotment: cell(allotment).to_owned(), subject });
     }
     Ok(all)
 }
@@ -70,7 +70,7 @@ mod tests {
         fs::write(&path, "Subject,License,Allotment\nacme\\bob,9999 0000,professional\n").unwrap();
         assert!(opening(&path, None).unwrap_err().to_string().contains("--subject-key"));
         fs::write(&path, "Subject,License,Allotment\nhmac-sha256:k:00,9999 0000,professional\n").unwrap();
-        let held = Held {
+        let held = OpeningHolder {
             license: "99990000".into(),
             allotment: "professional".into(),
             subject: vec!["hmac-sha256:k:00".into()],

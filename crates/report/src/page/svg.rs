@@ -16,17 +16,16 @@ use plotters_backend::{
 use relay_log::text::escape::escape;
 
 /// Units of a drawing for one pixel: plotters has whole numbers only, and a day of a year is a few pixels wide.
-pub const FINE: i32 = 4;
+pub(super) const FINE: i32 = 4;
 /// The size of text in charts, in pixels, as the page's style has it too.
-pub const TEXT: i32 = 12;
+pub(super) const TEXT: i32 = 12;
 
 type Drawn = Result<(), DrawingErrorKind<Infallible>>;
 
 /// What something is drawn as; how that looks, the page's style says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-#[allow(missing_docs)] // Each says by its class what it is.
-pub enum Ink {
+pub(super) enum Ink {
     Grid,
     Axis,
     Label,
@@ -92,13 +91,6 @@ const INKS: [(Ink, &str); 28] = [
     (Ink::NotWritten, "notwritten"),
 ];
 
-impl Ink {
-    /// Its class in the page's style.
-    pub fn class(self) -> &'static str {
-        INKS[self as usize].1
-    }
-}
-
 impl Color for Ink {
     fn to_backend_color(&self) -> BackendColor {
         BackendColor { alpha: 1.0, rgb: (0, 0, *self as u8) }
@@ -111,7 +103,7 @@ fn class(color: BackendColor) -> &'static str {
 
 /// A drawing, written into a text; what stands around its elements is the caller's.
 #[derive(Debug)]
-pub struct Canvas<'a> {
+pub(super) struct Canvas<'a> {
     out: &'a mut String,
     size: (u32, u32),
     /// The path that is being written: stroked or filled, and as what.
@@ -120,7 +112,7 @@ pub struct Canvas<'a> {
 
 impl<'a> Canvas<'a> {
     /// An empty one; the size is in units of [`FINE`].
-    pub fn new(out: &'a mut String, size: (u32, u32)) -> Self {
+    pub(super) fn new(out: &'a mut String, size: (u32, u32)) -> Self {
         Self { out, size, open: None }
     }
 
@@ -264,7 +256,7 @@ impl DrawingBackend for Canvas<'_> {
 
 /// Lines that fill a rectangle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Hatch {
+pub(super) enum Hatch {
     /// From the lower left to the upper right.
     Rising,
     /// From the upper left to the lower right.
@@ -276,7 +268,7 @@ pub enum Hatch {
 }
 
 /// The lines of a hatch in a rectangle, its upper left and lower right corner given; they go on in the next one.
-pub fn hatch(
+pub(super) fn hatch(
     hatch: Hatch,
     (x0, y0): BackendCoord,
     (x1, y1): BackendCoord,
@@ -337,7 +329,7 @@ mod tests {
     fn every_ink_stands_at_its_own_number() {
         for (n, (ink, name)) in INKS.iter().enumerate() {
             assert_eq!(*ink as usize, n);
-            assert_eq!(ink.class(), *name);
+            assert_eq!(class(ink.to_backend_color()), *name);
         }
     }
 }

@@ -10,8 +10,7 @@ use crate::ask::evidence::{Made, left_out, word, worst};
 use crate::input::deployment_names::Called;
 use crate::input::names::Names;
 use crate::kit::{Contents, KitError, Packed};
-use crate::page::html::render;
-use crate::page::whole::{Wanted, report};
+use crate::page::{ReportOptions, render, report};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::show;
 use relay_log::console::out::{command_line, outln, progress};
@@ -74,7 +73,7 @@ pub(super) fn run(args: Kit, site: &dyn Site) -> Result<Exit, Failure> {
 
 /// The report on the records that are packed, with pseudonyms: a kit holds no key and no name.
 fn page(logs: &[PathBuf], anchors: &[PathBuf], sizes: Vec<u64>) -> Result<(Vec<u8>, Vec<Verified>), Failure> {
-    let wanted = Wanted {
+    let options = ReportOptions {
         logs: logs.to_owned(),
         anchors: anchors.to_owned(),
         sizes,
@@ -86,8 +85,9 @@ fn page(logs: &[PathBuf], anchors: &[PathBuf], sizes: Vec<u64>) -> Result<(Vec<u
         made: Made::now(command_line()),
         named: "--log LOG".to_owned(),
     };
-    let (page, verified) = report(wanted, progress())?;
-    Ok((render(&page).into_bytes(), verified))
+    let page = report(options, progress())?;
+    let html = render(&page).into_bytes();
+    Ok((html, page.evidence.into_iter().map(|log| log.verified).collect()))
 }
 
 fn json_of(log: &Packed) -> serde_json::Value {

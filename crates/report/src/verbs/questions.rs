@@ -20,7 +20,7 @@ use crate::ask::subject::{Hits, Search};
 use crate::fold::aliases::Aliases;
 use crate::input::deployment_names::Called;
 use crate::input::names::pseudonyms;
-use crate::input::opening::Held;
+use crate::input::opening::OpeningHolder;
 use crate::read::merge;
 use crate::table::rows::Form;
 use relay_log::console::exit::{Exit, Failure};
@@ -198,7 +198,7 @@ impl Holders {
     fn ask<Q: Question>(
         self,
         site: &dyn Site,
-        question: impl FnOnce(Option<String>, &[Held]) -> Q,
+        question: impl FnOnce(Option<String>, &[OpeningHolder]) -> Q,
     ) -> Result<Exit, Failure> {
         let sources = self.asking.find(site, self.opening.is_some())?;
         let opening = opened_with(self.opening.as_deref(), &sources)?;

@@ -6,15 +6,13 @@ use std::path::PathBuf;
 use super::Site;
 use super::questions::called;
 use super::sources::{During, Logs, WhoIsWho, find_sources, is_no_time, names_of, opened_with};
-use crate::ask::evidence::{Made, worst};
-use crate::page::html::render;
-use crate::page::whole::{Wanted, report};
+use crate::ask::evidence::Made;
+use crate::page::{ReportOptions, render, report};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{Out, command_line, progress};
 use relay_log::console::out_file::{hand_over, refuse};
 use relay_log::console::period::length;
 use relay_log::text::shell;
-use relay_log::verify::log::Verified;
 
 pub(super) const HELP: &str = "The page stands alone: no script, no other file; print it, or send it. Exit codes as of audit \
     verify\n\nExamples:\n  license-relay audit report --out report.html\n  \
@@ -60,7 +58,7 @@ pub(super) fn run(args: Report, site: &dyn Site) -> Result<Exit, Failure> {
     let names = names_of(&args.who, &sources)?;
     let called = called(args.sources.as_ref().or(sources.allow_list.as_ref()), site)?;
     let named = sources.logs.iter().map(|log| format!("--log {}", shell::word(&log.to_string_lossy())));
-    let wanted = Wanted {
+    let options = ReportOptions {
         named: named.collect::<Vec<_>>().join(" "),
         logs: sources.logs,
         anchors: sources.anchors,
@@ -72,12 +70,12 @@ pub(super) fn run(args: Report, site: &dyn Site) -> Result<Exit, Failure> {
         churn,
         made: Made::now(command_line()),
     };
-    let (page, verified) = report(wanted, progress())?;
+    let page = report(options, progress())?;
     let html = render(&page);
     let written = match &args.out {
         Some(file) => hand_over(file, |mut to| to.write_all(html.as_bytes())),
         None => Out.write_all(html.as_bytes()),
     };
     written.map_err(|e| Failure::new(Exit::Io, format!("the report can't be written: {e}")))?;
-    Ok(worst(verified.iter().map(Verified::verdict)).into())
+    Ok(page.verdict().into())
 }

@@ -10,7 +10,7 @@ use crate::ask::answer::{AnswerError, Asked, Question, answer};
 use crate::ask::evidence::Made;
 use crate::input::csv::ListError;
 use crate::input::names::Names;
-use crate::input::opening::{Held, opening};
+use crate::input::opening::{OpeningHolder, opening};
 use crate::read::merge::ReadError;
 use crate::table::rows::Form;
 use relay_log::console::exit::{Exit, Failure};
@@ -241,7 +241,7 @@ impl Asking {
 }
 
 /// Reads an opening balance, where one is given.
-pub(super) fn opened_with(file: Option<&Path>, sources: &Sources) -> Result<Vec<Held>, Failure> {
+pub(super) fn opened_with(file: Option<&Path>, sources: &Sources) -> Result<Vec<OpeningHolder>, Failure> {
     Ok(match file {
         Some(file) => opening(file, sources.keys.as_ref())?,
         None => Vec::new(),

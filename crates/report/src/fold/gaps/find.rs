@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::gap::{Found, Gap, Parts, Unwritten};
-use super::sync_counts::Strip;
+use super::gap::{FoundGaps, Gap, Parts, Unwritten};
+use super::sync_counts::SyncCounts;
 use super::uptime::Uptime;
 use crate::fold::refusals::is_refusal;
 use relay_log::bounds;
@@ -36,7 +36,7 @@ pub struct Rhythm {
     by_license: HashMap<Box<str>, usize>,
     sources: Vec<Source>,
     unwatched: u64,
-    strip: Strip,
+    strip: SyncCounts,
     unwritten: BTreeMap<usize, Unwritten>,
     /// The last record of each log.
     last: Vec<Option<Timestamp>>,
@@ -122,7 +122,7 @@ impl Rhythm {
     }
 
     /// What was found, once the last record was taken.
-    pub fn finish(mut self) -> Found {
+    pub fn finish(mut self) -> FoundGaps {
         while let Some(event) = self.waiting.pop_front() {
             self.follow(event);
         }
@@ -140,7 +140,7 @@ impl Rhythm {
             }
         }
         self.gaps.sort_by(|a, b| (a.from, &a.source, &a.license).cmp(&(b.from, &b.source, &b.license)));
-        Found {
+        FoundGaps {
             gaps: self.gaps,
             beyond: self.beyond,
             sources: self.sources.into_iter().map(|source| (source.id, source.license)).collect(),

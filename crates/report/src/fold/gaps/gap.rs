@@ -7,14 +7,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::sync_counts::Strip;
+use super::sync_counts::SyncCounts;
 use crate::table::cell::Cell;
 
 /// What took the most of a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // See `Parts`.
-pub enum Kind {
+pub enum GapCause {
     RelayDown,
     Refused,
     Failing,
@@ -23,7 +23,11 @@ pub enum Kind {
     Waiting,
 }
 
-impl Kind {
+impl GapCause {
+    /// All, in the order of [`Parts::all`].
+    pub const ALL: [Self; 6] =
+        [Self::RelayDown, Self::Refused, Self::Failing, Self::Silent, Self::Around, Self::Waiting];
+
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
@@ -61,11 +65,10 @@ impl Parts {
     }
 
     /// The largest of those that are not waiting.
-    pub fn kind(&self) -> Kind {
-        let kinds = [Kind::RelayDown, Kind::Refused, Kind::Failing, Kind::Silent, Kind::Around];
-        let mut most = (0, Kind::Waiting);
-        for (part, kind) in self.all().into_iter().zip(kinds) {
-            if part > most.0 {
+    pub fn kind(&self) -> GapCause {
+        let mut most = (0, GapCause::Waiting);
+        for (part, kind) in self.all().into_iter().zip(GapCause::ALL) {
+            if part > most.0 && kind != GapCause::Waiting {
                 most = (part, kind);
             }
         }
@@ -105,7 +108,7 @@ pub struct Gap {
     /// How long, without what the clock was set by.
     pub minutes: i64,
     /// What took the most of it.
-    pub kind: Kind,
+    pub kind: GapCause,
     /// In minutes.
     #[serde(flatten)]
     pub parts: Parts,
@@ -171,7 +174,7 @@ pub struct Unwritten {
 
 /// What was found.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundGaps {
     /// The gaps in the order of their begin.
     pub gaps: Vec<Gap>,
     /// Further gaps that are not listed.
@@ -181,7 +184,7 @@ pub struct Found {
     /// Answered syncs that are not watched: of sources that were too many, or that named neither an id nor a license.
     pub unwatched: u64,
     /// How often each source has synced.
-    pub strip: Strip,
+    pub strip: SyncCounts,
     /// What the logs say is not in them.
     pub unwritten: Vec<Unwritten>,
     /// The last record of all logs.
@@ -204,7 +207,7 @@ mod tests {
         };
         let (minutes, told) = parts.minutes();
         assert_eq!((minutes, told.all()), (27, [1, 1, 0, 25, 0, 0]));
-        assert_eq!(parts.kind(), Kind::Silent);
+        assert_eq!(parts.kind(), GapCause::Silent);
         for seed in 0..5_000_i64 {
             let part = |n: i64| (seed * 7_919 * n * n) % 4_000 * second;
             let parts = Parts {

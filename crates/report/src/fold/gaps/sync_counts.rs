@@ -12,7 +12,7 @@ const CELLS: usize = 4_000_000;
 
 /// The counts.
 #[derive(Debug, Default)]
-pub struct Strip {
+pub struct SyncCounts {
     daily: bool,
     span: Option<(i64, i64)>,
     rows: Vec<BTreeMap<i64, u32>>,
@@ -21,7 +21,7 @@ pub struct Strip {
     pub beyond: u64,
 }
 
-impl Strip {
+impl SyncCounts {
     /// Counts a sync of the source with this number.
     pub fn count(&mut self, source: usize, time: Timestamp) {
         let mut at = time.as_second().div_euclid(self.seconds());
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_week_is_kept_by_the_hour_and_more_by_the_day() {
-        let mut strip = Strip::default();
+        let mut strip = SyncCounts::default();
         let at = |hour: i64| Timestamp::from_second(hour * 3600 + 5).unwrap();
         for hour in [24, 24, 25, 24 + HOURS - 1] {
             strip.count(1, at(hour));

@@ -12,24 +12,26 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind};
 use plotters::style::{IntoFont, TRANSPARENT};
 
-use crate::page::Day;
+use crate::fold::account::Day;
 use crate::page::svg::{Canvas, FINE, Ink, TEXT};
 use relay_log::text::number::number;
 
 /// Points of one line before it is thinned.
-pub(super) const POINTS: usize = 300;
+pub(crate) const POINTS: usize = 300;
 /// The highest value that an axis reaches; what is above is drawn beyond its end.
 const HIGHEST: f64 = 1e20;
 
-pub(super) type Failed = DrawingAreaErrorKind<Infallible>;
+/// Why a chart can't be drawn.
+pub(crate) type Failed = DrawingAreaErrorKind<Infallible>;
 
-pub(super) type Area<'a> = DrawingArea<Canvas<'a>, Shift>;
+/// What a chart is drawn on.
+pub(crate) type Area<'a> = DrawingArea<Canvas<'a>, Shift>;
 
 type Chart<'r, 'a> = ChartContext<'r, Canvas<'a>, Cartesian2d<Axis, Axis>>;
 
 /// How wide a chart is drawn; text keeps its size.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Width {
+pub(crate) enum Width {
     /// The whole width of the page on a screen, and on paper.
     Wide,
     /// The whole width of a telephone's screen.
@@ -39,7 +41,7 @@ pub enum Width {
 }
 
 impl Width {
-    pub(super) fn pixels(self) -> i32 {
+    pub(crate) fn pixels(self) -> i32 {
         match self {
             Self::Wide => 900,
             Self::Narrow => 370,
@@ -47,7 +49,7 @@ impl Width {
         }
     }
 
-    pub(super) fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         match self {
             Self::Wide => "chart wide",
             Self::Narrow => "chart narrow",
@@ -56,7 +58,7 @@ impl Width {
     }
 
     /// Labels of dates that fit below it.
-    pub(super) fn dates(self) -> usize {
+    pub(crate) fn dates(self) -> usize {
         match self {
             Self::Wide => 13,
             Self::Narrow => 5,
@@ -66,13 +68,13 @@ impl Width {
 }
 
 /// What lies below: days, or whole months that are equally wide.
-pub(super) enum Span {
+pub(crate) enum Span {
     Days(Date, Date),
     Months(Date, Date),
 }
 
 /// An axis whose ticks are given: those of dates are not at equal distances.
-pub(super) struct Axis {
+pub(crate) struct Axis {
     from: f64,
     to: f64,
     ticks: Vec<f64>,
@@ -97,7 +99,7 @@ impl Ranged for Axis {
 }
 
 /// Axes with room for labels beside them; values from 0 to the next round number above the most.
-pub(super) fn frame<'r, 'a>(
+pub(crate) fn frame<'r, 'a>(
     area: &'r Area<'a>,
     width: Width,
     right: i32,
@@ -154,30 +156,33 @@ fn round_step(most: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= rough).unwrap_or(rough)
 }
 
-pub(super) fn span<'d>(days: impl IntoIterator<Item = &'d Day>) -> Option<(Date, Date)> {
-    days.into_iter().map(|day| day.day).fold(None, |span, day| match span {
+/// The first day and the last one.
+pub(crate) fn span<'d>(days: impl IntoIterator<Item = &'d Day>) -> Option<(Date, Date)> {
+    days.into_iter().map(|day| day.used.day).fold(None, |span, day| match span {
         None => Some((day, day)),
         Some((from, to)) => Some((day.min(from), day.max(to))),
     })
 }
 
 /// A day's beginning, in days since 1970.
-pub(super) fn before(day: Date) -> f64 {
+pub(crate) fn before(day: Date) -> f64 {
     let time = TimeZone::UTC.to_timestamp(day.into()).map(Timestamp::as_second).unwrap_or_default();
     time.div_euclid(86_400) as f64
 }
 
-pub(super) fn after(day: Date) -> f64 {
+/// A day's end, likewise.
+pub(crate) fn after(day: Date) -> f64 {
     before(day) + 1.0
 }
 
-pub(super) fn between(from: Date, to: Date) -> i64 {
+/// Months from one to another.
+pub(crate) fn between(from: Date, to: Date) -> i64 {
     (i64::from(to.year()) - i64::from(from.year())) * 12 + i64::from(to.month()) - i64::from(from.month())
 }
 
 /// Which values a thinned line keeps.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub(super) enum Keep {
+pub(crate) enum Keep {
     /// The highest.
     Most,
     /// The lowest and the highest, in their order.
@@ -185,7 +190,7 @@ pub(super) enum Keep {
 }
 
 /// A step line over the days, broken where there is no value; runs of one value are one step.
-pub(super) fn stepped(days: &[Day], of: impl Fn(&Day) -> Option<u64>, keep: Keep) -> Vec<Vec<(f64, f64)>> {
+pub(crate) fn stepped(days: &[Day], of: impl Fn(&Day) -> Option<u64>, keep: Keep) -> Vec<Vec<(f64, f64)>> {
     let size = days.len().div_ceil(POINTS).max(1);
     let mut steps: Vec<(f64, f64, Option<u64>)> = Vec::new();
     let mut push = |from: f64, to: f64, value: Option<u64>| match steps.last_mut() {
@@ -194,7 +199,7 @@ pub(super) fn stepped(days: &[Day], of: impl Fn(&Day) -> Option<u64>, keep: Keep
     };
     for chunk in days.chunks(size) {
         let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { continue };
-        let (from, to) = (before(first.day), after(last.day));
+        let (from, to) = (before(first.used.day), after(last.used.day));
         let values = || chunk.iter().enumerate().filter_map(|(n, day)| Some((of(day)?, n)));
         match (values().max_by_key(|(value, _)| *value), values().min_by_key(|(value, _)| *value)) {
             (Some((most, at)), Some((least, other))) if keep == Keep::Both && most != least => {
@@ -221,7 +226,7 @@ pub(super) fn stepped(days: &[Day], of: impl Fn(&Day) -> Option<u64>, keep: Keep
 }
 
 /// Beginnings of days, months or years within the days, at most so many, each where it stands and with its label.
-pub(super) fn ticks(from: Date, to: Date, most: usize) -> Vec<(f64, String)> {
+pub(crate) fn ticks(from: Date, to: Date, most: usize) -> Vec<(f64, String)> {
     let days = (after(to) - before(from)) as usize;
     let months = between(from, to) as usize;
     if days <= 62 {
@@ -245,7 +250,7 @@ pub(super) fn ticks(from: Date, to: Date, most: usize) -> Vec<(f64, String)> {
 }
 
 /// As [`ticks`], and hours where the time is short.
-pub(super) fn moments(from: Timestamp, to: Timestamp, most: usize) -> Vec<(Timestamp, String)> {
+pub(crate) fn moments(from: Timestamp, to: Timestamp, most: usize) -> Vec<(Timestamp, String)> {
     let hours = to.duration_since(from).as_hours();
     if hours <= 48 {
         let every =

@@ -7,12 +7,9 @@ use plotters_backend::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::{Area, Failed};
 use crate::page::svg::{Canvas, FINE, Hatch, Ink, TEXT, hatch};
-use crate::page::{Cell, GapKind};
-
-pub(super) const HEATS: [Ink; 4] = [Ink::Heat1, Ink::Heat2, Ink::Heat3, Ink::Heat4];
 
 /// Rectangles (upper left and lower right) filled as an ink is: its hatch on white and within an outline, or solid.
-pub(super) fn filled<I: Iterator<Item = ((i32, i32), (i32, i32))>>(
+pub(crate) fn filled<I: Iterator<Item = ((i32, i32), (i32, i32))>>(
     area: &Area<'_>,
     ink: Ink,
     rectangles: impl Fn() -> I,
@@ -49,7 +46,7 @@ pub(super) fn filled<I: Iterator<Item = ((i32, i32), (i32, i32))>>(
 }
 
 /// A small sample of an ink for the lines that explain a chart: a filled rectangle, or a line.
-pub fn key(ink: Ink, line: bool) -> String {
+pub(crate) fn key(ink: Ink, line: bool) -> String {
     let (w, h) = (26 * FINE, 13 * FINE);
     let mut inner = String::new();
     {
@@ -64,38 +61,21 @@ pub fn key(ink: Ink, line: bool) -> String {
     format!("<svg class=\"key\" viewBox=\"0 0 {w} {h}\" aria-hidden=\"true\">{inner}</svg>")
 }
 
-/// The ink of a kind of gap.
-pub fn gap_ink(kind: GapKind) -> Ink {
-    match kind {
-        GapKind::RelayDown => Ink::Down,
-        GapKind::Refused => Ink::Refused,
-        GapKind::Failing => Ink::Failing,
-        GapKind::Silent => Ink::Silent,
-        GapKind::Around => Ink::Around,
-        GapKind::NotWritten => Ink::NotWritten,
-    }
-}
-
-/// A quarter of the syncs that a cell could have in the rhythm of ten minutes, from 0; `None`: none came.
-pub(super) fn heat(cell: Cell, hours: u32) -> Option<usize> {
-    let most = u64::from(hours) * 6;
-    (cell.syncs > 0).then(|| usize::try_from((u64::from(cell.syncs) * 4 / most.max(1)).min(3)).unwrap_or(3))
-}
-
-pub(super) fn text(ink: Ink, h: HPos, v: VPos) -> TextStyle<'static> {
+/// How labels are set.
+pub(crate) fn text(ink: Ink, h: HPos, v: VPos) -> TextStyle<'static> {
     ("sans-serif", TEXT * FINE).into_font().color(&ink).pos(Pos::new(h, v))
 }
 
 /// A label at the right end of a line.
-pub(super) struct Side {
-    pub(super) x: i32,
-    pub(super) y: i32,
-    pub(super) text: String,
-    pub(super) ink: Ink,
+pub(crate) struct Side {
+    pub(crate) x: i32,
+    pub(crate) y: i32,
+    pub(crate) text: String,
+    pub(crate) ink: Ink,
 }
 
 /// Labels beside what they name, pushed apart where they would overlap.
-pub(super) fn beside(area: &Area<'_>, mut labels: Vec<Side>, away: i32) -> Result<(), Failed> {
+pub(crate) fn beside(area: &Area<'_>, mut labels: Vec<Side>, away: i32) -> Result<(), Failed> {
     const LINE: i32 = 13 * FINE;
     labels.sort_by_key(|label| label.y);
     for n in 1..labels.len() {
@@ -115,7 +95,7 @@ pub(super) fn beside(area: &Area<'_>, mut labels: Vec<Side>, away: i32) -> Resul
 }
 
 /// The mark at the end of a line: another shape for each.
-pub(super) fn mark(ink: Ink, x: i32, y: i32) -> Polygon<(i32, i32)> {
+pub(crate) fn mark(ink: Ink, x: i32, y: i32) -> Polygon<(i32, i32)> {
     let r = 9 * FINE / 2;
     let shape = match ink {
         Ink::Line0 => vec![(-r, -r), (r, -r), (r, r), (-r, r)],
@@ -128,12 +108,14 @@ pub(super) fn mark(ink: Ink, x: i32, y: i32) -> Polygon<(i32, i32)> {
     Polygon::new(shape.into_iter().map(|(dx, dy)| (x + r + dx, y + dy)).collect::<Vec<_>>(), ink)
 }
 
-pub(super) fn diamond(x: i32, y: i32) -> Polygon<(i32, i32)> {
+/// The mark of a total.
+pub(crate) fn diamond(x: i32, y: i32) -> Polygon<(i32, i32)> {
     let r = 4 * FINE;
     Polygon::new(vec![(x, y - r), (x + r, y), (x, y + r), (x - r, y)], Ink::Total)
 }
 
-pub(super) fn triangle(x: i32, y: i32) -> Polygon<(i32, i32)> {
+/// The mark above what is too much.
+pub(crate) fn triangle(x: i32, y: i32) -> Polygon<(i32, i32)> {
     let r = 4 * FINE;
     Polygon::new(vec![(x - r, y - 2 * r + FINE), (x + r, y - 2 * r + FINE), (x, y)], Ink::OverMark)
 }

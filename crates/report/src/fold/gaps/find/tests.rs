@@ -1,14 +1,14 @@
 use serde_json::Number;
 
 use super::*;
-use crate::fold::gaps::gap::Kind;
+use crate::fold::gaps::gap::GapCause;
 use crate::fold::test_records::{LICENSE, fed, record};
 use relay_log::ledger::action::Outcome;
 use relay_log::ledger::qlik::{Base, Repeat};
 use relay_log::ledger::record::Record;
 
 /// Follows records of these logs at these seconds.
-fn found(records: &[(usize, i64, Record)]) -> Found {
+fn found(records: &[(usize, i64, Record)]) -> FoundGaps {
     let mut rhythm = Rhythm::default();
     for (log, second, record) in records {
         fed(*second, record, |entry| rhythm.take(*log, entry));
@@ -17,7 +17,7 @@ fn found(records: &[(usize, i64, Record)]) -> Found {
 }
 
 /// One log, by the minute; `s` is answered, `r` refused, `f` failed, the rest is the relay's own.
-fn of(events: &[(i64, &str)]) -> Found {
+fn of(events: &[(i64, &str)]) -> FoundGaps {
     let records: Vec<_> = events.iter().map(|(minute, what)| (0, minute * 60, made(what))).collect();
     found(&records)
 }
@@ -38,7 +38,7 @@ fn synced(sent: u64, told: u64) -> Record {
 }
 
 /// From, minutes, kind, and the six parts.
-fn rows(found: &Found) -> Vec<(i64, i64, Kind, [i64; 6])> {
+fn rows(found: &FoundGaps) -> Vec<(i64, i64, GapCause, [i64; 6])> {
     let gaps = found.gaps.iter();
     gaps.map(|gap| (gap.from.as_second() / 60, gap.minutes, gap.kind, gap.parts.all())).collect()
 }
@@ -47,21 +47,21 @@ fn rows(found: &Found) -> Vec<(i64, i64, Kind, [i64; 6])> {
 fn twenty_five_minutes_are_the_rhythm_and_a_second_more_is_not() {
     let at = |second| found(&[(0, 0, made("s")), (0, second, made("s"))]);
     assert!(at(1500).gaps.is_empty());
-    assert_eq!(rows(&at(1501)), [(0, 25, Kind::Silent, [0, 0, 0, 25, 0, 0])]);
+    assert_eq!(rows(&at(1501)), [(0, 25, GapCause::Silent, [0, 0, 0, 25, 0, 0])]);
 }
 
 #[test]
 fn each_kind_of_gap_is_told_apart_to_the_minute() {
     let down = of(&[(0, "relay.start"), (1, "s"), (5, "relay.stop"), (47, "relay.start"), (49, "s")]);
-    assert_eq!(rows(&down), [(1, 48, Kind::RelayDown, [42, 0, 0, 0, 0, 6])]);
+    assert_eq!(rows(&down), [(1, 48, GapCause::RelayDown, [42, 0, 0, 0, 0, 6])]);
     let refused = of(&[(0, "s"), (10, "r"), (20, "r"), (30, "r"), (40, "s")]);
-    assert_eq!(rows(&refused), [(0, 40, Kind::Refused, [0, 40, 0, 0, 0, 0])]);
+    assert_eq!(rows(&refused), [(0, 40, GapCause::Refused, [0, 40, 0, 0, 0, 0])]);
     let failing = of(&[(0, "s"), (10, "f"), (20, "f"), (30, "s")]);
-    assert_eq!(rows(&failing), [(0, 30, Kind::Failing, [0, 0, 30, 0, 0, 0])]);
+    assert_eq!(rows(&failing), [(0, 30, GapCause::Failing, [0, 0, 30, 0, 0, 0])]);
     let silent = of(&[(0, "s"), (30, "relay.heartbeat"), (61, "s")]);
-    assert_eq!(rows(&silent), [(0, 61, Kind::Silent, [0, 0, 0, 61, 0, 0])]);
+    assert_eq!(rows(&silent), [(0, 61, GapCause::Silent, [0, 0, 0, 61, 0, 0])]);
     let around = found(&[(0, 0, synced(3, 5)), (0, 2400, synced(6, 6))]);
-    assert_eq!(rows(&around), [(0, 40, Kind::Around, [0, 0, 0, 0, 40, 0])]);
+    assert_eq!(rows(&around), [(0, 40, GapCause::Around, [0, 0, 0, 0, 40, 0])]);
     assert!(around.gaps[0].inferred && !silent.gaps[0].inferred);
 }
 
@@ -71,7 +71,7 @@ fn a_response_that_failed_or_is_unknown_is_a_failed_try_of_any_kind() {
         let mut response = record("license.consumption.response", "a");
         response.outcome = outcome;
         let found = found(&[(0, 0, made("s")), (0, 1200, response), (0, 2400, made("s"))]);
-        assert_eq!(rows(&found), [(0, 40, Kind::Failing, [0, 0, 40, 0, 0, 0])]);
+        assert_eq!(rows(&found), [(0, 40, GapCause::Failing, [0, 0, 40, 0, 0, 0])]);
     }
 }
 
@@ -92,15 +92,15 @@ fn a_gap_of_many_causes_is_split_at_each_try_and_at_each_stop() {
         (120, "s"),
     ]);
     // Refused 0-10 and 10-20, failing 20-27, down 27-57, failing 57-60, silent 60-90 and 90-120.
-    assert_eq!(rows(&mixed), [(0, 120, Kind::Silent, [30, 20, 10, 60, 0, 0])]);
+    assert_eq!(rows(&mixed), [(0, 120, GapCause::Silent, [30, 20, 10, 60, 0, 0])]);
     let restart = of(&[(0, "s"), (20, "relay.stop"), (21, "relay.start"), (30, "s")]);
-    assert_eq!(rows(&restart), [(0, 30, Kind::RelayDown, [1, 0, 0, 0, 0, 29])]);
+    assert_eq!(rows(&restart), [(0, 30, GapCause::RelayDown, [1, 0, 0, 0, 0, 29])]);
 }
 
 #[test]
 fn what_has_not_ended_goes_to_the_end_of_the_log() {
     let found = of(&[(0, "s"), (10, "relay.stop"), (100, "relay.start"), (130, "relay.heartbeat")]);
-    assert_eq!(rows(&found), [(0, 130, Kind::RelayDown, [90, 0, 0, 30, 0, 10])]);
+    assert_eq!(rows(&found), [(0, 130, GapCause::RelayDown, [90, 0, 0, 30, 0, 10])]);
     assert!(found.gaps[0].ongoing);
     assert_eq!(found.gaps[0].to.as_second(), 130 * 60);
 }
@@ -126,7 +126,7 @@ fn a_clock_that_is_set_makes_no_gap_and_hides_none() {
         };
         assert!(run(10).gaps.is_empty(), "{delta}");
         let told = run(40);
-        assert_eq!(rows(&told), [(6000, 40, Kind::Silent, [0, 0, 0, 40, 0, 0])], "{delta}");
+        assert_eq!(rows(&told), [(6000, 40, GapCause::Silent, [0, 0, 0, 40, 0, 0])], "{delta}");
     }
     // Where the record does not say by how much, what is not known is not taken for a gap.
     let records = [(0, 0, made("s")), (0, hour, made("relay.clock_step")), (0, hour + 300, made("s"))];
@@ -162,7 +162,7 @@ fn with_several_logs_a_relay_is_down_only_while_all_are() {
     ]);
     assert_eq!(
         rows(&found),
-        [(1, 60, Kind::RelayDown, [40, 0, 0, 0, 0, 20]), (61, 60, Kind::Silent, [0, 0, 0, 60, 0, 0])]
+        [(1, 60, GapCause::RelayDown, [40, 0, 0, 0, 0, 20]), (61, 60, GapCause::Silent, [0, 0, 0, 60, 0, 0])]
     );
 }
 
@@ -194,8 +194,8 @@ fn around_is_concluded_for_the_license_that_it_was_told_of_and_not_from_what_is_
     let other = "9999000000001254";
     let first = (0, 0, two([(LICENSE, 1, 100), (other, 1, 5)]));
     let kinds = |last| found(&[first.clone(), (0, 3000, last)]).gaps[0].kind;
-    assert_eq!(kinds(two([(LICENSE, 100, 100), (other, 5, 5)])), Kind::Silent);
-    assert_eq!(kinds(two([(LICENSE, 100, 100), (other, 6, 6)])), Kind::Around);
+    assert_eq!(kinds(two([(LICENSE, 100, 100), (other, 5, 5)])), GapCause::Silent);
+    assert_eq!(kinds(two([(LICENSE, 100, 100), (other, 6, 6)])), GapCause::Around);
     // What was told and could not be read, or is not in the log, may be how it came to know.
     let mut unread = made("s");
     (unread.outcome, unread.reason) = (Outcome::Unknown, UNREAD_REPLY.into());

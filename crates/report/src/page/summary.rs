@@ -1,13 +1,15 @@
-//! The sentences of the page: its six answers, and what is said of each chart. Each is HTML already, or says so.
+//! Section "In short": six questions that every reader has, each answered in a sentence or two from the values of all
+//! sections.
 
 use std::fmt::Write as _;
 
 use jiff::SignedDuration;
 
-use super::cells::{bdi, date, mono, time};
-use crate::ask::evidence;
-use crate::page::charts::newest;
-use crate::page::{Allotment, Consumption, Day, License, Month, Overage, Page};
+use super::html::Html;
+use super::html::cells::{bdi, date, mono, time};
+use super::licenses::{over, units};
+use super::{Allotment, AllotmentConsumption, License, Month, Page, Section};
+use crate::fold::assignments::Status;
 use relay_log::console::period::day_of;
 use relay_log::text::number::{count, number, plural};
 use relay_log::verify::log::Verdict;
@@ -15,33 +17,48 @@ use relay_log::verify::log::Verdict;
 /// A relay that runs writes a record every minute or so: a log that ends this much before its period does, ends early.
 const QUIET: SignedDuration = SignedDuration::from_hours(1);
 
-/// A mark and a word for how an answer is to be taken.
+/// How an answer is to be taken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Sign {
+enum Sign {
     Yes,
     No,
     Open,
 }
 
-/// The worst that was found of any log, if it is worse than gaps that the log itself tells of.
-fn worst(page: &Page) -> Option<Verdict> {
-    let worst = evidence::worst(page.evidence.iter().map(|log| log.verdict));
-    Some(worst).filter(|worst| !matches!(worst, Verdict::Fine | Verdict::Gaps))
+/// An answer: how it is to be taken, and its sentences as HTML.
+type Answer = (Sign, String);
+
+pub(super) const SECTION: Section = Section::new("answers", "In short", draw);
+
+fn draw(html: &mut Html<'_>) {
+    let answers: [(&str, fn(&Page) -> Answer); 6] = [
+        ("Is the log whole?", whole),
+        ("Is anything missing?", missing),
+        ("Is the list of holders complete?", complete),
+        ("Was anything over-allocated?", over_allocated),
+        ("Was more consumed than the quota?", over_consumed),
+        ("Could the relay's own administrator have changed it unseen?", protected),
+    ];
+    put!(html, "<dl class=\"answers\">");
+    for (question, answer) in answers {
+        let (sign, words) = answer(html.page);
+        let (class, mark, spoken) = match sign {
+            Sign::Yes => ("yes", "✓", "good"),
+            Sign::No => ("no", "!", "attention"),
+            Sign::Open => ("open", "?", "with limits"),
+        };
+        put!(
+            html,
+            "<div><span class=\"sign {class}\" role=\"img\" aria-label=\"{spoken}\">{mark}</span><dt>{question}</dt>\
+             <dd>{words}</dd></div>"
+        );
+    }
+    put!(html, "</dl>");
 }
 
-/// What to say in place of any answer about the period where the log knows nothing of it.
-pub(super) fn nothing_known(page: &Page) -> Option<String> {
-    let period = &page.period;
-    if !period.is_unknown() {
-        return None;
-    }
-    Some(match period.known {
-        None => "Nothing is known: the log has no record that can be read.".into(),
-        Some((first, _)) if period.asked.to.is_some_and(|to| to < first) => {
-            format!("Nothing is known: the log begins {}.", time(first))
-        }
-        Some((_, last)) => format!("Nothing is known: the log ends {}.", time(last)),
-    })
+/// The worst that was found of any log, if it is worse than gaps that the log itself tells of.
+fn worst(page: &Page) -> Option<Verdict> {
+    Some(page.verdict()).filter(|worst| !matches!(worst, Verdict::Fine | Verdict::Gaps))
 }
 
 /// Where the log ends before the period that was asked for does, or begins after it.
@@ -67,8 +84,8 @@ fn outside(page: &Page) -> Option<String> {
 
 /// An answer about the period, as far as the log can speak for it: a plain yes rests on a log that is whole and knows
 /// all of the period.
-fn as_far_as_known(page: &Page, (sign, words): (Sign, String)) -> (Sign, String) {
-    if let Some(nothing) = nothing_known(page) {
+fn as_far_as_known(page: &Page, (sign, words): Answer) -> Answer {
+    if let Some(nothing) = page.period.nothing_known() {
         return (Sign::Open, nothing);
     }
     let doubt = worst(page).map(|verdict| match verdict {
@@ -91,9 +108,9 @@ fn as_far_as_known(page: &Page, (sign, words): (Sign, String)) -> (Sign, String)
     }
 }
 
-pub(super) fn whole(page: &Page) -> (Sign, String) {
-    let unsigned: u64 = page.evidence.iter().map(|log| log.unsigned).sum();
-    let records: u64 = page.evidence.iter().map(|log| log.records).sum();
+fn whole(page: &Page) -> Answer {
+    let unsigned: u64 = page.evidence.iter().map(|log| log.verified.unsigned).sum();
+    let records: u64 = page.evidence.iter().map(|log| log.verified.records).sum();
     match worst(page) {
         None if records == 0 => (Sign::Open, "There is no record in it that can be read.".into()),
         None if unsigned > 0 => (
@@ -111,7 +128,7 @@ pub(super) fn whole(page: &Page) -> (Sign, String) {
             (Sign::Yes, format!("Yes: {words} signed."))
         }
         Some(Verdict::Damaged) => {
-            let faults: u64 = page.evidence.iter().map(|log| log.damage.total).sum();
+            let faults: u64 = page.evidence.iter().map(|log| log.faults().total).sum();
             (
                 Sign::No,
                 format!(
@@ -132,9 +149,9 @@ pub(super) fn whole(page: &Page) -> (Sign, String) {
     }
 }
 
-pub(super) fn missing(page: &Page) -> (Sign, String) {
-    let holes: u64 = page.licenses.rows.iter().map(|license| license.coverage.holes.total).sum();
-    let unwritten: u64 = page.evidence.iter().map(|log| log.gaps).sum();
+fn missing(page: &Page) -> Answer {
+    let holes: u64 = page.licenses.rows.iter().map(|license| license.coverage.holes.len() as u64).sum();
+    let unwritten: u64 = page.evidence.iter().map(|log| log.verified.gaps).sum();
     let gaps = page.gap_sums.iter().map(|sum| sum.gaps).sum::<u64>();
     let mut parts = Vec::new();
     if unwritten > 0 {
@@ -172,10 +189,10 @@ pub(super) fn missing(page: &Page) -> (Sign, String) {
     as_far_as_known(page, answer)
 }
 
-pub(super) fn complete(page: &Page) -> (Sign, String) {
+fn complete(page: &Page) -> Answer {
     let licenses = &page.licenses.rows;
     let later = licenses.iter().filter(|license| license.coverage.known_from != Some(0)).count() as u64;
-    let holes = licenses.iter().filter(|license| license.coverage.holes.total > 0).count() as u64;
+    let holes = licenses.iter().filter(|license| !license.coverage.holes.is_empty()).count() as u64;
     let before = format!(
         "of {}, holders before the first version seen are not known to this log",
         plural(later, "license", "licenses")
@@ -209,7 +226,7 @@ fn cut(page: &Page) -> String {
     }
 }
 
-pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
+fn over_allocated(page: &Page) -> Answer {
     let all = || {
         page.licenses
             .rows
@@ -218,13 +235,14 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
     };
     let worst = all()
         .filter_map(|(license, allotment)| {
-            let day = allotment.days.iter().max_by_key(|day| day.over())?;
+            let day = allotment.days.iter().max_by_key(|day| over(day))?;
             Some((license, allotment, day))
         })
-        .filter(|(_, _, day)| day.over() > 0)
-        .max_by_key(|(_, _, day)| day.over());
-    let unknown =
-        all().filter(|(_, one)| one.counts.holds > 0 && one.entitlement.units.is_none()).count() as u64;
+        .filter(|(_, _, day)| over(day) > 0)
+        .max_by_key(|(_, _, day)| over(day));
+    let unknown = all()
+        .filter(|(_, one)| one.counts.of(Status::Holds) > 0 && units(&one.allowed).is_none())
+        .count() as u64;
     let limits = match unknown {
         0 => String::new(),
         unknown => format!(
@@ -234,8 +252,8 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
     };
     // Who held something before the log began is in no count.
     let is_open = |license: &&License| {
-        license.coverage.opening.is_none() && license.coverage.known_from != Some(0)
-            || license.coverage.holes.total > 0
+        license.opening.is_none() && license.coverage.known_from != Some(0)
+            || !license.coverage.holes.is_empty()
     };
     let at_least = page.licenses.rows.iter().filter(is_open).count() as u64;
     let limits = match at_least {
@@ -248,18 +266,19 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
     let limits = format!("{limits}{}", cut(page));
     let answer = match worst {
         Some((license, allotment, day)) => {
-            let days: u64 = all().map(|(_, allotment)| allotment.over.total).sum();
-            let several = all().filter(|(_, allotment)| allotment.over.total > 0).count() > 1;
+            let days_over = |one: &Allotment| one.days_over().count() as u64;
+            let days: u64 = all().map(|(_, one)| days_over(one)).sum();
+            let several = all().filter(|(_, one)| days_over(one) > 0).count() > 1;
             let each = if several { ", those of each allotment counted" } else { "" };
             (
                 Sign::No,
                 format!(
                     "<b>Yes</b>: on {}{each}; the most was {} too many of {} of {}, on {}.{limits}",
                     plural(days, "day", "days"),
-                    count(day.over()),
+                    count(over(day)),
                     bdi(&allotment.allotment),
-                    mono(&license.license),
-                    date(day.day)
+                    mono(license.number()),
+                    date(day.used.day)
                 ),
             )
         }
@@ -274,28 +293,30 @@ pub(super) fn over_allocated(page: &Page) -> (Sign, String) {
 }
 
 /// Of the months of the period, as long as they are shown.
-pub(super) fn over_consumed(page: &Page) -> (Sign, String) {
+fn over_consumed(page: &Page) -> Answer {
     let begin = day_of(page.period.from).first_of_month();
     let reported = || {
-        let months = |one: &Consumption| -> Vec<Month> {
-            let shown =
-                newest(&one.months).iter().filter(|month| month.month >= begin && month.at_most() > 0.0);
+        let months = |one: &AllotmentConsumption| -> Vec<Month> {
+            let shown = one.newest().iter().filter(|month| month.month >= begin && month.at_most() > 0.0);
             shown.copied().collect()
         };
         page.consumption.iter().map(move |one| (one, months(one))).filter(|(_, months)| !months.is_empty())
     };
     let worst = |consumed: fn(&Month) -> f64| {
-        let above = move |month: &Month| month.quota.map(|quota| consumed(month) - quota);
+        let above = move |month: &Month| month.quota().map(|quota| consumed(month) - quota);
         let all = reported().flat_map(|(one, months)| months.into_iter().map(move |month| (one, month)));
         let mut over: Vec<_> = all.filter_map(|(one, month)| Some((one, month, above(&month)?))).collect();
         over.retain(|(_, _, above)| *above > 0.0);
         let count = over.len() as u64;
         let (one, month, _) = over.into_iter().max_by(|a, b| a.2.total_cmp(&b.2))?;
-        let quota = number(month.quota.unwrap_or(0.0));
+        let quota = number(month.quota().unwrap_or(0.0));
         let (name, license, when) = (bdi(&one.allotment), mono(&one.license), month.month.strftime("%Y-%m"));
-        Some((count, format!("{name} of {license}, {when}, {} of {quota}.{}", used(&month), ended(one))))
+        Some((
+            count,
+            format!("{name} of {license}, {when}, {} of {quota}.{}", used(&month), one.ended_words()),
+        ))
     };
-    let unknown = reported().filter(|(_, months)| months.iter().any(|month| month.quota.is_none())).count();
+    let unknown = reported().filter(|(_, months)| months.iter().any(|month| month.quota().is_none())).count();
     let limits = match unknown as u64 {
         0 => String::new(),
         unknown => format!(
@@ -335,20 +356,10 @@ fn used(month: &Month) -> String {
     }
 }
 
-/// Why a quota is as small as it is, where units of it have ended.
-fn ended(one: &Consumption) -> String {
-    one.ended.map_or_else(String::new, |(units, day)| {
-        format!(
-            " {} no longer valid, the last of them since the end of {day}.",
-            plural(units, "unit is", "units are")
-        )
-    })
-}
-
-pub(super) fn protected(page: &Page) -> (Sign, String) {
-    let without = page.evidence.iter().filter(|log| log.protected_since.is_none()).count() as u64;
+fn protected(page: &Page) -> Answer {
+    let without = page.evidence.iter().filter(|log| log.verified.protected_since().is_none()).count() as u64;
     let kept = "if they were out of reach since then";
-    match page.evidence.iter().filter_map(|log| log.protected_since).max() {
+    match page.evidence.iter().filter_map(|log| log.verified.protected_since()).max() {
         Some(since) if without == 0 => (
             Sign::Yes,
             format!(
@@ -369,62 +380,4 @@ pub(super) fn protected(page: &Page) -> (Sign, String) {
             "<b>That can't be ruled out</b>: no checkpoint that was kept elsewhere was given, and only such a one shows it.".into(),
         ),
     }
-}
-
-/// The first day with the highest use.
-pub(super) fn peak(allotment: &Allotment) -> Option<&Day> {
-    allotment.days.iter().rev().max_by_key(|day| day.peak)
-}
-
-pub(super) fn use_said(allotment: &Allotment) -> String {
-    let Some(peak) = peak(allotment) else { return "No day is known.".into() };
-    let cap = match (peak.entitlement.units, peak.entitlement.overage) {
-        (None, _) => "no definition was seen".to_owned(),
-        (Some(units), Overage::Unlimited) => format!("{} units, overage without limit: no cap", count(units)),
-        (Some(units), Overage::Units(more)) => {
-            format!(
-                "cap {}: {} units and {} overage",
-                count(units.saturating_add(more)),
-                count(units),
-                count(more)
-            )
-        }
-        (Some(units), Overage::Unknown) => format!("cap {}, overage not known", count(units)),
-    };
-    let over = match allotment.over.total {
-        0 if peak.entitlement.cap().is_none() => String::new(),
-        0 => " Never over it.".into(),
-        days => format!(" Over on {}.", plural(days, "day", "days")),
-    };
-    format!("Peak {} on {} ({cap}).{over}", count(peak.peak), peak.day)
-}
-
-pub(super) fn consumption_said(one: &Consumption) -> String {
-    let Some(month) = one.months.last() else { return "No month is known.".into() };
-    let used = if month.high > month.low {
-        format!("between {} and {}", number(month.low), number(month.high))
-    } else {
-        number(month.low)
-    };
-    let mut said = format!("{}: {used}", month.month.strftime("%B %Y"));
-    if let Some(quota) = month.quota {
-        let _ = write!(said, " of {}", number(quota));
-    }
-    if let Some(total) = month.total {
-        let _ = write!(said, "; the back end's total {}", number(total));
-    }
-    let is_used_up = month.quota.is_some_and(|quota| month.certain() >= quota);
-    match one.days_left {
-        _ if is_used_up => said.push_str("; the quota is used up"),
-        Some(days) if days <= 0.0 => said.push_str("; the quota is used up"),
-        Some(days) if days < 1.0 => said.push_str("; at this pace the quota lasts less than a day"),
-        Some(days) => {
-            let days = plural(days as u64, "more day", "more days");
-            let _ = write!(said, "; at this pace the quota lasts {days}");
-        }
-        None => {}
-    }
-    said.push('.');
-    said.push_str(&ended(one));
-    said
 }
