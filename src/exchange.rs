@@ -88,16 +88,16 @@ impl Exchange {
     pub async fn run(
         &self,
         setup: &Setup,
-        mut asked: ReadRequest,
+        mut request: ReadRequest,
         access: &mut Access,
     ) -> Result<Reply, Fault> {
         let words = &setup.words;
-        let client = asked.identity.address;
-        let is_quick = is_quick(&asked.headers, &asked.body);
-        let most = of_message(coding::most(&asked.headers, asked.body.len()), words.count());
+        let client = request.identity.address;
+        let is_quick = is_quick(&request.headers, &request.body);
+        let most = of_message(coding::most(&request.headers, request.body.len()), words.count());
         let memory = self.memory.messages.take(client, most, Instant::now() + bounds::READING_WAIT).await;
         let mut memory = memory.ok_or(Fault::NoMemory)?;
-        let read = || Message::read(&asked.method, &asked.target, &asked.headers, &asked.body, words);
+        let read = || Message::read(&request.method, &request.target, &request.headers, &request.body, words);
         let message = self.heavy_work.reading.work(client, is_quick, read).await;
         memory.shrink_to(with_records(message.bytes()));
         note_message(access, &message);
@@ -105,19 +105,19 @@ impl Exchange {
             self.note_unread(&message, client).await;
         }
 
-        let other = message.other.as_deref().map(|other| policy_input(other, &asked.identity));
-        let admission = match setup.policy.judge(policy_input(&message, &asked.identity), other) {
+        let other = message.other.as_deref().map(|other| policy_input(other, &request.identity));
+        let admission = match setup.policy.judge(policy_input(&message, &request.identity), other) {
             Ok(admission) => admission,
-            Err(denial) => return Err(self.refuse(setup, &asked, &message, denial).await),
+            Err(denial) => return Err(self.refuse(setup, &request, &message, denial).await),
         };
-        if admission.identified_by == IdentifiedBy::Test && !setup.policy.is_proven(&asked.identity) {
-            self.strip_test(&mut asked);
+        if admission.identified_by == IdentifiedBy::Test && !setup.policy.is_proven(&request.identity) {
+            self.strip_test(&mut request);
         }
-        let scene = Scene::new(&asked, &message, admission);
+        let scene = Scene::new(&request, &message, admission);
         let Admission { identified_by, listed, room, .. } = &scene.admission;
         access.admitted(*identified_by, *listed, room.clone());
         if scene.admission.listed && message.understanding() != Understanding::Test {
-            self.pending.saw_listed(asked.identity.address);
+            self.pending.saw_listed(request.identity.address);
         }
         if let Some(id) = &scene.admission.learned {
             // It holds as many enrolments as nobody makes at once; one too many is bound until the next restart only.
@@ -144,24 +144,24 @@ impl Exchange {
 
         let kept = |headers: &HeaderMap, length| of_reply(coding::most(headers, length), words.count());
         let room = ReplyRoom { account: &self.memory.replies, client, kept: &kept };
-        match setup.sender.send(&asked.to, request(&asked), room).await {
+        match setup.sender.send(&request.to, outgoing(&request), room).await {
             Ok(mut reply) => {
                 note_reply(access, &reply);
                 let is_quick = reply_is_quick(&reply);
-                let told = self
+                let facts = self
                     .heavy_work
                     .reading
                     .work(client, is_quick, || read_reply(&message, &reply, words))
                     .await;
                 if let Ok(memory) = &mut reply.memory {
-                    memory.shrink_to(with_records(told.bytes()));
+                    memory.shrink_to(with_records(facts.bytes()));
                 }
-                if matches!(told.what, What::Unread { .. }) {
+                if matches!(facts.what, What::Unread { .. }) {
                     access.reply_not_read();
                     self.note_unread(&message, client).await;
                 }
-                self.captured.note(outline(&asked, &message, &reply, &told), client);
-                let outcome = records::outcome(&scene, &reply.head, &told, &self.pseudonyms);
+                self.captured.note(outline(&request, &message, &reply, &facts), client);
+                let outcome = records::outcome(&scene, &reply.head, &facts, &self.pseudonyms);
                 self.write_outcome(&log, outcome, is_quick, logged).await;
                 Ok(reply)
             }
@@ -212,21 +212,21 @@ impl Exchange {
     }
 
     /// Of a stranger's connectivity test only Host is passed on, and it is counted: it may carry nothing out.
-    fn strip_test(&self, asked: &mut ReadRequest) {
-        asked.headers =
-            asked.headers.remove(header::HOST).map(|host| (header::HOST, host)).into_iter().collect();
-        let mut record = Record::new(Action::AccessTest, asked.id);
+    fn strip_test(&self, request: &mut ReadRequest) {
+        request.headers =
+            request.headers.remove(header::HOST).map(|host| (header::HOST, host)).into_iter().collect();
+        let mut record = Record::new(Action::AccessTest, request.id);
         record.reason = "the connectivity test of a client that nothing proves".into();
-        self.refusals.note(record, asked.identity.address);
+        self.refusals.note(record, request.identity.address);
     }
 
-    async fn refuse(&self, setup: &Setup, asked: &ReadRequest, message: &Message, denial: Denial) -> Fault {
+    async fn refuse(&self, setup: &Setup, request: &ReadRequest, message: &Message, denial: Denial) -> Fault {
         let source = message.source.id().map(SourceId::as_str);
         let license = message.license().map(LicenseNumber::as_str);
-        let user_agent = records::user_agent(asked);
+        let user_agent = records::user_agent(request);
         let fingerprint = message.claims.as_ref().map(|claims| claims.fingerprint.as_str());
         let sourceless = message.is_sourceless();
-        let user = asked.identity.user.as_deref();
+        let user = request.identity.user.as_deref();
         let names = denial.names(message.understanding(), source, license, sourceless);
         let told = pending::DeploymentFacts {
             source: names.0,
@@ -238,13 +238,13 @@ impl Exchange {
         };
         let is_about_who = denial.is_about_who(&setup.config.licensing);
         let pending =
-            is_about_who.then(|| self.pending.note(told, asked.identity.address, &denial.to_string()));
-        let mut record = Record::new(denial.action(), asked.id);
+            is_about_who.then(|| self.pending.note(told, request.identity.address, &denial.to_string()));
+        let mut record = Record::new(denial.action(), request.id);
         record.reason = denial.to_string();
         record.qlik.source_id = source.map(Into::into);
         record.qlik.license = license.map(Into::into);
         record.user_agent = user_agent;
-        self.refusals.note(record, asked.identity.address);
+        self.refusals.note(record, request.identity.address);
         if let Some(noted) = pending {
             self.pending.on_disk(noted).await;
         }
@@ -290,22 +290,22 @@ fn note_reply(access: &mut Access, reply: &Reply) {
     });
 }
 
-/// The request as it is sent: bytes, order and case as they came.
-fn request(asked: &ReadRequest) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(asked.body.clone()));
-    *request.method_mut() = asked.method.clone();
-    *request.uri_mut() = asked.target.clone();
-    *request.headers_mut() = asked.headers.clone();
-    *request.extensions_mut() = asked.extensions.clone();
-    request
+/// The request as it is sent: bytes, order and case as they came in.
+fn outgoing(request: &ReadRequest) -> Request<Full<Bytes>> {
+    let mut outgoing = Request::new(Full::new(request.body.clone()));
+    *outgoing.method_mut() = request.method.clone();
+    *outgoing.uri_mut() = request.target.clone();
+    *outgoing.headers_mut() = request.headers.clone();
+    *outgoing.extensions_mut() = request.extensions.clone();
+    outgoing
 }
 
-fn outline(asked: &ReadRequest, message: &Message, reply: &Reply, told: &ReplyFacts) -> Outline {
-    let ReadRequest { method, target, headers, body, .. } = asked;
+fn outline(request: &ReadRequest, message: &Message, reply: &Reply, facts: &ReplyFacts) -> Outline {
+    let ReadRequest { method, target, headers, body, .. } = request;
     let sent = Sent { method, target, headers, is_empty: body.is_empty(), message };
     let is_empty = matches!(&reply.body, ReplyBody::Whole(body) if body.is_empty());
     let (status, headers) = (reply.head.status().as_u16(), reply.head.headers());
-    Outline::of(sent, Answered { status, headers, is_empty, told })
+    Outline::of(sent, Answered { status, headers, is_empty, told: facts })
 }
 
 fn read_reply(message: &Message, reply: &Reply, words: &Words) -> ReplyFacts {

@@ -31,10 +31,10 @@ pub struct Policy {
     pub destinations: Destinations,
     /// One limiter for each client address.
     pub per_address: Arc<AddressLimits>,
-    /// TLS handshakes with the port, for each client address. Twice the rate of requests: whoever opens a connection for
-    /// each request is told in HTTP, and only who opens more of them is turned away before the handshake.
+    /// TLS handshakes with the port, for each client address. Twice the rate of requests: a client that opens a connection for
+    /// each request is refused in HTTP, and only one that opens more is turned away before the handshake.
     pub handshakes: Arc<AddressLimits>,
-    /// What those may cause whom no entry lets in.
+    /// The limits of strangers, whom no entry lets in.
     strangers: Arc<StrangerLimits>,
     /// Who may ask.
     pub registry: Registry,
@@ -297,7 +297,7 @@ impl Admission {
         Self { room: Arc::new(room), ..self }
     }
 
-    /// Of somebody whom nothing proves, and whom the site lets in all the same.
+    /// The admission of a client that nothing identifies, and that the site lets in all the same.
     fn stranger() -> Self {
         Self::new(IdentifiedBy::Nothing, false, "")
     }

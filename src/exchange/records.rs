@@ -21,21 +21,21 @@ use relay_log::names::LicenseNumber;
 pub struct Scene<'a> {
     /// Why it was let in.
     pub admission: Admission,
-    asked: &'a ReadRequest,
+    request: &'a ReadRequest,
     message: &'a Message,
 }
 
 impl<'a> Scene<'a> {
     /// The scene of a request that was let in.
-    pub fn new(asked: &'a ReadRequest, message: &'a Message, admission: Admission) -> Self {
-        Self { admission, asked, message }
+    pub fn new(request: &'a ReadRequest, message: &'a Message, admission: Admission) -> Self {
+        Self { admission, request, message }
     }
 
     fn record(&self, action: Action, direction: Direction, outcome: Outcome) -> Record {
-        let mut record = Record::new(action, self.asked.id);
+        let mut record = Record::new(action, self.request.id);
         record.outcome = outcome;
-        record.client = Some(self.asked.identity.address);
-        record.user_agent = user_agent(self.asked);
+        record.client = Some(self.request.identity.address);
+        record.user_agent = user_agent(self.request);
         let claims = self.message.claims.as_ref();
         record.qlik = Qlik {
             direction: Some(direction),
@@ -259,7 +259,7 @@ fn asked<'s>(scene: &'s Scene<'_>, kind: &'s MessageKind, names: &'s Pseudonyms)
         MessageKind::Unrecognised { shape: words } | MessageKind::Unreadable { why: words } => {
             let mut record = out(Action::UnrecognisedRequest);
             record.qlik.shape = Some(words.clone());
-            record.qlik.bytes = Some(scene.asked.body.len() as u64);
+            record.qlik.bytes = Some(scene.request.body.len() as u64);
             only(record)
         }
     }
@@ -404,8 +404,8 @@ fn unanswered(scene: &Scene<'_>, outcome: Outcome, reason: &str) -> Option<Recor
 }
 
 /// The client's `User-Agent`, cut to what is kept.
-pub(super) fn user_agent(asked: &ReadRequest) -> Option<String> {
-    let value = asked.headers.get(header::USER_AGENT)?;
+pub(super) fn user_agent(request: &ReadRequest) -> Option<String> {
+    let value = request.headers.get(header::USER_AGENT)?;
     Some(clip(&String::from_utf8_lossy(value.as_bytes())))
 }
 

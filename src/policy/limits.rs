@@ -1,7 +1,7 @@
 //! How often, and how much: GCRA limiters from `governor` for the requests of client addresses and of the entries of the
 //! allow-list, what an entry owes for the records that its requests cause, and its budget of log bytes a day.
 //!
-//! This module hides where a count lives. Outside it there are a rate, whom a request counts for ([`CountedFor`] or an
+//! This module hides where a count lives. Outside it there are a rate, what a request counts for ([`CountedFor`] or an
 //! address), and the answer: pass, or wait so long. A count that several relays share (GCRA in Redis, say) fits behind
 //! the two `check`, whose callers are all in async code, and what is here is then what it falls back to.
 
@@ -115,7 +115,7 @@ impl EntryLimits {
     }
 }
 
-/// What bounds those whom no entry lets in, for each client address, and their share of the log in all.
+/// The limits of strangers, whom no entry lets in: for each client address, and their share of the log in all.
 #[derive(Debug)]
 pub struct StrangerLimits {
     /// The rate that each counts by.

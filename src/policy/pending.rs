@@ -1,7 +1,7 @@
 //! Who was refused lately, for `sources pending` and `sources allow NUMBER`: a small file beside the log, which
 //! needs no admin port and no running relay to be read.
 //!
-//! A number is a code made of what the refused message told, under a key of the site: it is the same on every relay that
+//! A number is a code made of what the refused message said, under a key of the site: it is the same on every relay that
 //! shares the key, nobody else can work it out, and no table has to remember it.
 
 use std::collections::HashSet;
@@ -72,7 +72,7 @@ impl Codes {
         Self(key)
     }
 
-    /// The number of what a message told: its id; else its license and its client's network; else that network.
+    /// The number for what a message named: its id; else its license and its client's network; else that network.
     fn of(&self, claim: Claim<'_>) -> Code {
         let mut mac = hmac::Context::with_key(&self.0);
         let mut field = |bytes: &[u8]| {
@@ -157,7 +157,7 @@ struct PendingTable {
     refused: Vec<Refused>,
 }
 
-/// What a refused request tells about its deployment.
+/// What a refused request says about its deployment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeploymentFacts<'a> {
     /// The id.
@@ -269,7 +269,7 @@ impl Pending {
     }
 
     /// Counts a refusal and gives the deployment's number. Of a network that has too many rows, and of a full table, the
-    /// row that was silent the longest makes place: who was told a number last is known by it.
+    /// row that was silent the longest makes place, so that the newest number is known.
     pub fn note(&self, told: DeploymentFacts<'_>, address: IpAddr, reason: &str) -> Noted {
         let mut kept = self.kept();
         let now = Timestamp::now();

@@ -66,7 +66,7 @@ struct PlaceTable {
 #[derive(Debug)]
 struct TakenPlace {
     socket: ClientSocket,
-    /// `None` until a load balancer has told it.
+    /// `None` until a load balancer has named it.
     client: Option<IpAddr>,
     rest: Option<Rest>,
     gone: CancellationToken,
@@ -89,7 +89,7 @@ struct Client {
 }
 
 impl Places {
-    /// All of them free; who gives way is counted here.
+    /// Creates places that are all free; connections that give way are counted here.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self { table: Mutex::default(), metrics }
     }
@@ -153,7 +153,7 @@ impl Places {
 }
 
 impl Place {
-    /// Makes it a place of this client, which a load balancer has told.
+    /// Makes it a place of this client, which a load balancer has named.
     ///
     /// # Errors
     /// The client has all of its places, and none gives way.
@@ -181,7 +181,7 @@ impl Place {
         self.places.lock().set(self.id, None)
     }
 
-    /// Whoever serves the connection ends it in its own way once it has to give way, instead of being cut off.
+    /// The server of the connection ends it in its own way once it has to give way, instead of being cut off.
     pub fn ends_itself(&self) {
         self.ends_itself.store(true, Ordering::Release);
     }

@@ -14,6 +14,7 @@ use relay_report::fold::account::Day;
 use relay_report::fold::consumption::AllSources;
 use relay_report::fold::daily_peak::Used;
 use relay_report::fold::entitlements::Allowed;
+use relay_report::page::*;
 use serde_json::Value;
 
 use crate::common::scenes::{Deployment, Unit};
