@@ -12,9 +12,9 @@ use std::time::Duration;
 use license_relay::audit::disk::{AppendFile, Disk, FileState, RealDisk};
 use license_relay::audit::journal::{Journal, Opening};
 use license_relay::bounds;
-use license_relay::ledger::action::Action;
-use license_relay::ledger::note::Signer;
-use license_relay::ledger::record::{Observer, Record};
+use relay_log::ledger::action::Action;
+use relay_log::ledger::note::Signer;
+use relay_log::ledger::record::{Observer, Record};
 use tokio::time::Instant;
 use uuid::Uuid;
 

@@ -22,11 +22,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use license_relay::ledger::action::Action;
-use license_relay::ledger::subject::Pseudonyms;
-use license_relay::ledger::subject::{SubjectCase, SubjectForm};
 use license_relay::licensing::message::Change;
 use made::Made;
+use relay_log::ledger::action::Action;
+use relay_log::ledger::subject::Pseudonyms;
+use relay_log::ledger::subject::{SubjectCase, SubjectForm};
 use scenes::{Assignment, Deployment, Exchange, Unit};
 
 /// Records, unless `RECORDS` says otherwise.

@@ -22,12 +22,12 @@ use clap::{Parser, Subcommand};
 
 use crate::config::model::Config;
 use crate::config::{self, Problems};
-use crate::file_size;
 use crate::listen::local::LocalError;
 use crate::relay::StartError;
 use crate::setup::SetupError;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{self, note, out};
+use relay_log::file_size;
 
 /// What somebody who has just installed it may run without any configuration.
 const EXAMPLE: &str = if cfg!(feature = "demo") { "demo" } else { "help serve" };

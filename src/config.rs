@@ -13,8 +13,6 @@ pub mod state_file;
 pub(crate) mod toml_table;
 pub mod watch;
 
-pub(crate) use relay_log::files::{edit, folder, private, regular, waits};
-
 use std::path::PathBuf;
 use std::{env, fmt};
 

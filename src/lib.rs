@@ -51,11 +51,9 @@ pub(crate) mod turns;
 
 pub mod config;
 
+pub mod body_cost;
 pub mod budget;
 pub mod stream;
-
-pub(crate) use relay_log::{file_size, threads};
-pub use relay_log::{ledger, text, verify};
 
 pub mod bounds;
 

@@ -28,11 +28,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::body_cost::{self, message, reply, with_room};
 use crate::bounds;
 use crate::config::model::{Config, Limits};
 use crate::config::names::client;
-use crate::threads;
 use crate::turns::Turns;
+use relay_log::threads;
 
 /// How `limits.all_bodies` is divided, in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -100,46 +101,8 @@ pub struct MemoryShare {
     bytes: u64,
 }
 
-/// The memory that one message, or what one reply tells, takes at most: read with so many vocabularies, its shape, and the
-/// records of one turn.
-fn message(vocabularies: u64) -> u64 {
-    vocabularies * bounds::MESSAGE as u64 + SHAPE + TURN
-}
-
-/// The records of one turn, which wait for their room in the queue of the log.
-const TURN: u64 = (bounds::JOURNAL_TURN * RECORD) as u64;
-/// A record, with the texts that are usual in it.
-const RECORD: usize = 1536;
-/// A shape, with the names of its members.
-const SHAPE: u64 = 100 * bounds::SHAPE_VALUES as u64;
-
-/// The most that is kept of a request's body of so many bytes, once it is decoded, and read with so many vocabularies. A
-/// change may be two bytes long, and take 280 with what it has from what it stands in; a value of a shape takes 100.
-pub fn of_message(decoded: usize, vocabularies: usize) -> u64 {
-    kept(decoded, 140, vocabularies)
-}
-
-/// The most that is kept of what a reply's body tells. A unit of an allotment may be three bytes long, and take 960.
-pub fn of_reply(decoded: usize, vocabularies: usize) -> u64 {
-    kept(decoded, 320, vocabularies)
-}
-
-fn kept(decoded: usize, a_byte: usize, vocabularies: usize) -> u64 {
-    let told = decoded.saturating_mul(a_byte).min(bounds::MESSAGE);
-    // Whatever a record is made of has some twenty bytes.
-    let turn = (decoded as u64 / 20 + 1).saturating_mul(RECORD as u64).min(TURN);
-    (vocabularies * told) as u64 + (decoded as u64).saturating_mul(50).min(SHAPE) + turn
-}
-
-/// What is kept of a body that was read: what was understood of it, and as many of its records as are made at one time.
-pub fn with_records(understood: usize) -> u64 {
-    // Whatever a record is made of takes more.
-    let records = (understood / 100 + 1).min(bounds::JOURNAL_TURN);
-    (understood + records * RECORD) as u64
-}
-
 impl Parts {
-    /// Divides `limits.all_bodies`, which is no less than the [least](Self::least) in any configuration.
+    /// Divides `limits.all_bodies`, which is no less than the [least](body_cost::least) in any configuration.
     pub fn of(config: &Config) -> Self {
         Self::among(config, threads::spare_processors() as u64)
     }
@@ -147,7 +110,7 @@ impl Parts {
     /// The same for so many places at most. What is left beyond the least goes to all parts alike, and what is no whole
     /// place to the bodies.
     fn among(config: &Config, places: u64) -> Self {
-        let least = Self::least(config.limits.max_body, config.licensing.vocabularies());
+        let least = body_cost::least(config.limits.max_body, config.licensing.vocabularies());
         let spare = config.limits.all_bodies.saturating_sub(least);
         Self::with(config, (1 + spare / 4 / bounds::READING).min(places))
     }
@@ -156,7 +119,7 @@ impl Parts {
     fn with(config: &Config, places: u64) -> Self {
         let Limits { max_body, all_bodies, .. } = config.limits;
         let vocabularies = config.licensing.vocabularies();
-        let least = Self::least(max_body, vocabularies) + (places - 1) * bounds::READING;
+        let least = body_cost::least(max_body, vocabularies) + (places - 1) * bounds::READING;
         let spare = all_bodies.saturating_sub(least);
         let part =
             |most: u64, dearest: u64| MemoryPart { most, share: dearest.max(most / bounds::BODIES_SHARE) };
@@ -175,27 +138,11 @@ impl Parts {
         }
     }
 
-    /// The least that is enough for the dearest body and the dearest reply, read with so many vocabularies.
-    pub fn least(max_body: u64, vocabularies: u64) -> u64 {
-        let least = [max_body, message(vocabularies), reply(vocabularies)].map(with_room);
-        least.into_iter().fold(bounds::READING, u64::saturating_add)
-    }
-
     /// All parts together: `limits.all_bodies`, or more where that is less than the least.
     pub fn sum(&self) -> u64 {
         let Self { places, bodies, messages, replies } = self;
         places * bounds::READING + bodies.most + messages.most + replies.most
     }
-}
-
-/// What one reply takes at most, with all that it tells.
-fn reply(vocabularies: u64) -> u64 {
-    bounds::REPLY_BYTES as u64 + message(vocabularies)
-}
-
-/// With the eighth that is left to what is small.
-fn with_room(dearest: u64) -> u64 {
-    dearest.saturating_add(dearest.div_ceil(bounds::SMALL_SHARE - 1))
 }
 
 impl Memory {
@@ -393,7 +340,7 @@ mod tests {
                 }
             }
         }
-        let least = Parts::least(1 << 20, 1);
+        let least = body_cost::least(1 << 20, 1);
         let parts = Parts::among(&config(least, 1 << 20), 8);
         assert_eq!((parts.sum(), parts.places), (least, 1));
     }
@@ -403,7 +350,7 @@ mod tests {
         let parts = Parts::among(&config(4 << 20, 1 << 20), 8);
         assert_eq!((parts.bodies.most, parts.bodies.share), (4 << 20, 1 << 20));
         assert!(parts.messages.share >= message(1) && parts.replies.share >= reply(1));
-        assert_eq!(parts.sum(), Parts::least(1 << 20, 1) - with_room(1 << 20) + (4 << 20));
+        assert_eq!(parts.sum(), body_cost::least(1 << 20, 1) - with_room(1 << 20) + (4 << 20));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,4 +8,3 @@ pub mod labels;
 pub mod log;
 pub mod metrics;
 pub mod shown;
-pub(crate) use relay_log::stderr;

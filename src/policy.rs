@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use crate::budget::Room;
 use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unread};
-use crate::ledger::action::IdentifiedBy;
 use crate::licensing::asker::{ClaimedSource, Understanding};
 use crate::policy::denial::Denial;
 use destination::Destinations;
 use identity::Identity;
 use limits::{AddressLimits, StrangerLimits, StrangerRate};
+use relay_log::ledger::action::IdentifiedBy;
 use relay_log::names::{LicenseNumber, SourceId};
 use sources::{Entry, Match, Registry};
 

@@ -18,12 +18,13 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::audit::journal::State;
+use crate::bounds;
 use crate::config::model::{Config, OnFailure};
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::record::Record;
 use crate::listen::local::Placed;
 use crate::observe::admin::ReloadRequest;
-use crate::{bounds, ledger};
+use relay_log::ledger;
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::record::Record;
 pub use start::StartError;
 use vital::Vital;
 

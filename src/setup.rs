@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::bounds;
 use crate::config::model::{AllowList, Config, Stranger};
 use crate::config::watch::Contents;
-use crate::config::{Problem, Problems, edit, file, private, sources};
+use crate::config::{Problem, Problems, file, sources};
 use crate::licensing::vocabulary::Words;
 use crate::observe::access::{self, AccessLog, FoldedLines};
 use crate::observe::metrics::Metrics;
@@ -35,6 +35,7 @@ use crate::tls::trust::Trust;
 use crate::upstream::dial::{Dialer, OwnAddresses};
 use crate::upstream::send::Sender;
 use held::{HeldPart, Part, SetupReading};
+use relay_log::files::{edit, private};
 
 /// The setup in force, and the word of each new one.
 #[derive(Debug)]

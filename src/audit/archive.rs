@@ -8,11 +8,11 @@ use std::sync::{Arc, mpsc};
 
 use super::disk::{self, AppendFile, Disk, make_read_only};
 use super::recover::OpenError;
-use crate::ledger::merkle::Hash;
-use crate::ledger::regular_file::hash_of;
-use crate::ledger::segment::{self, SUMS};
-use crate::text::hex::hex;
-use crate::threads;
+use relay_log::ledger::merkle::Hash;
+use relay_log::ledger::regular_file::hash_of;
+use relay_log::ledger::segment::{self, SUMS};
+use relay_log::text::hex::hex;
+use relay_log::threads;
 
 /// zstd's own default: a segment of 64 MiB takes half a second and becomes a tenth.
 const LEVEL: i32 = 3;

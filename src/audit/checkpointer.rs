@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use super::disk::{self, Disk};
 use crate::bounds;
-use crate::ledger::merkle::Hash;
-use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, LINE, Signer, anchor_name};
-use crate::ledger::tiles;
-use crate::threads::{self, NoThread};
+use relay_log::ledger::merkle::Hash;
+use relay_log::ledger::note::{CHECKPOINT, Checkpoint, KEPT, LINE, Signer, anchor_name};
+use relay_log::ledger::tiles;
+use relay_log::threads::{self, NoThread};
 
 /// How far the log has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -23,11 +23,11 @@ use super::disk::{Disk, RealDisk};
 use super::journal::{Journal, Opening, Writer};
 use super::recover::{self, OpenError};
 use crate::bounds;
-use crate::ledger::action::Action;
-use crate::ledger::note::Signer;
-use crate::ledger::record::{Observer, Record};
-use crate::ledger::segment::{self, Lines};
-use crate::verify::log::{Verified, verify};
+use relay_log::ledger::action::Action;
+use relay_log::ledger::note::Signer;
+use relay_log::ledger::record::{Observer, Record};
+use relay_log::ledger::segment::{self, Lines};
+use relay_log::verify::log::{Verified, verify};
 
 pub(super) const ORIGIN: &str = "license-relay/proof";
 /// How long anything may take before a test fails.

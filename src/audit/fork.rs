@@ -8,15 +8,15 @@ use super::disk::{self, Disk, RealDisk};
 use super::journal::{Journal, Opening};
 use super::recover::{OpenError, lock};
 use crate::config::model::Audit;
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::log::{LogFile, Predecessor};
-use crate::ledger::merkle::{Frontier, leaf};
-use crate::ledger::note::{CHECKPOINT, KEPT, Signer, SigningKeyError};
-use crate::ledger::record::Record;
-use crate::ledger::segment::{self, is_begun};
-use crate::ledger::tiles;
-use crate::text::hex::hex;
-use crate::text::redact::clip;
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::log::{LogFile, Predecessor};
+use relay_log::ledger::merkle::{Frontier, leaf};
+use relay_log::ledger::note::{CHECKPOINT, KEPT, Signer, SigningKeyError};
+use relay_log::ledger::record::Record;
+use relay_log::ledger::segment::{self, is_begun};
+use relay_log::ledger::tiles;
+use relay_log::text::hex::hex;
+use relay_log::text::redact::clip;
 
 /// What stands between the name of a log and the number of its fork.
 const FORK: &str = "/fork-";
@@ -258,8 +258,8 @@ mod tests {
     use crate::audit::crash_tests::trace_disk::{Fault, TraceDisk};
     use crate::audit::crash_tests::{Running, Site, wait};
     use crate::config::model::OnFailure;
-    use crate::ledger::subject::{SubjectCase, SubjectForm};
-    use crate::verify::log::{Verdict, verify};
+    use relay_log::ledger::subject::{SubjectCase, SubjectForm};
+    use relay_log::verify::log::{Verdict, verify};
 
     fn audit(site: &Site) -> Audit {
         Audit {

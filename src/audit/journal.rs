@@ -27,15 +27,16 @@ pub use super::queue::{BatchKind, Lane};
 use super::recover::{self, LastRun, OpenError, OpenedLog};
 use super::reserve::Reserve;
 use super::tree::Tree;
+use crate::bounds;
 use crate::config::model::Audit;
 use crate::config::state_file;
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::merkle::{Hash, leaf};
-use crate::ledger::note::Signer;
-use crate::ledger::qlik::Repeat;
-use crate::ledger::record::{Observer, Record, RecordError, stamp};
-use crate::ledger::{segment, tiles};
-use crate::{bounds, file_size, threads};
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::merkle::{Hash, leaf};
+use relay_log::ledger::note::Signer;
+use relay_log::ledger::qlik::Repeat;
+use relay_log::ledger::record::{Observer, Record, RecordError, stamp};
+use relay_log::ledger::{segment, tiles};
+use relay_log::{file_size, threads};
 
 /// A handle on the log; clones share it.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use super::fork;
 use super::journal::{CommitError, Journal, Opening, Writer};
 use super::recover::{OpenError, lock};
 use crate::config::model::Audit;
-use crate::ledger::note::{Signer, SigningKeyError};
-use crate::ledger::record::Record;
-use crate::ledger::segment::is_begun;
+use relay_log::ledger::note::{Signer, SigningKeyError};
+use relay_log::ledger::record::Record;
+use relay_log::ledger::segment::is_begun;
 
 /// The log, held open.
 #[derive(Debug)]

@@ -19,17 +19,17 @@ use super::recover::{self, OpenError};
 use super::tree::Tree;
 use super::{fork, reserve};
 use crate::config::model::Audit;
-use crate::config::regular;
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::glance::Glance;
-use crate::ledger::log::LogFile;
-use crate::ledger::merkle::{Frontier, Hash, leaf};
-use crate::ledger::note::{CHECKPOINT, MAX_NOTE, Signer, SigningKeyError, Verifier, anchor_name};
-use crate::ledger::record::Record;
-use crate::ledger::regular_file;
-use crate::ledger::segment::{self, Lines, Segment};
-use crate::ledger::tiles::{self, WIDTH};
-use crate::verify::log::{VerifyError, verify};
+use relay_log::files::regular;
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::glance::Glance;
+use relay_log::ledger::log::LogFile;
+use relay_log::ledger::merkle::{Frontier, Hash, leaf};
+use relay_log::ledger::note::{CHECKPOINT, MAX_NOTE, Signer, SigningKeyError, Verifier, anchor_name};
+use relay_log::ledger::record::Record;
+use relay_log::ledger::regular_file;
+use relay_log::ledger::segment::{self, Lines, Segment};
+use relay_log::ledger::tiles::{self, WIDTH};
+use relay_log::verify::log::{VerifyError, verify};
 
 /// Why nothing, or not all, was removed.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::journal::CommitError;
 use crate::bounds;
 use crate::config::names::client;
-use crate::ledger::record::Record;
+use relay_log::ledger::record::Record;
 use relay_log::names::SourceId;
 
 /// Whose records wait behind each other.
@@ -345,7 +345,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::action::Action;
+    use relay_log::ledger::action::Action;
 
     const LARGE: u64 = 32 << 20;
 

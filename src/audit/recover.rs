@@ -16,14 +16,14 @@ use rustix::fs::IFlags;
 use super::disk::{self, Disk};
 use super::tree::{self, Tree};
 use crate::bounds;
-use crate::ledger::glance::Glance;
-use crate::ledger::log::LogFile;
-use crate::ledger::merkle::{Hash, leaf};
-use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, Verifier, anchor_name};
-use crate::ledger::segment::{self, Segment, Walk};
-use crate::ledger::{regular_file, tiles};
-use crate::text::hex::hex;
-use crate::threads::NoThread;
+use relay_log::ledger::glance::Glance;
+use relay_log::ledger::log::LogFile;
+use relay_log::ledger::merkle::{Hash, leaf};
+use relay_log::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, Verifier, anchor_name};
+use relay_log::ledger::segment::{self, Segment, Walk};
+use relay_log::ledger::{regular_file, tiles};
+use relay_log::text::hex::hex;
+use relay_log::threads::NoThread;
 
 /// A log that may be written from here on.
 #[derive(Debug)]

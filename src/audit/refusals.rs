@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::journal::Journal;
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::record::{MAX_LINE, Observer, Record};
 use crate::observe::fold::{Fold, Folded, FoldedClient};
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::record::{MAX_LINE, Observer, Record};
 
 /// The refusals of the current window.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ fn outcome(action: Action) -> Outcome {
 mod tests {
     use super::*;
     use crate::bounds;
-    use crate::ledger::qlik::Repeat;
+    use relay_log::ledger::qlik::Repeat;
 
     fn observer(name: &str) -> Observer {
         Observer { name: name.into(), version: "0.1.0" }

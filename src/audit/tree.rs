@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use crate::ledger::merkle::{Frontier, Hash, leaf};
-use crate::ledger::segment::{self, Lines};
-use crate::ledger::tiles::{self, WIDTH};
+use relay_log::ledger::merkle::{Frontier, Hash, leaf};
+use relay_log::ledger::segment::{self, Lines};
+use relay_log::ledger::tiles::{self, WIDTH};
 
 /// The tree over all records, with the leaves of the tile that is not full yet.
 #[derive(Clone, Debug, Default)]

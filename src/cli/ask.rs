@@ -24,9 +24,9 @@ use crate::bounds;
 use crate::config::model::Config;
 use crate::listen::local;
 use crate::setup::held::{self, Part};
-use crate::text::terminal::printable;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{note, outln};
+use relay_log::text::terminal::printable;
 
 /// What a relay works with after it has read everything again.
 #[derive(Debug, Deserialize)]

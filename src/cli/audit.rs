@@ -11,9 +11,9 @@ use super::load;
 use crate::audit::fork::{self, ForkError, Forked};
 use crate::audit::recover::OpenError;
 use crate::config;
-use crate::text::terminal::printable;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::outln;
+use relay_log::text::terminal::printable;
 
 /// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::{ask, load};
 use crate::config::model::{Config, Identity};
 use crate::config::names::Host;
-use crate::config::regular;
 use crate::setup::held::Part;
 use crate::tls::authority::{Authority, AuthorityError, FilePaths, Files, in_pem, is_key_of};
 use crate::tls::constraints::Reach;
@@ -25,6 +24,7 @@ use crate::tls::readiness::{self, HeldUp, Holdup};
 use crate::tls::trust::{AddressTrust, ShownTrust, Trust};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{Out, out};
+use relay_log::files::regular;
 
 /// The root that clients must trust, and the issuer below it.
 #[derive(Debug, clap::Args)]

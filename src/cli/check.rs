@@ -11,10 +11,7 @@ use std::path::Path;
 
 use super::configuration;
 use crate::config::model::{AllowList, Config, Identity};
-use crate::config::regular::is_missing;
 use crate::config::{Problem, Severity, file, sources};
-use crate::ledger::note::Signer;
-use crate::ledger::subject::keys::Keys;
 use crate::licensing::vocabulary::Vocabulary;
 use crate::listen::local::{self, LocalError};
 use crate::policy::identity::cannot_work;
@@ -28,6 +25,9 @@ use crate::tls::roots;
 use crate::upstream::parent::ParentCredentials;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::outln;
+use relay_log::files::regular::is_missing;
+use relay_log::ledger::note::Signer;
+use relay_log::ledger::subject::keys::Keys;
 use sums::GrowthAtMost;
 
 /// What to check beside the files.

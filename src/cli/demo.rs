@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use crate::config;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
-use crate::verify::log::{Verdict, verify};
 use deployment::{Deployment, RelayReply};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::outln;
+use relay_log::verify::log::{Verdict, verify};
 use relay_stub::{Identity, Options, Stub};
 
 /// See the whole job done on this machine.

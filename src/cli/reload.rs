@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::ask::{self, ReloadAnswer};
 use super::load_alone;
-use crate::text::terminal::printable;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::outln;
+use relay_log::text::terminal::printable;
 
 /// What to print.
 #[derive(Debug, clap::Args)]

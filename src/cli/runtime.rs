@@ -5,8 +5,9 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::Builder;
 
-use crate::{bounds, threads};
+use crate::bounds;
 use relay_log::console::exit::{Exit, Failure};
+use relay_log::threads;
 
 /// While one is held up by a disk, as at a start, another one hears signals.
 const WORKERS: usize = 2;

@@ -10,15 +10,15 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use zeroize::Zeroizing;
 
 use super::{ask, configuration, load_alone};
-use crate::config::edit;
 use crate::config::model::{AllowList, Config, Credentials, Source};
-use crate::config::regular::is_missing;
 use crate::config::sources::{self, EditError};
 use crate::policy::pending::{Pending, Refused};
 use crate::policy::users::{self, PasswordHash};
 use crate::setup::held::Part;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{self, outln};
+use relay_log::files::edit;
+use relay_log::files::regular::is_missing;
 
 /// Who may ask.
 #[derive(Debug, clap::Args)]

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use super::{configuration, load};
 use crate::bounds;
-use crate::ledger::segment::{self, Lines};
 use crate::licensing::shape::Shape;
 use crate::licensing::suggest::{Met, suggest};
 use crate::licensing::vocabulary::Vocabulary;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{out, outln};
+use relay_log::ledger::segment::{self, Lines};
 
 /// What messages call things.
 #[derive(Debug, clap::Args)]

@@ -22,9 +22,9 @@ use super::model::{
 use super::names::{Host, HostName};
 use super::toml_table::{self, Named, PathKind, Table, Wrong};
 use super::{MAX_LIST, Problem, Problems, Severity};
+use crate::body_cost;
 use crate::bounds;
-use crate::ledger::subject::{SubjectCase, SubjectForm};
-use crate::memory::Parts;
+use relay_log::ledger::subject::{SubjectCase, SubjectForm};
 
 /// Reads `path`: the configuration and its warnings, or every problem of the file.
 pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
@@ -293,7 +293,7 @@ fn limits(t: &mut Table<'_, '_>, vocabularies: u64) -> Limits {
     let strangers_log_per_day = strangers_log_per_day.unwrap_or_else(|| per_source.requests.log_per_day());
     let per_address = t.rate("per_address").unwrap_or(a_minute(600, 200));
     let max_body = t.or("max_body", 64 << 20, toml_table::size);
-    let least = Parts::least(max_body, vocabularies);
+    let least = body_cost::least(max_body, vocabularies);
     // A site's vocabulary and a long body take some more; whoever wants much more writes it.
     let default = if max_body <= ALL_BODIES { least.max(ALL_BODIES) } else { ALL_BODIES };
     let all_bodies = t.or("all_bodies", default, toml_table::size);

@@ -230,7 +230,7 @@ pub struct Limits {
     /// Bytes of one request body.
     pub max_body: u64,
     /// Bytes of memory for all bodies and what is understood of them, no less than [the
-    /// least](crate::memory::Parts::least).
+    /// least](crate::body_cost::least).
     pub all_bodies: u64,
 }
 

@@ -11,11 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use toml::de::DeValue;
 use toml_edit::{DocumentMut, Item, Key};
 
-use super::edit::{self, Editing, Fault};
 use super::model::{AllowList, Learn, Mode, Source};
-use super::regular::is_missing;
 use super::toml_table::{self, Table, Wrong};
 use super::{MAX_SOURCES, Problem, Problems, Severity};
+use relay_log::files::edit::{self, Editing, Fault};
+use relay_log::files::regular::is_missing;
 use relay_log::names::SourcePattern;
 use relay_log::names::{LicenseNumber, SourceId};
 

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use super::private::replace_private;
-use super::regular;
 use crate::bounds;
+use relay_log::files::private::replace_private;
+use relay_log::files::regular;
 
 /// What a file holds; nothing where there is none.
 ///

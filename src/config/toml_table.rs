@@ -20,9 +20,10 @@ use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::model::{Rate, SourceRate};
-use super::regular;
-use super::{MAX_LIST, Problem, Problems, Severity, waits};
+use super::{MAX_LIST, Problem, Problems, Severity};
 use crate::bounds;
+use relay_log::files::regular;
+use relay_log::files::waits;
 
 /// The text of `file`; `missing` says what to do when it can't be read.
 pub(crate) fn load(file: &Path, missing: &str) -> Result<String, Problems> {

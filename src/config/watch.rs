@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::read::{ReadFailure, Reads};
-use super::regular;
 use crate::bounds;
+use relay_log::files::regular;
 
 /// What files held at one moment: the SHA-256 of each, `None` where it could not be read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 use super::records::Named;
 use crate::bounds;
 use crate::config::state_file;
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::record::Record;
-use crate::ledger::subject::keys::Keys;
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::record::Record;
+use relay_log::ledger::subject::keys::Keys;
 
 /// The people that are linked already, in memory and in `linked.json` beside the log.
 #[derive(Debug)]
@@ -152,9 +152,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::config::private::write_private;
-    use crate::ledger::subject::Subject;
-    use crate::ledger::subject::SubjectCase;
+    use relay_log::files::private::write_private;
+    use relay_log::ledger::subject::Subject;
+    use relay_log::ledger::subject::SubjectCase;
 
     fn keys(retired: &[&str]) -> (tempfile::TempDir, Keys) {
         let folder = tempfile::tempdir().unwrap();

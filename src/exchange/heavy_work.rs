@@ -9,8 +9,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
 
-use crate::threads;
 use crate::turns::Turns;
+use relay_log::threads;
 
 /// The places for such work. Reading a body may take half a second, and making the records of a turn some milliseconds, so
 /// each kind has places of its own.

@@ -4,17 +4,17 @@ use http::{Response, header};
 
 use super::ReadRequest;
 use crate::bounds;
-use crate::ledger::action::{Action, Direction, Outcome};
-use crate::ledger::qlik::{Base, OtherReading, Qlik};
-use crate::ledger::record::{Record, UNREAD_REPLY};
-use crate::ledger::subject::{Pseudonyms, Subject, without_subject};
 use crate::licensing::compare::{Known, known, unreported};
 use crate::licensing::message::{Change, Consumption, Message, MessageKind, Patch, Sync};
 use crate::licensing::reply::{Entitlement, ReplyFacts, What};
 use crate::policy::Admission;
-use crate::text::redact::clip;
 use crate::upstream::error::UpstreamError;
+use relay_log::ledger::action::{Action, Direction, Outcome};
+use relay_log::ledger::qlik::{Base, OtherReading, Qlik};
+use relay_log::ledger::record::{Record, UNREAD_REPLY};
+use relay_log::ledger::subject::{Pseudonyms, Subject, without_subject};
 use relay_log::names::LicenseNumber;
+use relay_log::text::redact::clip;
 
 /// What is true of all records of one exchange.
 #[derive(Debug)]

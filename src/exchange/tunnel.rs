@@ -9,8 +9,6 @@ use super::records::Records;
 use super::writing::Hand;
 use super::{Exchange, Fault};
 use crate::config::model::{Destination, Mode};
-use crate::ledger::action::{Action, Direction, Outcome};
-use crate::ledger::record::Record;
 use crate::observe::facts::Access;
 use crate::policy::denial::Denial;
 use crate::policy::identity::Identity;
@@ -18,9 +16,11 @@ use crate::policy::pending::DeploymentFacts;
 use crate::policy::sources::Entry;
 use crate::policy::{Admission, PolicyInput};
 use crate::setup::Setup;
-use crate::text::causes::whole_cause;
-use crate::text::redact::clip;
 use crate::upstream::dial::Opened;
+use relay_log::ledger::action::{Action, Direction, Outcome};
+use relay_log::ledger::record::Record;
+use relay_log::text::causes::whole_cause;
+use relay_log::text::redact::clip;
 
 /// A tunnel that was let in.
 #[derive(Debug)]

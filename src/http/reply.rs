@@ -24,9 +24,9 @@ use crate::observe::shown::shown_host;
 use crate::policy::denial::Denial;
 use crate::policy::identity::{CredentialFault, Unproven};
 use crate::policy::pending::Code;
-use crate::text::redact::HIDDEN;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::parent::ParentError;
+use relay_log::text::redact::HIDDEN;
 
 /// The longest reason phrase, in bytes.
 pub const REASON: usize = 120;

@@ -34,9 +34,9 @@ use crate::policy::identity::{Identity, WayIn};
 use crate::policy::places::Place;
 use crate::setup::Setup;
 use crate::stream::{Rewound, last_word};
-use crate::text::causes::whole_cause;
-use crate::text::redact::word;
 use crate::tls::left;
+use relay_log::text::causes::whole_cause;
+use relay_log::text::redact::word;
 
 /// Serves the connections of clients; one for each.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::reply::{Cause, Refusal};
 use crate::app::App;
-use crate::ledger::action::Action;
-use crate::ledger::record::Record;
 use crate::observe::facts::{Access, Arrival};
 use crate::policy::identity::{CredentialFault, Unproven};
-use crate::text::redact::clip;
+use relay_log::ledger::action::Action;
+use relay_log::ledger::record::Record;
+use relay_log::text::redact::clip;
 
 impl App {
     /// Records credentials that prove nobody, with the user name that was tried; returns the refusal for the client.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use super::message::{Change, Consumption, Patch};
-use crate::ledger::subject::Subject;
+use relay_log::ledger::subject::Subject;
 use relay_log::names::LicenseNumber;
 
 /// The elements of a report that another reading of the same message did not find. What that one has not read of an element is

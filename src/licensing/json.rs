@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 use super::terms::{is_field, shown_name};
 use crate::bounds;
-use crate::text::redact::HIDDEN;
+use relay_log::text::redact::HIDDEN;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,9 +11,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::json::Json;
 use super::read::license_number;
-use crate::text::hex::hex;
-use crate::text::redact::word;
 use relay_log::names::LicenseNumber;
+use relay_log::text::hex::hex;
+use relay_log::text::redact::word;
 
 /// The longest token whose claims are read, in bytes; the published one has 528.
 pub const MAX: usize = 16 * 1024;

@@ -16,9 +16,9 @@ use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Vote, Words};
 use super::wire::{RequestHead, Wire};
 use crate::bounds;
-use crate::ledger::subject::Subject;
-use crate::text::redact::{HIDDEN, date, number, word};
+use relay_log::ledger::subject::Subject;
 use relay_log::names::LicenseNumber;
+use relay_log::text::redact::{HIDDEN, date, number, word};
 
 /// What a request says.
 #[derive(Debug)]

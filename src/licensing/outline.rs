@@ -9,7 +9,7 @@ use super::reply::ReplyFacts;
 use super::shape::{Shape, is_plain_field};
 use super::terms::is_made_of;
 use crate::bounds;
-use crate::text::redact::HIDDEN;
+use relay_log::text::redact::HIDDEN;
 
 /// An exchange, as far as it may be told.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

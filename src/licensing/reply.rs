@@ -17,8 +17,8 @@ use super::read::{Body, holds_a_change};
 use super::shape::Shape;
 use super::vocabulary::{Place, Vocabulary, Words};
 use crate::bounds;
-use crate::text::redact::{date, word};
 use relay_log::names::LicenseNumber;
+use relay_log::text::redact::{date, word};
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)

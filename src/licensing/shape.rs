@@ -7,7 +7,7 @@ use super::json::{Json, same_name};
 use super::message::heap;
 use super::terms::{is_field, is_made_of, shown_name};
 use crate::bounds;
-use crate::text::redact::HIDDEN;
+use relay_log::text::redact::HIDDEN;
 
 /// Where the text of a shape is long enough: what is left is room for the brackets that are open.
 const FULL: usize = bounds::SHAPE - 8 * bounds::JSON_DEPTH;

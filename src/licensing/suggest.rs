@@ -7,7 +7,7 @@ use super::shape::Shape;
 use super::terms::{like, plain};
 use super::vocabulary::{Place, Step, Vocabulary};
 use crate::bounds;
-use crate::text::redact::HIDDEN;
+use relay_log::text::redact::HIDDEN;
 
 /// A shape that was met, and whether it is that of a reply.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use crate::text::redact::HIDDEN;
+use relay_log::text::redact::HIDDEN;
 
 /// All words of [`like`].
 static WORDS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {

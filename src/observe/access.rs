@@ -13,10 +13,10 @@ use super::facts::{Access, Arrival};
 use super::fold::{Fold, Folded, FoldedClient};
 use super::labels::{ErrorClass, Verdict};
 use super::metrics::Metrics;
-use super::stderr;
 use crate::budget::Debt;
 use crate::config::model::{ClientAddress, Log, LogLevel};
-use crate::observe::stderr::LogFormat;
+use relay_log::stderr;
+use relay_log::stderr::LogFormat;
 
 /// Writes access lines to standard error, as the rest of the log.
 #[derive(Clone, Debug)]

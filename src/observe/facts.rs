@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::labels::{ErrorClass, MadeBy, Verdict, WayIn};
 use crate::budget::Room;
-use crate::ledger::action::IdentifiedBy;
-use crate::text::redact::clip;
+use relay_log::ledger::action::IdentifiedBy;
+use relay_log::text::redact::clip;
 
 /// What is known of one exchange; what is not known is not written. Whoever learns something says so by the function for it,
 /// and [`AccessLog::write`](super::access::AccessLog::write) takes it once all of it is known.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::bounds;
 use crate::budget::Debt;
 use crate::config::names::client;
-use crate::ledger::qlik::Repeat;
+use relay_log::ledger::qlik::Repeat;
 
 /// What repeats, of these kinds. A client is an IPv4 address, or the /64 of an IPv6 address.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use http::Uri;
 
 use crate::config::names::{Endpoint, Host};
-use crate::text::redact::{HIDDEN, word};
+use relay_log::text::redact::{HIDDEN, word};
 
 /// The path of a target as it may be shown: a part of it that is no plain word may be a name or a key, and behind an
 /// authority all of it may be the rest of a password.

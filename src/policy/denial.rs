@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::limits::Limited;
 use crate::config::model::{Licensing, Unread};
-use crate::ledger::action::Action;
 use crate::licensing::asker::Understanding;
+use relay_log::ledger::action::Action;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -329,7 +329,8 @@ impl<'a> FirstEntry<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{file, private, sources};
+    use crate::config::{file, sources};
+    use relay_log::files::private;
 
     fn told(credentials: &str, list: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::limits::client;
 use crate::bounds;
 use crate::config::state_file;
-use crate::ledger::entry::product_of;
+use relay_log::ledger::entry::product_of;
 
 /// So many digits tell keys apart for people. More of a secret's hash has no business on the disk.
 pub const FINGERPRINT: usize = 16;

@@ -14,7 +14,7 @@ use super::pending::Refused;
 use crate::budget::Room;
 use crate::config::model::{AllowList, Learn, Source, SourceRate};
 use crate::config::sources::Enrolment;
-use crate::ledger::action::IdentifiedBy;
+use relay_log::ledger::action::IdentifiedBy;
 use relay_log::names::SourcePattern;
 use relay_log::names::{LicenseNumber, SourceId};
 

@@ -22,10 +22,10 @@ use zeroize::Zeroizing;
 use super::identity::{CredentialFault, Unproven, User};
 use super::limits::AddressLimits;
 use crate::bounds;
-use crate::config::edit::Editing;
 use crate::config::model::Rate;
-use crate::config::private::read_private;
-use crate::config::regular::is_missing;
+use relay_log::files::edit::Editing;
+use relay_log::files::private::read_private;
+use relay_log::files::regular::is_missing;
 
 /// OWASP's count for PBKDF2-HMAC-SHA-256.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(600_000).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     fn users(text: &str) -> io::Result<Users> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
-        crate::config::private::write_private(&path, text.as_bytes()).unwrap();
+        relay_log::files::private::write_private(&path, text.as_bytes()).unwrap();
         Users::load(&path)
     }
 
@@ -423,7 +423,7 @@ mod tests {
         assert!(!edit(&path, "a", None).unwrap());
         assert!(edit(&path, "a", Some(&hash)).unwrap());
         let text = format!("# people\n{}", std::fs::read_to_string(&path).unwrap());
-        crate::config::private::replace_private(&path, text.as_bytes()).unwrap();
+        relay_log::files::private::replace_private(&path, text.as_bytes()).unwrap();
         edit(&path, "b", Some(&hash)).unwrap();
         edit(&path, "a", Some(&hash)).unwrap();
         assert!(edit(&path, "b", None).unwrap());

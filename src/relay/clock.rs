@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::bounds;
-use crate::ledger::action::Action;
-use crate::ledger::record::Record;
 use crate::tls::dates;
+use relay_log::ledger::action::Action;
+use relay_log::ledger::record::Record;
 
 /// Writes counts of folded refusals, and a sign of life where nothing else was written, so that a crash is dated to the
 /// minute.

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::bounds;
 use crate::config::sources;
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::record::Record;
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::record::Record;
 use relay_log::names::SourceId;
 
 /// Writes the ids that enrolments have learned into `sources.toml`, which is then read again as any change of it.

@@ -11,14 +11,14 @@ use super::status::RelayStatus;
 use crate::app::App;
 use crate::bounds;
 use crate::config::watch::{ReloadCause, Watch};
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::record::Record;
 use crate::listen::sockets::Bound;
 use crate::observe::admin::{ReloadRequest, ReloadWaiter};
 use crate::observe::log;
 use crate::policy::sources::Registry;
 use crate::setup::held::{HeldPart, Part};
 use crate::setup::{Attempt, Setup, SetupError, Shared};
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::record::Record;
 
 /// What reloads work with.
 #[derive(Debug)]

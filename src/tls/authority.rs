@@ -21,9 +21,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::dates::{self, Window};
 use crate::config::names::Host;
-use crate::config::private::{pem, read_private, read_private_for};
-use crate::config::regular;
-use crate::text::hex::hex;
+use relay_log::files::private::{pem, read_private, read_private_for};
+use relay_log::files::regular;
+use relay_log::text::hex::hex;
 
 /// The issuer that signs leaves, with the chain it hands out.
 pub struct Authority {
@@ -382,7 +382,7 @@ pub(crate) mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::private::write_private;
+    use relay_log::files::private::write_private;
 
     fn hosts(names: &[&str]) -> BTreeSet<Host> {
         names.iter().map(|name| name.parse().unwrap()).collect()

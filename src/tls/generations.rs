@@ -23,10 +23,10 @@ use super::authority::{Authority, AuthorityError, FilePaths, Files, Pem, SecretP
 use super::constraints::Reach;
 use super::former;
 use super::rotation::{self, Rotation, RotationFile};
-use crate::config::edit::{Fault, folder_of};
-use crate::config::folder::{self, Folder};
 use crate::config::names::Host;
-use crate::config::private::write_private;
+use relay_log::files::edit::{Fault, folder_of};
+use relay_log::files::folder::{self, Folder};
+use relay_log::files::private::write_private;
 
 /// The link in `generations/` that says what is in force.
 const CURRENT: &str = "current";
@@ -701,6 +701,6 @@ fn listed(numbers: &[u64]) -> String {
 
 /// Whether two files hold the same; not where one can't be read.
 fn is_same(one: &Path, other: &Path) -> bool {
-    let read = |path| crate::config::regular::read(path);
+    let read = |path| relay_log::files::regular::read(path);
     matches!((read(one), read(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -16,7 +16,7 @@ use super::leaf::{self, Face, LeafError};
 use super::trust::Trust;
 use crate::config::model::{Config, Identity, Mode, TlsVersion};
 use crate::config::names::{Host, HostName};
-use crate::text::hex::hex;
+use relay_log::text::hex::hex;
 
 /// What is shown, to whom.
 #[derive(Debug)]

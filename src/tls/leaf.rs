@@ -34,8 +34,8 @@ use super::{ALPN_HTTP_1_1, provider};
 use crate::bounds;
 use crate::config::model::TlsVersion;
 use crate::config::names::Host;
-use crate::config::private::read_private;
-use crate::config::regular;
+use relay_log::files::private::read_private;
+use relay_log::files::regular;
 
 /// Why a face can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -399,7 +399,7 @@ mod tests {
     use rcgen::{BasicConstraints, CertifiedIssuer};
 
     use super::*;
-    use crate::config::private::write_private;
+    use relay_log::files::private::write_private;
 
     fn names(names: &[&str]) -> BTreeSet<Host> {
         names.iter().map(|name| name.parse().unwrap()).collect()

@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{ALPN_HTTP_1_1, provider};
 use crate::config::model::{Trust, Upstream};
-use crate::config::regular;
+use relay_log::files::regular;
 
 /// Why nobody can be believed.
 #[derive(Debug, thiserror::Error)]

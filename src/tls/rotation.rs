@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::authority::Files;
 use super::former;
-use crate::config::edit::Editing;
 use crate::config::state_file;
+use relay_log::files::edit::Editing;
 
 /// The trial of a new root. It is over once the new generation is the one in force.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

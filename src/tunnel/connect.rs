@@ -26,9 +26,9 @@ use crate::policy::identity::{Identity, Unproven, WayIn};
 use crate::policy::places::Place;
 use crate::setup::Setup;
 use crate::stream::{AnyStream, First, Rewound, last_word};
-use crate::text::redact::word;
 use crate::tls::handshake::{TLS, handshake, read_hello};
 use crate::tls::{Alert, left};
+use relay_log::text::redact::word;
 
 /// The reply that opens a tunnel; it carries no length (RFC 9110 §9.3.6).
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";

@@ -20,9 +20,9 @@ use zeroize::Zeroizing;
 
 use crate::bounds;
 use crate::config::names::Endpoint;
-use crate::config::private::read_private;
 use crate::observe::labels::ErrorClass;
 use crate::stream::Rewound;
+use relay_log::files::private::read_private;
 
 /// The schemes that a parent may want, as they are told (the registry of RFC 9110 §16.4.1, and NTLM).
 const SCHEMES: [&str; 8] =
@@ -343,7 +343,7 @@ mod tests {
     async fn the_parent_gets_the_name_and_the_credentials_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("parent.txt");
-        crate::config::private::write_private(&path, b"relay:secret\n").unwrap();
+        relay_log::files::private::write_private(&path, b"relay:secret\n").unwrap();
         let credentials = ParentCredentials::load(&path).unwrap();
         assert_eq!(format!("{credentials:?}"), "ParentCredentials(…)");
         let (ours, mut theirs) = duplex(1024);

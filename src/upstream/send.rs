@@ -22,7 +22,7 @@ use crate::bounds;
 use crate::config::model::{Destination, Mode, Upstream};
 use crate::memory::{Account, MemoryShare};
 use crate::stream::AnyStream;
-use crate::text::causes::whole_cause;
+use relay_log::text::causes::whole_cause;
 
 /// Sends requests to the back end.
 #[derive(Debug)]

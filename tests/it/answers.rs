@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use license_relay::ledger::subject::Pseudonyms;
-use license_relay::ledger::subject::{SubjectCase, SubjectForm};
+use relay_log::ledger::subject::Pseudonyms;
+use relay_log::ledger::subject::{SubjectCase, SubjectForm};
 
 use crate::common::scenes::{Assignment, Deployment};
 use crate::common::story::{Story, add, answer, columns, delete, units};

@@ -4,10 +4,10 @@ use std::fs;
 use std::io::Read as _;
 use std::process::Stdio;
 
-use license_relay::ledger::action::Action;
-use license_relay::ledger::note::{CHECKPOINT, Checkpoint, Signer};
-use license_relay::ledger::record::Record;
-use license_relay::ledger::segment;
+use relay_log::ledger::action::Action;
+use relay_log::ledger::note::{CHECKPOINT, Checkpoint, Signer};
+use relay_log::ledger::record::Record;
+use relay_log::ledger::segment;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -54,7 +54,7 @@ fn an_anchor_protects_the_records_that_it_covers_since_it_was_signed_and_no_othe
     let newest = folder.path().join("newest.note");
     fs::copy(story.log.join(CHECKPOINT), &newest).unwrap();
     let signer = Signer::load(&folder.path().join("log.key"), "license-relay/log").unwrap();
-    let root = license_relay::ledger::merkle::empty();
+    let root = relay_log::ledger::merkle::empty();
     let time = Some("2020-01-01T00:00:00Z".parse().unwrap());
     let nothing = Checkpoint { origin: "license-relay/log".into(), size: 0, root, time };
     let empty = folder.path().join("empty.note");
@@ -165,7 +165,7 @@ fn lines_that_this_program_can_t_read_are_told_before_anything_else() {
     let bent = first.replace("\"delta\":3", "\"version\":\"three\"");
     let body = bent.split(",\"sum\"").next().unwrap();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{body}}}").as_bytes());
-    let sum = license_relay::text::hex::hex(&digest.as_ref()[..8]);
+    let sum = relay_log::text::hex::hex(&digest.as_ref()[..8]);
     fs::write(&path, format!("{body},\"sum\":\"{sum}\"}}\n{rest}")).unwrap();
     let output = audit(&[&story.log], &["state", "--json"]);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();

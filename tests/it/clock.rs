@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use license_relay::ledger::segment::{self, Lines};
-use license_relay::verify::log::{Verdict, verify};
+use relay_log::ledger::segment::{self, Lines};
+use relay_log::verify::log::{Verdict, verify};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
-use license_relay::ledger::subject::Subject;
 use license_relay::licensing::asker::ClaimedSource;
 use license_relay::licensing::message::{Change, Message, MessageKind, Patch};
 use license_relay::licensing::reply::{ReplyFacts, What};
 use license_relay::licensing::shape::Shape;
 use license_relay::licensing::suggest::{Met, suggest};
 use license_relay::licensing::vocabulary::{Vocabulary, Words};
+use relay_log::ledger::subject::Subject;
 use serde_json::Value;
 
 const KEY: &str = include_str!("../samples/signed-license-key.jwt");

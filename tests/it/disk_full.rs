@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use license_relay::verify::log::{Verdict, Verified, verify};
+use relay_log::verify::log::{Verdict, Verified, verify};
 use serde_json::json;
 use tempfile::TempDir;
 

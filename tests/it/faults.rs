@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use license_relay::verify::log::{Verdict, verify};
 use nix::errno::Errno;
+use relay_log::verify::log::{Verdict, verify};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use license_relay::verify::log::{Verdict, verify};
+use relay_log::verify::log::{Verdict, verify};
 
 use crate::common::secrets::files;
 use crate::common::*;

@@ -12,11 +12,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening};
-use license_relay::ledger::action::Action;
-use license_relay::ledger::log::LogFile;
-use license_relay::ledger::note::Signer;
-use license_relay::ledger::record::{Observer, Record};
-use license_relay::ledger::segment;
+use relay_log::ledger::action::Action;
+use relay_log::ledger::log::LogFile;
+use relay_log::ledger::note::Signer;
+use relay_log::ledger::record::{Observer, Record};
+use relay_log::ledger::segment;
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use jiff::{SignedDuration, Timestamp};
-use license_relay::ledger::action::{Action, Outcome};
-use license_relay::ledger::log::{LogFile, Predecessor};
-use license_relay::ledger::note::{CHECKPOINT, Checkpoint, Signer};
-use license_relay::ledger::qlik::Repeat;
-use license_relay::ledger::record::Record;
-use license_relay::ledger::{segment, tiles};
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::log::{LogFile, Predecessor};
+use relay_log::ledger::note::{CHECKPOINT, Checkpoint, Signer};
+use relay_log::ledger::qlik::Repeat;
+use relay_log::ledger::record::Record;
+use relay_log::ledger::{segment, tiles};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ fn log() -> (TempDir, PathBuf) {
     for segment in segment::list(&log).unwrap() {
         let mut lines = segment::Lines::of(&segment).unwrap();
         while let Some(line) = lines.next_whole().unwrap() {
-            leaves.push(license_relay::ledger::merkle::leaf(line));
+            leaves.push(relay_log::ledger::merkle::leaf(line));
         }
     }
     for (tile, hashes) in (0..).zip(leaves.chunks(256)) {

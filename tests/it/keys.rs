@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use license_relay::ledger::subject::Subject;
-use license_relay::ledger::subject::SubjectCase;
-use license_relay::ledger::subject::keys::Keys;
+use relay_log::ledger::subject::Subject;
+use relay_log::ledger::subject::SubjectCase;
+use relay_log::ledger::subject::keys::Keys;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use license_relay::audit::disk::RealDisk;
 use license_relay::audit::journal::{Journal, Opening, Writer};
-use license_relay::ledger::action::Action;
-use license_relay::ledger::note::Signer;
-use license_relay::ledger::record::{Observer, Record};
-use license_relay::ledger::segment;
-use license_relay::verify::log::{Verdict, verify};
+use relay_log::ledger::action::Action;
+use relay_log::ledger::note::Signer;
+use relay_log::ledger::record::{Observer, Record};
+use relay_log::ledger::segment;
+use relay_log::verify::log::{Verdict, verify};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
+use license_relay::body_cost;
 use license_relay::bounds;
-use license_relay::memory::Parts;
 
 use crate::common::backend::Backend;
 use crate::common::wire::*;
@@ -61,7 +61,7 @@ fn all_that_is_bounded_at_once_stays_below_the_sum_that_check_prints() {
     let backend = Backend::start(folder.path(), told_much);
     told_much("");
     let (max_body, connections) = (4 << 20, 120);
-    let least = Parts::least(max_body, 1);
+    let least = body_cost::least(max_body, 1);
     let relay = Plan::leading_to(&backend.address.to_string(), &backend.ca)
         .with("[limits]", &format!("[limits]\nmax_body = {max_body}\nall_bodies = {least}"))
         .with("[listen]", &format!("[listen]\nmax_connections = {connections}"))
@@ -217,7 +217,7 @@ fn told_long(_: &str) -> Vec<u8> {
 fn a_reply_for_which_there_is_no_memory_is_passed_on_and_recorded_as_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::start(folder.path(), told_long);
-    let least = Parts::least(1 << 20, 1);
+    let least = body_cost::least(1 << 20, 1);
     let relay = Plan::leading_to(&backend.address.to_string(), &backend.ca)
         .with("[limits]", &format!("[limits]\nmax_body = \"1MiB\"\nall_bodies = {least}"))
         .with("[upstream]", "[upstream]\nresponse_timeout = \"2s\"")

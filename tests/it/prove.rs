@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use license_relay::ledger::log::LogFile;
-use license_relay::ledger::segment;
+use relay_log::ledger::log::LogFile;
+use relay_log::ledger::segment;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -190,10 +190,9 @@ fn a_record_whose_segment_is_gone_is_proven_by_its_hash_to_whoever_has_its_line(
     let text = relay.log_text();
     let lines: Vec<&str> = text.lines().collect();
     // As pruning leaves it: the hashes of all, and no line.
-    let leaves: Vec<_> =
-        lines.iter().map(|line| license_relay::ledger::merkle::leaf(line.as_bytes())).collect();
+    let leaves: Vec<_> = lines.iter().map(|line| relay_log::ledger::merkle::leaf(line.as_bytes())).collect();
     assert!(leaves.len() < 256);
-    license_relay::ledger::tiles::write(&log, 0, &leaves).unwrap();
+    relay_log::ledger::tiles::write(&log, 0, &leaves).unwrap();
     fs::remove_file(segment::path(&log, 0)).unwrap();
 
     let proof: PathBuf = folder.path().join("4.tlog-proof");

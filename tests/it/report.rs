@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
 use jiff::civil::date;
-use license_relay::verify::log::Verdict;
 use relay_log::console::period::Period;
+use relay_log::verify::log::Verdict;
 use relay_report::fold::account::Day;
 use relay_report::fold::consumption::AllSources;
 use relay_report::fold::daily_peak::Used;

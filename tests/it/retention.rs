@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use jiff::{SignedDuration, Timestamp};
-use license_relay::ledger::action::Action;
-use license_relay::ledger::log::LogFile;
-use license_relay::ledger::merkle::{self, Frontier, Hash, leaf};
-use license_relay::ledger::note::{CHECKPOINT, Checkpoint, KEPT, Signer};
-use license_relay::ledger::record::{Observer, Record};
-use license_relay::ledger::{segment, tiles};
+use relay_log::ledger::action::Action;
+use relay_log::ledger::log::LogFile;
+use relay_log::ledger::merkle::{self, Frontier, Hash, leaf};
+use relay_log::ledger::note::{CHECKPOINT, Checkpoint, KEPT, Signer};
+use relay_log::ledger::record::{Observer, Record};
+use relay_log::ledger::{segment, tiles};
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::audit::recover::OpenError;
-use crate::ledger::glance::sequence_of;
-use crate::ledger::note::{CHECKPOINT, KEPT};
-use crate::verify::log::Verdict;
+use relay_log::ledger::glance::sequence_of;
+use relay_log::ledger::note::{CHECKPOINT, KEPT};
+use relay_log::verify::log::Verdict;
 
 const SEGMENT: &str = "segments/00000000000000000000.jsonl";
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::trace_disk::{Call, Fault, Op, TraceDisk};
 use super::*;
 use crate::audit::journal::{CommitError, State};
-use crate::verify::log::Verdict;
+use relay_log::verify::log::Verdict;
 
 fn is_segment(path: &Path) -> bool {
     path.starts_with("segments")

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::trace_disk::{Call, Fault, Op, TraceDisk};
 use super::*;
 use crate::audit::journal::State;
-use crate::verify::log::Verdict;
+use relay_log::verify::log::Verdict;
 
 const SECTOR: usize = 512;
 

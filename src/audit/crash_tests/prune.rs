@@ -12,7 +12,7 @@ use super::seal::sealed;
 use super::trace_disk::{Call, Fault, Op, TraceDisk};
 use super::*;
 use crate::audit::prune::{Plan, PruneError, prune_on};
-use crate::verify::log::Verdict;
+use relay_log::verify::log::Verdict;
 
 const NEW: u64 = 1_000_000;
 

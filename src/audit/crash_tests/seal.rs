@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::ledger::note::KEPT;
-use crate::ledger::segment::SUMS;
-use crate::text::hex::hex;
-use crate::verify::log::Verdict;
+use relay_log::ledger::note::KEPT;
+use relay_log::ledger::segment::SUMS;
+use relay_log::text::hex::hex;
+use relay_log::verify::log::Verdict;
 
 /// A log of several segments, closed and put away.
 pub(super) fn sealed(batches: u64) -> Site {

@@ -12,16 +12,16 @@ use crate::audit::offline_append::{Visit, VisitError};
 use crate::audit::recover::OpenError;
 use crate::config;
 use crate::config::model::Audit;
-use crate::config::regular::is_missing;
-use crate::ledger::action::{Action, Outcome};
-use crate::ledger::record::Record;
-use crate::ledger::subject::SubjectForm;
-use crate::ledger::subject::keys::{KeyError, Keys, retired_file};
-use crate::ledger::subject::rollover::{self, RollOver};
-use crate::text::terminal::printable;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::show;
 use relay_log::console::out::{self, outln};
+use relay_log::files::regular::is_missing;
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::record::Record;
+use relay_log::ledger::subject::SubjectForm;
+use relay_log::ledger::subject::keys::{KeyError, Keys, retired_file};
+use relay_log::ledger::subject::rollover::{self, RollOver};
+use relay_log::text::terminal::printable;
 
 /// The keys that people's pseudonyms are made under.
 #[derive(Debug, clap::Args)]

@@ -9,11 +9,11 @@ use super::super::load;
 use crate::audit::prune::{Plan, PruneError, prune};
 use crate::audit::recover::OpenError;
 use crate::config;
-use crate::text::terminal::printable;
-use crate::verify::log::VerifyError;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{self, Out, out, outln};
 use relay_log::console::period::{Edge, time};
+use relay_log::text::terminal::printable;
+use relay_log::verify::log::VerifyError;
 
 /// What the help ends with.
 pub(super) const HELP: &str = "Only sealed segments go, and only where every record in them is older. That something was \

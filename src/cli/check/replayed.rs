@@ -8,10 +8,10 @@ use jiff::Timestamp;
 
 use crate::bounds;
 use crate::config::names::client;
-use crate::ledger::entry::{Entry, Text};
 use crate::licensing::message::{NO_BODY, UNFIT_LICENSE};
 use crate::licensing::shape::Shape;
 use crate::policy::replay::{Judgement, Passed, PassedKind, PassedReading, Replay};
+use relay_log::ledger::entry::{Entry, Text};
 use relay_log::names::LicenseNumber;
 use relay_report::fold::in_flight::Open;
 

@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use super::read_pending;
 use crate::cli::configuration;
 use crate::config::model::{AllowList, Config, Learn, Source};
-use crate::config::regular::is_missing;
 use crate::config::sources::{self, Enrolment, NewSource};
 use crate::config::toml_table::plain;
 use crate::policy::pending::{Claim, Code, Refused, network_of};
 use crate::policy::sources::Registry;
 use relay_log::console::exit::{Exit, Failure};
+use relay_log::files::regular::is_missing;
 use relay_log::names::SourcePattern;
 use relay_log::names::{LicenseNumber, SourceId};
 

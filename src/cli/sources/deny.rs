@@ -3,10 +3,10 @@
 use ipnet::IpNet;
 
 use crate::config::model::{AllowList, Config, Source};
-use crate::config::regular::is_missing;
 use crate::config::sources;
 use crate::config::toml_table::plain;
 use relay_log::console::exit::{Exit, Failure};
+use relay_log::files::regular::is_missing;
 use relay_log::names::LicenseNumber;
 use relay_log::names::SourcePattern;
 

@@ -11,10 +11,10 @@ use crate::cli::load;
 use crate::config::state_file;
 use crate::exchange::captured::{Captured, CapturedShape, CapturedShapes};
 use crate::licensing::outline::Outline;
-use crate::text::terminal::printable_line;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::outln;
 use relay_log::console::out_file::{hand_over, refuse};
+use relay_log::text::terminal::printable_line;
 
 /// What the file begins with, for whoever gets it and whoever sends it.
 const WHAT: &str =

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
-use license_relay::ledger::action::{Action, Outcome};
-use license_relay::ledger::log::LogFile;
-use license_relay::ledger::merkle::{Frontier, leaf};
-use license_relay::ledger::note::{CHECKPOINT, Checkpoint, Signer};
-use license_relay::ledger::record::{Observer, Record};
-use license_relay::ledger::segment::{self, SUMS};
-use license_relay::text::hex::hex;
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::log::LogFile;
+use relay_log::ledger::merkle::{Frontier, leaf};
+use relay_log::ledger::note::{CHECKPOINT, Checkpoint, Signer};
+use relay_log::ledger::record::{Observer, Record};
+use relay_log::ledger::segment::{self, SUMS};
+use relay_log::text::hex::hex;
 use uuid::Uuid;
 
 /// A log that is being made.

@@ -9,16 +9,16 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use license_relay::config::model::{Destination, Mode};
 use license_relay::exchange::records::{self, Scene};
 use license_relay::exchange::request::ReadRequest;
-use license_relay::ledger::action::{Action, IdentifiedBy, Outcome};
-use license_relay::ledger::qlik::Repeat;
-use license_relay::ledger::record::Record;
-use license_relay::ledger::subject::{Pseudonyms, Subject};
 use license_relay::licensing::asker::ClaimedSource;
 use license_relay::licensing::message::{Change, Consumption, Message, MessageKind, Patch, Sync};
 use license_relay::licensing::reply::{Entitlement, Total, What};
 use license_relay::policy::Admission;
 use license_relay::policy::identity::Identity;
 use license_relay::upstream::error::UpstreamError;
+use relay_log::ledger::action::{Action, IdentifiedBy, Outcome};
+use relay_log::ledger::qlik::Repeat;
+use relay_log::ledger::record::Record;
+use relay_log::ledger::subject::{Pseudonyms, Subject};
 use uuid::Uuid;
 
 /// Whoever asks.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use jiff::{SignedDuration, Timestamp};
-use license_relay::ledger::action::Action;
-use license_relay::ledger::record::Record;
-use license_relay::ledger::subject::Pseudonyms;
-use license_relay::ledger::subject::{SubjectCase, SubjectForm};
 use license_relay::licensing::message::Change;
+use relay_log::ledger::action::Action;
+use relay_log::ledger::record::Record;
+use relay_log::ledger::subject::Pseudonyms;
+use relay_log::ledger::subject::{SubjectCase, SubjectForm};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -9,9 +9,9 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use license_relay::ledger::action::{Action, Outcome};
-use license_relay::ledger::record::Record;
 use license_relay::policy::users::PasswordHash;
+use relay_log::ledger::action::{Action, Outcome};
+use relay_log::ledger::record::Record;
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use license_relay::ledger::action::Action;
-use license_relay::ledger::subject::Pseudonyms;
-use license_relay::ledger::subject::{SubjectCase, SubjectForm};
 use license_relay::licensing::message::Change;
+use relay_log::ledger::action::Action;
+use relay_log::ledger::subject::Pseudonyms;
+use relay_log::ledger::subject::{SubjectCase, SubjectForm};
 
 use crate::common::made::Made;
 use crate::common::scenes::{self, Assignment, Deployment, Exchange, Unit};
