@@ -346,3 +346,6 @@ fn read_reply(message: &Message, reply: &Reply, words: &Words) -> Told {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -399,6 +399,9 @@ pub fn active_log(config: &Config) -> PathBuf {
 }
 
 #[cfg(test)]
+mod wait_tests;
+
+#[cfg(test)]
 mod tests {
     use std::future::pending;
 

@@ -300,3 +300,6 @@ fn tls_error(host: &str, cause: io::Error, asked: &Asked) -> UpstreamError {
         _ => UpstreamError::Tls { host, cause },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -267,3 +267,6 @@ fn incomplete(to: &Destination, connection: &Connection, cause: hyper::Error, se
     };
     SendError { error, sent, address: Some(connection.address) }
 }
+
+#[cfg(test)]
+mod tests;
