@@ -317,3 +317,6 @@ fn read_reply(message: &Message, reply: &Reply, words: &Words) -> ReplyFacts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,6 +152,9 @@ pub fn active_log(config: &Config) -> PathBuf {
 }
 
 #[cfg(test)]
+mod wait_tests;
+
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::future::pending;

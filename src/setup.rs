@@ -454,3 +454,6 @@ fn same_way(old: &Config, new: &Config) -> bool {
 fn same_names(old: &Config, new: &Config) -> bool {
     old.tls == new.tls && old.listen.hostnames == new.listen.hostnames && old.destinations == new.destinations
 }
+
+#[cfg(test)]
+mod tests;

@@ -825,3 +825,6 @@ fn answer(waiter: Option<Done>, result: Result<u64, CommitError>) {
         let _ = waiter.send(result);
     }
 }
+
+#[cfg(test)]
+mod tests;

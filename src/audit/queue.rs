@@ -460,6 +460,21 @@ mod tests {
         waiting.await.unwrap().unwrap();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_has_happened_already_waits_longer_for_its_place_than_an_intent() {
+        let queue = Queue::new(weight(800));
+        for _ in 0..2 {
+            put(&queue, 1, 100).await.unwrap();
+        }
+        let waits =
+            [(BatchKind::Intent, bounds::JOURNAL_WAIT), (BatchKind::Outcome, bounds::JOURNAL_OUTCOME_WAIT)];
+        for (kind, wait) in waits {
+            let begun = Instant::now();
+            assert!(matches!(queue.put(&lane(1), records(1), kind, None).await, Err(CommitError::Busy)));
+            assert_eq!(begun.elapsed().as_secs(), wait.as_secs());
+        }
+    }
+
     #[tokio::test]
     async fn a_batch_that_is_larger_than_the_queue_passes_alone() {
         let queue = Queue::new(10);

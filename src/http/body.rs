@@ -153,3 +153,6 @@ impl Body for Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,6 +251,21 @@ mod tests {
         assert_eq!(read(b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap().method, "GET");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_first_byte_and_the_rest_of_a_head_have_a_time_each() {
+        use tokio::io::{AsyncWriteExt, duplex};
+        let (mut client, mut ours) = duplex(64);
+        let begun = Instant::now();
+        let silent = Head::read(&mut ours, begun + bounds::FIRST_BYTE).await;
+        assert!(matches!(silent, Err(HeadError::Silent)), "{silent:?}");
+        assert_eq!(begun.elapsed().as_secs(), bounds::FIRST_BYTE.as_secs());
+        let begun = Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let late = Head::read(&mut ours, begun + bounds::FIRST_BYTE).await;
+        assert!(matches!(late, Err(HeadError::Late)), "{late:?}");
+        assert_eq!(begun.elapsed().as_secs(), bounds::HEAD.as_secs());
+    }
+
     #[tokio::test]
     async fn ambiguous_heads_are_refused() {
         let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(bounds::HEAD_BYTES));

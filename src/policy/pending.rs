@@ -679,7 +679,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_does_not_wait_for_ever_for_a_disk_that_hangs() {
         let (_folder, pending) = pending();
+        let begun = Instant::now();
         pending.on_disk(pending.note(named("a"), [10, 0, 0, 1].into(), "unknown")).await;
+        assert_eq!(begun.elapsed().as_secs(), bounds::PENDING_WAIT.as_secs());
     }
 
     #[test]

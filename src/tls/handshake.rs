@@ -129,3 +129,6 @@ pub async fn handshake(
         Err(_) => Err(failed(sni, "the handshake was not over in time".into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,6 +221,31 @@ mod tests {
         assert_eq!((copied.sent, copied.ended_by), (10, EndedBy::Idle));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_is_ended_at_its_age_however_busy_it_is() {
+        let mut t = tunnel();
+        let begun = Instant::now();
+        while !t.copied.is_finished() {
+            tokio::time::sleep(bounds::TUNNEL_IDLE / 2).await;
+            let _ = t.client.write_all(b"x").await;
+            let _ = timeout(bounds::HALF_CLOSED, t.destination.read_u8()).await;
+        }
+        let (copied, _) = t.copied.await.unwrap();
+        assert_eq!(copied.ended_by, EndedBy::Age);
+        assert!((bounds::TUNNEL_AGE..bounds::TUNNEL_AGE + bounds::TUNNEL_IDLE).contains(&begun.elapsed()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_takes_nothing_ends_a_tunnel() {
+        let mut t = tunnel();
+        let begun = Instant::now();
+        // Nobody reads at the other end.
+        while t.client.write_all(&[7; 1024]).await.is_ok() {}
+        let (copied, _) = t.copied.await.unwrap();
+        assert_eq!(copied.ended_by, EndedBy::Client);
+        assert_eq!(begun.elapsed().as_secs(), bounds::STALL.as_secs());
+    }
+
     #[tokio::test]
     async fn a_stop_ends_a_tunnel_at_once() {
         let t = tunnel();

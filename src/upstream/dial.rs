@@ -299,3 +299,6 @@ fn tls_error(host: &str, cause: io::Error, asked: &ClientCertificateRequested) -
         _ => UpstreamError::Tls { host, cause },
     }
 }
+
+#[cfg(test)]
+mod tests;

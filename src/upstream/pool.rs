@@ -78,3 +78,6 @@ impl Pool {
 fn key(to: &Destination) -> (String, u16) {
     (to.host.to_string(), to.port)
 }
+
+#[cfg(test)]
+mod tests;

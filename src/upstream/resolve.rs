@@ -199,6 +199,7 @@ mod tests {
     use simple_dns::ResourceRecord;
     use simple_dns::rdata::{A, AAAA, CNAME};
     use tokio::net::TcpListener;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -272,6 +273,39 @@ mod tests {
         assert!(fault.contains(&gone.to_string()), "{fault}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_is_silent_has_its_time_and_then_the_next_one_is_asked() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (begun, name) = (Instant::now(), HOST.parse().unwrap());
+        let resolvers = [silent.local_addr().unwrap(), resolver(false).await];
+        assert!(resolve(&name, &resolvers).await.is_ok());
+        assert_eq!(begun.elapsed().as_secs(), bounds::DNS.as_secs());
+        let fault = resolve(&name, &resolvers[..1]).await.unwrap_err().to_string();
+        assert!(fault.contains("timed out"), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_drops_questions_for_ipv6_costs_a_moment() {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = udp.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            loop {
+                let (length, peer) = udp.recv_from(&mut buffer).await.unwrap();
+                let query = Packet::parse(&buffer[..length]).unwrap();
+                if query.questions[0].qtype == QTYPE::TYPE(TYPE::A) {
+                    udp.send_to(&answer(&buffer[..length], false), peer).await.unwrap();
+                }
+            }
+        });
+        let begun = Instant::now();
+        let found = resolve(&HOST.parse().unwrap(), &[address]).await.unwrap();
+        assert_eq!(found, ["1.2.3.4".parse::<IpAddr>().unwrap()]);
+        // A step to the next timer rounds up to a millisecond.
+        let rounded = bounds::DNS_DELAY + std::time::Duration::from_millis(5);
+        assert!((bounds::DNS_DELAY..rounded).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
     #[test]
     fn an_answer_to_another_question_is_not_believed() {
         let query = |name: &str, kind, id| query(&name.parse().unwrap(), kind, id).unwrap();
@@ -336,7 +370,7 @@ mod tests {
                 }
             }
         });
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let found = resolve(&HOST.parse().unwrap(), &[address]).await.unwrap();
         assert_eq!(found, ["1.2.3.4".parse::<IpAddr>().unwrap()]);
         assert!(begun.elapsed() < bounds::DNS / 2, "{:?}", begun.elapsed());

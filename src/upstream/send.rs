@@ -276,3 +276,6 @@ fn incomplete(to: &Destination, connection: &Connection, cause: hyper::Error, se
     };
     SendError { error, sent, address: Some(connection.address) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,7 @@ mod answers;
 mod claims;
 mod hostile;
 mod kit;
+mod long_log;
 mod oracle;
 mod prove;
 mod readers;

@@ -358,7 +358,7 @@ fn java_refuses_what_the_issuer_may_not_sign() {
     let (real, own) = (folder.path().join("real.pem"), folder.path().join("own.pem"));
     write_pem(&real, &sent(&relay, HOST, LEAVES[2].1));
     write_pem(&own, &sent(&relay, "localhost", LEAVES[2].1));
-    let mut command = java("Verify.java");
+    let mut command = java("Verify");
     command.arg(relay.root()).args(forged.iter().map(|forged| &forged.chain)).args([&real, &own]);
     let (_, words) = said(&mut command);
     let (words, real) = words.split_at(words.match_indices('\n').nth(3).map_or(0, |(at, _)| at + 1));

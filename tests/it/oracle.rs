@@ -17,10 +17,8 @@ use tempfile::TempDir;
 use answers::{Holder, Item};
 use world::{ALLOTMENTS, At, Dice, End, LICENSES, TIME, What, World};
 
+use crate::common::length::by_length;
 use crate::common::{program, run, scenes};
-
-/// How many histories are tried.
-const HISTORIES: u64 = 60;
 
 /// A history that is written, and the readers.
 struct Case {
@@ -507,7 +505,7 @@ fn readers_say_what_truly_happened_in_random_histories() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds: Vec<u64> = match number("ORACLE_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("ORACLE_COUNT").unwrap_or(HISTORIES)).collect(),
+        None => (0..number("ORACLE_COUNT").unwrap_or_else(|| by_length(20, 60, 600))).collect(),
     };
     // What is wrong is told at the end, sorted.
     std::panic::set_hook(Box::new(|_| {}));

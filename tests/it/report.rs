@@ -23,7 +23,7 @@ use crate::common::*;
 
 /// What a reader at a screen finds on this page, at each of two widths and in grey; see `tests/clients/browse.py`.
 fn opened(page: &Path, folder: &Path) -> Value {
-    let browser = tool("chromium", "chromium");
+    let browser = tool("chromium-headless-shell", "chromium-headless-shell");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/browse.py");
     let output = tool("python3", "python3")
         .arg(script)

@@ -78,7 +78,9 @@ fn a_dozen_clients_with_credentials_work_through_both_kinds_of_proxy_and_not_wit
             .arg("--py")
             .arg(installed("bin/python"))
             .arg("--undici")
-            .arg(installed(""));
+            .arg("/usr/share/nodejs") // where Debian puts it
+            .arg("--java")
+            .arg(java_class("probes/clients/ProxyProbe.java"));
         command.args(more);
         command
     };

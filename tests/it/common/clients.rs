@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
@@ -13,12 +13,17 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::common::*;
+use super::length::{Length, length};
+use super::once::once_a_run;
+use super::*;
 
 /// A file of the tests.
 pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
+
+/// The command of the package golang-go.
+const DEBIANS_GO: &str = "/usr/bin/go";
 
 /// A tool that `tests/run` installs for the tests alone.
 pub fn installed(name: &str) -> PathBuf {
@@ -27,9 +32,13 @@ pub fn installed(name: &str) -> PathBuf {
     path
 }
 
-/// Builds a Go program of the tests with Debian's Go, once a run, with nothing from the network.
+/// Builds a Go program of the tests, once a run, with nothing from the network: with Debian's Go, which is an old one, or
+/// where that is not installed, as for a short run, with the newest.
 pub fn go(name: &str) -> PathBuf {
-    go_with(tool("go", "golang-go"), name, name)
+    match Path::new(DEBIANS_GO).exists() || length() != Length::Short {
+        true => go_with(tool("go", "golang-go"), name, name),
+        false => newest_go(name),
+    }
 }
 
 /// Builds it with the newest Go.
@@ -38,22 +47,33 @@ pub fn newest_go(name: &str) -> PathBuf {
 }
 
 fn go_with(mut command: Command, name: &str, built: &str) -> PathBuf {
-    static BUILDING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one_at_a_time = BUILDING.lock();
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(built);
-    command.env("GO111MODULE", "off").env("GOFLAGS", "").env("CGO_ENABLED", "0");
-    // Debian's packages of Go libraries.
-    command.env("GOPATH", "/usr/share/gocode");
-    let output = run(command.args(["build", "-o"]).arg(&built).current_dir(file("clients").join(name)));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    built
+    let folder = once_a_run(built, |folder| {
+        command.env("GO111MODULE", "off").env("GOFLAGS", "").env("CGO_ENABLED", "0");
+        // Debian's packages of Go libraries.
+        command.env("GOPATH", "/usr/share/gocode").args(["build", "-o"]).arg(folder.join(name));
+        let output = run(command.current_dir(file("clients").join(name)));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    });
+    folder.join(name)
 }
 
-/// `java` with a source file; its version must be the one that deployments have, or newer.
-pub fn java(source: &str) -> Command {
-    let mut command = tool("java", "default-jdk-headless");
-    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]).arg(file("clients").join(source));
+/// `java` with a class whose source is among the clients.
+pub fn java(class: &str) -> Command {
+    let classes = java_class(&format!("clients/{class}.java"));
+    let mut command = tool("java", "default-jre-headless");
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]).arg(classes).arg(class);
     command
+}
+
+/// Compiles a source of the tests, once a run, for the Java that deployments have, or a newer one: by Eclipse's compiler,
+/// which is a twentieth of a JDK. Gives the folder of its classes.
+pub fn java_class(source: &str) -> PathBuf {
+    once_a_run(&source.replace('/', "-"), |folder| {
+        let mut compiler = tool("ecj", "ecj");
+        compiler.args(["-17", "-nowarn", "-proc:none", "-d"]).arg(folder).arg(file(source));
+        let (done, words) = said(&mut compiler);
+        assert!(done, "{words}");
+    })
 }
 
 /// Standard output and error of a command, and whether it succeeded.
@@ -166,7 +186,7 @@ pub const CLIENTS: [Client; 8] = [
         command.arg(file("clients/ask.mjs"));
         Some(with_ask(command, ask))
     }),
-    ("Java", |ask| Some(with_ask(java("Ask.java"), ask))),
+    ("Java", |ask| Some(with_ask(java("Ask"), ask))),
     ("wget", wget),
     ("openssl s_client", s_client),
 ];
@@ -192,8 +212,7 @@ fn curl(ask: Ask<'_>, version: &str) -> Command {
 }
 
 fn go_client(ask: Ask<'_>) -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let mut command = Command::new(BUILT.get_or_init(|| go("goclient")));
+    let mut command = Command::new(go("goclient"));
     command.args([ask.relay, &ask.port.to_string(), "-target", URL, "-n", "2", "-ca"]).arg(ask.ca);
     match ask.way {
         Way::Direct => command.arg("-direct"),

@@ -14,9 +14,8 @@ pub(crate) fn skipped(reason: &str) {
     let program = program.file_stem().unwrap().to_string_lossy();
     // Cargo adds a hash to the name.
     let program = program.rsplit_once('-').map_or(&*program, |(name, _)| name);
-    let thread = std::thread::current();
     let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line = format!("{program}::{}: {reason}\n", thread.name().unwrap_or("?"));
+    let line = format!("{program}::{}: {reason}\n", test());
     // One write, so that tests in parallel don't mix their lines.
     File::options()
         .append(true)
@@ -30,4 +29,10 @@ pub(crate) fn skipped(reason: &str) {
 fn workspace() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().filter(|folder| folder.join("Cargo.lock").exists()).last().unwrap_or(own)
+}
+
+/// The test that runs: cargo-nextest names it, and elsewhere its thread has its name.
+fn test() -> String {
+    let thread = || std::thread::current().name().unwrap_or("?").to_owned();
+    std::env::var("NEXTEST_TEST_NAME").unwrap_or_else(|_| thread())
 }

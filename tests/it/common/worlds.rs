@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use license_relay::policy::users::PasswordHash;
@@ -17,6 +16,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::made::Made;
+use super::once::once_a_run;
 use super::traced::{End, Fault, Traced};
 use super::*;
 
@@ -51,25 +51,22 @@ fn config() -> String {
 }
 
 /// The base world with leaves that somebody else has made, as a company's own authority would: a relay starts at once on it.
-pub fn quick() -> &'static Path {
-    static QUICK: OnceLock<TempDir> = OnceLock::new();
-    let quick = QUICK.get_or_init(|| {
-        let world = copied(base());
+pub fn quick() -> PathBuf {
+    once_a_run("quick-world", |world| {
+        copy(&base(), world);
         let key = rcgen::KeyPair::generate().unwrap();
         let leaf = rcgen::CertificateParams::new(["localhost".to_owned(), HOST.to_owned()]).unwrap();
         let leaf = leaf.self_signed(&key).unwrap();
-        fs::write(world.path().join("leaf.pem"), leaf.pem()).unwrap();
-        private(&world.path().join("leaf.key"), &key.serialize_pem());
+        fs::write(world.join("leaf.pem"), leaf.pem()).unwrap();
+        private(&world.join("leaf.key"), &key.serialize_pem());
         let own =
             "root = \"certs/root.pem\"\nissuer = \"certs/issuer.pem\"\nissuer_key = \"certs/issuer.key\"";
         let config = config();
         assert!(config.contains(own), "{config}");
         let config = config.replace(own, "certificate = [\"leaf.pem\"]\nkey = [\"leaf.key\"]");
         let config = config.replace(", \"127.0.0.1\"]", "]");
-        fs::write(world.path().join("relay.toml"), config).unwrap();
-        world
-    });
-    quick.path()
+        fs::write(world.join("relay.toml"), config).unwrap();
+    })
 }
 
 /// The same before its first start: no log, and no keys but that of the leaf.
@@ -93,9 +90,8 @@ fn with_log(plan: Plan) -> Plan {
 
 /// The folder of a relay that has served, refused, and stopped: three allowed sources, three users, a log with two old
 /// segments that may be pruned, one refused deployment, shapes of messages.
-pub fn base() -> &'static Path {
-    static BASE: OnceLock<TempDir> = OnceLock::new();
-    let base = BASE.get_or_init(|| {
+pub fn base() -> PathBuf {
+    once_a_run("base-world", |world| {
         let folder = empty();
         let stub = Stub::start(folder.path(), &[]);
         let entry = |name: &str| format!("\n# {name}\n[[source]]\nname = \"{name}\"\nusers = [\"{name}\"]\n");
@@ -112,13 +108,10 @@ pub fn base() -> &'static Path {
         assert_eq!(relay.post("/v1/sync", SYNC).status, 200);
         assert_eq!(relay.post("/v1/capacity", CAPACITY).status, 200);
         assert!(relay.stop().success());
-        let world = empty();
-        copy(relay.folder.path(), world.path());
-        fs::write(world.path().join("relay.toml"), config()).unwrap();
-        fs::remove_file(world.path().join("stderr")).unwrap();
-        world
-    });
-    base.path()
+        copy(relay.folder.path(), world);
+        fs::write(world.join("relay.toml"), config()).unwrap();
+        fs::remove_file(world.join("stderr")).unwrap();
+    })
 }
 
 fn old_records(log: &Path) {
@@ -219,7 +212,7 @@ pub fn serves(world: &Path) -> Result<(), String> {
 
 /// The number of the deployment that the base world has refused.
 pub fn number() -> String {
-    let pending = json(base(), &["sources", "pending", "--json"]).unwrap();
+    let pending = json(&base(), &["sources", "pending", "--json"]).unwrap();
     let is_it = |row: &&Value| row["source"] == STRANGER;
     pending.as_array().unwrap().iter().find(is_it).unwrap()["number"].to_string().replace('"', "")
 }
