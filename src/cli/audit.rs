@@ -23,11 +23,11 @@ pub(super) use sources::anchors_of;
 #[derive(Debug, clap::Args)]
 pub(super) struct Audit {
     #[command(subcommand)]
-    action: Action,
+    action: AuditVerb,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum AuditVerb {
     /// Check every line, checkpoint and anchor; reads only, works on a copy and while a relay writes
     #[command(
         after_help = "Exit codes: 0 fine, 1 damaged, 2 rolled back against an anchor, 3 the end is not signed and too old \
@@ -108,23 +108,23 @@ enum Action {
 /// Runs the verb.
 pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<Exit, Failure> {
     match args.action {
-        Action::Verify(args) => verify::run(args, config),
-        Action::State(args) => questions::state(args, config),
-        Action::History(args) => questions::history(args, config),
-        Action::Changes(args) => questions::changes(args, config),
-        Action::Reconcile(args) => questions::reconcile(args, config),
-        Action::Gaps(args) => questions::gaps(args, config),
-        Action::Consumption(args) => questions::consumption(args, config),
-        Action::Deployments(args) => questions::deployments(args, config),
-        Action::Denied(args) => questions::denied(args, config),
-        Action::Churn(args) => questions::churn(args, config),
-        Action::Subject(args) => questions::subject(args, config),
-        Action::Report(args) => report::run(args, config),
-        Action::Export(args) => questions::export(args, config),
-        Action::Prune(args) => prune::run(args, config).await,
-        Action::Prove(args) => prove::run(args, config),
-        Action::Kit(args) => kit::run(args, config),
-        Action::Fork { reason } => {
+        AuditVerb::Verify(args) => verify::run(args, config),
+        AuditVerb::State(args) => questions::state(args, config),
+        AuditVerb::History(args) => questions::history(args, config),
+        AuditVerb::Changes(args) => questions::changes(args, config),
+        AuditVerb::Reconcile(args) => questions::reconcile(args, config),
+        AuditVerb::Gaps(args) => questions::gaps(args, config),
+        AuditVerb::Consumption(args) => questions::consumption(args, config),
+        AuditVerb::Deployments(args) => questions::deployments(args, config),
+        AuditVerb::Denied(args) => questions::denied(args, config),
+        AuditVerb::Churn(args) => questions::churn(args, config),
+        AuditVerb::Subject(args) => questions::subject(args, config),
+        AuditVerb::Report(args) => report::run(args, config),
+        AuditVerb::Export(args) => questions::export(args, config),
+        AuditVerb::Prune(args) => prune::run(args, config).await,
+        AuditVerb::Prove(args) => prove::run(args, config),
+        AuditVerb::Kit(args) => kit::run(args, config),
+        AuditVerb::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;
             let words = format!(
@@ -137,7 +137,7 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<Exit, Fa
             outln!("{}", printable(&words));
             Ok(Exit::Fine)
         }
-        Action::Key(args) => key::run(args, config).await.map(|()| Exit::Fine),
+        AuditVerb::Key(args) => key::run(args, config).await.map(|()| Exit::Fine),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::cli::out::{command_line, outln, progress};
 use crate::cli::out_file::{hand_over, refuse};
 use crate::cli::{Exit, Failure};
 use crate::report::ask::evidence::{Made, left_out, word, worst};
-use crate::report::input::deployment_names::Called;
+use crate::report::input::deployment_names::DeploymentNames;
 use crate::report::input::names::Names;
 use crate::report::input::period::Period;
 use crate::report::kit::{Contents, KitError, Packed};
@@ -78,7 +78,7 @@ fn page(logs: &[PathBuf], anchors: &[PathBuf], sizes: Vec<u64>) -> Result<(Vec<u
         sizes,
         period: Period::default(),
         names: Names::default(),
-        called: Called::default(),
+        called: DeploymentNames::default(),
         opening: None,
         churn: None,
         made: Made::now(command_line()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::sources::{Asking, During, Output, Sources, opened_with};
+use super::sources::{Asking, During, FoundSources, Output, opened_with};
 use crate::cli::out::{note, outln, progress};
 use crate::cli::{Exit, Failure, configuration, reads_none};
 use crate::config;
@@ -22,7 +22,7 @@ use crate::report::ask::reconcile::Reconcile;
 use crate::report::ask::state::State;
 use crate::report::ask::subject::{Hits, Search};
 use crate::report::fold::aliases::Aliases;
-use crate::report::input::deployment_names::Called;
+use crate::report::input::deployment_names::DeploymentNames;
 use crate::report::input::names::pseudonyms;
 use crate::report::input::opening::OpeningHolder;
 use crate::report::input::period::{Edge, length, time};
@@ -233,9 +233,9 @@ pub(super) fn deployments(args: DeploymentsArgs, config: Option<PathBuf>) -> Res
 }
 
 /// What the allow-list calls deployments, where there is one.
-pub(super) fn called(allow_list: Option<&PathBuf>) -> Result<Called, Failure> {
+pub(super) fn called(allow_list: Option<&PathBuf>) -> Result<DeploymentNames, Failure> {
     let list = allow_list.map(|file| config::sources::load(file)).transpose().map_err(configuration)?;
-    Ok(list.map(|list| Called::new(&list)).unwrap_or_default())
+    Ok(list.map(|list| DeploymentNames::new(&list)).unwrap_or_default())
 }
 
 pub(super) fn denied(args: DeniedArgs, config: Option<PathBuf>) -> Result<Exit, Failure> {
@@ -300,7 +300,7 @@ pub(super) fn subject(args: SubjectArgs, config: Option<PathBuf>) -> Result<Exit
 
 /// What may stand for a name in these logs, each with the id of its key. Without a key nobody is found, and that must not
 /// look like nothing.
-fn hidden(name: &str, sources: &Sources) -> Result<Vec<(String, String)>, Failure> {
+fn hidden(name: &str, sources: &FoundSources) -> Result<Vec<(String, String)>, Failure> {
     let Some(keys) = &sources.keys else {
         let why = sources.notes.first().map_or("no key was given (--subject-key)", String::as_str);
         let words = format!(

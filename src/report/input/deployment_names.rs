@@ -6,9 +6,9 @@ use crate::config::model::{AllowList, SourcePattern};
 
 /// What the allow-list calls deployments; no log knows that.
 #[derive(Debug, Default)]
-pub struct Called(HashMap<[u8; 32], String>);
+pub struct DeploymentNames(HashMap<[u8; 32], String>);
 
-impl Called {
+impl DeploymentNames {
     /// As this list has it.
     pub fn new(list: &AllowList) -> Self {
         let named = list.sources.iter().filter(|source| !source.name.is_empty());

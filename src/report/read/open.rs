@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::merge::{self, ReadError};
 use crate::ledger::entry::Entry;
-use crate::report::fold::coverage::{Coverage, Covered};
+use crate::report::fold::coverage::{Coverage, LicenseCoverage};
 use crate::report::fold::not_understood::NotUnderstood;
 use crate::report::input::period::Period;
 use crate::report::table::rows::counted;
@@ -24,7 +24,7 @@ pub struct Read {
     /// The verdict on each log.
     pub verified: Vec<Verified>,
     /// What is known of each license.
-    pub coverage: Vec<Covered>,
+    pub coverage: Vec<LicenseCoverage>,
     /// The time of the first record and of the last one.
     pub span: Option<(Timestamp, Timestamp)>,
     /// The licenses that any record names, the first hundred thousand.
