@@ -19,11 +19,11 @@ use relay_log::text::terminal::printable;
 #[derive(Debug, clap::Args)]
 pub(super) struct Audit {
     #[command(subcommand)]
-    action: Action,
+    action: AuditVerb,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum AuditVerb {
     #[cfg(feature = "report")]
     #[command(flatten)]
     Read(Box<relay_report::verbs::Verb>),
@@ -49,9 +49,9 @@ enum Action {
 pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<Exit, Failure> {
     match args.action {
         #[cfg(feature = "report")]
-        Action::Read(verb) => relay_report::verbs::run(*verb, &site::Configuration(config)),
-        Action::Prune(args) => prune::run(args, config).await,
-        Action::Fork { reason } => {
+        AuditVerb::Read(verb) => relay_report::verbs::run(*verb, &site::Configuration(config)),
+        AuditVerb::Prune(args) => prune::run(args, config).await,
+        AuditVerb::Fork { reason } => {
             let config = load(&config::locate(config))?;
             let Forked { origin, predecessor, kept } = fork::fork(&config.audit, &reason).await?;
             let words = format!(
@@ -64,7 +64,7 @@ pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<Exit, Fa
             outln!("{}", printable(&words));
             Ok(Exit::Fine)
         }
-        Action::Key(args) => key::run(args, config).await.map(|()| Exit::Fine),
+        AuditVerb::Key(args) => key::run(args, config).await.map(|()| Exit::Fine),
     }
 }
 

@@ -143,7 +143,7 @@ impl Contents {
         let mut sources = logs
             .map(|(signed, verified)| {
                 let folder = folder_of(&signed.key.name, &mut names);
-                Source::of(signed, folder, verified)
+                PackedLog::of(signed, folder, verified)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut kit = Archive::new(to, made);
@@ -206,7 +206,7 @@ impl Signed {
 }
 
 /// One log, and what is taken of it.
-struct Source {
+struct PackedLog {
     log: PathBuf,
     packed: Packed,
     about: Vec<u8>,
@@ -215,7 +215,7 @@ struct Source {
     segments: Vec<Segment>,
 }
 
-impl Source {
+impl PackedLog {
     fn of(signed: Signed, folder: String, verified: Verified) -> Result<Self, KitError> {
         let Signed { log, key, anchors, about, own, kept, file, newest } = signed;
         let Checkpoint { size, root, time, .. } = newest;

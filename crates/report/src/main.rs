@@ -14,7 +14,7 @@ use relay_log::file_size;
 use relay_log::files::regular;
 use relay_log::names::SourcePattern;
 use relay_log::stderr;
-use relay_report::input::deployment_names::Called;
+use relay_report::input::deployment_names::DeploymentNames;
 use relay_report::verbs::{self, Configured, Site, Verb};
 use serde::Deserialize;
 
@@ -70,12 +70,12 @@ impl Site for Alone {
         Ok(())
     }
 
-    fn deployment_names(&self, allow_list: &Path) -> Result<Called, Failure> {
+    fn deployment_names(&self, allow_list: &Path) -> Result<DeploymentNames, Failure> {
         let failed =
             |exit, e: &dyn Display| Failure::new(exit, format!("--sources {}: {e}", allow_list.display()));
         let bytes = regular::read(allow_list).map_err(|e| failed(Exit::of_named(&e), &e))?;
         let list: AllowList = toml::from_slice(&bytes).map_err(|e| failed(Exit::Usage, &e.message()))?;
-        Ok(Called::new(
+        Ok(DeploymentNames::new(
             list.source
                 .into_iter()
                 .filter_map(|source| Some((source.id?.parse::<SourcePattern>().ok()?.digest(), source.name))),

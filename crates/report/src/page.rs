@@ -39,7 +39,7 @@ use super::fold::deployments::{Deployment, Deployments};
 use super::fold::gaps::find::Rhythm;
 use super::fold::not_understood::{Unread, Who};
 use super::fold::refusals::Denied;
-use super::input::deployment_names::Called;
+use super::input::deployment_names::DeploymentNames;
 use super::input::names::Names;
 use super::input::opening::OpeningHolder;
 use super::read::merge::ReadError;
@@ -161,7 +161,7 @@ pub struct ReportOptions {
     /// Who is who.
     pub names: Names,
     /// What deployments are called.
-    pub called: Called,
+    pub called: DeploymentNames,
     /// Who held what before the log began, and the file that says so.
     pub opening: Option<(PathBuf, Vec<OpeningHolder>)>,
     /// Units that moved between people within this time, and how it was written; only where it is asked for.
@@ -209,9 +209,9 @@ struct Folds {
     rhythm: Rhythm,
     consumption: Consumption,
     deployments: Deployments,
-    changes: changes::Latest,
+    changes: changes::LatestChanges,
     denied: denied::Sums,
-    churn: Option<churn::Latest>,
+    churn: Option<churn::LatestMoves>,
     clock: clock::Comparison,
     evidence: evidence::Origins,
 }
@@ -221,7 +221,7 @@ impl Folds {
         let opening = options.opening.as_ref().map(|(_, held)| held.as_slice()).unwrap_or_default();
         Self {
             account: Account::opened_with(opening),
-            churn: options.churn.clone().map(|(within, written)| churn::Latest::new(within, written)),
+            churn: options.churn.clone().map(|(within, written)| churn::LatestMoves::new(within, written)),
             ..Self::default()
         }
     }

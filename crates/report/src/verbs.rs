@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::ledger::subject::SubjectCase;
 
-use crate::input::deployment_names::Called;
+use crate::input::deployment_names::DeploymentNames;
 
 /// What a program knows beside its command line.
 pub trait Site {
@@ -40,7 +40,7 @@ pub trait Site {
     ///
     /// # Errors
     /// It can't be used.
-    fn deployment_names(&self, allow_list: &Path) -> Result<Called, Failure>;
+    fn deployment_names(&self, allow_list: &Path) -> Result<DeploymentNames, Failure>;
 }
 
 /// What a configuration says to a reader of its log.

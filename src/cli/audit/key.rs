@@ -27,11 +27,11 @@ use relay_log::text::terminal::printable;
 #[derive(Debug, clap::Args)]
 pub(super) struct Key {
     #[command(subcommand)]
-    verb: Verb,
+    verb: KeyVerb,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+enum KeyVerb {
     /// Show the newest key and the retired ones: id, file, and when it was made; never the key itself
     #[command(after_help = "Example:\n  license-relay audit key list")]
     List {
@@ -68,10 +68,10 @@ pub(super) async fn run(args: Key, config: Option<PathBuf>) -> Result<(), Failur
     let audit = load(&config::locate(config))?.audit;
     let raw = audit.subject == SubjectForm::Raw;
     match args.verb {
-        Verb::List { json } => list(&audit, raw, json),
-        Verb::New | Verb::Destroy { .. } if raw => Err(Failure::new(Exit::Configuration, NO_KEYS)),
-        Verb::New => new(&audit).await,
-        Verb::Destroy { id, yes } => destroy(&audit, &id, yes).await,
+        KeyVerb::List { json } => list(&audit, raw, json),
+        KeyVerb::New | KeyVerb::Destroy { .. } if raw => Err(Failure::new(Exit::Configuration, NO_KEYS)),
+        KeyVerb::New => new(&audit).await,
+        KeyVerb::Destroy { id, yes } => destroy(&audit, &id, yes).await,
     }
 }
 
@@ -82,9 +82,9 @@ fn list(audit: &Audit, raw: bool, json: bool) -> Result<(), Failure> {
     let path = &audit.subject_key;
     let none = raw || is_missing(path);
     let keys = if none { None } else { Some(read(audit)?) };
-    let rows: Vec<Row> = keys.iter().flat_map(rows).collect();
+    let rows: Vec<KeyRow> = keys.iter().flat_map(rows).collect();
     if json {
-        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        let rows: Vec<_> = rows.iter().map(KeyRow::json).collect();
         outln!("{:#}", json!(rows));
     } else if raw {
         outln!("{NO_KEYS}");
@@ -96,23 +96,24 @@ fn list(audit: &Audit, raw: bool, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Row {
+struct KeyRow {
     id: Option<String>,
     state: &'static str,
     file: PathBuf,
 }
 
-fn rows(keys: &Keys) -> Vec<Row> {
-    let usable = keys.all().enumerate().map(|(at, key)| Row {
+fn rows(keys: &Keys) -> Vec<KeyRow> {
+    let usable = keys.all().enumerate().map(|(at, key)| KeyRow {
         id: Some(key.id.clone()),
         state: if at == 0 { "newest" } else { "retired" },
         file: key.file.clone(),
     });
-    let unusable = keys.unusable().iter().map(|file| Row { id: None, state: "unusable", file: file.clone() });
+    let unusable =
+        keys.unusable().iter().map(|file| KeyRow { id: None, state: "unusable", file: file.clone() });
     usable.chain(unusable).collect()
 }
 
-impl Row {
+impl KeyRow {
     fn text(&self) -> String {
         let id = self.id.as_deref().unwrap_or("-");
         let made = self.made().unwrap_or_else(|| "unknown".into());

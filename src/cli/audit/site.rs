@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use relay_log::console::exit::Failure;
 use relay_log::ledger::log::LogFile;
 use relay_log::ledger::note::anchor_name;
-use relay_report::input::deployment_names::Called;
+use relay_report::input::deployment_names::DeploymentNames;
 use relay_report::verbs::{Configured, Site};
 
 use crate::cli::{configuration, load, reads_none};
@@ -34,10 +34,10 @@ impl Site for Configuration {
         reads_none(self.0.as_deref(), what)
     }
 
-    fn deployment_names(&self, allow_list: &Path) -> Result<Called, Failure> {
+    fn deployment_names(&self, allow_list: &Path) -> Result<DeploymentNames, Failure> {
         let list = config::sources::load(allow_list).map_err(configuration)?;
         let named = list.sources.into_iter().filter_map(|source| Some((source.id?.digest(), source.name)));
-        Ok(Called::new(named))
+        Ok(DeploymentNames::new(named))
     }
 }
 

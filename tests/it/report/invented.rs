@@ -10,7 +10,7 @@ use relay_report::fold::account::Day;
 use relay_report::fold::assignments::{Assignment, Change, Counts, Status};
 use relay_report::fold::clock_skew::Difference;
 use relay_report::fold::consumption::AllSources;
-use relay_report::fold::coverage::{Covered as Coverage, Hole};
+use relay_report::fold::coverage::{Hole, LicenseCoverage};
 use relay_report::fold::daily_peak::Used;
 use relay_report::fold::deployments::Deployment;
 use relay_report::fold::entitlements::{Allowed, Overage};
@@ -163,7 +163,7 @@ pub(crate) fn year() -> Page {
     let (from, to) = (at(date(2025, 12, 1), 0, 0), at(date(2026, 12, 1), 0, 0));
     let licenses = vec![
         License {
-            coverage: Coverage {
+            coverage: LicenseCoverage {
                 license: "9999000000001253".into(),
                 first_base: Some(118),
                 known_from: Some(118),
@@ -185,13 +185,13 @@ pub(crate) fn year() -> Page {
             .into(),
         },
         License {
-            coverage: Coverage {
+            coverage: LicenseCoverage {
                 license: "9999000000007781".into(),
                 known_from: Some(0),
                 complete_to: Some(64),
                 newest: Some(64),
                 first_seen: Some(at(date(2026, 3, 3), 9, 0)),
-                ..Coverage::default()
+                ..LicenseCoverage::default()
             },
             opening: None,
             allotments: vec![allotment(&mut dice, "professional", 12, 58, Some(60), Overage::Unlimited)]

@@ -11,15 +11,15 @@ use crate::fold::coverage::Coverage;
 use crate::input::names::Names;
 use crate::read::merge::ReadError;
 use crate::read::open::{Read, read};
-use crate::table::rows::{Form, Rows};
+use crate::table::rows::{Form, TableWriter};
 use relay_log::console::period::Period;
 use relay_log::ledger::entry::Entry;
 use relay_log::verify::log::{Verdict, Verified};
 
 /// What a question may use and write to while records come.
-pub struct Desk<'a, 'w> {
+pub struct Context<'a, 'w> {
     /// Where its rows go.
-    pub rows: &'a mut Rows<'w>,
+    pub rows: &'a mut TableWriter<'w>,
     /// Who is who.
     pub names: &'a mut Names,
     /// Which versions are known, of all records before this one.
@@ -28,7 +28,7 @@ pub struct Desk<'a, 'w> {
 
 /// What a question says at its end, beside its rows.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct Footer {
     /// Sentences.
     pub notes: Vec<String>,
     /// The same for programs.
@@ -56,18 +56,18 @@ pub trait Question {
     ///
     /// # Errors
     /// A row can't be written.
-    fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()>;
+    fn take(&mut self, log: usize, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> io::Result<()>;
 
     /// All is read.
     ///
     /// # Errors
     /// A row can't be written.
-    fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said>;
+    fn finish(&mut self, read: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer>;
 }
 
 /// What a question is put to, and how it is answered.
 #[derive(Debug)]
-pub struct Asked {
+pub struct Query {
     /// The logs.
     pub logs: Vec<PathBuf>,
     /// Checkpoints that were kept elsewhere.
@@ -97,17 +97,17 @@ pub enum AnswerError {
 /// See [`AnswerError`].
 pub fn answer(
     question: &mut dyn Question,
-    asked: &mut Asked,
+    asked: &mut Query,
     out: &mut dyn Write,
     progress: impl FnMut(u64) + Send,
 ) -> Result<Verdict, AnswerError> {
-    let mut rows = Rows::new(out, asked.form, question.columns());
+    let mut rows = TableWriter::new(out, asked.form, question.columns());
     let mut coverage = Coverage::default();
     let mut written = Ok(());
     let until = question.period().to;
     let names = &mut asked.names;
     let done = read(&asked.logs, &asked.anchors, &[], progress, |log, entry| {
-        written = question.take(log, entry, &mut Desk { rows: &mut rows, names, coverage: &coverage });
+        written = question.take(log, entry, &mut Context { rows: &mut rows, names, coverage: &coverage });
         if until.is_none_or(|until| entry.time <= until) {
             coverage.take(log, entry);
         }
@@ -116,11 +116,11 @@ pub fn answer(
     written?;
     let mut read = done?;
     read.cover(&mut coverage);
-    let mut desk = Desk { rows: &mut rows, names, coverage: &coverage };
-    let said = question.finish(&read, &mut desk)?;
+    let mut context = Context { rows: &mut rows, names, coverage: &coverage };
+    let footer = question.finish(&read, &mut context)?;
     let mut notes = read.damage();
     notes.extend(read.not_understood());
-    notes.extend(said.notes);
+    notes.extend(footer.notes);
     notes.extend(read.beyond(question.period()));
     if let Some(license) = question.license() {
         notes.extend(read.lacks(license));
@@ -129,9 +129,9 @@ pub fn answer(
     notes.extend(names.words());
     notes.extend(read.words());
     let mut closing = evidence::closing(notes, &read.coverage, &read.verified, &asked.made);
-    closing.members.splice(0..0, said.members);
+    closing.members.splice(0..0, footer.members);
     rows.end(&closing)?;
     out.flush()?;
-    let own = if said.gaps { Verdict::Gaps } else { Verdict::Fine };
+    let own = if footer.gaps { Verdict::Gaps } else { Verdict::Fine };
     Ok(evidence::worst(read.verified.iter().map(Verified::verdict).chain([own])))
 }

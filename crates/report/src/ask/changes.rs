@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::assignments::Assignments;
 use crate::read::open::Read;
 use relay_log::console::period::Period;
@@ -50,20 +50,20 @@ impl Question for Changes {
         ]
     }
 
-    fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
-        let Some(told) = self.all.take(log, entry, desk.coverage) else { return Ok(()) };
-        let said = &entry.qlik;
-        let license = said.license.as_deref().unwrap_or_default();
+    fn take(&mut self, log: usize, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> io::Result<()> {
+        let Some(told) = self.all.take(log, entry, context.coverage) else { return Ok(()) };
+        let qlik = &entry.qlik;
+        let license = qlik.license.as_deref().unwrap_or_default();
         if !self.period.has(entry.time) || self.license.as_deref().is_some_and(|wanted| wanted != license) {
             return Ok(());
         }
         let subject = told.subject(&self.all).or_else(|| entry.subject.as_deref().map(str::to_owned));
-        let name = subject.as_deref().and_then(|subject| desk.names.of(subject));
+        let name = subject.as_deref().and_then(|subject| context.names.of(subject));
         let allotment = match told.key {
             Some(key) => self.all.words.word(key.allotment).into(),
-            None => said.allotment.as_deref().into(),
+            None => qlik.allotment.as_deref().into(),
         };
-        desk.rows.row(vec![
+        context.rows.row(vec![
             entry.time.into(),
             license.into(),
             allotment,
@@ -71,20 +71,20 @@ impl Question for Changes {
             if told.rejected { "rejected" } else { "done" }.into(),
             subject.into(),
             name.into(),
-            said.version.filter(|version| *version > 0).into(),
-            said.instance.as_deref().filter(|instance| !instance.is_empty()).into(),
-            said.created.as_deref().into(),
-            said.rejection.as_deref().filter(|rejection| !rejection.is_empty()).into(),
+            qlik.version.filter(|version| *version > 0).into(),
+            qlik.instance.as_deref().filter(|instance| !instance.is_empty()).into(),
+            qlik.created.as_deref().into(),
+            qlik.rejection.as_deref().filter(|rejection| !rejection.is_empty()).into(),
             told.asked_by.map(|source| self.all.words.word(source)).into(),
-            said.source_id.as_deref().into(),
+            qlik.source_id.as_deref().into(),
         ])
     }
 
-    fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, _: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         let notes = vec![format!(
             "{} changes, each counted once however many deployments were told it",
-            desk.rows.count
+            context.rows.count
         )];
-        Ok(Said { notes, ..Said::default() })
+        Ok(Footer { notes, ..Footer::default() })
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use jiff::civil::Date;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::consumption::{self, Consumption};
 use crate::fold::entitlements::{Entitlements, quota};
 use crate::read::open::Read;
@@ -37,28 +37,28 @@ impl Question for Consumed {
         consumption::COLUMNS
     }
 
-    fn take(&mut self, log: usize, entry: &Entry<'_>, _: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, log: usize, entry: &Entry<'_>, _: &mut Context<'_, '_>) -> io::Result<()> {
         self.all.take(log, entry);
         self.entitlements.take(log, entry);
         Ok(())
     }
 
-    fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, read: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         self.all.finish();
         self.entitlements.finish();
-        let mut said = Said::default();
-        let Some((_, end)) = read.span else { return Ok(said) };
+        let mut footer = Footer::default();
+        let Some((_, end)) = read.span else { return Ok(footer) };
         let month = self.month.clone().or_else(|| self.all.newest_month().map(|month| month.to_string()));
         let Some(month) = month else {
-            said.notes.push("no consumption is in this log".to_owned());
-            return Ok(said);
+            footer.notes.push("no consumption is in this log".to_owned());
+            return Ok(footer);
         };
         let quota = |license: &str, month: &str, allotment: &str| {
             quota(&self.entitlements, license, month, allotment, end)
         };
         let rows = self.all.rows(Some(&month), quota);
-        rows.iter().try_for_each(|row| desk.rows.row(row.cells()))?;
-        said.notes.push(format!(
+        rows.iter().try_for_each(|row| context.rows.row(row.cells()))?;
+        footer.notes.push(format!(
             "{month}: delta_low counts what was confirmed, delta_high also what has an unknown outcome; difference is the back \
              end's total less that: consumption that did not come through here, or before this log; the row without a source is \
              the sum of all; days_left is the time from the last report to the end of the quota, at the month's pace"
@@ -68,7 +68,7 @@ impl Question for Consumed {
             if let (Some(total), Some(quota)) = (sum.total, sum.quota)
                 && total > quota
             {
-                said.notes.push(format!(
+                footer.notes.push(format!(
                     "license {}, {}: {total} consumed of {quota}, units and overage of that month",
                     row.license, row.allotment
                 ));
@@ -76,13 +76,14 @@ impl Question for Consumed {
         }
         let unreadable: u64 = rows.iter().filter(|row| row.all.is_some()).map(|row| row.sum.unreadable).sum();
         if unreadable > 0 {
-            said.notes
+            footer
+                .notes
                 .push(format!("{unreadable} reports hold a number that can't be read, and are in no sum"));
         }
         if self.all.beyond() > 0 {
-            said.notes.push(format!("{} reports found no room to be added up", self.all.beyond()));
+            footer.notes.push(format!("{} reports found no room to be added up", self.all.beyond()));
         }
-        said.members.push(("month", month.into()));
-        Ok(said)
+        footer.members.push(("month", month.into()));
+        Ok(footer)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::refusals::{self, Denied, Reasons};
 use crate::read::open::Read;
 use relay_log::console::period::Period;
@@ -31,19 +31,19 @@ impl Question for Refused {
         refusals::COLUMNS
     }
 
-    fn take(&mut self, _: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, _: usize, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> io::Result<()> {
         let denied = Denied::of(entry).filter(|denied| self.period.has(denied.time));
         if denied.is_some() {
             self.reasons.take(entry);
         }
-        denied.map_or(Ok(()), |denied| desk.rows.row(denied.cells()))
+        denied.map_or(Ok(()), |denied| context.rows.row(denied.cells()))
     }
 
-    fn finish(&mut self, _: &Read, _: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, _: &Read, _: &mut Context<'_, '_>) -> io::Result<Footer> {
         let sums = self.reasons.sums.iter();
         let notes = sums.map(|((action, reason), times)| format!("{} times {action}: {reason}", times.count));
         let notes =
             std::iter::once(format!("{} refusals in all", self.reasons.count())).chain(notes).collect();
-        Ok(Said { notes, ..Said::default() })
+        Ok(Footer { notes, ..Footer::default() })
     }
 }

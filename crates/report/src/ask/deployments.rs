@@ -2,22 +2,22 @@
 
 use std::io;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::deployments::{self, Deployments};
-use crate::input::deployment_names::Called;
+use crate::input::deployment_names::DeploymentNames;
 use crate::read::open::Read;
 use relay_log::ledger::entry::Entry;
 
 /// Which deployments use which license.
 #[derive(Debug)]
 pub struct Users {
-    called: Called,
+    called: DeploymentNames,
     all: Deployments,
 }
 
 impl Users {
     /// With the names that the allow-list has for them.
-    pub fn new(called: Called) -> Self {
+    pub fn new(called: DeploymentNames) -> Self {
         Self { called, all: Deployments::default() }
     }
 }
@@ -27,19 +27,19 @@ impl Question for Users {
         deployments::COLUMNS
     }
 
-    fn take(&mut self, log: usize, entry: &Entry<'_>, _: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, log: usize, entry: &Entry<'_>, _: &mut Context<'_, '_>) -> io::Result<()> {
         self.all.take(log, entry);
         Ok(())
     }
 
-    fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, _: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         for deployment in self.all.rows() {
             let mut deployment = deployment.clone();
             deployment.name = match &*deployment.source {
                 "" => Some("(activations and definitions name no source)".to_owned()),
                 source => self.called.name(source),
             };
-            desk.rows.row(deployment.cells())?;
+            context.rows.row(deployment.cells())?;
         }
         let mut notes = self.all.in_use();
         if self.all.beyond > 0 {
@@ -48,6 +48,6 @@ impl Question for Users {
                 self.all.beyond
             ));
         }
-        Ok(Said { notes, ..Said::default() })
+        Ok(Footer { notes, ..Footer::default() })
     }
 }

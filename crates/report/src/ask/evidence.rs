@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::fold::coverage::Covered;
+use crate::fold::coverage::LicenseCoverage;
 use crate::table::rows::Closing;
 use relay_log::verify::log::{Verdict, Verified};
 
@@ -56,7 +56,12 @@ impl Made {
 }
 
 /// What stands behind the rows of an answer.
-pub fn closing(notes: Vec<String>, coverage: &[Covered], verified: &[Verified], made: &Made) -> Closing {
+pub fn closing(
+    notes: Vec<String>,
+    coverage: &[LicenseCoverage],
+    verified: &[Verified],
+    made: &Made,
+) -> Closing {
     let mut lines = vec![String::new(), "what this rests on (all times are UTC)".to_owned()];
     lines.extend(coverage.iter().map(|covered| format!("  {}", covered.words())));
     for log in verified {

@@ -5,7 +5,7 @@ use std::io;
 
 use serde_json::json;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::assignments::Change;
 use crate::read::open::Read;
 use crate::table::rows::counted;
@@ -68,52 +68,52 @@ impl Question for Flat {
         ]
     }
 
-    fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, log: usize, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> io::Result<()> {
         if !self.period.has(entry.time) {
             return Ok(());
         }
-        let said = &entry.qlik;
-        let name = entry.subject.as_deref().and_then(|subject| desk.names.of(subject));
-        desk.rows.row(vec![
+        let qlik = &entry.qlik;
+        let name = entry.subject.as_deref().and_then(|subject| context.names.of(subject));
+        context.rows.row(vec![
             entry.time.into(),
             log.into(),
             entry.sequence.into(),
             (*entry.exchange).into(),
             (*entry.action).into(),
-            said.direction.as_deref().into(),
+            qlik.direction.as_deref().into(),
             entry.outcome.word().into(),
             Some(&*entry.reason).filter(|reason| !reason.is_empty()).into(),
-            said.source_id.as_deref().into(),
-            said.license.as_deref().into(),
-            said.allotment.as_deref().into(),
+            qlik.source_id.as_deref().into(),
+            qlik.license.as_deref().into(),
+            qlik.allotment.as_deref().into(),
             entry.subject.as_deref().into(),
             name.into(),
-            said.instance.as_deref().into(),
-            said.version.into(),
-            said.base_version.into(),
-            said.created.as_deref().into(),
-            said.rejection.as_deref().into(),
-            said.month.as_deref().into(),
-            said.delta.into(),
-            said.total.into(),
-            said.count.into(),
-            said.valid_from.as_deref().into(),
-            said.valid_to.as_deref().into(),
-            said.overage.as_deref().into(),
-            said.http_status.map(u64::from).into(),
-            said.server_date.as_deref().into(),
-            said.repeat.map(|repeat| repeat.count).into(),
-            said.alias_of.as_deref().into(),
+            qlik.instance.as_deref().into(),
+            qlik.version.into(),
+            qlik.base_version.into(),
+            qlik.created.as_deref().into(),
+            qlik.rejection.as_deref().into(),
+            qlik.month.as_deref().into(),
+            qlik.delta.into(),
+            qlik.total.into(),
+            qlik.count.into(),
+            qlik.valid_from.as_deref().into(),
+            qlik.valid_to.as_deref().into(),
+            qlik.overage.as_deref().into(),
+            qlik.http_status.map(u64::from).into(),
+            qlik.server_date.as_deref().into(),
+            qlik.repeat.map(|repeat| repeat.count).into(),
+            qlik.alias_of.as_deref().into(),
             entry.client.map(|client| client.to_string()).into(),
             entry.user_agent.as_deref().into(),
             entry.written_by.as_deref().into(),
         ])
     }
 
-    fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, read: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         let logs = read.verified.iter().enumerate().map(|(at, log)| format!("log {at} is {}", log.origin));
-        let notes = std::iter::once(counted(desk.rows.count, "record", "records")).chain(logs).collect();
-        Ok(Said { notes, ..Said::default() })
+        let notes = std::iter::once(counted(context.rows.count, "record", "records")).chain(logs).collect();
+        Ok(Footer { notes, ..Footer::default() })
     }
 }
 
@@ -137,30 +137,30 @@ impl Question for AsQlik {
         &["time", "license", "license_jti", "allotment", "change", "subject", "user_agent"]
     }
 
-    fn take(&mut self, _: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
-        let said = &entry.qlik;
-        let asked = said.direction.as_deref() == Some("out");
+    fn take(&mut self, _: usize, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> io::Result<()> {
+        let qlik = &entry.qlik;
+        let asked = qlik.direction.as_deref() == Some("out");
         let change = Change::of(&entry.action).filter(|_| asked);
         let (Some(change), Some(subject), true) =
             (change, entry.subject.as_deref(), self.period.has(entry.time))
         else {
             return Ok(());
         };
-        let name = desk.names.of(subject);
+        let name = context.names.of(subject);
         self.unresolved += u64::from(name.is_none());
         let hashed = name.map(|name| qlik_form(&Subject::new(&name), self.form));
-        desk.rows.row(vec![
+        context.rows.row(vec![
             entry.time.into(),
-            said.license.as_deref().into(),
-            said.license_jti.as_deref().into(),
-            said.allotment.as_deref().into(),
+            qlik.license.as_deref().into(),
+            qlik.license_jti.as_deref().into(),
+            qlik.allotment.as_deref().into(),
             change.word().into(),
             hashed.into(),
             entry.user_agent.as_deref().into(),
         ])
     }
 
-    fn finish(&mut self, _: &Read, _: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, _: &Read, _: &mut Context<'_, '_>) -> io::Result<Footer> {
         let mut notes = vec![
             "these are the fields that Qlik's article on the Offline User Assignment Log names; the layout of that file is \
              not public, and uploads are for long-term offline licenses, so this is for comparing, not for uploading"
@@ -176,6 +176,6 @@ impl Question for AsQlik {
                 self.unresolved
             ));
         }
-        Ok(Said { notes, members: vec![("unresolved", json!(self.unresolved))], gaps: false })
+        Ok(Footer { notes, members: vec![("unresolved", json!(self.unresolved))], gaps: false })
     }
 }

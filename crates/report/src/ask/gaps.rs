@@ -4,7 +4,7 @@ use std::io;
 
 use serde_json::json;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::clock_skew::Clock;
 use crate::fold::gaps::find::Rhythm;
 use crate::fold::gaps::gap::{self, FoundGaps};
@@ -27,15 +27,15 @@ impl Question for Gaps {
         gap::COLUMNS
     }
 
-    fn take(&mut self, log: usize, entry: &Entry<'_>, _: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, log: usize, entry: &Entry<'_>, _: &mut Context<'_, '_>) -> io::Result<()> {
         self.rhythm.take(log, entry);
         self.clock.take(log, entry);
         Ok(())
     }
 
-    fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, read: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         let FoundGaps { gaps, beyond, unwatched, unwritten, .. } = std::mem::take(&mut self.rhythm).finish();
-        gaps.iter().try_for_each(|gap| desk.rows.row(gap.cells()))?;
+        gaps.iter().try_for_each(|gap| context.rows.row(gap.cells()))?;
         let mut notes = vec![format!(
             "{} between two answered syncs of a source, or since its last one, longer than 25 minutes",
             counted(gaps.len() as u64 + beyond, "time is", "times are")
@@ -77,6 +77,6 @@ impl Question for Gaps {
             ));
         }
         let gaps = !gaps.is_empty() || holes > 0 || !unwritten.is_empty();
-        Ok(Said { notes, members: vec![("unwritten", json!(unwritten))], gaps })
+        Ok(Footer { notes, members: vec![("unwritten", json!(unwritten))], gaps })
     }
 }

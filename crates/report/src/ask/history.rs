@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::assignments::Change;
 use crate::read::open::Read;
 use crate::table::rows::counted;
@@ -47,7 +47,7 @@ impl Question for History {
         ]
     }
 
-    fn take(&mut self, _: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, _: usize, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> io::Result<()> {
         let subject = entry.subject.as_deref();
         let told = entry.qlik.license.as_deref().zip(entry.qlik.instance.as_deref());
         let instance = told.filter(|(_, instance)| !instance.is_empty());
@@ -69,32 +69,32 @@ impl Question for History {
             None if &*entry.action == "audit.alias" => "alias",
             None => &entry.action,
         };
-        let said = &entry.qlik;
-        desk.rows.row(vec![
+        let qlik = &entry.qlik;
+        context.rows.row(vec![
             entry.time.into(),
-            said.license.as_deref().into(),
-            said.allotment.as_deref().into(),
-            said.direction
+            qlik.license.as_deref().into(),
+            qlik.allotment.as_deref().into(),
+            qlik.direction
                 .as_deref()
                 .map(|direction| if direction == "in" { "told" } else { "asked" })
                 .into(),
             change.into(),
-            match (said.direction.as_deref(), entry.outcome) {
+            match (qlik.direction.as_deref(), entry.outcome) {
                 // What becomes of it is told by the record of the answer.
                 (Some("out"), Ended::Unknown) => "asked".into(),
                 _ => entry.outcome.word().into(),
             },
-            said.rejection.as_deref().filter(|rejection| !rejection.is_empty()).into(),
-            said.version.filter(|version| *version > 0).into(),
-            said.source_id.as_deref().into(),
+            qlik.rejection.as_deref().filter(|rejection| !rejection.is_empty()).into(),
+            qlik.version.filter(|version| *version > 0).into(),
+            qlik.source_id.as_deref().into(),
             entry.client.map(|client| client.to_string()).into(),
             entry.sequence.into(),
             Some(subject).filter(|subject| !subject.is_empty()).into(),
-            desk.names.of(subject).into(),
+            context.names.of(subject).into(),
         ])
     }
 
-    fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, _: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         let notes = vec![match self.found.len() {
             0 => {
                 let tried: BTreeSet<&str> =
@@ -104,10 +104,10 @@ impl Question for History {
             }
             many => format!(
                 "{}, under {}",
-                counted(desk.rows.count, "record", "records"),
+                counted(context.rows.count, "record", "records"),
                 counted(many as u64, "pseudonym", "pseudonyms that are one person's")
             ),
         }];
-        Ok(Said { notes, ..Said::default() })
+        Ok(Footer { notes, ..Footer::default() })
     }
 }

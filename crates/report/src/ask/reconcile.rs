@@ -5,7 +5,7 @@ use std::io;
 
 use serde_json::json;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::account::{Account, Day, days_in};
 use crate::input::opening::OpeningHolder;
 use crate::read::open::Read;
@@ -54,17 +54,17 @@ impl Question for Reconcile {
         self.license.as_deref()
     }
 
-    fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, log: usize, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> io::Result<()> {
         if self.period.to.is_none_or(|to| entry.time <= to) {
-            self.account.take(log, entry, desk.coverage);
+            self.account.take(log, entry, context.coverage);
         }
         Ok(())
     }
 
-    fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, read: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         self.account.entitlements.finish();
-        let mut said = Said::default();
-        let Some((from, to)) = days_in(self.period, read.span) else { return Ok(said) };
+        let mut footer = Footer::default();
+        let Some((from, to)) = days_in(self.period, read.span) else { return Ok(footer) };
         let mut over_allocated = Vec::new();
         for (license, allotment) in self.account.allotments() {
             if self.license.as_ref().is_some_and(|wanted| *wanted != license) {
@@ -78,7 +78,7 @@ impl Question for Reconcile {
                     worst = worst.max(over);
                 }
                 let Day { used, allowed } = day;
-                desk.rows.row(vec![
+                context.rows.row(vec![
                     used.day.to_string().into(),
                     license.as_str().into(),
                     allotment.as_str().into(),
@@ -93,7 +93,7 @@ impl Question for Reconcile {
                 ])?;
             }
             if over_days > 0 {
-                said.notes.push(format!(
+                footer.notes.push(format!(
                     "license {license}, {allotment}: over-allocated on {}, by {worst} at most",
                     counted(over_days, "day", "days")
                 ));
@@ -103,12 +103,13 @@ impl Question for Reconcile {
             }
         }
         if over_allocated.is_empty() {
-            said.notes
+            footer
+                .notes
                 .push("no day is over-allocated, as far as definitions and holders are known".to_owned());
         }
         if self.opened == 0 {
             let unknown = read.coverage.iter().filter(|covered| covered.known_from != Some(0));
-            said.notes.extend(unknown.map(|covered| {
+            footer.notes.extend(unknown.map(|covered| {
                 format!(
                     "license {}: who held what before this log is not known, so its use is at least what stands here",
                     covered.license
@@ -119,16 +120,16 @@ impl Question for Reconcile {
             self.account.entitlements.allotments(license).values().any(|class| *class == Some("time"))
         });
         if by_month {
-            said.notes.push(
+            footer.notes.push(
                 "what is used by the month, and not by people, is told by: audit consumption".to_owned(),
             );
         }
-        said.notes.push(
+        footer.notes.push(
             "units are those of the last definition that was seen by the end of the day; a change of the license can take a \
              day to be fetched"
                 .to_owned(),
         );
-        said.members.push(("over_allocated", over_allocated.into()));
-        Ok(said)
+        footer.members.push(("over_allocated", over_allocated.into()));
+        Ok(footer)
     }
 }

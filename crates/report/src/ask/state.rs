@@ -5,7 +5,7 @@ use std::io;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::fold::assignments::{Assignments, Counts, Status, counts, held};
 use crate::fold::entitlements::{Allowed, Entitlements};
 use crate::input::opening::OpeningHolder;
@@ -59,15 +59,15 @@ impl Question for State {
         self.license.as_deref()
     }
 
-    fn take(&mut self, log: usize, entry: &Entry<'_>, desk: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, log: usize, entry: &Entry<'_>, context: &mut Context<'_, '_>) -> io::Result<()> {
         if self.at.is_none_or(|at| entry.time <= at) {
-            self.all.take(log, entry, desk.coverage);
+            self.all.take(log, entry, context.coverage);
             self.entitlements.take(log, entry);
         }
         Ok(())
     }
 
-    fn finish(&mut self, read: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, read: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         self.entitlements.finish();
         let at = self.at.or_else(|| read.span.map(|(_, last)| last)).unwrap_or_else(Timestamp::now);
         let day = day_of(at);
@@ -75,12 +75,12 @@ impl Question for State {
         rows.retain(|row| self.license.as_ref().is_none_or(|license| row.license == *license));
         for row in &rows {
             let allowed = self.entitlements.on(&row.license, &row.allotment, day);
-            desk.rows.row(vec![
+            context.rows.row(vec![
                 row.license.as_str().into(),
                 row.allotment.as_str().into(),
                 allowed.access_type.as_deref().into(),
                 row.subject.as_str().into(),
-                desk.names.of(&row.subject).into(),
+                context.names.of(&row.subject).into(),
                 row.status.word().into(),
                 row.since.into(),
                 Some(row.version).filter(|version| *version > 0).into(),
@@ -107,7 +107,7 @@ impl Question for State {
             }));
         }
         notes.extend(self.reservations());
-        Ok(Said { notes, members: vec![("totals", totals.into())], gaps: false })
+        Ok(Footer { notes, members: vec![("totals", totals.into())], gaps: false })
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::answer::{Desk, Question, Said};
+use super::answer::{Context, Footer, Question};
 use crate::read::open::Read;
 use crate::table::cell::Cell;
 use relay_log::ledger::entry::Entry;
@@ -65,11 +65,11 @@ impl Search {
 /// How often a person's pseudonym under each key stands in the log.
 #[derive(Debug)]
 pub struct Hits {
-    keys: Vec<(String, String, Option<Found>)>,
+    keys: Vec<(String, String, Option<SeenTimes>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
+pub(crate) struct SeenTimes {
     records: u64,
     first: Timestamp,
     last: Timestamp,
@@ -87,11 +87,12 @@ impl Question for Hits {
         &["key", "subject", "records", "first", "last"]
     }
 
-    fn take(&mut self, _: usize, entry: &Entry<'_>, _: &mut Desk<'_, '_>) -> io::Result<()> {
+    fn take(&mut self, _: usize, entry: &Entry<'_>, _: &mut Context<'_, '_>) -> io::Result<()> {
         let Some(subject) = entry.subject.as_deref() else { return Ok(()) };
         for (_, pseudonym, found) in &mut self.keys {
             if pseudonym == subject {
-                let found = found.get_or_insert(Found { records: 0, first: entry.time, last: entry.time });
+                let found =
+                    found.get_or_insert(SeenTimes { records: 0, first: entry.time, last: entry.time });
                 found.records += 1;
                 found.last = entry.time;
             }
@@ -99,9 +100,9 @@ impl Question for Hits {
         Ok(())
     }
 
-    fn finish(&mut self, _: &Read, desk: &mut Desk<'_, '_>) -> io::Result<Said> {
+    fn finish(&mut self, _: &Read, context: &mut Context<'_, '_>) -> io::Result<Footer> {
         for (key, pseudonym, found) in &self.keys {
-            desk.rows.row(vec![
+            context.rows.row(vec![
                 key.as_str().into(),
                 pseudonym.as_str().into(),
                 Cell::from(found.map_or(0, |found| found.records)),
@@ -109,7 +110,7 @@ impl Question for Hits {
                 found.map(|found| found.last).into(),
             ])?;
         }
-        Ok(Said::default())
+        Ok(Footer::default())
     }
 }
 

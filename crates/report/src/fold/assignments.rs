@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 
 use super::coverage::Coverage;
-use super::people::{People, Person, Words};
+use super::people::{People, PersonId, Words};
 use relay_log::ledger::entry::{Ended, Entry};
 
 /// Deleted instances of nobody that are remembered. Those beyond count as held once they are told late.
@@ -21,7 +21,7 @@ const IN_HAND: usize = 100_000;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key {
     /// Who.
-    pub person: Person,
+    pub person: PersonId,
     /// The license, as a number of [`Assignments::words`].
     pub license: u32,
     /// The allotment, likewise.
@@ -29,7 +29,7 @@ pub struct Key {
 }
 
 impl Key {
-    fn all_of(person: Person) -> std::ops::RangeInclusive<Self> {
+    fn all_of(person: PersonId) -> std::ops::RangeInclusive<Self> {
         let first = Self { person, license: 0, allotment: 0 };
         first..=Self { license: u32::MAX, allotment: u32::MAX, ..first }
     }
@@ -157,7 +157,7 @@ pub struct Assignments {
     gone: HashMap<(u32, Box<str>), u64>,
     in_hand: HashMap<Box<str>, (usize, Vec<Key>)>,
     /// Who was joined to whom, for keys that were kept before that.
-    joined: HashMap<Person, Person>,
+    joined: HashMap<PersonId, PersonId>,
     /// Licenses and allotments of which people were joined since [`take_recounted`](Self::take_recounted).
     recounted: Vec<(u32, u32)>,
 }

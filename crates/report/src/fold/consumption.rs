@@ -62,7 +62,7 @@ struct ToldTotal {
 
 /// A row: one source's sum, or that of all sources where `source` is empty and `all` is there.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct ConsumptionRow {
     /// The license.
     pub license: Arc<str>,
     /// `YYYY-MM`.
@@ -115,7 +115,7 @@ pub const COLUMNS: &[&str] = &[
     "days_left",
 ];
 
-impl Row {
+impl ConsumptionRow {
     /// A cell for each column.
     pub fn cells(&self) -> Vec<Cell> {
         let Sum { reports, delta, delta_unknown, unreadable } = self.sum;
@@ -190,7 +190,11 @@ impl Consumption {
 
     /// The rows of a month, or of all; those of the sources of a license and an allotment, then the one of all of them.
     /// `quota` gives what may be consumed of a license's allotment in a month.
-    pub fn rows(&self, month: Option<&str>, quota: impl Fn(&str, &str, &str) -> Option<i64>) -> Vec<Row> {
+    pub fn rows(
+        &self,
+        month: Option<&str>,
+        quota: impl Fn(&str, &str, &str) -> Option<i64>,
+    ) -> Vec<ConsumptionRow> {
         let mut of: BTreeMap<&Allotted, Vec<(&Arc<str>, Sum)>> =
             self.totals.keys().map(|of| (of, Vec::new())).collect();
         for ((allotted, source), sum) in &self.sums {
@@ -202,7 +206,7 @@ impl Consumption {
             if month.is_some_and(|month| month != &**of_month) {
                 continue;
             }
-            let row = |source: &Arc<str>, sum, all| Row {
+            let row = |source: &Arc<str>, sum, all| ConsumptionRow {
                 license: license.clone(),
                 month: of_month.clone(),
                 allotment: allotment.clone(),

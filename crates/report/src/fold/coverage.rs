@@ -42,11 +42,11 @@ struct Versions {
     first_base: Option<u64>,
     /// First state to last state of each run that was told without a break, with when and from whom its first state was
     /// known, in order; none touches another.
-    runs: BTreeMap<u64, Run>,
+    runs: BTreeMap<u64, VersionRun>,
 }
 
 #[derive(Debug)]
-struct Run {
+struct VersionRun {
     last: u64,
     noticed: Timestamp,
     source: Option<String>,
@@ -54,7 +54,7 @@ struct Run {
 
 /// What is known of one license.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Covered {
+pub struct LicenseCoverage {
     /// The license.
     pub license: String,
     /// When the log first saw a sync of it.
@@ -116,7 +116,7 @@ impl Coverage {
     }
 
     /// What is known of each license, once all is read.
-    pub fn finish(&mut self) -> Vec<Covered> {
+    pub fn finish(&mut self) -> Vec<LicenseCoverage> {
         let logs: Vec<usize> = self.open.keys().copied().collect();
         for log in logs {
             self.close(log);
@@ -252,7 +252,7 @@ impl Versions {
     fn add(&mut self, first: u64, last: u64, noticed: Timestamp, source: Option<&str>) {
         let touched = self.runs.range(..=last).rev().take_while(|(_, run)| run.last >= first);
         let touched: Vec<u64> = touched.map(|(first, _)| *first).collect();
-        let mut run = Run { last, noticed, source: source.map(str::to_owned) };
+        let mut run = VersionRun { last, noticed, source: source.map(str::to_owned) };
         let mut start = first;
         for known in touched {
             let Some(old) = self.runs.remove(&known) else { continue };
@@ -267,7 +267,7 @@ impl Versions {
         }
     }
 
-    fn covered(&self, license: &str) -> Covered {
+    fn covered(&self, license: &str) -> LicenseCoverage {
         let mut holes = Vec::new();
         let mut before: Option<u64> = None;
         for (first, run) in &self.runs {
@@ -278,7 +278,7 @@ impl Versions {
             before = Some(run.last);
         }
         let first = self.runs.first_key_value();
-        Covered {
+        LicenseCoverage {
             license: license.to_owned(),
             first_seen: self.first_seen,
             first_base: self.first_base,
@@ -291,7 +291,7 @@ impl Versions {
     }
 }
 
-impl Covered {
+impl LicenseCoverage {
     /// What a person has to know before reading anything else of this license.
     pub fn words(&self) -> String {
         let license = &self.license;
@@ -326,7 +326,7 @@ impl Covered {
 mod tests {
     use super::*;
 
-    fn versions(added: &[(u64, u64)]) -> Covered {
+    fn versions(added: &[(u64, u64)]) -> LicenseCoverage {
         let mut versions = Versions::default();
         for (first, last) in added {
             versions.add(*first, *last, Timestamp::UNIX_EPOCH, None);
@@ -334,7 +334,7 @@ mod tests {
         versions.covered("9999")
     }
 
-    fn holes(covered: &Covered) -> Vec<(u64, u64)> {
+    fn holes(covered: &LicenseCoverage) -> Vec<(u64, u64)> {
         covered.holes.iter().map(|hole| (hole.from, hole.to)).collect()
     }
 

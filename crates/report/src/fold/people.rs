@@ -4,35 +4,35 @@ use std::collections::HashMap;
 
 /// A person, as this reading numbers them.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Person(u32);
+pub struct PersonId(u32);
 
 /// All people that the log names. It grows with them, not with what happens.
 #[derive(Debug, Default)]
 pub struct People {
-    numbers: HashMap<String, Person>,
+    numbers: HashMap<String, PersonId>,
     /// The pseudonyms of each, the newest last. Those of one who was joined to another are there.
     pseudonyms: Vec<Vec<String>>,
 }
 
 impl People {
     /// The person behind a pseudonym.
-    pub fn number(&mut self, pseudonym: &str) -> Person {
+    pub fn number(&mut self, pseudonym: &str) -> PersonId {
         if let Some(person) = self.known(pseudonym) {
             return person;
         }
-        let person = Person(u32::try_from(self.pseudonyms.len()).unwrap_or(u32::MAX));
+        let person = PersonId(u32::try_from(self.pseudonyms.len()).unwrap_or(u32::MAX));
         self.pseudonyms.push(vec![pseudonym.to_owned()]);
         self.numbers.insert(pseudonym.to_owned(), person);
         person
     }
 
     /// The person behind a pseudonym, where the log has named it so far.
-    pub fn known(&self, pseudonym: &str) -> Option<Person> {
+    pub fn known(&self, pseudonym: &str) -> Option<PersonId> {
         self.numbers.get(pseudonym).copied()
     }
 
     /// An alias: two pseudonyms are of one person. Where both were known as two, gives who stays and who is no more.
-    pub fn join(&mut self, newer: &str, older: &str) -> Option<(Person, Person)> {
+    pub fn join(&mut self, newer: &str, older: &str) -> Option<(PersonId, PersonId)> {
         let (stays, gone) = match (self.known(newer), self.known(older)) {
             (Some(person), None) => {
                 self.numbers.insert(older.to_owned(), person);
@@ -64,11 +64,11 @@ impl People {
     }
 
     /// The newest pseudonym of a person.
-    pub fn pseudonym(&self, person: Person) -> &str {
+    pub fn pseudonym(&self, person: PersonId) -> &str {
         self.pseudonyms.get(person.0 as usize).and_then(|all| all.last()).map_or("", String::as_str)
     }
 
-    fn of(&mut self, person: Person) -> &mut Vec<String> {
+    fn of(&mut self, person: PersonId) -> &mut Vec<String> {
         let at = person.0 as usize;
         if self.pseudonyms.len() <= at {
             self.pseudonyms.resize_with(at + 1, Vec::new);

@@ -6,9 +6,9 @@ use relay_log::names::SourceId;
 
 /// What the allow-list calls deployments, by the SHA-256 of their ids.
 #[derive(Debug, Default)]
-pub struct Called(HashMap<[u8; 32], String>);
+pub struct DeploymentNames(HashMap<[u8; 32], String>);
 
-impl Called {
+impl DeploymentNames {
     /// These names, each with the digest of an id.
     pub fn new(named: impl IntoIterator<Item = ([u8; 32], String)>) -> Self {
         Self(named.into_iter().filter(|(_, name)| !name.is_empty()).collect())

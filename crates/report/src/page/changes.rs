@@ -41,12 +41,12 @@ pub struct ListedChange {
 
 /// The newest changes.
 #[derive(Default)]
-pub(super) struct Latest {
+pub(super) struct LatestChanges {
     rows: VecDeque<ListedChange>,
     total: u64,
 }
 
-impl Latest {
+impl LatestChanges {
     /// The next change, with the record that told it; `all` has taken it already.
     pub(super) fn take(&mut self, entry: &Entry<'_>, change: &ConfirmedChange, all: &Assignments) {
         self.total += 1;

@@ -50,14 +50,14 @@ pub struct ListedMove {
 }
 
 /// The newest moves.
-pub(super) struct Latest {
+pub(super) struct LatestMoves {
     within: String,
     fold: Moves,
     moves: VecDeque<Move>,
     total: u64,
 }
 
-impl Latest {
+impl LatestMoves {
     /// Within this time, and as it was written.
     pub(super) fn new(within: SignedDuration, written: String) -> Self {
         Self { within: written, fold: Moves::new(within), moves: VecDeque::new(), total: 0 }

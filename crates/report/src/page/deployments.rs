@@ -4,7 +4,7 @@ use super::html::cells::{bdi, mono, none, time};
 use super::html::{Html, N, T, W};
 use super::{Section, Truncated};
 use crate::fold::deployments::{Deployment, Deployments};
-use crate::input::deployment_names::Called;
+use crate::input::deployment_names::DeploymentNames;
 use relay_log::text::number::count;
 
 /// Deployments listed.
@@ -15,7 +15,7 @@ const ADDRESSES: usize = 4;
 pub(super) const SECTION: Section = Section::new("deployments", "Deployments", draw);
 
 /// The newest seen first, with the names that the allow-list has for them.
-pub(super) fn listed(all: &Deployments, called: &Called) -> Truncated<Deployment> {
+pub(super) fn listed(all: &Deployments, called: &DeploymentNames) -> Truncated<Deployment> {
     let mut rows: Vec<&Deployment> = all.rows().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.last_seen));
     let total = rows.len() as u64;

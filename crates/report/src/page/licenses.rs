@@ -13,7 +13,7 @@ use super::html::cells::not_known;
 use super::{KnownPeriod, Truncated};
 use crate::fold::account::{Account, Day, days_in};
 use crate::fold::assignments::{Assignment, Counts, held};
-use crate::fold::coverage::Covered;
+use crate::fold::coverage::LicenseCoverage;
 use crate::fold::entitlements::{Allowed, Overage};
 use crate::input::names::Names;
 use crate::input::opening::OpeningHolder;
@@ -32,7 +32,7 @@ pub const HOLDERS: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct License {
     /// Its number, and what the log can say about it.
-    pub coverage: Covered,
+    pub coverage: LicenseCoverage,
     /// The opening balance, if one was given.
     pub opening: Option<Opening>,
     /// Its allotments, in the order shown; at most [`ALLOTMENTS`].
@@ -136,14 +136,14 @@ pub(super) fn of(
 }
 
 /// What is known of a license; nothing, where no sync of it was seen.
-fn covered(read: &Read, license: String) -> Covered {
+fn covered(read: &Read, license: String) -> LicenseCoverage {
     if let Some(covered) = read.coverage.iter().find(|covered| covered.license == license) {
         return covered.clone();
     }
     let all = read.not_understood.by.values();
     let of_license = all.filter(|unread| unread.license.as_ref() == Some(&license));
     let not_understood = of_license.map(|unread| unread.count).sum();
-    Covered { license, not_understood, ..Covered::default() }
+    LicenseCoverage { license, not_understood, ..LicenseCoverage::default() }
 }
 
 fn allotment_of(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::merge::{self, ReadError};
-use crate::fold::coverage::{Coverage, Covered};
+use crate::fold::coverage::{Coverage, LicenseCoverage};
 use crate::fold::not_understood::NotUnderstood;
 use crate::table::rows::counted;
 use relay_log::console::period::Period;
@@ -24,7 +24,7 @@ pub struct Read {
     /// The verdict on each log.
     pub verified: Vec<Verified>,
     /// What is known of each license.
-    pub coverage: Vec<Covered>,
+    pub coverage: Vec<LicenseCoverage>,
     /// The time of the first record and of the last one.
     pub span: Option<(Timestamp, Timestamp)>,
     /// The licenses that any record names, the first hundred thousand.

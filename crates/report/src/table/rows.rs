@@ -54,7 +54,7 @@ pub struct Closing {
 }
 
 /// Writes rows.
-pub struct Rows<'w> {
+pub struct TableWriter<'w> {
     out: &'w mut dyn Write,
     form: Form,
     columns: &'static [&'static str],
@@ -64,7 +64,7 @@ pub struct Rows<'w> {
     pub count: u64,
 }
 
-impl<'w> Rows<'w> {
+impl<'w> TableWriter<'w> {
     /// To be written there, in this form. The head goes out with the first row, or with the end: an answer that can't be
     /// given leaves no half of one.
     pub fn new(out: &'w mut dyn Write, form: Form, columns: &'static [&'static str]) -> Self {
@@ -215,9 +215,12 @@ impl<'w> Rows<'w> {
     }
 }
 
-impl std::fmt::Debug for Rows<'_> {
+impl std::fmt::Debug for TableWriter<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rows").field("form", &self.form).field("count", &self.count).finish_non_exhaustive()
+        f.debug_struct("TableWriter")
+            .field("form", &self.form)
+            .field("count", &self.count)
+            .finish_non_exhaustive()
     }
 }
 
@@ -227,7 +230,7 @@ mod tests {
 
     fn written(form: Form, rows: Vec<Vec<Cell>>) -> String {
         let mut out = Vec::new();
-        let mut table = Rows::new(&mut out, form, &["who", "how_many"]);
+        let mut table = TableWriter::new(&mut out, form, &["who", "how_many"]);
         rows.into_iter().for_each(|cells| table.row(cells).unwrap());
         let closing = Closing {
             notes: vec!["a note".into()],

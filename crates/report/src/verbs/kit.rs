@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Site;
 use super::sources::Logs;
 use crate::ask::evidence::{Made, left_out, word, worst};
-use crate::input::deployment_names::Called;
+use crate::input::deployment_names::DeploymentNames;
 use crate::input::names::Names;
 use crate::kit::{Contents, KitError, Packed};
 use crate::page::{ReportOptions, render, report};
@@ -79,7 +79,7 @@ fn page(logs: &[PathBuf], anchors: &[PathBuf], sizes: Vec<u64>) -> Result<(Vec<u
         sizes,
         period: Period::default(),
         names: Names::default(),
-        called: Called::default(),
+        called: DeploymentNames::default(),
         opening: None,
         churn: None,
         made: Made::now(command_line()),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::Site;
-use super::sources::{Asking, During, Output, Sources, opened_with};
+use super::sources::{Asking, During, FoundSources, Output, opened_with};
 use crate::ask::answer::Question;
 use crate::ask::changes::Changes;
 use crate::ask::churn::Churn;
@@ -18,7 +18,7 @@ use crate::ask::reconcile::Reconcile;
 use crate::ask::state::State;
 use crate::ask::subject::{Hits, Search};
 use crate::fold::aliases::Aliases;
-use crate::input::deployment_names::Called;
+use crate::input::deployment_names::DeploymentNames;
 use crate::input::names::pseudonyms;
 use crate::input::opening::OpeningHolder;
 use crate::read::merge;
@@ -244,7 +244,7 @@ pub(super) fn deployments(args: DeploymentsArgs, site: &dyn Site) -> Result<Exit
 }
 
 /// What the allow-list calls deployments, where there is one.
-pub(super) fn called(allow_list: Option<&PathBuf>, site: &dyn Site) -> Result<Called, Failure> {
+pub(super) fn called(allow_list: Option<&PathBuf>, site: &dyn Site) -> Result<DeploymentNames, Failure> {
     allow_list.map(|file| site.deployment_names(file)).transpose().map(Option::unwrap_or_default)
 }
 
@@ -310,7 +310,7 @@ pub(super) fn subject(args: SubjectArgs, site: &dyn Site) -> Result<Exit, Failur
 
 /// What may stand for a name in these logs, each with the id of its key. Without a key nobody is found, and that must not
 /// look like nothing.
-fn hidden(name: &str, sources: &Sources) -> Result<Vec<(String, String)>, Failure> {
+fn hidden(name: &str, sources: &FoundSources) -> Result<Vec<(String, String)>, Failure> {
     let Some(keys) = &sources.keys else {
         let why = sources.notes.first().map_or("no key was given (--subject-key)", String::as_str);
         let words = format!(

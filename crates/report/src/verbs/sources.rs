@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::{Configured, Site};
-use crate::ask::answer::{AnswerError, Asked, Question, answer};
+use crate::ask::answer::{AnswerError, Query, Question, answer};
 use crate::ask::evidence::Made;
 use crate::input::csv::ListError;
 use crate::input::names::Names;
@@ -106,7 +106,7 @@ pub(super) struct During {
 }
 
 /// Logs and keys as they were found.
-pub(super) struct Sources {
+pub(super) struct FoundSources {
     pub(super) logs: Vec<PathBuf>,
     pub(super) anchors: Vec<PathBuf>,
     pub(super) keys: Option<Keys>,
@@ -118,12 +118,12 @@ pub(super) struct Sources {
 }
 
 /// Logs, their anchors, and the configuration where it was read.
-type Found = (Vec<PathBuf>, Vec<PathBuf>, Option<Configured>);
+type FoundLogs = (Vec<PathBuf>, Vec<PathBuf>, Option<Configured>);
 
 impl Logs {
     /// The logs that are named, with the configuration where that is named as well: it lends its keys. Without any log, the
     /// configured one with its anchors, as far as they are in reach.
-    pub(super) fn find(&self, site: &dyn Site) -> Result<Found, Failure> {
+    pub(super) fn find(&self, site: &dyn Site) -> Result<FoundLogs, Failure> {
         if let Some(missing) = self.anchor.iter().find(|anchor| anchor.symlink_metadata().is_err()) {
             return Err(Failure::new(
                 Exit::Usage,
@@ -162,7 +162,7 @@ pub(super) fn find_sources(
     who: &WhoIsWho,
     site: &dyn Site,
     wants_keys: bool,
-) -> Result<Sources, Failure> {
+) -> Result<FoundSources, Failure> {
     let wants_keys = wants_keys || who.names.is_some();
     if !wants_keys && (who.subject_key.is_some() || who.subject_case.is_some()) {
         let words = "--subject-key and --subject-case do nothing here: nobody is looked for by name; add --names, or leave them \
@@ -192,11 +192,11 @@ pub(super) fn find_sources(
         );
     }
     let allow_list = configured.map(|site| site.allow_list.clone()).filter(|file| !is_missing(file));
-    Ok(Sources { logs, anchors, keys, case, allow_list, notes })
+    Ok(FoundSources { logs, anchors, keys, case, allow_list, notes })
 }
 
 /// The list of names, as it is given.
-pub(super) fn names_of(who: &WhoIsWho, sources: &Sources) -> Result<Names, Failure> {
+pub(super) fn names_of(who: &WhoIsWho, sources: &FoundSources) -> Result<Names, Failure> {
     let mut names = match &who.names {
         Some(list) => Names::read(list, sources.keys.as_ref(), sources.case)?,
         None => Names::default(),
@@ -207,12 +207,12 @@ pub(super) fn names_of(who: &WhoIsWho, sources: &Sources) -> Result<Names, Failu
 
 impl Asking {
     /// Finds logs and keys.
-    pub(super) fn find(&self, site: &dyn Site, wants_keys: bool) -> Result<Sources, Failure> {
+    pub(super) fn find(&self, site: &dyn Site, wants_keys: bool) -> Result<FoundSources, Failure> {
         find_sources(&self.logs, &self.who, site, wants_keys)
     }
 
     /// Puts one question to the logs. Gives the exit code.
-    pub(super) fn ask(&self, sources: Sources, question: &mut dyn Question) -> Result<Exit, Failure> {
+    pub(super) fn ask(&self, sources: FoundSources, question: &mut dyn Question) -> Result<Exit, Failure> {
         self.ask_into(None, sources, question, self.output.form())
     }
 
@@ -220,17 +220,17 @@ impl Asking {
     pub(super) fn ask_into(
         &self,
         file: Option<&Path>,
-        sources: Sources,
+        sources: FoundSources,
         question: &mut dyn Question,
         form: Form,
     ) -> Result<Exit, Failure> {
         let names = names_of(&self.who, &sources)?;
-        let Sources { logs, anchors, .. } = sources;
+        let FoundSources { logs, anchors, .. } = sources;
         if let Some(file) = file {
             is_no_time(file)?;
             refuse(file, &logs, true)?;
         }
-        let mut asked = Asked { logs, anchors, form, names, made: Made::now(command_line()) };
+        let mut asked = Query { logs, anchors, form, names, made: Made::now(command_line()) };
         let mut put = |out: &mut dyn Write| answer(question, &mut asked, out, progress());
         let verdict = match file {
             Some(file) => hand_over(file, |to| put(&mut BufWriter::new(to)))?,
@@ -241,7 +241,10 @@ impl Asking {
 }
 
 /// Reads an opening balance, where one is given.
-pub(super) fn opened_with(file: Option<&Path>, sources: &Sources) -> Result<Vec<OpeningHolder>, Failure> {
+pub(super) fn opened_with(
+    file: Option<&Path>,
+    sources: &FoundSources,
+) -> Result<Vec<OpeningHolder>, Failure> {
     Ok(match file {
         Some(file) => opening(file, sources.keys.as_ref())?,
         None => Vec::new(),

@@ -34,7 +34,7 @@ pub struct Rhythm {
     by_source: HashMap<Box<str>, usize>,
     /// Those that send no id.
     by_license: HashMap<Box<str>, usize>,
-    sources: Vec<Source>,
+    sources: Vec<WatchedSource>,
     unwatched: u64,
     strip: SyncCounts,
     unwritten: BTreeMap<usize, Unwritten>,
@@ -45,7 +45,7 @@ pub struct Rhythm {
 }
 
 #[derive(Debug)]
-struct Source {
+struct WatchedSource {
     id: Arc<str>,
     license: Arc<str>,
     /// The versions it was last told, by license.
@@ -76,11 +76,11 @@ enum Cut {
 struct Event {
     log: usize,
     time: Timestamp,
-    what: What,
+    what: EventKind,
 }
 
 #[derive(Debug)]
-enum What {
+enum EventKind {
     Answer { source: usize, license: Arc<str>, around: bool },
     Try { source: usize, cut: Cut },
     Start,
@@ -100,9 +100,9 @@ impl Rhythm {
             "relay.clock_step" => {
                 let delta = step(entry, before);
                 self.uptime.step(log, delta);
-                Some(What::Step(delta))
+                Some(EventKind::Step(delta))
             }
-            "relay.start" => Some(What::Start),
+            "relay.start" => Some(EventKind::Start),
             "audit.gap" => {
                 self.unwritten(log, entry);
                 None
@@ -164,7 +164,7 @@ impl Rhythm {
     }
 
     fn follow(&mut self, Event { log, time, what }: Event) {
-        if let What::Step(delta) = what {
+        if let EventKind::Step(delta) = what {
             let all = self.sources.iter_mut().filter_map(|source| source.since.as_mut());
             let own = all.filter(|since| since.log == log);
             own.for_each(|since| since.at = since.at.saturating_add(delta));
@@ -172,7 +172,7 @@ impl Rhythm {
         }
         self.note_down(time);
         match what {
-            What::Answer { source, license, around } => {
+            EventKind::Answer { source, license, around } => {
                 let at = time.as_microsecond();
                 let (parts, cut) = (Parts::default(), Cut::Neither);
                 let since = Since { from: time, license, parts, at, log, cut };
@@ -180,13 +180,13 @@ impl Rhythm {
                     self.close(source, before, time, around, false);
                 }
             }
-            What::Try { source, cut } => {
+            EventKind::Try { source, cut } => {
                 if let Some(since) = &mut self.sources[source].since {
                     since.cut(time.as_microsecond(), cut);
                     since.log = log;
                 }
             }
-            What::Start | What::Step(_) => {}
+            EventKind::Start | EventKind::Step(_) => {}
         }
     }
 
@@ -225,11 +225,11 @@ impl Rhythm {
         });
     }
 
-    fn tried(&self, entry: &Entry<'_>, cut: Cut) -> Option<What> {
-        Some(What::Try { source: self.known(entry)?, cut })
+    fn tried(&self, entry: &Entry<'_>, cut: Cut) -> Option<EventKind> {
+        Some(EventKind::Try { source: self.known(entry)?, cut })
     }
 
-    fn answer(&mut self, entry: &Entry<'_>) -> Option<What> {
+    fn answer(&mut self, entry: &Entry<'_>) -> Option<EventKind> {
         let Some(at) = self.known(entry).or_else(|| self.watch(entry)) else {
             self.unwatched += 1;
             return None;
@@ -249,7 +249,7 @@ impl Rhythm {
                 source.stands(of, base.sent, base.version) || around
             })
         };
-        Some(What::Answer { source: at, license: source.license.clone(), around })
+        Some(EventKind::Answer { source: at, license: source.license.clone(), around })
     }
 
     fn known(&self, entry: &Entry<'_>) -> Option<usize> {
@@ -271,7 +271,7 @@ impl Rhythm {
             (None, None) => return None,
         };
         let id = entry.qlik.source_id.as_deref().unwrap_or_default().into();
-        self.sources.push(Source { id, license: "".into(), told: Vec::new(), since: None });
+        self.sources.push(WatchedSource { id, license: "".into(), told: Vec::new(), since: None });
         Some(at)
     }
 
@@ -296,7 +296,7 @@ impl Rhythm {
     }
 }
 
-impl Source {
+impl WatchedSource {
     /// Where it stood when it asked, and what it was told; whether it stood beyond what it was told before.
     fn stands(&mut self, license: &str, sent: Option<u64>, told: Option<u64>) -> bool {
         let known = self.told.iter().position(|(known, _)| **known == *license);

@@ -10,7 +10,7 @@ use plotters_backend::text_anchor::{HPos, VPos};
 
 use super::gaps::GapKind;
 use crate::fold::gaps::gap::{FoundGaps, Gap};
-use crate::input::deployment_names::Called;
+use crate::input::deployment_names::DeploymentNames;
 use crate::page::charts::axis::{Width, moments};
 use crate::page::charts::marks::{filled, key, text};
 use crate::page::charts::{Caption, drawn};
@@ -62,7 +62,7 @@ pub struct StripCell {
 }
 
 /// The strip of a period; `None` where there was no sync, or nothing of the period is known.
-pub(in crate::page) fn of(found: &FoundGaps, period: KnownPeriod, called: &Called) -> Option<Syncs> {
+pub(in crate::page) fn of(found: &FoundGaps, period: KnownPeriod, called: &DeploymentNames) -> Option<Syncs> {
     found.strip.span().filter(|_| !period.is_unknown())?;
     let (from, to) = (period.from, period.to);
     let unit = found.strip.seconds();
