@@ -38,6 +38,14 @@ pub fn program() -> &'static str {
     PROGRAM.get().copied().unwrap_or("license-relay")
 }
 
+/// How the program begins a command that reads a log.
+pub fn reader() -> &'static str {
+    match program() {
+        "license-relay" => "license-relay audit",
+        alone => alone,
+    }
+}
+
 /// Says a line, which ends in a line feed. Never waits, but where the system gave no thread to write it: a relay does not
 /// start there, and that the last words of a verb are heard is worth more.
 pub fn write(line: Vec<u8>) {

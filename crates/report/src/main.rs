@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{self, note, out};
 use relay_log::file_size;
@@ -38,7 +38,14 @@ fn main() -> ExitCode {
             "license-audit: warning: a file that reaches the limit of file sizes will end this process ({e})"
         );
     }
-    let done = match Cli::try_parse() {
+    // The examples are those of the relay's own program.
+    let command =
+        Cli::command().mut_subcommands(|verb| match verb.get_after_help().map(ToString::to_string) {
+            Some(help) => verb.after_help(help.replace("license-relay audit", stderr::reader())),
+            None => verb,
+        });
+    let parsed = command.try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let done = match parsed {
         Ok(cli) => verbs::run(cli.verb, &Alone),
         // Help and version are no errors; clap itself would end with 2 for all that are.
         Err(e) if e.use_stderr() => {

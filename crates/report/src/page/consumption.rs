@@ -96,7 +96,7 @@ impl Month {
 
     /// What was consumed for certain: what was confirmed, or the back end's total where that is more.
     pub(super) fn certain(&self) -> f64 {
-        self.low().max(self.total().unwrap_or(self.low()))
+        self.low().max(self.total().unwrap_or_else(|| self.low()))
     }
 
     /// What may have been consumed, with what has an unknown outcome.

@@ -30,8 +30,11 @@ type Answer = (Sign, String);
 
 pub(super) const SECTION: Section = Section::new("answers", "In short", draw);
 
+/// How one of the questions at the top is answered from the page.
+type AnswerOf = fn(&Page) -> Answer;
+
 fn draw(html: &mut Html<'_>) {
-    let answers: [(&str, fn(&Page) -> Answer); 6] = [
+    let answers: [(&str, AnswerOf); 6] = [
         ("Is the log whole?", whole),
         ("Is anything missing?", missing),
         ("Is the list of holders complete?", complete),

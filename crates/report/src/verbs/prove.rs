@@ -15,6 +15,7 @@ use relay_log::ledger::merkle::leaf;
 use relay_log::ledger::note::Verifier;
 use relay_log::ledger::record::MAX_LINE;
 use relay_log::ledger::regular_file;
+use relay_log::stderr;
 use relay_log::text::hex::hex;
 use relay_log::text::shell;
 use relay_log::verify::proof::{CheckError, Checked, MAX_PROOF, Proof, Proved, prove};
@@ -146,7 +147,7 @@ fn make(args: &Prove, sequence: u64, site: &dyn Site) -> Result<Exit, Failure> {
         show(format!("  root         {}", hex(&checkpoint.root)));
         show(format!("  key          {key}"));
         let (proof_file, key) = (shell::word(&proof_file.to_string_lossy()), shell::word(&key));
-        show(format!("to check it: license-relay audit prove --check {proof_file} --key {key}"));
+        show(format!("to check it: {} prove --check {proof_file} --key {key}", stderr::reader()));
     }
     Ok(Exit::Fine)
 }

@@ -28,6 +28,7 @@ use relay_log::console::out::{note, outln, progress};
 use relay_log::console::period::{Edge, length, time};
 use relay_log::ledger::subject::{QlikForm, Subject, qlik_form};
 use relay_log::names::LicenseNumber;
+use relay_log::stderr;
 
 /// Whose holders, and who they were before the log began.
 #[derive(Debug, clap::Args)]
@@ -320,7 +321,10 @@ fn hidden(name: &str, sources: &FoundSources) -> Result<Vec<(String, String)>, F
         return Err(Failure::new(Exit::Usage, words));
     };
     if !name.contains(['\\', '/']) {
-        note!("license-relay: warning: \"{name}\" has no domain; most people have one: 'DOMAIN\\{name}'");
+        note!(
+            "{}: warning: \"{name}\" has no domain; most people have one: 'DOMAIN\\{name}'",
+            stderr::program()
+        );
     }
     let raw = pseudonyms(name, None, sources.case).into_iter().map(|one| ("(in clear)".to_owned(), one));
     Ok(keys.of_all(&Subject::new(name)).into_iter().chain(raw).collect())
