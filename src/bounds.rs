@@ -415,7 +415,7 @@ pub const ALLOCATOR_SHARE: u64 = 4;
 pub const TABLE: u64 = 64 << 20;
 /// How long a thread for blocking work is kept idle: as long as any relay runs.
 pub const THREAD_KEPT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-/// How often the lock of a log is tried, a [`LOCK_TRY`] after the other: a verb that asks whether a relay runs has it for a
+/// How often the lock of a log is tried, a [`LOCK_TRY`](relay_log::bounds::LOCK_TRY) after the other: a verb that asks whether a relay runs has it for a
 /// moment.
 pub const LOG_LOCK_TRIES: u32 = 25;
 /// How long the relay waits for a read of its files, which a disk or a mount that hangs never ends.

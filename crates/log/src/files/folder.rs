@@ -64,7 +64,7 @@ impl Folder {
     /// Makes what was added, linked and removed durable.
     ///
     /// # Errors
-    /// As [`Lock::sync`].
+    /// The system refuses.
     pub fn sync(&self) -> io::Result<()> {
         self.lock.sync()
     }

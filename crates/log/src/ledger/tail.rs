@@ -22,7 +22,7 @@ impl Outbox {
     }
 
     /// The next record with its index, without its line feed; `None` where that is not committed yet: `committed` is
-    /// how many are ([`Journal::committed`](crate::audit::journal::Journal::committed)).
+    /// how many are.
     ///
     /// # Errors
     /// The segment can't be read, or is not there (any more).

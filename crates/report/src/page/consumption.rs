@@ -41,7 +41,7 @@ pub struct AllotmentConsumption {
     pub license: Arc<str>,
     /// Allotment: `analyzer_time`.
     pub allotment: Arc<str>,
-    /// Its months, oldest first, none left out in between; the newest [`MONTHS`] are shown.
+    /// Its months, oldest first, none left out in between; the newest `MONTHS` are shown.
     pub months: Vec<Month>,
     /// Units that the newest month's quota lacks because their time is over, and the last day of those that ended last.
     pub ended: Option<(u64, Date)>,

@@ -35,7 +35,7 @@ pub struct License {
     pub coverage: LicenseCoverage,
     /// The opening balance, if one was given.
     pub opening: Option<Opening>,
-    /// Its allotments, in the order shown; at most [`ALLOTMENTS`].
+    /// Its allotments, in the order shown; at most `ALLOTMENTS`.
     pub allotments: Truncated<Allotment>,
 }
 
