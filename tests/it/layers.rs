@@ -34,7 +34,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
         ],
     ),
     ("crates/stub/src", &["control", "licensing", "trouble", "wire"]),
-    ("crates/report/src", &["verbs", "kit", "page", "ask", "read", "input", "fold", "table"]),
+    ("crates/report/src", &["verbs", "kit", "page", "ask", "read", "fold", "input", "table"]),
     (
         "crates/log/src",
         &[
