@@ -1,6 +1,8 @@
 //! A line of the log as it is read back: borrowed from the line, so that a reader passes over millions of them without
 //! keeping any. What a newer program has added is passed over; what a line does not have is empty or absent.
 
+mod scan;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -39,7 +41,7 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// The record of a line, without its line feed; `None` where it is none.
     pub fn at(line: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(line).ok()
+        scan::scan(line).or_else(|| serde_json::from_slice(line).ok())
     }
 }
 
