@@ -29,6 +29,7 @@ use relay_log::ledger::record::Record;
 use relay_log::ledger::regular_file;
 use relay_log::ledger::segment::{self, Lines, Segment};
 use relay_log::ledger::tiles::{self, WIDTH};
+use relay_log::verify::LogError;
 use relay_log::verify::log::{VerifyError, verify};
 
 /// Why nothing, or not all, was removed.
@@ -208,7 +209,7 @@ pub(super) async fn prune_on(
 ) -> Result<Option<Plan>, PruneError> {
     let log = opening.directory.clone();
     if regular::is_missing(&LogFile::path(&log)) {
-        return Err(VerifyError::NotALog(log).into());
+        return Err(VerifyError::from(LogError::NotALog(log)).into());
     }
     let held = recover::lock(&log)?;
     let name = &opening.signer.verifier.name;

@@ -30,6 +30,21 @@ pub const LOCK_TRIES: usize = 8;
 /// Locks of the whole system that are looked through for the holder of one.
 pub const LOCKS_LISTED: u64 = 1 << 20;
 
+// --- verification -----------------------------------------------------------------------------------------------
+
+/// Threads that hash the lines of one log, at most: more of them would wait for the thread that judges the lines.
+pub const HASHERS: usize = 4;
+/// Bytes of a batch of lines that is hashed together, and those of one more line at most.
+pub const HASH_BATCH: usize = 256 * 1024;
+/// Batches that wait before each thread that hashes lines, and as many behind it.
+pub const HASH_WAITING: usize = 2;
+/// Bytes of a segment that are read at one time.
+pub const READ_PIECE: usize = 128 * 1024;
+/// The same of a compressed segment: as much as this is lost before the place where one is damaged.
+pub const UNPACKED_PIECE: usize = 8 * 1024;
+/// Faults of a log that are listed one by one; all are counted.
+pub const FAULTS_LISTED: usize = 20;
+
 // --- keys -------------------------------------------------------------------------------------------------------
 
 /// Retired keys of pseudonyms beside the newest one: one a year, and some more.

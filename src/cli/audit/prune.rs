@@ -13,6 +13,7 @@ use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{self, Out, out, outln};
 use relay_log::console::period::{Edge, time};
 use relay_log::text::terminal::printable;
+use relay_log::verify::LogError;
 use relay_log::verify::log::VerifyError;
 
 /// What the help ends with.
@@ -135,13 +136,15 @@ impl From<PruneError> for Failure {
     fn from(e: PruneError) -> Self {
         let exit = match &e {
             PruneError::Open(OpenError::Locked { .. }) => Exit::Running,
-            PruneError::Open(OpenError::Thread(_)) => Exit::Internal,
+            PruneError::Open(OpenError::Thread(_)) | PruneError::Read(VerifyError::Thread(_)) => {
+                Exit::Internal
+            }
             PruneError::Open(OpenError::WentBack { .. } | OpenError::Unproven { .. }) => Exit::WentBack,
             PruneError::Open(OpenError::Foreign { .. })
             | PruneError::Key(_)
-            | PruneError::Read(VerifyError::NotALog(_)) => Exit::Configuration,
+            | PruneError::Read(VerifyError::Log(LogError::NotALog(_))) => Exit::Configuration,
             PruneError::Damaged { .. } | PruneError::Read(VerifyError::Key { .. }) => Exit::Failed,
-            PruneError::Read(VerifyError::Io { cause, .. }) => Exit::of_log(cause),
+            PruneError::Read(VerifyError::Log(LogError::Io { cause, .. })) => Exit::of_log(cause),
             _ => Exit::Io,
         };
         Self::new(exit, e)

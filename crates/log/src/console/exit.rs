@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::period::NoTime;
 use crate::files::edit::Fault;
 use crate::ledger::subject::keys::KeyError;
+use crate::verify::LogError;
 use crate::verify::log::{Verdict, VerifyError};
 use crate::verify::proof::ProveError;
 
@@ -89,6 +90,14 @@ impl Exit {
         }
     }
 
+    /// For a log that can't be read at all.
+    fn of_log_error(e: &LogError) -> Self {
+        match e {
+            LogError::NotALog(_) => Self::Usage,
+            LogError::Io { cause, .. } => Self::of_log(cause),
+        }
+    }
+
     /// For a file that the configuration names or that a relay keeps: what the system refuses is no mistake of whoever
     /// wrote it.
     pub fn of_configured(e: &io::Error) -> Self {
@@ -145,9 +154,10 @@ impl Failure {
 impl From<VerifyError> for Failure {
     fn from(e: VerifyError) -> Self {
         let exit = match &e {
-            VerifyError::NotALog(_) | VerifyError::NoAnchor(_) => Exit::Usage,
-            VerifyError::Io { cause, .. } => Exit::of_log(cause),
+            VerifyError::Log(e) => Exit::of_log_error(e),
+            VerifyError::NoAnchor(_) => Exit::Usage,
             VerifyError::Key { .. } => Exit::Failed,
+            VerifyError::Thread(_) => Exit::Internal,
             VerifyError::Stopped => Exit::Io,
         };
         Self::new(exit, e)
@@ -163,11 +173,8 @@ impl From<NoTime> for Failure {
 impl From<ProveError> for Failure {
     fn from(e: ProveError) -> Self {
         let exit = match &e {
-            ProveError::NotALog(_)
-            | ProveError::Beyond { .. }
-            | ProveError::Anchor(..)
-            | ProveError::OtherRecord(_) => Exit::Usage,
-            ProveError::Io { cause, .. } => Exit::of_log(cause),
+            ProveError::Log(e) => Exit::of_log_error(e),
+            ProveError::Beyond { .. } | ProveError::Anchor(..) | ProveError::OtherRecord(_) => Exit::Usage,
             ProveError::Key(_) | ProveError::NoCheckpoint(_) | ProveError::Differs { .. } => Exit::Failed,
         };
         Self::new(exit, e)

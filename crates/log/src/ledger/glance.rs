@@ -44,13 +44,22 @@ impl Glance {
 
     /// The same; `None` as well where its sum does not match.
     pub fn of_whole(line: &[u8]) -> Option<Self> {
-        let tail = line.len().checked_sub(SUM_HEX + 10)?;
-        let claimed = line[tail..].strip_prefix(b",\"sum\":\"")?.strip_suffix(b"\"}")?;
-        let mut context = Context::new(&SHA256);
-        context.update(&line[..tail]);
-        context.update(b"}");
-        (sum_of(context.finish().as_ref()).as_bytes() == claimed).then(|| Self::at(line)).flatten()
+        sum_holds(line).then(|| Self::at(line)).flatten()
     }
+}
+
+/// Whether a line, without its line feed, ends with the sum of what stands before.
+pub fn sum_holds(line: &[u8]) -> bool {
+    let Some((said, end)) = line.split_last_chunk::<{ SUM_HEX + 10 }>() else { return false };
+    let Some(claimed) = end.strip_prefix(b",\"sum\":\"").and_then(|end| end.strip_suffix(b"\"}")) else {
+        return false;
+    };
+    let mut context = Context::new(&SHA256);
+    context.update(said);
+    context.update(b"}");
+    let digest = context.finish();
+    let digits = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.zip(claimed).all(|(digit, claimed)| b"0123456789abcdef"[usize::from(digit)] == *claimed)
 }
 
 /// The sequence number of a line as it lies on disk (without its line feed), or `None` where the line is not whole:

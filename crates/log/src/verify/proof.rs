@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
+use super::LogError;
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Frontier, Hash, includes, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
@@ -68,17 +69,9 @@ pub struct Checked {
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
 pub enum ProveError {
-    /// There is no log.
-    #[error("{0} is not a log: it has no log.json; name the folder that has segments/ in it")]
-    NotALog(PathBuf),
-    /// Something can't be read.
-    #[error("{path}: {cause}")]
-    Io {
-        /// What.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
+    /// The log can't be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The key in log.json is none.
     #[error("{0} names no key to verify with")]
     Key(PathBuf),
@@ -225,7 +218,7 @@ pub fn prove(
     {
         walked = Ok(by_lines);
     }
-    let walked = walked.map_err(|cause| ProveError::Io { path: log.to_owned(), cause })?;
+    let walked = walked.map_err(|cause| LogError::Io { path: log.to_owned(), cause })?;
     if walked.root != root {
         return Err(ProveError::Differs { log: log.to_owned(), size, file });
     }
@@ -237,7 +230,7 @@ pub fn prove(
             Ok(Some((_, line))) if leaf(&line) == stored => Some(line),
             Ok(_) => return Err(ProveError::Differs { log: log.to_owned(), size, file }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(cause) => return Err(ProveError::Io { path: log.to_owned(), cause }),
+            Err(cause) => return Err(LogError::Io { path: log.to_owned(), cause }.into()),
         },
     };
     let proof = Proof { index, path, key: Some(key), note };
@@ -250,8 +243,8 @@ pub fn prove(
 /// There is no log, or no key.
 pub fn key_of(log: &Path) -> Result<Verifier, ProveError> {
     let file = LogFile::path(log);
-    let about = LogFile::read(log).map_err(|cause| ProveError::Io { path: file.clone(), cause })?;
-    let about = about.ok_or_else(|| ProveError::NotALog(log.to_owned()))?;
+    let about = LogFile::read(log).map_err(|cause| LogError::Io { path: file.clone(), cause })?;
+    let about = about.ok_or_else(|| LogError::NotALog(log.to_owned()))?;
     about.vkey.parse().map_err(|_| ProveError::Key(file))
 }
 
@@ -261,14 +254,14 @@ fn newest(log: &Path, key: &Verifier) -> Result<Option<(PathBuf, String, Checkpo
     match of_note(&file, key) {
         Ok(newest) => return Ok(Some(newest)),
         Err(ProveError::Anchor(..)) => {}
-        Err(ProveError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
+        Err(ProveError::Log(LogError::Io { cause, .. })) if cause.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
     let folder = log.join(KEPT);
     let mut kept: Vec<PathBuf> = match fs::read_dir(&folder) {
         Ok(kept) => kept.filter_map(|entry| Some(entry.ok()?.path())).collect(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(cause) => return Err(ProveError::Io { path: folder, cause }),
+        Err(cause) => return Err(LogError::Io { path: folder, cause }.into()),
     };
     // Their names are their sizes.
     kept.sort();
@@ -280,7 +273,7 @@ fn of_anchor(anchor: &Path, key: &Verifier) -> Result<(PathBuf, String, Checkpoi
 }
 
 fn of_note(file: &Path, key: &Verifier) -> Result<(PathBuf, String, Checkpoint), ProveError> {
-    let io = |cause| ProveError::Io { path: file.to_owned(), cause };
+    let io = |cause| LogError::Io { path: file.to_owned(), cause };
     let no_note = |fault| ProveError::Anchor(file.to_owned(), fault);
     let opened = regular_file::open(file).map_err(io)?;
     if opened.metadata().map_err(io)?.len() > MAX_NOTE as u64 {
@@ -442,7 +435,7 @@ mod tests {
         assert!(prove(log, 400, None, None, |_| {}).unwrap().record.is_some());
         // Neither lines nor hashes.
         fs::remove_file(&tile).unwrap();
-        assert!(matches!(prove(log, 400, None, None, |_| {}), Err(ProveError::Io { .. })));
+        assert!(matches!(prove(log, 400, None, None, |_| {}), Err(ProveError::Log(LogError::Io { .. }))));
     }
 
     #[test]

@@ -28,9 +28,14 @@ impl Search {
         Self { wanted: wanted.trim().trim_end_matches('…').to_owned(), found: BTreeSet::new() }
     }
 
+    /// Whether a record names a pseudonym that it may be of.
+    pub fn is_in(&self, entry: &Entry<'_>) -> bool {
+        pseudonyms(entry).any(|pseudonym| self.fits(pseudonym))
+    }
+
     /// The next record.
     pub fn take(&mut self, entry: &Entry<'_>) {
-        for pseudonym in [entry.subject.as_deref(), entry.qlik.alias_of.as_deref()].into_iter().flatten() {
+        for pseudonym in pseudonyms(entry) {
             if self.found.len() < FOUND && self.fits(pseudonym) && !self.found.contains(pseudonym) {
                 self.found.insert(pseudonym.to_owned());
             }
@@ -60,6 +65,11 @@ impl Search {
             }
         }
     }
+}
+
+/// Those that a record names.
+fn pseudonyms<'e>(entry: &'e Entry<'_>) -> impl Iterator<Item = &'e str> {
+    [entry.subject.as_deref(), entry.qlik.alias_of.as_deref()].into_iter().flatten()
 }
 
 /// How often a person's pseudonym under each key stands in the log.

@@ -1,8 +1,9 @@
 //! Reading logs: every line is verified and, where it is whole by itself, handed on as a record. Several logs become one
 //! stream in the order of time, each with its own verdict.
 //!
-//! Each log is hashed on a thread of its own while its records are looked at here. What waits between the two is bounded,
-//! so memory does not grow with the log.
+//! One log is verified on the calling thread, which takes each record as it was parsed for that. Of several, each is verified
+//! on a thread of its own, and its lines wait here for their turn. How many wait is bounded, so memory does not grow with the
+//! log.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,7 +15,8 @@ use jiff::Timestamp;
 use relay_log::ledger::entry::Entry;
 use relay_log::ledger::log::LogFile;
 use relay_log::threads::NoThread;
-use relay_log::verify::log::{Foreign, Verified, VerifyError, verify_and_read};
+use relay_log::verify::LogError;
+use relay_log::verify::log::{Foreign, Verified, VerifyError, Whole, skim, verify_and_read};
 
 /// Lines are handed over in batches of so many bytes.
 const BATCH: usize = 256 * 1024;
@@ -65,10 +67,11 @@ pub fn read_up_to(
     progress: impl FnMut(u64) + Send,
     mut each: impl FnMut(usize, &Entry<'_>) -> bool,
 ) -> Result<Vec<Verified>, ReadError> {
-    if logs.len() > LOGS {
-        return Err(ReadError::TooMany(logs.len()));
+    may_be_read_together(logs)?;
+    if let [log] = logs {
+        let size = sizes.first().copied().unwrap_or(u64::MAX);
+        return read_one(log, anchors, size, progress, |entry| each(0, entry)).map(|verified| vec![verified]);
     }
-    are_different(logs)?;
     let progress = Mutex::new(Progress { each_log: vec![0; logs.len()], tell: progress });
     thread::scope(|scope| {
         let (mut feeds, mut readers) = (Vec::new(), Vec::new());
@@ -83,7 +86,7 @@ pub fn read_up_to(
             };
             let reader = thread::Builder::new()
                 .name("verify".into())
-                .spawn_scoped(scope, move || verify_into(directory, anchors, size, told, &send))
+                .spawn_scoped(scope, move || verify_into(directory, anchors, size, told, logs.len(), &send))
                 .map_err(NoThread)?;
             readers.push(reader);
             feeds.push(Feed::new(receive));
@@ -105,6 +108,30 @@ pub fn read_up_to(
     })
 }
 
+/// Looks for records, one log after the other, without verifying the logs: `wanted` says of a record by its looks whether it
+/// is one, and `each` takes those whose sum is right as well. Progress is told in records.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn find(
+    logs: &[PathBuf],
+    mut progress: impl FnMut(u64),
+    wanted: impl Fn(&Entry<'_>) -> bool,
+    mut each: impl FnMut(&Entry<'_>),
+) -> Result<(), ReadError> {
+    may_be_read_together(logs)?;
+    for log in logs {
+        skim(log, &mut progress, |line| {
+            if let Some(entry) = line.entry.as_ref().filter(|entry| wanted(entry))
+                && line.sum_holds()
+            {
+                each(entry);
+            }
+        })?;
+    }
+    Ok(())
+}
+
 struct Progress<F> {
     each_log: Vec<u64>,
     tell: F,
@@ -120,12 +147,15 @@ impl<F: FnMut(u64)> Progress<F> {
 }
 
 /// A log that is there twice would count everything twice.
-fn are_different(logs: &[PathBuf]) -> Result<(), ReadError> {
+fn may_be_read_together(logs: &[PathBuf]) -> Result<(), ReadError> {
+    if logs.len() > LOGS {
+        return Err(ReadError::TooMany(logs.len()));
+    }
     let mut known: Vec<(String, &PathBuf)> = Vec::new();
     for log in logs {
         let path = LogFile::path(log);
-        let about = LogFile::read(log).map_err(|cause| VerifyError::Io { path, cause })?;
-        let about = about.ok_or_else(|| VerifyError::NotALog(log.clone()))?;
+        let about = LogFile::read(log).map_err(|cause| VerifyError::from(LogError::Io { path, cause }))?;
+        let about = about.ok_or_else(|| VerifyError::from(LogError::NotALog(log.clone())))?;
         if let Some((_, other)) = known.iter().find(|(vkey, _)| *vkey == about.vkey) {
             return Err(ReadError::Twice((*other).clone(), log.clone(), about.origin));
         }
@@ -134,24 +164,47 @@ fn are_different(logs: &[PathBuf]) -> Result<(), ReadError> {
     Ok(())
 }
 
+fn read_one(
+    log: &Path,
+    anchors: &[PathBuf],
+    size: u64,
+    progress: impl FnMut(u64),
+    mut each: impl FnMut(&Entry<'_>) -> bool,
+) -> Result<Verified, ReadError> {
+    let mut unreadable = 0;
+    let mut verified =
+        verify_and_read(log, anchors, progress, 1, |index, Whole { entry, .. }| match entry {
+            _ if index >= size => true,
+            Some(entry) => each(entry),
+            None => {
+                unreadable += 1;
+                true
+            }
+        })?;
+    verified.unreadable = unreadable;
+    verified.claim_foreign_anchors()?;
+    Ok(verified)
+}
+
 fn verify_into(
     log: &Path,
     anchors: &[PathBuf],
     size: u64,
     progress: impl FnMut(u64),
-    send: &SyncSender<Vec<u8>>,
+    beside: usize,
+    send: &SyncSender<Batch>,
 ) -> Result<Verified, VerifyError> {
-    let mut batch = Vec::with_capacity(BATCH);
-    let verified = verify_and_read(log, anchors, progress, |index, line| {
+    let mut batch = Batch::default();
+    let verified = verify_and_read(log, anchors, progress, beside, |index, whole| {
         if index >= size {
             return true;
         }
-        let full = batch.len() + line.len() >= BATCH;
-        if full && send.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err() {
+        let full = batch.bytes.len() + whole.line.len() > BATCH;
+        if full && send.send(std::mem::take(&mut batch)).is_err() {
             return false;
         }
-        batch.extend_from_slice(line);
-        batch.push(b'\n');
+        batch.bytes.extend_from_slice(whole.line);
+        batch.lines.push((batch.bytes.len(), whole.entry.as_ref().map(|entry| entry.time)));
         true
     });
     let _ = send.send(batch);
@@ -169,75 +222,62 @@ fn give_back_anchors(verified: &mut [Verified]) -> Result<(), VerifyError> {
     first.claim_foreign_anchors()
 }
 
+/// Lines, one behind the other.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Where each ends, and its time, if it can be read as a record.
+    lines: Vec<(usize, Option<Timestamp>)>,
+}
+
 /// The lines of one log as they come.
 struct Feed {
-    batches: Receiver<Vec<u8>>,
-    batch: Vec<u8>,
-    next: usize,
+    batches: Receiver<Batch>,
+    batch: Batch,
+    /// The place in the batch of the next line, and where it begins.
+    next: (usize, usize),
     /// The time of the next line; never before that of one before it, whatever the clock did.
     time: Option<Timestamp>,
 }
 
 impl Feed {
-    fn new(batches: Receiver<Vec<u8>>) -> Self {
-        Self { batches, batch: Vec::new(), next: 0, time: None }
+    fn new(batches: Receiver<Batch>) -> Self {
+        Self { batches, batch: Batch::default(), next: (0, 0), time: None }
     }
 
-    /// The next line, which is there after [`fill`](Self::fill) has said so.
-    fn line(&self) -> &[u8] {
-        let rest = self.batch.get(self.next..).unwrap_or_default();
-        rest.split(|byte| *byte == b'\n').next().unwrap_or_default()
-    }
-
-    fn advance(&mut self) {
-        self.next += self.line().len() + 1;
-    }
-
-    /// Waits until there is a line; `false` at the end.
-    fn fill(&mut self) -> bool {
-        while self.next >= self.batch.len() {
-            let Ok(batch) = self.batches.recv() else { return false };
-            (self.batch, self.next) = (batch, 0);
-        }
-        true
-    }
-
-    /// When the next line is due.
+    /// When the next line is due; waits until there is one. `None` at the end.
     fn due(&mut self) -> Option<Timestamp> {
-        if !self.fill() {
-            return None;
-        }
-        let time = Entry::at(self.line()).map(|entry| entry.time).or(self.time).unwrap_or(Timestamp::MIN);
+        let time = loop {
+            if let Some((_, time)) = self.batch.lines.get(self.next.0) {
+                break *time;
+            }
+            (self.batch, self.next) = (self.batches.recv().ok()?, (0, 0));
+        };
+        let time = time.or(self.time).unwrap_or(Timestamp::MIN);
         self.time = Some(self.time.map_or(time, |before| before.max(time)));
         self.time
+    }
+
+    /// Takes the next line, which is there once [`due`](Self::due) has said when.
+    fn take(&mut self) -> &[u8] {
+        let (line, begin) = self.next;
+        let end = self.batch.lines.get(line).map_or(begin, |(end, _)| *end);
+        self.next = (line + 1, end);
+        &self.batch.bytes[begin..end]
     }
 }
 
 fn merge(feeds: &mut [Feed], each: &mut impl FnMut(usize, &Entry<'_>) -> bool, unreadable: &mut [u64]) {
-    if let [feed] = feeds {
-        while feed.fill() {
-            for line in feed.batch.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                match Entry::at(line) {
-                    Some(entry) if !each(0, &entry) => return,
-                    Some(_) => {}
-                    None => unreadable[0] += 1,
-                }
-            }
-            feed.next = feed.batch.len();
-        }
-        return;
-    }
     let mut due: Vec<Option<Timestamp>> = feeds.iter_mut().map(Feed::due).collect();
     loop {
         let first = due.iter().enumerate().filter_map(|(log, time)| Some(((*time)?, log))).min();
         let Some((_, log)) = first else { return };
         let Some(feed) = feeds.get_mut(log) else { return };
-        match Entry::at(feed.line()) {
+        match Entry::at(feed.take()) {
             Some(entry) if !each(log, &entry) => return,
             Some(_) => {}
             None => unreadable[log] += 1,
         }
-        feed.advance();
         due[log] = feed.due();
     }
 }

@@ -26,6 +26,7 @@ use crate::table::rows::Form;
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{note, outln, progress};
 use relay_log::console::period::{Edge, length, time};
+use relay_log::ledger::entry::Entry;
 use relay_log::ledger::subject::{QlikForm, Subject, qlik_form};
 use relay_log::names::LicenseNumber;
 use relay_log::stderr;
@@ -254,20 +255,24 @@ pub(super) fn denied(args: DeniedArgs, site: &dyn Site) -> Result<Exit, Failure>
     args.asking.ask(args.asking.find(site, false)?, &mut Refused::new(period))
 }
 
-/// Two readings: an alias stands behind the records that it joins.
+/// An alias stands behind the records that it joins: so the aliases are looked for first, in a pass that verifies nothing and
+/// costs a fraction of the reading that the answer is made of.
 pub(super) fn history(args: HistoryArgs, site: &dyn Site) -> Result<Exit, Failure> {
     let sources = args.asking.find(site, args.subject.is_some())?;
     let mut search = args.hash.as_deref().map(Search::new);
     let named = args.subject.as_deref().map(|name| hidden(name, &sources)).transpose()?;
     let mut aliases = Aliases::default();
-    merge::read(&sources.logs, &[], progress(), |_, entry| {
+    let is_alias = |entry: &Entry<'_>| &*entry.action == "audit.alias";
+    let looked_for = args.hash.as_deref().map(Search::new);
+    let wanted =
+        |entry: &Entry<'_>| is_alias(entry) || looked_for.as_ref().is_some_and(|search| search.is_in(entry));
+    merge::find(&sources.logs, progress(), wanted, |entry| {
         if let Some(search) = &mut search {
             search.take(entry);
         }
-        if &*entry.action == "audit.alias" {
+        if is_alias(entry) {
             aliases.take(entry);
         }
-        true
     })?;
     let person = match (named, search) {
         (Some(keys), _) => aliases.all_of(keys.into_iter().map(|(_, pseudonym)| pseudonym)),

@@ -258,7 +258,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::action::{Action, Direction, Outcome};
+    use crate::ledger::action::{Action, Direction, IdentifiedBy, Outcome};
     use crate::ledger::qlik::{Base, Qlik, Repeat};
     use crate::ledger::record::{Observer, Record};
 
@@ -293,7 +293,7 @@ mod tests {
             direction: Some(Direction::In),
             source_id: text(1),
             other_sources: vec!["a".into(), "b".into()],
-            identified_by: Some("source"),
+            identified_by: Some(IdentifiedBy::Source),
             listed: Some(false),
             entry: text(2),
             proxy_user: text(3),
