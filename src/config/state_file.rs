@@ -68,6 +68,10 @@ pub async fn write_last<T: Send + Sync + 'static>(table: Arc<T>, write: fn(&T) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
@@ -80,5 +84,30 @@ mod tests {
         std::fs::write(&path, "[1,").unwrap();
         assert!(read::<Vec<u8>>(&path).is_err());
         assert_eq!(read_or_warn::<Vec<u8>>(&path), Vec::<u8>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_changes_all_the_time_is_written_once_in_a_while() {
+        const EVERY: Duration = Duration::from_secs(5);
+        #[derive(Default)]
+        struct Table {
+            changed: Notify,
+            written: Mutex<Vec<Instant>>,
+        }
+        let write = |table: &Table| {
+            table.written.lock().unwrap().push(Instant::now());
+            Ok(())
+        };
+        let table = Arc::new(Table::default());
+        let writer = tokio::spawn(keep_written(table.clone(), |table| &table.changed, write, EVERY));
+        let begun = Instant::now();
+        while begun.elapsed() < 3 * EVERY {
+            table.changed.notify_one();
+            tokio::time::sleep(EVERY / 10).await;
+        }
+        writer.abort();
+        let written = table.written.lock().unwrap();
+        assert!((3..=4).contains(&written.len()), "{written:?}");
+        assert!(written.windows(2).all(|pair| pair[1] - pair[0] >= EVERY), "{written:?}");
     }
 }

@@ -15,7 +15,7 @@ use super::sniff::Dispatcher;
 use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
 use crate::observe::metrics::Metrics;
-use crate::policy::places::{Full, Most, Place, Places};
+use crate::policy::places::{ConnectionPlace, Full, Most, Places};
 use crate::setup::InForce;
 use crate::stream::socket::ClientSocket;
 use crate::stream::{First, Rewound, last_word};
@@ -39,26 +39,12 @@ impl Acceptor {
     /// Accepts until the relay stops. Never ends because `accept` failed.
     pub async fn keep_open(self: Arc<Self>, listener: TcpListener, dispatcher: Arc<Dispatcher>) {
         let stop = dispatcher.app().stop.clone();
-        let mut pause = bounds::ACCEPT_PAUSE;
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let (stream, peer) = tokio::select! {
+                accepted = next(|| listener.accept(), || self.places.make_room()) => accepted,
                 () = stop.cancelled() => return,
             };
-            match accepted {
-                Ok((stream, peer)) => {
-                    pause = bounds::ACCEPT_PAUSE;
-                    self.admit(stream, peer, &dispatcher);
-                }
-                Err(e) if is_the_peers(&e) => {}
-                Err(e) => {
-                    // Out of descriptors or memory: connections wait in the back-log until some are given back.
-                    tracing::error!("no connection can be accepted for now: {e}");
-                    self.places.make_room();
-                    sleep(pause).await;
-                    pause = (2 * pause).min(bounds::ACCEPT_PAUSE_MAX);
-                }
-            }
+            self.admit(stream, peer, &dispatcher);
         }
     }
 
@@ -89,7 +75,7 @@ impl Acceptor {
         self: Arc<Self>,
         mut socket: ClientSocket,
         balancer: IpAddr,
-        place: Place,
+        place: ConnectionPlace,
         dispatcher: Arc<Dispatcher>,
     ) {
         let client = match timeout(bounds::FIRST_BYTE, proxy_protocol::read(&mut socket)).await {
@@ -112,7 +98,12 @@ impl Acceptor {
     }
 
     /// Takes a place for a new connection. The client of a load balancer is not known yet.
-    fn enter(&self, socket: &ClientSocket, peer: IpAddr, is_balancer: bool) -> Result<Place, Refusal> {
+    fn enter(
+        &self,
+        socket: &ClientSocket,
+        peer: IpAddr,
+        is_balancer: bool,
+    ) -> Result<ConnectionPlace, Refusal> {
         let most = self.most(peer, is_balancer)?;
         let client = (!is_balancer).then_some(peer);
         self.places.enter(socket, client, most).map_err(|full| no_place(full, peer))
@@ -149,7 +140,7 @@ impl Acceptor {
 }
 
 /// Serves a connection to its end, or until its place is needed while it is idle.
-async fn welcome(socket: ClientSocket, client: IpAddr, place: Place, dispatcher: Arc<Dispatcher>) {
+async fn welcome(socket: ClientSocket, client: IpAddr, place: ConnectionPlace, dispatcher: Arc<Dispatcher>) {
     let place = Arc::new(place);
     tokio::select! {
         biased;
@@ -183,6 +174,24 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(bounds::BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// The next connection. Where there are no descriptors or no memory, connections wait in the back-log until some are given
+/// back, and it is tried again after a pause, which grows.
+async fn next<T, F: Future<Output = io::Result<T>>>(accept: impl Fn() -> F, make_room: impl Fn()) -> T {
+    let mut pause = bounds::ACCEPT_PAUSE;
+    loop {
+        match accept().await {
+            Ok(accepted) => return accepted,
+            Err(e) if is_the_peers(&e) => {}
+            Err(e) => {
+                tracing::error!("no connection can be accepted for now: {e}");
+                make_room();
+                sleep(pause).await;
+                pause = (2 * pause).min(bounds::ACCEPT_PAUSE_MAX);
+            }
+        }
+    }
 }
 
 /// Errors of one connection that was over before it was accepted (accept(2)).

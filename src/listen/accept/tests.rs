@@ -1,4 +1,7 @@
-//! Which failures of `accept` are the peer's, and what a listening socket takes.
+//! Which failures of `accept` are the peer's, how long others are waited out, and what a listening socket takes.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
@@ -33,4 +36,27 @@ fn who_has_no_place_is_told_which_limit_that_is() {
     assert!(in_all.sentence.contains("(listen.max_connections)"), "{}", in_all.sentence);
     let own = no_place(Full::OfClient, client);
     assert!(own.sentence.contains("10.0.0.1 (listen.max_connections_per_address)"), "{}", own.sentence);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_connection_can_be_accepted_the_pauses_grow_up_to_a_limit_and_room_is_made() {
+    let (tried, room) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+    let accept = || async {
+        let mut tried = tried.lock().unwrap();
+        tried.push(Instant::now());
+        match tried.len() {
+            // The peer's own errors cost no pause.
+            1 => Err(io::ErrorKind::ConnectionAborted.into()),
+            2..=9 => Err(io::Error::other("no descriptor is left")),
+            _ => Ok(7),
+        }
+    };
+    let accepted = next(accept, || {
+        room.fetch_add(1, Ordering::Relaxed);
+    })
+    .await;
+    assert_eq!((accepted, room.into_inner()), (7, 8));
+    let tried = tried.into_inner().unwrap();
+    let pauses: Vec<_> = tried.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    assert_eq!(pauses, [0, 50, 100, 200, 400, 800, 1000, 1000, 1000]);
 }
