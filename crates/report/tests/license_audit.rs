@@ -59,7 +59,9 @@ fn it_reads_a_log_that_is_named_and_says_what_is_missing_otherwise() {
     let path = here.join("report.html");
     let report = run(&["report", "--log", &log, "--out", path.to_str().unwrap()]);
     assert_eq!(report.status.code(), Some(0), "{}", text(&report));
-    assert!(fs::read_to_string(&path).unwrap().contains("license-audit report"), "it names what made it");
+    let page = fs::read_to_string(&path).unwrap();
+    assert!(page.contains("license-audit report") && page.contains("<code>license-audit kit</code>"));
+    assert!(!page.contains("license-relay audit"), "all commands on it are of the program that made it");
 
     let proved = run(&["prove", "--log", &log, "--seq", "7"]);
     assert!(text(&proved).contains("to check it: license-audit prove --check"), "{}", text(&proved));

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::Packed;
 use crate::ask::evidence::left_out;
+use relay_log::stderr;
 use relay_log::text::hex::hex;
 use relay_log::verify::log::Verdict;
 
@@ -121,7 +122,7 @@ fn write<'p>(
         let folder = &log.folder;
         let anchors: String =
             (0..log.anchors.len()).map(|place| format!(" --anchor {folder}/{}", anchor(place))).collect();
-        writeln!(out, "    license-relay audit verify --log {folder}/log{anchors}")?;
+        writeln!(out, "    {} verify --log {folder}/log{anchors}", stderr::reader())?;
     }
     limits(out, logs)
 }

@@ -11,6 +11,7 @@ use super::html::cells::{bdi, ends, mono, time};
 use super::{Section, Truncated};
 use crate::ask::evidence::Made;
 use relay_log::ledger::entry::Entry;
+use relay_log::stderr;
 use relay_log::text::escape::escape;
 use relay_log::text::number::{count, plural};
 use relay_log::text::shell::quoted;
@@ -113,12 +114,13 @@ fn draw(html: &mut Html<'_>) {
              it is not printed. Save it as <code>recompute.py</code> in the same folder, and go on in the same shell. \
              <code>zstd</code> is needed where segments are compressed.</p>\
              <pre>{}</pre>\
-             <p>3. <code>license-relay audit kit</code> puts both, this page and the segments into one file.</p>\
+             <p>3. <code>{} kit</code> puts both, this page and the segments into one file.</p>\
              <pre class=\"script\">{}</pre>",
         escape(&quoted(folder.as_deref().unwrap_or("LOG"))),
         escape(&quoted(first.map_or("NAME+ID+KEY", |log| &log.key))),
         lines(OPENSSL),
         lines(&format!("{LINES} | python3 recompute.py{pruned} \"$log/checkpoint\"")),
+        stderr::reader(),
         lines(RECOMPUTE)
     );
 }

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use super::truncated::Truncated;
 use super::{Page, Section};
 use cells::bdi;
+use relay_log::stderr;
 use relay_log::text::escape::escape;
 use relay_log::text::number::plural;
 
@@ -106,8 +107,9 @@ impl<'p> Html<'p> {
     pub(super) fn and_more(&mut self, more: u64, what: (&str, &str), command: &str) {
         put!(
             self,
-            "<p class=\"more\">and {}; all of them: <code>license-relay audit {}</code></p>",
+            "<p class=\"more\">and {}; all of them: <code>{} {}</code></p>",
             one_more(more, what),
+            stderr::reader(),
             escape(command.trim_end())
         );
     }

@@ -15,6 +15,7 @@ use crate::page::charts::{Caption, drawn};
 use crate::page::html::cells::{bdi, mono, none};
 use crate::page::html::{Html, N, T, W};
 use crate::page::svg::{FINE, Ink};
+use relay_log::stderr;
 use relay_log::text::escape::escape;
 use relay_log::text::number::{count, plural};
 
@@ -245,7 +246,8 @@ fn over_days(html: &mut Html<'_>, all: &[(&License, &Allotment)]) {
     } else {
         put!(
             html,
-            "<p class=\"more\">Each day by itself: <code>license-relay audit {}</code></p>",
+            "<p class=\"more\">Each day by itself: <code>{} {}</code></p>",
+            stderr::reader(),
             escape(&command)
         );
     }
