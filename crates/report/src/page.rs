@@ -262,6 +262,8 @@ impl Folds {
             (found.strip.beyond, "syncs in the strip"),
             (self.deployments.beyond, "records of deployments"),
             (self.consumption.beyond(), "reports of consumption"),
+            (self.denied.beyond, "refusals"),
+            (read.not_understood.beyond, "records that are not understood"),
         ];
         notes.extend(too_many.into_iter().filter_map(|(count, what)| notes::too_many(count, what)));
         notes.extend(notes::of_nobody(self.account.all.of_nobody));

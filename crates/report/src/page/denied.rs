@@ -21,7 +21,8 @@ pub(super) const SECTION: Section = Section::new("denied", "Refused", draw);
 #[derive(Default)]
 pub(super) struct Sums {
     by: BTreeMap<(String, Option<String>, String, String), Denied>,
-    beyond: u64,
+    /// Refusals of further kinds, for which there was no room.
+    pub(super) beyond: u64,
 }
 
 impl Sums {
@@ -36,7 +37,7 @@ impl Sums {
         } else if self.by.len() < KEPT {
             self.by.insert(key, denied);
         } else {
-            self.beyond += 1;
+            self.beyond = self.beyond.saturating_add(denied.count);
         }
     }
 
@@ -44,7 +45,7 @@ impl Sums {
     pub(super) fn finish(self) -> Truncated<Denied> {
         let mut rows: Vec<Denied> = self.by.into_values().collect();
         rows.sort_by(|a, b| b.count.cmp(&a.count).then(b.last.cmp(&a.last)));
-        Truncated::first(LISTED, rows, self.beyond)
+        Truncated::first(LISTED, rows, 0)
     }
 }
 
@@ -73,4 +74,22 @@ fn draw(html: &mut Html<'_>) {
         [("Times", N), ("What", W), ("Why", W), ("Address", W), ("Source", W), ("First", T), ("Last", T)];
     html.table("Refusals, most often first", &columns, rows);
     html.rest(listed, LISTED, ("kind of refusal", "kinds of refusal"), "denied");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::test_records::{fed, record};
+
+    #[test]
+    fn refusals_for_which_there_is_no_room_are_not_counted_as_kinds_of_refusal() {
+        let mut sums = Sums::default();
+        for n in 0..KEPT + 3 {
+            let mut record = record("access.denied", "");
+            record.reason = format!("reason {n}");
+            fed(60, &record, |entry| sums.take(entry));
+        }
+        assert_eq!(sums.beyond, 3);
+        assert_eq!(sums.finish().total, KEPT as u64);
+    }
 }

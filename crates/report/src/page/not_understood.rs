@@ -22,7 +22,7 @@ pub(super) const SECTION: Section = Section {
 pub(super) fn listed(all: NotUnderstood) -> Truncated<(Who, Unread)> {
     let mut rows: Vec<(Who, Unread)> = all.by.into_iter().collect();
     rows.sort_by_key(|(_, unread)| std::cmp::Reverse(unread.count));
-    Truncated::first(DEPLOYMENTS, rows, all.beyond)
+    Truncated::first(DEPLOYMENTS, rows, 0)
 }
 
 fn draw(html: &mut Html<'_>) {

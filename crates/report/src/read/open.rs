@@ -137,9 +137,14 @@ impl Read {
             )
         });
         let mut words: Vec<String> = newer.into_iter().chain(told).collect();
-        if by.len() > UNKNOWN || self.not_understood.beyond > 0 {
-            let more = by.len().saturating_sub(UNKNOWN) as u64 + self.not_understood.beyond;
-            words.push(format!("NOT UNDERSTOOD: the same goes for {more} more"));
+        if by.len() > UNKNOWN {
+            words.push(format!("NOT UNDERSTOOD: the same goes for {} more", by.len() - UNKNOWN));
+        }
+        if self.not_understood.beyond > 0 {
+            let records = self.not_understood.beyond;
+            words.push(format!(
+                "NOT UNDERSTOOD: the same goes for {records} records of more sources than are counted"
+            ));
         }
         words
     }
