@@ -132,7 +132,21 @@ impl Denial {
             Self::Unrecognised => licensing.unrecognised != Unread::Deny,
             // Credentials are missing, and no entry stands in for them.
             Self::DirectTls | Self::NoUser => false,
-            _ => self.action() == Action::AccessDenied,
+            Self::UnknownSource(_)
+            | Self::WrongPlace(_)
+            | Self::LicenseElsewhere(_)
+            | Self::LicenseAlone(_)
+            | Self::Unidentified(_) => true,
+            Self::TwoSources
+            | Self::TwoKeys
+            | Self::TwoLicenses
+            | Self::UnfitSource(_)
+            | Self::Contradiction(_)
+            | Self::SourceLimit(_)
+            | Self::RecordLimit(_)
+            | Self::LogLimit(_)
+            | Self::StrangersLogLimit(_)
+            | Self::AddressLimit(_) => false,
         }
     }
 
