@@ -1,4 +1,4 @@
-//! Who may ask, and how often (DESIGN §5): every way in which the allow-list lets a deployment in, what it keeps out, and
+//! Who may ask, and how often: every way in which the allow-list lets a deployment in, what it keeps out, and
 //! whose requests a limit counts.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Promise 3 and AUDIT 4, 8: a changed, removed, reordered or added line, a cut end and a restored copy are found, by the
+//! A changed, removed, reordered or added line, a cut end and a restored copy are found, by the
 //! program's own `audit verify` and at the next start.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Promise 9, and bad input: every wait, buffer and place has a limit, whoever meets it is told, and nobody else
+//! Limits, and bad input: every wait, buffer and place has a limit, whoever meets it is told, and nobody else
 //! notices.
 
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! Promise 3 on disks that fill up, fail or turn read-only under load: nothing is forwarded that is not on disk, the file is
+//! Disks that fill up, fail or turn read-only under load: nothing is forwarded that is not on disk, the file is
 //! whole at every step, and room is all it takes to go on. With `degrade`: how many exchanges are missing, exactly.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Enrolment stays one command (DESIGN §5): the number that a refusal tells works at once, is the same on every relay that
+//! Enrolment stays one command: the number that a refusal tells works at once, is the same on every relay that
 //! shares the subject key, and lets in the deployment that was refused and nobody else.
 
 use std::fs;

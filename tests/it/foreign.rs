@@ -1,4 +1,4 @@
-//! Promise 3, for whoever does not believe us: openssl, Python and Go verify a log by themselves, with the scripts of
+//! For whoever does not believe us: openssl, Python and Go verify a log by themselves, with the scripts of
 //! docs/auditor/, and find what was bent.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Promise 10: what the relay does not understand is counted and told, and never passes for nothing.
+//! What the relay does not understand is counted and told, and never passes for nothing.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Promise 3 under `kill -9`: whatever was acknowledged is in the log, whenever the process was killed, and the log goes on
+//! Under `kill -9`: whatever was acknowledged is in the log, whenever the process was killed, and the log goes on
 //! without a gap. And while a process is only stopped, nobody else writes.
 
 use std::collections::BTreeSet;

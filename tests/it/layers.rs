@@ -1,7 +1,9 @@
-//! Imports point down: what a module may use stands below it in this list. The sources are read for the paths that they name;
-//! what only tests name does not count.
+//! The sources themselves. Imports point down: what a module may use stands below it in this list. The sources are read for the
+//! paths that they name; what only tests name does not count. And nothing refers to a document that a clone does not have.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::common::sources::{all, is_test, program};
 
@@ -124,4 +126,51 @@ fn paths_are_found_wherever_they_stand() {
                 use super::super::i;\nuse super::not;\n";
     assert_eq!(named(text, 2).into_iter().collect::<Vec<_>>(), ["a", "d", "e", "g", "h", "i"]);
     assert_eq!(program("a\n#[cfg(test)]\nmod tests {\n b"), "a\n");
+}
+
+/// All text files below a folder of the workspace.
+fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => texts(&entry.path(), found),
+            kind if kind.is_file() => {
+                found.extend(fs::read_to_string(entry.path()).ok().map(|text| (entry.path(), text)));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_document_that_is_referred_to_is_in_the_tree() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    for folder in ["src", "crates", "tests", "benches", "docs", "config", "fuzz/fuzz_targets"] {
+        texts(&root.join(folder), &mut all);
+    }
+    let documents = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
+    all.extend(documents.map(|name| (root.join(name), fs::read_to_string(root.join(name)).unwrap())));
+    let names: BTreeSet<_> = all.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();
+    let mut lacking = Vec::new();
+    for (path, text) in &all {
+        let words =
+            text.split(|c: char| !(c.is_alphanumeric() || "/._-§ ".contains(c))).flat_map(|s| s.split(' '));
+        let mut before = "";
+        for word in words {
+            let document = word.trim_end_matches('.').rsplit('/').next().filter(|name| {
+                let stem = name.strip_suffix(".md").unwrap_or_default();
+                !stem.is_empty() && !stem.starts_with('-')
+            });
+            let is_lacking = document.is_some_and(|name| !names.contains(name));
+            // A section of a document that is called by its name alone, as no standard is.
+            let is_section =
+                word.starts_with('§') && before.len() > 3 && before.chars().all(char::is_uppercase);
+            if is_lacking || is_section {
+                lacking.push(format!("{}: {before} {word}", path.display()));
+            }
+            before = word;
+        }
+    }
+    assert!(lacking.is_empty(), "not in the tree: {lacking:#?}");
 }

@@ -1,4 +1,4 @@
-//! Promise 6: no subject and no bearer token is ever at rest in the clear, however oddly a message carries it; what
+//! No subject and no bearer token is ever at rest in the clear, however oddly a message carries it; what
 //! is secret on disk is for its owner alone.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Promise 3: what changes assignments or reports consumption is on disk before it is forwarded, or it isn't
+//! What changes assignments or reports consumption is on disk before it is forwarded, or it isn't
 //! forwarded; its outcome is on disk before it is answered, or the log is given up.
 
 use std::collections::BTreeMap;

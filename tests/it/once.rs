@@ -1,4 +1,4 @@
-//! Promise 4: a request whose bytes may have reached the back end is never sent again, whatever the back end does;
+//! A request whose bytes may have reached the back end is never sent again, whatever the back end does;
 //! the client hears the truth, and so does the log.
 
 use serde_json::Value;

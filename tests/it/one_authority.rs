@@ -1,4 +1,4 @@
-//! Promise 7: the authority can do one thing. Every client refuses what it may not sign, because of its constraints;
+//! The authority can do one thing. Every client refuses what it may not sign, because of its constraints;
 //! no key of the root is left; and the profile is one that the strictest clients take.
 
 use std::fs;

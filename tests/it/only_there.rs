@@ -1,4 +1,4 @@
-//! Promise 2: no byte leaves for a destination that is not listed; the address dialled is the address that was
+//! No byte leaves for a destination that is not listed; the address dialled is the address that was
 //! checked.
 
 use crate::common::wire::*;

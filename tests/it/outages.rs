@@ -1,4 +1,4 @@
-//! Promise 5 and DESIGN §6, what keeps the relay from an answer of the back end: each cause has its status, its token
+//! What keeps the relay from an answer of the back end: each cause has its status, its token
 //! and its sentence, soon enough that the product does not give up first, and nothing is sent twice.
 
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Promise 5 and DESIGN §6, what the relay refuses by itself: an outage, not a verdict, with its cause in the reason
+//! What the relay refuses by itself: an outage, not a verdict, with its cause in the reason
 //! phrase; and not one byte of it reaches the back end.
 
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,4 @@
-//! Promise 8: a changed file becomes the new configuration whole, or the old one stays and says why; no connection is
+//! A changed file becomes the new configuration whole, or the old one stays and says why; no connection is
 //! dropped for it.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! Promise 1: method, path, query, end-to-end headers and body reach the back end byte for byte, and its reply comes
+//! Method, path, query, end-to-end headers and body reach the back end byte for byte, and its reply comes
 //! back byte for byte. Only hop-by-hop and proxy headers go, and nothing is added.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};

@@ -1,4 +1,4 @@
-//! The command line (DESIGN §4): what each verb says, what it writes, and its exit code.
+//! The command line: what each verb says, what it writes, and its exit code.
 
 use std::fs;
 use std::process::Output;

@@ -64,7 +64,7 @@ impl Answer {
         self.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 
-    /// Checks all that a refusal of the relay owes its reader (DESIGN §6), and gives the sentence.
+    /// Checks all that a refusal of the relay owes its reader, and gives the sentence.
     #[track_caller]
     pub fn refuses(&self, status: u16, token: &str) -> &str {
         let sentence = &self.reason;
