@@ -19,7 +19,7 @@ pub fn take_signal() -> io::Result<()> {
 }
 
 /// Whether a write of this process has reached the limit.
-pub fn is_reached() -> bool {
+pub(crate) fn is_reached() -> bool {
     REACHED.load(Ordering::Relaxed)
 }
 

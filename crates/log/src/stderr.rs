@@ -17,7 +17,7 @@ use crate::{bounds, threads};
 static PROGRAM: OnceLock<&str> = OnceLock::new();
 
 /// The queue to standard error, which is one for the process.
-static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
+static LINES: OnceLock<Arc<LineQueue>> = OnceLock::new();
 
 /// The form of the program's own log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,9 +81,9 @@ pub fn flush(within: Duration) {
 
 /// A writer for one event of the program's own log.
 #[derive(Debug)]
-pub struct Event;
+pub struct EventWriter;
 
-impl Write for Event {
+impl Write for EventWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         write(bytes.to_vec());
         Ok(bytes.len())
@@ -96,7 +96,7 @@ impl Write for Event {
 
 /// Lines on their way.
 #[derive(Debug)]
-struct Lines {
+struct LineQueue {
     queue: Mutex<Queue>,
     /// There is something to write.
     said: Condvar,
@@ -116,11 +116,11 @@ struct Queue {
     format: LogFormat,
 }
 
-fn to_stderr() -> &'static Arc<Lines> {
-    LINES.get_or_init(|| Lines::start(io::stderr()))
+fn to_stderr() -> &'static Arc<LineQueue> {
+    LINES.get_or_init(|| LineQueue::start(io::stderr()))
 }
 
-impl Lines {
+impl LineQueue {
     fn start(to: impl Write + Send + 'static) -> Arc<Self> {
         let queue = Queue { waiting: VecDeque::new(), writing: false, dropped: 0, format: LogFormat::Text };
         let lines = Arc::new(Self {
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn lines_that_nobody_takes_are_dropped_and_counted_and_hold_nobody_up() {
         let (slow, taken) = sync_channel(0);
-        let lines = Lines::start(Slow(slow));
+        let lines = LineQueue::start(Slow(slow));
         lines.push(b"first\n".to_vec());
         while !lines.lock().writing {
             thread::yield_now();
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_flush_waits_for_what_was_said() {
         let (slow, taken) = sync_channel(10);
-        let lines = Lines::start(Slow(slow));
+        let lines = LineQueue::start(Slow(slow));
         for _ in 0..5 {
             lines.push(b"x\n".to_vec());
         }

@@ -11,7 +11,7 @@ pub mod deployments;
 pub mod entitlements;
 pub mod gaps;
 pub mod in_flight;
-pub mod interner;
+pub(crate) mod interner;
 pub mod moves;
 pub mod not_understood;
 pub mod people;

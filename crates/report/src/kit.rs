@@ -36,7 +36,7 @@ const SCRIPTS: [(&str, &str); 3] = [
 
 /// What a kit holds of one log.
 #[derive(Debug)]
-pub struct Packed {
+pub(crate) struct Packed {
     /// Its folder in the kit.
     pub folder: String,
     /// Its key.
@@ -69,7 +69,7 @@ struct Anchor {
 
 /// Why there is no kit.
 #[derive(Debug, thiserror::Error)]
-pub enum KitError {
+pub(crate) enum KitError {
     /// A log can't be packed.
     #[error(transparent)]
     Log(#[from] ProveError),
@@ -94,14 +94,14 @@ pub enum KitError {
 /// What a kit will hold: of each log, all up to its newest checkpoint. That is settled first, so that what is said of the
 /// records, beside them, is made of the same ones.
 #[derive(Debug)]
-pub struct Contents(Vec<Signed>);
+pub(crate) struct Contents(Vec<Signed>);
 
 impl Contents {
     /// Looks for the newest checkpoint of each log, its own or an anchor.
     ///
     /// # Errors
     /// See [`KitError`].
-    pub fn look(logs: &[PathBuf], anchors: &[PathBuf]) -> Result<Self, KitError> {
+    pub(crate) fn look(logs: &[PathBuf], anchors: &[PathBuf]) -> Result<Self, KitError> {
         let mut used = vec![false; anchors.len()];
         let mut signed = Vec::new();
         for log in logs {
@@ -122,7 +122,7 @@ impl Contents {
     }
 
     /// How many records of each log.
-    pub fn sizes(&self) -> Vec<u64> {
+    pub(crate) fn sizes(&self) -> Vec<u64> {
         self.0.iter().map(|log| log.newest.size).collect()
     }
 
@@ -131,7 +131,7 @@ impl Contents {
     ///
     /// # Errors
     /// See [`KitError`]. A log that is not fine is packed as it is: that is evidence as well.
-    pub fn pack(
+    pub(crate) fn pack(
         self,
         to: File,
         report: &[u8],

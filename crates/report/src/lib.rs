@@ -8,7 +8,7 @@
 
 pub mod verbs;
 
-pub mod kit;
+mod kit;
 pub mod page;
 
 pub mod ask;

@@ -36,8 +36,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use licensing::{Assignment, Kind};
-use licensing::{Licensing, Said};
+pub use licensing::{Assignment, RequestKind};
+use licensing::{Licensing, RequestContent};
 use trouble::{Then, What};
 pub use trouble::{Trouble, TroubleError, duration};
 use wire::{Connection, Reply, Request, Socket};
@@ -100,7 +100,7 @@ pub struct Counters {
     /// Requests refused for their form.
     pub bad: u64,
     /// Requests by what they are about.
-    pub by_kind: BTreeMap<Kind, u64>,
+    pub by_kind: BTreeMap<RequestKind, u64>,
     /// Totals of all deployments by `license/allotment/month`, the license in digits or empty.
     pub consumption: BTreeMap<String, i64>,
     /// Every change of an assignment, rejected ones included.
@@ -209,7 +209,7 @@ struct State {
     connections: u64,
     requests: u64,
     bad: u64,
-    by_kind: BTreeMap<Kind, u64>,
+    by_kind: BTreeMap<RequestKind, u64>,
     records: VecDeque<Record>,
     recorded: usize,
     licensing: Licensing,
@@ -222,7 +222,7 @@ struct Record {
     connection: u64,
     head: Bytes,
     body: Bytes,
-    kind: Kind,
+    kind: RequestKind,
     bad: Option<String>,
 }
 
@@ -235,9 +235,9 @@ impl Shared {
 impl State {
     /// Records a request and does what it says. The answer comes with what shall become of it.
     fn answer(&mut self, connection: u64, request: &Request) -> (Reply, Option<What>) {
-        let said = Said::by(request);
+        let said = RequestContent::by(request);
         let is_helper = request.path().starts_with("/stub/");
-        let kind = if is_helper { Kind::Other } else { said.kind() };
+        let kind = if is_helper { RequestKind::Other } else { said.kind() };
         self.record(connection, &request.head, &request.body, kind, None);
         let delay = trouble::take(&mut self.trouble, |what| matches!(what, What::Delay(_)));
         let what = trouble::take(&mut self.trouble, |what| !matches!(what, What::Delay(_) | What::Stale));
@@ -252,7 +252,14 @@ impl State {
         (reply, what)
     }
 
-    fn record(&mut self, connection: u64, head: &Bytes, body: &Bytes, kind: Kind, bad: Option<String>) {
+    fn record(
+        &mut self,
+        connection: u64,
+        head: &Bytes,
+        body: &Bytes,
+        kind: RequestKind,
+        bad: Option<String>,
+    ) {
         self.requests += 1;
         self.bad += u64::from(bad.is_some());
         *self.by_kind.entry(kind).or_default() += 1;
@@ -266,7 +273,14 @@ impl State {
     }
 
     fn counters(&self) -> Counters {
-        let kinds = [Kind::Activation, Kind::Definition, Kind::Capacity, Kind::Sync, Kind::Root, Kind::Other];
+        let kinds = [
+            RequestKind::Activation,
+            RequestKind::Definition,
+            RequestKind::Capacity,
+            RequestKind::Sync,
+            RequestKind::Root,
+            RequestKind::Other,
+        ];
         let count = |kind| self.by_kind.get(&kind).copied().unwrap_or_default();
         Counters {
             connections: self.connections,
@@ -334,7 +348,9 @@ async fn serve<S: Socket>(shared: &Shared, socket: S, number: u64) -> io::Result
             Err(bad) => {
                 let fault = bad.fault.to_string();
                 let reply = Reply::error(400, &fault);
-                shared.with(|state| state.record(number, &bad.head, &Bytes::new(), Kind::Other, Some(fault)));
+                shared.with(|state| {
+                    state.record(number, &bad.head, &Bytes::new(), RequestKind::Other, Some(fault))
+                });
                 connection.write(&reply.render(false, false)).await?;
                 break;
             }
@@ -442,7 +458,10 @@ mod tests {
         let reply = ask(tls, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         assert!(reply.starts_with("HTTP/1.1 404 Not Found\r\nServer: nginx\r\nDate: "), "{reply}");
         let counters = stub.counters();
-        assert_eq!((counters.connections, counters.requests, counters.by_kind[&Kind::Root]), (1, 1, 1));
+        assert_eq!(
+            (counters.connections, counters.requests, counters.by_kind[&RequestKind::Root]),
+            (1, 1, 1)
+        );
         stub.stop().await;
     }
 

@@ -15,7 +15,7 @@ use super::wire::{Reply, Request};
 /// What a request is about.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum RequestKind {
     /// A license is asked for with its signed key.
     Activation,
     /// The license's definition is fetched.
@@ -69,7 +69,7 @@ struct License {
 }
 
 /// What a request says.
-pub(super) enum Said {
+pub(super) enum RequestContent {
     Root,
     Definition,
     Message(Message),
@@ -152,12 +152,12 @@ impl Patch {
 #[derive(Serialize)]
 struct Synced<'a> {
     bases: Vec<Base>,
-    patches: Vec<Told<'a>>,
+    patches: Vec<ChangeReply<'a>>,
 }
 
 /// A change as deployments are told it, in the sample's order.
 #[derive(Serialize)]
-struct Told<'a> {
+struct ChangeReply<'a> {
     instance: &'a str,
     version: u64,
     license: String,
@@ -169,7 +169,7 @@ struct Told<'a> {
     deleted: bool,
 }
 
-impl Said {
+impl RequestContent {
     /// Recognises a request.
     pub(super) fn by(request: &Request) -> Self {
         match (request.method.as_str(), request.path()) {
@@ -181,42 +181,44 @@ impl Said {
     }
 
     /// What it is about.
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> RequestKind {
         match self {
-            Self::Root => Kind::Root,
-            Self::Definition => Kind::Definition,
-            Self::Message(Message::Capacity(_)) => Kind::Capacity,
-            Self::Message(Message::Wrapped { .. } | Message::Sync(_)) => Kind::Sync,
-            Self::Message(Message::Activation { .. }) => Kind::Activation,
-            Self::Other => Kind::Other,
+            Self::Root => RequestKind::Root,
+            Self::Definition => RequestKind::Definition,
+            Self::Message(Message::Capacity(_)) => RequestKind::Capacity,
+            Self::Message(Message::Wrapped { .. } | Message::Sync(_)) => RequestKind::Sync,
+            Self::Message(Message::Activation { .. }) => RequestKind::Activation,
+            Self::Other => RequestKind::Other,
         }
     }
 }
 
 impl Licensing {
     /// Does what is said, and answers.
-    pub(super) fn answer(&mut self, said: Said, request: &Request) -> Reply {
+    pub(super) fn answer(&mut self, said: RequestContent, request: &Request) -> Reply {
         let bearer = bearer_license(request);
         match said {
-            Said::Root => Reply::new(404, "text/html", NGINX_404),
-            Said::Definition => match bearer {
+            RequestContent::Root => Reply::new(404, "text/html", NGINX_404),
+            RequestContent::Definition => match bearer {
                 Some(license) => definition(&license),
                 None => Reply::error(401, "a signed license key is needed"),
             },
-            Said::Message(Message::Activation { signed_license_key, .. }) => {
+            RequestContent::Message(Message::Activation { signed_license_key, .. }) => {
                 match license_of(&signed_license_key).or(bearer) {
                     Some(license) => Reply::new(200, "application/json", license_definition(&license)),
                     None => Reply::error(401, "the signed license key can't be read"),
                 }
             }
-            Said::Message(Message::Capacity(reports)) => self.capacity(&bearer.unwrap_or_default(), reports),
-            Said::Message(Message::Wrapped { source, metadata }) => {
+            RequestContent::Message(Message::Capacity(reports)) => {
+                self.capacity(&bearer.unwrap_or_default(), reports)
+            }
+            RequestContent::Message(Message::Wrapped { source, metadata }) => {
                 self.sync(source.or_else(|| metadata.source.clone()).unwrap_or_default(), metadata)
             }
-            Said::Message(Message::Sync(assignments)) => {
+            RequestContent::Message(Message::Sync(assignments)) => {
                 self.sync(assignments.source.clone().unwrap_or_default(), assignments)
             }
-            Said::Other => Reply::error(404, "not found"),
+            RequestContent::Other => Reply::error(404, "not found"),
         }
     }
 
@@ -241,7 +243,7 @@ impl Licensing {
         for (license, base) in bases {
             let changes = self.licenses.get(&license).map_or(&[][..], |license| &license.changes);
             current.push(Base { license: groups(&license), version: changes.len() as u64 });
-            told.extend(changes.iter().filter(|change| change.version > base).map(|change| Told {
+            told.extend(changes.iter().filter(|change| change.version > base).map(|change| ChangeReply {
                 instance: &change.instance,
                 version: change.version,
                 license: groups(&license),
@@ -427,17 +429,17 @@ mod tests {
     #[test]
     fn shapes_tell_messages_apart() {
         for (body, kind) in [
-            (r#"{"signedLicenseKey":"a.b.c","cause":"Initial"}"#, Some(Kind::Activation)),
+            (r#"{"signedLicenseKey":"a.b.c","cause":"Initial"}"#, Some(RequestKind::Activation)),
             (
                 r#"[{"id":1,"allotment":"analyzer_time","month":"2018-11","consumption":242}]"#,
-                Some(Kind::Capacity),
+                Some(RequestKind::Capacity),
             ),
-            (r#"{"source":"a","bases":[],"patches":[]}"#, Some(Kind::Sync)),
-            (r#"{"source":"a","metadata":{"source":"my","bases":[],"patches":[]}}"#, Some(Kind::Sync)),
+            (r#"{"source":"a","bases":[],"patches":[]}"#, Some(RequestKind::Sync)),
+            (r#"{"source":"a","metadata":{"source":"my","bases":[],"patches":[]}}"#, Some(RequestKind::Sync)),
             (r#"{"source":"a"}"#, None),
             (r#"[1]"#, None),
         ] {
-            let said = serde_json::from_str(body).ok().map(|message| Said::Message(message).kind());
+            let said = serde_json::from_str(body).ok().map(|message| RequestContent::Message(message).kind());
             assert_eq!(said, kind, "{body}");
         }
     }

@@ -146,7 +146,7 @@ impl Editing {
     ///
     /// # Errors
     /// The system refuses; nothing is left.
-    pub fn write_beside(&self, bytes: &[u8]) -> io::Result<Beside> {
+    pub(crate) fn write_beside(&self, bytes: &[u8]) -> io::Result<Beside> {
         write(&self.target, bytes, 0o600, EDITED)
     }
 
@@ -217,7 +217,7 @@ pub(super) fn replace_alone(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// [`Fault::NotDurable`]; or the folder can't be opened.
-pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     super::lock::sync(&File::open(folder_of(path))?)
 }
 
@@ -290,7 +290,7 @@ fn write(target: &Path, bytes: &[u8], mode: u32, ending: &str) -> io::Result<Bes
 ///
 /// # Errors
 /// The system refuses, or gives no random numbers.
-pub fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+pub(crate) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
     for _ in 0..bounds::LOCK_TRIES {
         let (file, beside) = create(path, 0o600, HANDED)?;
         // Where the file system has no locks, nobody takes away anything.
@@ -307,7 +307,7 @@ pub fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
 ///
 /// # Errors
 /// The folder can't be listed, or a file in it not be removed.
-pub fn clear_handed_over(path: &Path) -> io::Result<()> {
+pub(crate) fn clear_handed_over(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder_of(path))? {
         let entry = entry?;
         if !is_ours(&entry.file_name(), HANDED) {

@@ -26,7 +26,7 @@ pub struct Folder {
 }
 
 /// A file of a new subfolder: its name, what it holds, and its mode.
-pub type NewFile<'a> = (&'a str, &'a [u8], u32);
+pub(crate) type NewFile<'a> = (&'a str, &'a [u8], u32);
 
 impl Folder {
     /// Takes the lock of a folder, which is made where it is missing, with the mode and the owner of its parent.

@@ -21,14 +21,6 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Editing::begin(path)?.create(bytes, 0o600)
 }
 
-/// Writes a new file that anybody may read, in the same careful way.
-///
-/// # Errors
-/// As [`write_private`].
-pub fn write_public(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    Editing::begin(path)?.create(bytes, 0o644)
-}
-
 /// Puts a file that only its owner may read in the place of another, whole or not at all. Nobody else may write this file
 /// meanwhile.
 ///

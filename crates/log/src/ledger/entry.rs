@@ -27,7 +27,7 @@ pub struct Entry<'a> {
     /// Why, in plain words.
     pub reason: Text<'a>,
     /// What ECS has no name for.
-    pub qlik: Said<'a>,
+    pub qlik: QlikMembers<'a>,
     /// The person, as pseudonym.
     pub subject: Option<Text<'a>>,
     /// The client's address.
@@ -87,7 +87,7 @@ impl Ended {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "'de: 'a"))]
 #[allow(missing_docs)] // As in `Qlik`.
-pub struct Said<'a> {
+pub struct QlikMembers<'a> {
     /// `out` is asked by a deployment, `in` told by the back end.
     pub direction: Option<Text<'a>>,
     pub source_id: Option<Text<'a>>,
@@ -100,7 +100,7 @@ pub struct Said<'a> {
     pub version: Option<u64>,
     pub base_version: Option<u64>,
     pub base_sent: Option<u64>,
-    pub bases: Vec<BaseSaid<'a>>,
+    pub bases: Vec<RecordedBase<'a>>,
     pub created: Option<Text<'a>>,
     pub rejection: Option<Text<'a>>,
     pub month: Option<Text<'a>>,
@@ -133,7 +133,7 @@ pub struct Said<'a> {
 /// A license in a sync, and the versions that the two sides stand at.
 #[derive(Debug, Deserialize)]
 #[allow(missing_docs)] // As in `Base`.
-pub struct BaseSaid<'a> {
+pub struct RecordedBase<'a> {
     #[serde(borrow)]
     pub license: Option<Text<'a>>,
     pub sent: Option<u64>,
@@ -188,7 +188,7 @@ struct Written<'a> {
     time: Timestamp,
     event: WrittenEvent<'a>,
     #[serde(default)]
-    qlik: Said<'a>,
+    qlik: QlikMembers<'a>,
     user: Option<WrittenUser<'a>>,
     source: Option<WrittenSource>,
     user_agent: Option<WrittenAgent<'a>>,

@@ -43,7 +43,7 @@ impl Glance {
     }
 
     /// The same; `None` as well where its sum does not match.
-    pub fn of_whole(line: &[u8]) -> Option<Self> {
+    pub(crate) fn of_whole(line: &[u8]) -> Option<Self> {
         sum_holds(line).then(|| Self::at(line)).flatten()
     }
 }

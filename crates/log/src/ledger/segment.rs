@@ -122,7 +122,8 @@ impl Lines {
     ///
     /// # Errors
     /// As [`next_line`](Self::next_line).
-    pub fn skip_line(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    #[cfg(test)]
+    pub(crate) fn skip_line(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
             let piece = self.next_line()?;
             each(piece);

@@ -8,7 +8,7 @@ use super::segment::{self, Lines};
 
 /// A place in the log, and what is read from there.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     log: PathBuf,
     next: u64,
     /// The lines of the segment that the place is in.
@@ -17,7 +17,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// The records of this log from an index on.
-    pub fn from(log: &Path, index: u64) -> Self {
+    pub(crate) fn from(log: &Path, index: u64) -> Self {
         Self { log: log.to_owned(), next: index, open: None }
     }
 
@@ -26,7 +26,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The segment can't be read, or is not there (any more).
-    pub fn next(&mut self, committed: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
+    pub(crate) fn next(&mut self, committed: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
         if self.next >= committed {
             return Ok(None);
         }

@@ -14,14 +14,14 @@ use relay_log::ledger::entry::Entry;
 
 /// All such moves.
 #[derive(Debug)]
-pub struct Churn {
+pub(crate) struct Churn {
     all: Assignments,
     moves: Moves,
 }
 
 impl Churn {
     /// Within this time.
-    pub fn new(within: SignedDuration) -> Self {
+    pub(crate) fn new(within: SignedDuration) -> Self {
         Self { all: Assignments::default(), moves: Moves::new(within) }
     }
 }

@@ -47,7 +47,7 @@ pub struct Made {
 
 impl Made {
     /// The program and its version.
-    pub const BY: &str = concat!("license-relay ", env!("CARGO_PKG_VERSION"));
+    pub(crate) const BY: &str = concat!("license-relay ", env!("CARGO_PKG_VERSION"));
 
     /// Now, with this command line.
     pub fn now(command: String) -> Self {

@@ -15,13 +15,13 @@ use relay_log::ledger::subject::{QlikForm, Subject, qlik_form};
 
 /// Every record, flat.
 #[derive(Debug)]
-pub struct Flat {
+pub(crate) struct Flat {
     period: Period,
 }
 
 impl Flat {
     /// Of this period.
-    pub fn new(period: Period) -> Self {
+    pub(crate) fn new(period: Period) -> Self {
         Self { period }
     }
 }
@@ -119,7 +119,7 @@ impl Question for Flat {
 
 /// Assignments in the fields of the Offline User Assignment Log.
 #[derive(Debug)]
-pub struct AsQlik {
+pub(crate) struct AsQlik {
     period: Period,
     form: QlikForm,
     unresolved: u64,
@@ -127,7 +127,7 @@ pub struct AsQlik {
 
 impl AsQlik {
     /// Of this period, with subjects in this form.
-    pub fn new(period: Period, form: QlikForm) -> Self {
+    pub(crate) fn new(period: Period, form: QlikForm) -> Self {
         Self { period, form, unresolved: 0 }
     }
 }

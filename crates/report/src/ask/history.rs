@@ -11,7 +11,7 @@ use relay_log::ledger::entry::{Ended, Entry};
 
 /// Everything of one person.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     pseudonyms: BTreeSet<String>,
     found: BTreeSet<String>,
     /// What the back end calls the person's assignments, each with its license: a delete may name nothing else.
@@ -23,7 +23,7 @@ const INSTANCES: usize = 100_000;
 
 impl History {
     /// Of the person with these pseudonyms.
-    pub fn new(pseudonyms: BTreeSet<String>) -> Self {
+    pub(crate) fn new(pseudonyms: BTreeSet<String>) -> Self {
         Self { pseudonyms, found: BTreeSet::new(), instances: BTreeSet::new() }
     }
 }

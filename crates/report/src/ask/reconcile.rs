@@ -15,7 +15,7 @@ use relay_log::ledger::entry::Entry;
 
 /// The question.
 #[derive(Debug)]
-pub struct Reconcile {
+pub(crate) struct Reconcile {
     period: Period,
     license: Option<String>,
     opened: usize,
@@ -24,7 +24,7 @@ pub struct Reconcile {
 
 impl Reconcile {
     /// Of this period and license, on top of an opening balance.
-    pub fn new(period: Period, license: Option<String>, opening: &[OpeningHolder]) -> Self {
+    pub(crate) fn new(period: Period, license: Option<String>, opening: &[OpeningHolder]) -> Self {
         Self { period, license, opened: opening.len(), account: Account::opened_with(opening) }
     }
 }

@@ -16,7 +16,7 @@ const FOUND: usize = 100;
 /// Looks for the pseudonyms that a part of one may be of: the whole, or its begin, with or without what stands before the
 /// digits.
 #[derive(Debug)]
-pub struct Search {
+pub(crate) struct Search {
     wanted: String,
     /// What was found, the first hundred.
     pub found: BTreeSet<String>,
@@ -24,17 +24,17 @@ pub struct Search {
 
 impl Search {
     /// For this, as the log, or the report with its ellipsis, shows it.
-    pub fn new(wanted: &str) -> Self {
+    pub(crate) fn new(wanted: &str) -> Self {
         Self { wanted: wanted.trim().trim_end_matches('…').to_owned(), found: BTreeSet::new() }
     }
 
     /// Whether a record names a pseudonym that it may be of.
-    pub fn is_in(&self, entry: &Entry<'_>) -> bool {
+    pub(crate) fn is_in(&self, entry: &Entry<'_>) -> bool {
         pseudonyms(entry).any(|pseudonym| self.fits(pseudonym))
     }
 
     /// The next record.
-    pub fn take(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn take(&mut self, entry: &Entry<'_>) {
         for pseudonym in pseudonyms(entry) {
             if self.found.len() < FOUND && self.fits(pseudonym) && !self.found.contains(pseudonym) {
                 self.found.insert(pseudonym.to_owned());
@@ -43,13 +43,13 @@ impl Search {
     }
 
     /// Whether it was for a whole pseudonym, or for a subject in clear.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.wanted.starts_with("raw:")
             || self.wanted.starts_with("hmac-sha256:") && self.wanted.split(':').count() == 3
     }
 
     /// What it was for.
-    pub fn all(self) -> BTreeSet<String> {
+    pub(crate) fn all(self) -> BTreeSet<String> {
         BTreeSet::from([self.wanted])
     }
 
@@ -74,7 +74,7 @@ fn pseudonyms<'e>(entry: &'e Entry<'_>) -> impl Iterator<Item = &'e str> {
 
 /// How often a person's pseudonym under each key stands in the log.
 #[derive(Debug)]
-pub struct Hits {
+pub(crate) struct Hits {
     keys: Vec<(String, String, Option<SeenTimes>)>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct SeenTimes {
 
 impl Hits {
     /// Of these pseudonyms, each with the id of its key.
-    pub fn new(keys: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(keys: Vec<(String, String)>) -> Self {
         Self { keys: keys.into_iter().map(|(key, pseudonym)| (key, pseudonym, None)).collect() }
     }
 }

@@ -45,7 +45,7 @@ impl Day {
 
 impl Account {
     /// On top of an opening balance.
-    pub fn opened_with(opening: &[OpeningHolder]) -> Self {
+    pub(crate) fn opened_with(opening: &[OpeningHolder]) -> Self {
         let mut account = Self::default();
         for held in opening {
             account.all.open_with(&held.license, &held.allotment, &held.subject);
@@ -96,7 +96,7 @@ impl Account {
 }
 
 /// The days that a period has in what the log spans, the last hundred years of them; `None` where there are none.
-pub fn days_in(period: Period, span: Option<(Timestamp, Timestamp)>) -> Option<(Date, Date)> {
+pub(crate) fn days_in(period: Period, span: Option<(Timestamp, Timestamp)>) -> Option<(Date, Date)> {
     let (first, last) = span?;
     let from = period.from.map_or(first, |from| from.max(first));
     let to = period.to.map_or(last, |to| to.min(last));

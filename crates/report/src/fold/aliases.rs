@@ -22,7 +22,7 @@ impl Aliases {
     }
 
     /// All pseudonyms of the person with these.
-    pub fn all_of(&self, pseudonyms: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+    pub(crate) fn all_of(&self, pseudonyms: impl IntoIterator<Item = String>) -> BTreeSet<String> {
         let mut known: BTreeSet<String> = pseudonyms.into_iter().collect();
         let mut next: Vec<String> = known.iter().cloned().collect();
         while let Some(one) = next.pop() {

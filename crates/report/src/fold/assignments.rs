@@ -81,7 +81,7 @@ pub struct Known {
     /// The back end's number for it.
     pub instance: Option<Box<str>>,
     /// The deployment that was told first.
-    pub told_by: Option<u32>,
+    pub(crate) told_by: Option<u32>,
 }
 
 /// A change of which nobody can tell what it does.
@@ -94,7 +94,7 @@ pub struct Unclear {
     /// The back end's number for it.
     pub instance: Option<Box<str>>,
     /// The deployment that was told first.
-    pub told_by: Option<u32>,
+    pub(crate) told_by: Option<u32>,
 }
 
 /// What a deployment asked for.
@@ -130,7 +130,7 @@ pub struct ConfirmedChange {
 
 impl ConfirmedChange {
     /// The newest pseudonym of whom it is about.
-    pub fn subject(&self, all: &Assignments) -> Option<String> {
+    pub(crate) fn subject(&self, all: &Assignments) -> Option<String> {
         self.key.map(|key| all.people.pseudonym(key.person).to_owned())
     }
 }
@@ -147,7 +147,7 @@ pub struct Assignments {
     /// What is asked for, and neither told nor refused.
     pub asked: BTreeMap<Key, RequestedChange>,
     /// Told, and neither add nor delete can be told.
-    pub unclear: BTreeMap<Key, Unclear>,
+    pub(crate) unclear: BTreeMap<Key, Unclear>,
     /// Told changes that name nobody who is known.
     pub of_nobody: u64,
     /// How many hold each allotment of each license.
@@ -194,7 +194,7 @@ impl Assignments {
     }
 
     /// Where fewer may hold since two people were found to be one.
-    pub fn take_recounted(&mut self) -> Vec<(u32, u32)> {
+    pub(crate) fn take_recounted(&mut self) -> Vec<(u32, u32)> {
         std::mem::take(&mut self.recounted)
     }
 

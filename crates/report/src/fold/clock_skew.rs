@@ -3,7 +3,6 @@
 use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::table::cell::Cell;
 use relay_log::ledger::entry::Entry;
 
 /// The back end tells its time in whole seconds, without the fraction.
@@ -20,16 +19,6 @@ pub struct Difference {
     pub time: Timestamp,
     /// The log's clock less the back end's: above zero, the log's was ahead, or the record was written late.
     pub by: SignedDuration,
-}
-
-/// The columns of the largest differences.
-pub const COLUMNS: &[&str] = &["log", "sequence", "time", "seconds"];
-
-impl Difference {
-    /// A cell for each column.
-    pub fn cells(&self) -> Vec<Cell> {
-        vec![self.log.into(), self.sequence.into(), self.time.into(), Cell::Tenths(self.by.as_secs_f64())]
-    }
 }
 
 /// Compares the clocks of all logs.
@@ -96,6 +85,5 @@ mod tests {
         assert_eq!(take(1, 162, "Thu, 01 Jan 1970 00:01:40 GMT"), [(0, -10), (1, 61)]);
         let largest = clock.largest().unwrap();
         assert_eq!((largest.log, largest.time.as_second(), clock.unreadable), (1, 162, 1));
-        assert_eq!(largest.cells().len(), COLUMNS.len());
     }
 }

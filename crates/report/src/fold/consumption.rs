@@ -97,7 +97,7 @@ pub struct AllSources {
 }
 
 /// The columns of `consumption`.
-pub const COLUMNS: &[&str] = &[
+pub(crate) const COLUMNS: &[&str] = &[
     "license",
     "month",
     "allotment",
@@ -117,7 +117,7 @@ pub const COLUMNS: &[&str] = &[
 
 impl ConsumptionRow {
     /// A cell for each column.
-    pub fn cells(&self) -> Vec<Cell> {
+    pub(crate) fn cells(&self) -> Vec<Cell> {
         let Sum { reports, delta, delta_unknown, unreadable } = self.sum;
         let all = |of: fn(&AllSources) -> Option<i64>| self.all.as_ref().and_then(of).into();
         vec![
@@ -172,7 +172,7 @@ impl Consumption {
     }
 
     /// The newest month that anything was reported or told of.
-    pub fn newest_month(&self) -> Option<Arc<str>> {
+    pub(crate) fn newest_month(&self) -> Option<Arc<str>> {
         let of_sums = self.sums.keys().map(|((_, month, _), _)| month);
         of_sums.chain(self.totals.keys().map(|(_, month, _)| month)).filter(|m| is_month(m)).max().cloned()
     }

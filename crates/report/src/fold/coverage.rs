@@ -90,7 +90,7 @@ pub struct Hole {
 
 impl Coverage {
     /// The next record.
-    pub fn take(&mut self, log: usize, entry: &Entry<'_>) {
+    pub(crate) fn take(&mut self, log: usize, entry: &Entry<'_>) {
         match &*entry.action {
             "license.sync.request" => self.note_request(entry),
             "license.sync.response" => {
@@ -105,7 +105,7 @@ impl Coverage {
     }
 
     /// Whether an earlier reply has told this change: one that is not the reply it stands in.
-    pub fn is_repeat(&self, log: usize, license: &str, version: u64) -> bool {
+    pub(crate) fn is_repeat(&self, log: usize, license: &str, version: u64) -> bool {
         let known = self.licenses.get(license).is_some_and(|versions| versions.has_told(version));
         let elsewhere = || {
             let others =
@@ -116,7 +116,7 @@ impl Coverage {
     }
 
     /// What is known of each license, once all is read.
-    pub fn finish(&mut self) -> Vec<LicenseCoverage> {
+    pub(crate) fn finish(&mut self) -> Vec<LicenseCoverage> {
         let logs: Vec<usize> = self.open.keys().copied().collect();
         for log in logs {
             self.close(log);

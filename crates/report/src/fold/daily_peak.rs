@@ -67,11 +67,6 @@ impl Usage {
             Used { day, at_end: held, peak }
         })
     }
-
-    /// The first day on which anything changed.
-    pub fn first_day(&self) -> Option<Date> {
-        self.days.first_key_value().map(|(day, _)| *day)
-    }
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub struct Deployment {
 }
 
 /// The columns of `deployments`.
-pub const COLUMNS: &[&str] = &[
+pub(crate) const COLUMNS: &[&str] = &[
     "license",
     "source",
     "name",
@@ -170,7 +170,7 @@ impl Deployments {
     }
 
     /// A sentence for each license: which of its deployments use it still, and since when the others are silent.
-    pub fn in_use(&self) -> Vec<String> {
+    pub(crate) fn in_use(&self) -> Vec<String> {
         let mut licenses: BTreeMap<&str, Vec<&Deployment>> = BTreeMap::new();
         for deployment in self.rows().filter(|deployment| !deployment.license.is_empty()) {
             licenses.entry(&*deployment.license).or_default().push(deployment);

@@ -84,7 +84,7 @@ impl Allowed {
     }
 
     /// As an answer says it: a number, `unlimited`, or nothing where it is not known.
-    pub fn overage_word(&self) -> Option<String> {
+    pub(crate) fn overage_word(&self) -> Option<String> {
         match self.overage {
             Overage::Untold => None,
             Overage::Unknown => Some("unknown".into()),

@@ -3,4 +3,4 @@
 pub mod find;
 pub mod gap;
 pub mod sync_counts;
-pub mod uptime;
+pub(crate) mod uptime;

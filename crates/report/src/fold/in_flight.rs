@@ -72,7 +72,7 @@ impl<T: Default> Open<T> {
 
     /// This record is the first that tells the outcome of its exchange, which ends with the last of these: they stand together
     /// in the log.
-    pub fn ends_after(&mut self, log: usize, entry: &Entry<'_>) {
+    pub(crate) fn ends_after(&mut self, log: usize, entry: &Entry<'_>) {
         if !self.exchanges.contains_key(&*entry.exchange) {
             return;
         }

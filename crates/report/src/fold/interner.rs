@@ -10,13 +10,13 @@ const NAMES: usize = 1_000_000;
 
 /// The names.
 #[derive(Debug, Default)]
-pub struct Interner {
+pub(crate) struct Interner {
     kept: HashSet<Arc<str>>,
 }
 
 impl Interner {
     /// The one that is kept; an absent one is empty.
-    pub fn keep(&mut self, name: Option<&str>) -> Arc<str> {
+    pub(crate) fn keep(&mut self, name: Option<&str>) -> Arc<str> {
         let name = name.unwrap_or_default();
         if let Some(known) = self.kept.get(name) {
             return known.clone();

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::in_flight::Open;
-use crate::table::cell::Cell;
 use relay_log::ledger::entry::Entry;
 use relay_log::ledger::record::UNREAD_REPLY;
 
@@ -53,33 +52,6 @@ pub struct Unread {
     pub license: Option<String>,
     /// The last `User-Agent`.
     pub user_agent: Option<String>,
-}
-
-/// The columns of what was not understood.
-pub const COLUMNS: &[&str] =
-    &["source", "license", "address", "count", "partly", "first", "last", "lasting", "shape"];
-
-impl Unread {
-    /// A cell for each column.
-    pub fn cells(&self, who: &Who) -> Vec<Cell> {
-        let [mut source, mut license, mut address] = [Cell::None, Cell::None, Cell::None];
-        match who {
-            Who::Source(id) => source = id.clone().into(),
-            Who::License(number) => license = number.clone().into(),
-            Who::Address(of) => address = of.clone().into(),
-        }
-        vec![
-            source,
-            license,
-            address,
-            self.count.into(),
-            self.partly.into(),
-            self.first.into(),
-            self.last.into(),
-            self.lasting.into(),
-            self.shape.clone().into(),
-        ]
-    }
 }
 
 /// Follows what was not understood.
@@ -228,7 +200,6 @@ mod tests {
         let told = &all.by[&Who::Source("a".into())];
         assert_eq!((told.count, told.partly, told.shape.as_deref()), (3, 1, Some("not JSON")));
         assert_eq!((told.first.as_second(), told.last.as_second(), all.count()), (0, 6, 3));
-        assert_eq!(told.cells(&Who::Address("10.0.0.1".into())).len(), COLUMNS.len());
     }
 
     #[test]

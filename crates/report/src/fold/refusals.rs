@@ -43,7 +43,7 @@ pub struct Denied {
 }
 
 /// The columns of `denied`.
-pub const COLUMNS: &[&str] = &[
+pub(crate) const COLUMNS: &[&str] = &[
     "time", "action", "source", "license", "address", "reason", "count", "first", "last", "product", "user",
 ];
 

@@ -53,7 +53,7 @@ impl Names {
     }
 
     /// The same, uncounted.
-    pub fn look_up(&self, pseudonym: &str) -> Option<String> {
+    pub(crate) fn look_up(&self, pseudonym: &str) -> Option<String> {
         let listed = self.by_pseudonym.get(pseudonym).cloned();
         listed.or_else(|| pseudonym.strip_prefix(RAW).map(str::to_owned))
     }

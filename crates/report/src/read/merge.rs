@@ -60,7 +60,7 @@ pub fn read(
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_up_to(
+pub(crate) fn read_up_to(
     logs: &[PathBuf],
     anchors: &[PathBuf],
     sizes: &[u64],

@@ -67,7 +67,7 @@ pub struct TableWriter<'w> {
 impl<'w> TableWriter<'w> {
     /// To be written there, in this form. The head goes out with the first row, or with the end: an answer that can't be
     /// given leaves no half of one.
-    pub fn new(out: &'w mut dyn Write, form: Form, columns: &'static [&'static str]) -> Self {
+    pub(crate) fn new(out: &'w mut dyn Write, form: Form, columns: &'static [&'static str]) -> Self {
         Self { out, form, columns, kept: Vec::new(), widths: None, count: 0 }
     }
 
@@ -92,7 +92,7 @@ impl<'w> TableWriter<'w> {
     ///
     /// # Errors
     /// Nothing can be written there.
-    pub fn row(&mut self, cells: Vec<Cell>) -> io::Result<()> {
+    pub(crate) fn row(&mut self, cells: Vec<Cell>) -> io::Result<()> {
         if self.count == 0 {
             self.head()?;
         }
@@ -128,7 +128,7 @@ impl<'w> TableWriter<'w> {
     ///
     /// # Errors
     /// Nothing can be written there.
-    pub fn end(mut self, closing: &Closing) -> io::Result<()> {
+    pub(crate) fn end(mut self, closing: &Closing) -> io::Result<()> {
         if self.count == 0 {
             self.head()?;
         }

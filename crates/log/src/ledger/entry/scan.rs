@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use super::{Ended, Entry, Said, Text};
+use super::{Ended, Entry, QlikMembers, Text};
 
 /// The record of a line; `None` where that must be asked of the JSON parser.
 pub(super) fn scan(line: &[u8]) -> Option<Entry<'_>> {
@@ -42,14 +42,14 @@ pub(super) fn scan(line: &[u8]) -> Option<Entry<'_>> {
         action,
         outcome,
         reason,
-        qlik: Said::default(),
+        qlik: QlikMembers::default(),
         subject: None,
         client: None,
         user_agent: None,
         written_by: None,
     };
     rest.expect("},\"qlik\":{")?;
-    said(&mut rest, &mut entry.qlik)?;
+    members(&mut rest, &mut entry.qlik)?;
     if rest.skip(",\"user\":{\"target\":{\"hash\":") {
         entry.subject = Some(rest.borrowed()?);
         rest.expect("}}")?;
@@ -73,13 +73,13 @@ pub(super) fn scan(line: &[u8]) -> Option<Entry<'_>> {
 }
 
 /// The members of `qlik`, up to and with the brace that closes it.
-fn said<'a>(rest: &mut Rest<'a>, said: &mut Said<'a>) -> Option<()> {
+fn members<'a>(rest: &mut Rest<'a>, qlik: &mut QlikMembers<'a>) -> Option<()> {
     // A name that stands out of order, or twice, is met by none of these, and the closing brace is not where it should be.
-    macro_rules! members {
+    macro_rules! in_order {
         ($($name:literal $read:ident $($into:ident)?;)*) => {
             $(if rest.skip(concat!("\"", $name, "\":")) {
                 let _value = rest.$read()?;
-                $(said.$into = Some(_value);)?
+                $(qlik.$into = Some(_value);)?
                 if !rest.skip(",") {
                     return rest.expect("}");
                 }
@@ -89,7 +89,7 @@ fn said<'a>(rest: &mut Rest<'a>, said: &mut Said<'a>) -> Option<()> {
     if rest.skip("}") {
         return Some(());
     }
-    members! {
+    in_order! {
         "direction" borrowed direction;
         "source_id" borrowed source_id;
         "other_sources" strings;

@@ -76,11 +76,11 @@ impl Keys {
     pub fn read(path: &Path, case: SubjectCase) -> Result<Self, KeyError> {
         let text = read_private(path).map_err(|e| KeyError::new(path, e))?;
         let no_key = || KeyError::new(path, "holds no subject key (one line, <key id>:<64 hex digits>)");
-        let newest = Line::parse(&text).ok_or_else(no_key)?;
+        let newest = KeyLine::parse(&text).ok_or_else(no_key)?;
         let (mut retired, mut unusable) = (Vec::new(), Vec::new());
         for (id, file) in beside(path)? {
             let text = read_private(&file).map_err(|e| KeyError::new(&file, e))?;
-            match Line::parse(&text) {
+            match KeyLine::parse(&text) {
                 // A roll-over that was interrupted leaves the newest under both names.
                 Some(line) if line == newest => {}
                 Some(line) if line.id == id && id != newest.id => retired.push(line.key(&file)),
@@ -190,12 +190,12 @@ impl fmt::Debug for Key {
 
 /// What a file of a key holds.
 #[derive(Eq, PartialEq)]
-struct Line {
+struct KeyLine {
     id: String,
     secret: Zeroizing<[u8; 32]>,
 }
 
-impl Line {
+impl KeyLine {
     fn parse(text: &str) -> Option<Self> {
         let (id, hex) = text.trim().split_once(':')?;
         is_id(id).then_some(())?;

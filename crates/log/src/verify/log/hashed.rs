@@ -177,7 +177,7 @@ fn hash_lane(take: &Receiver<Step>, hand_on: &SyncSender<Step>) {
 
 /// A segment that was opened.
 pub(super) struct Reader {
-    from: Source,
+    from: SegmentSource,
     hash: Context,
     /// Whether the file is hashed at all.
     hashes: bool,
@@ -189,7 +189,7 @@ pub(super) struct Reader {
     fresh: bool,
 }
 
-enum Source {
+enum SegmentSource {
     Plain(File),
     Packed(Box<zstd::Decoder<'static, BufReader<HashedFile>>>),
 }
@@ -218,9 +218,9 @@ impl Reader {
         let from = match segment.compressed {
             true => {
                 let file = HashedFile { file, hash: Context::new(&SHA256) };
-                Source::Packed(Box::new(zstd::Decoder::new(file)?))
+                SegmentSource::Packed(Box::new(zstd::Decoder::new(file)?))
             }
-            false => Source::Plain(file),
+            false => SegmentSource::Plain(file),
         };
         let hash = Context::new(&SHA256);
         Ok(Self { from, hash, hashes: true, rest: Vec::new(), skipping: false, fresh: false })
@@ -236,7 +236,7 @@ impl Reader {
             }
             match ended {
                 Ok(false) => {}
-                Ok(true) if mem::take(&mut self.fresh) && matches!(self.from, Source::Plain(_)) => {
+                Ok(true) if mem::take(&mut self.fresh) && matches!(self.from, SegmentSource::Plain(_)) => {
                     // A relay may have written more by the time that the judge comes here, and a checkpoint over it, which the
                     // judge may have read.
                     if !send(Step::CaughtUp) || wait.recv().is_err() {
@@ -271,8 +271,8 @@ impl Reader {
     fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
         let begin = bytes.len();
         let read = match &mut self.from {
-            Source::Plain(file) => read_piece(file, bytes, READ_PIECE),
-            Source::Packed(packed) => read_piece(packed, bytes, UNPACKED_PIECE),
+            SegmentSource::Plain(file) => read_piece(file, bytes, READ_PIECE),
+            SegmentSource::Packed(packed) => read_piece(packed, bytes, UNPACKED_PIECE),
         };
         bytes.truncate(begin + read.as_ref().map_or(0, |read| *read));
         if self.hashes {
@@ -319,8 +319,8 @@ impl Reader {
 
     fn end(self) -> End {
         let packed = match self.from {
-            Source::Plain(_) => None,
-            Source::Packed(packed) => Some(finish(packed.finish().into_inner().hash)),
+            SegmentSource::Plain(_) => None,
+            SegmentSource::Packed(packed) => Some(finish(packed.finish().into_inner().hash)),
         };
         End { plain: finish(self.hash), packed, torn: self.rest.len() }
     }

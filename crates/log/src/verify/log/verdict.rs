@@ -61,7 +61,7 @@ pub struct Foreign {
     /// As it was named.
     pub anchor: PathBuf,
     /// It holds one of another log.
-    pub of_another: bool,
+    pub(crate) of_another: bool,
 }
 
 /// A checkpoint, and how far it reaches.

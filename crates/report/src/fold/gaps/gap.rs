@@ -119,7 +119,7 @@ pub struct Gap {
 }
 
 /// The columns of `gaps`.
-pub const COLUMNS: &[&str] = &[
+pub(crate) const COLUMNS: &[&str] = &[
     "source",
     "license",
     "from",
@@ -182,7 +182,7 @@ pub struct FoundGaps {
     /// Sources by their number in the strip, each with its last license.
     pub sources: Vec<(Arc<str>, Arc<str>)>,
     /// Answered syncs that are not watched: of sources that were too many, or that named neither an id nor a license.
-    pub unwatched: u64,
+    pub(crate) unwatched: u64,
     /// How often each source has synced.
     pub strip: SyncCounts,
     /// What the logs say is not in them.

@@ -23,7 +23,7 @@ pub struct SyncCounts {
 
 impl SyncCounts {
     /// Counts a sync of the source with this number.
-    pub fn count(&mut self, source: usize, time: Timestamp) {
+    pub(crate) fn count(&mut self, source: usize, time: Timestamp) {
         let mut at = time.as_second().div_euclid(self.seconds());
         let (first, last) = self.span.unwrap_or((at, at));
         self.span = Some((first.min(at), last.max(at)));
@@ -46,18 +46,18 @@ impl SyncCounts {
     }
 
     /// Seconds of one field.
-    pub fn seconds(&self) -> i64 {
+    pub(crate) fn seconds(&self) -> i64 {
         if self.daily { 24 * 3600 } else { 3600 }
     }
 
     /// The fields of a source in the order of time, each by its number since 1970, with its syncs; those without any are
     /// left out.
-    pub fn row(&self, source: usize) -> impl Iterator<Item = (i64, u32)> {
+    pub(crate) fn row(&self, source: usize) -> impl Iterator<Item = (i64, u32)> {
         self.rows.get(source).into_iter().flatten().map(|(at, count)| (*at, *count))
     }
 
     /// The first and the last field of all sources.
-    pub fn span(&self) -> Option<(i64, i64)> {
+    pub(crate) fn span(&self) -> Option<(i64, i64)> {
         self.span
     }
 

@@ -9,7 +9,7 @@ use relay_log::ledger::entry::Entry;
 
 /// The relays of all logs together.
 #[derive(Debug, Default)]
-pub struct Uptime {
+pub(crate) struct Uptime {
     logs: Vec<Life>,
     /// Up to here it has been told when none was up.
     told: Option<i64>,
@@ -32,7 +32,7 @@ struct Run {
 
 impl Uptime {
     /// The next record of a log.
-    pub fn take(&mut self, log: usize, entry: &Entry<'_>) {
+    pub(crate) fn take(&mut self, log: usize, entry: &Entry<'_>) {
         let now = entry.time.as_microsecond();
         self.told.get_or_insert(now);
         let life = self.life(log);
@@ -51,7 +51,7 @@ impl Uptime {
     }
 
     /// The clock of a log was set: what came before is seen by the new one.
-    pub fn step(&mut self, log: usize, delta: i64) {
+    pub(crate) fn step(&mut self, log: usize, delta: i64) {
         let alone = self.logs.len() <= 1;
         for run in &mut self.life(log).runs {
             run.from = run.from.saturating_add(delta.min(0));
@@ -64,14 +64,14 @@ impl Uptime {
     }
 
     /// Up to here every record has come that says whether a relay was up: one that runs writes each minute or two.
-    pub fn certain(&self) -> i64 {
+    pub(crate) fn certain(&self) -> i64 {
         let running = self.logs.iter().filter(|life| life.running);
         running.filter_map(|life| Some(life.runs.back()?.to)).min().unwrap_or(i64::MAX)
     }
 
     /// The times up to `until`, and since the last call, in which no relay was up. A relay that has not been heard of
     /// since counts as down.
-    pub fn down(&mut self, until: i64) -> Vec<(i64, i64)> {
+    pub(crate) fn down(&mut self, until: i64) -> Vec<(i64, i64)> {
         let mut down = Vec::new();
         let Some(mut at) = self.told else { return down };
         while at < until {
