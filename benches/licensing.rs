@@ -14,7 +14,7 @@ use license_relay::config::sources;
 use license_relay::licensing::json;
 use license_relay::licensing::message::Message;
 use license_relay::licensing::vocabulary::Words;
-use license_relay::policy::identity::Identity;
+use license_relay::policy::identity::ClientIdentity;
 use license_relay::policy::{Policy, PolicyInput};
 
 #[global_allocator]
@@ -74,7 +74,7 @@ fn judge(policy: &Policy, message: &Message) -> bool {
         understanding: message.understanding(),
         source: &message.source,
         licenses: &message.licenses,
-        identity: &Identity::direct(IpAddr::from([192, 0, 2, 1])),
+        identity: &ClientIdentity::direct(IpAddr::from([192, 0, 2, 1])),
         activates: false,
         sourceless: false,
         records: 1,

@@ -72,13 +72,13 @@ enum Verb {
     Ca(ca::Ca),
     /// Who may ask: the list, who was refused lately, and the one command that lets them in
     #[command(after_help = "Example:\n  license-relay sources pending")]
-    Sources(sources::Sources),
+    Sources(sources::SourcesCommand),
     /// The assignment log: who held what, is it whole, and keeping it
     #[command(after_help = "Example:\n  license-relay audit verify")]
-    Audit(audit::Audit),
+    Audit(audit::AuditCommand),
     /// What messages call things: the names in force, and proposals for messages that were not understood
     #[command(after_help = "Example:\n  license-relay vocabulary suggest")]
-    Vocabulary(vocabulary::Words),
+    Vocabulary(vocabulary::VocabularyCommand),
     /// The stand-in for the license back end, alone
     #[cfg(feature = "demo")]
     Stub(stub::Stub),

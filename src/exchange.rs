@@ -39,7 +39,7 @@ use crate::licensing::vocabulary::Words;
 use crate::memory::Memory;
 use crate::observe::facts::{Access, Replied};
 use crate::policy::denial::Denial;
-use crate::policy::identity::Identity;
+use crate::policy::identity::ClientIdentity;
 use crate::policy::pending::{self, Pending};
 use crate::policy::{Admission, PolicyInput};
 use crate::setup::Setup;
@@ -265,7 +265,7 @@ fn reply_is_quick(reply: &Reply) -> bool {
     }
 }
 
-fn policy_input<'a>(message: &'a Message, identity: &'a Identity) -> PolicyInput<'a> {
+fn policy_input<'a>(message: &'a Message, identity: &'a ClientIdentity) -> PolicyInput<'a> {
     PolicyInput {
         understanding: message.understanding(),
         source: &message.source,

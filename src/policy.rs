@@ -18,7 +18,7 @@ use crate::config::model::{AllowList, Config, Credentials, Mode, Stranger, Unrea
 use crate::licensing::asker::{ClaimedSource, Understanding};
 use crate::policy::denial::Denial;
 use destination::Destinations;
-use identity::Identity;
+use identity::ClientIdentity;
 use limits::{AddressLimits, StrangerLimits, StrangerRate};
 use relay_log::ledger::action::IdentifiedBy;
 use relay_log::names::{LicenseNumber, SourceId};
@@ -55,7 +55,7 @@ pub struct PolicyInput<'a> {
     /// The licenses it names.
     pub licenses: &'a [LicenseNumber],
     /// Who the client is, as far as it has proved it.
-    pub identity: &'a Identity,
+    pub identity: &'a ClientIdentity,
     /// Whether it is an activation, which is counted apart.
     pub activates: bool,
     /// Whether such messages name no source by nature: activations and definitions.
@@ -66,7 +66,7 @@ pub struct PolicyInput<'a> {
 
 impl<'a> PolicyInput<'a> {
     /// Who opens a tunnel: user and address are all there is to know.
-    pub(crate) fn of_tunnel(identity: &'a Identity) -> Self {
+    pub(crate) fn of_tunnel(identity: &'a ClientIdentity) -> Self {
         Self {
             understanding: Understanding::Message,
             source: &ClaimedSource::Nobody,
@@ -126,13 +126,13 @@ impl Policy {
     }
 
     /// Whether the deployment of this client can't trust our root, and is tunnelled instead.
-    pub fn wants_tunnel(&self, identity: &Identity) -> bool {
+    pub fn wants_tunnel(&self, identity: &ClientIdentity) -> bool {
         self.entry_of(identity).is_some_and(|entry| entry.source.mode == Some(Mode::Tunnel))
     }
 
     /// The entry that a client is let in by whose messages aren't read.
-    pub(crate) fn entry_of(&self, identity: &Identity) -> Option<&Entry> {
-        let Identity { user, address, .. } = identity;
+    pub(crate) fn entry_of(&self, identity: &ClientIdentity) -> Option<&Entry> {
+        let ClientIdentity { user, address, .. } = identity;
         match self.registry.by_circumstance(&[], user.as_deref(), *address, true) {
             Match::Listed { entry, .. } => Some(entry),
             _ => None,
@@ -151,7 +151,7 @@ impl Policy {
             }
             Decision::In(admission, Some(entry)) => Ok(admission.with(entry.count(input)?)),
             Decision::Unlisted(id) => {
-                let Identity { user, address, .. } = input.identity;
+                let ClientIdentity { user, address, .. } = input.identity;
                 let learns = input.understanding == Understanding::Message;
                 let learned = || self.registry.learn(id, input.licenses, user.as_deref(), *address);
                 match learns.then(learned).flatten() {
@@ -184,7 +184,7 @@ impl Policy {
         match self.weigh(input, other)? {
             Decision::In(admission, _) => Ok(Some(admission)),
             Decision::Unlisted(id) => {
-                let Identity { user, address, .. } = input.identity;
+                let ClientIdentity { user, address, .. } = input.identity;
                 let waits = || self.registry.is_waiting(input.licenses, user.as_deref(), *address);
                 if input.understanding == Understanding::Message && waits() {
                     return Ok(None);

@@ -31,7 +31,7 @@ use crate::policy::users::Users;
 use crate::tls::identities::Faces;
 use crate::tls::leaf::LeafError;
 use crate::tls::roots::{self, RootsError};
-use crate::tls::trust::Trust;
+use crate::tls::trust::TrustTable;
 use crate::upstream::dial::{Dialer, OwnAddresses};
 use crate::upstream::send::Sender;
 use held::{HeldPart, Part, SetupReading};
@@ -87,7 +87,7 @@ pub struct AdminToken(pub Arc<Zeroizing<String>>);
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// Which clients trust which root.
-    pub trust: Arc<Trust>,
+    pub trust: Arc<TrustTable>,
     /// Where the relay listens.
     pub own: OwnAddresses,
     /// What is counted.
@@ -100,7 +100,7 @@ impl Shared {
     /// What a relay with this configuration begins with.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            trust: Arc::new(Trust::open(&config.audit.directory)),
+            trust: Arc::new(TrustTable::open(&config.audit.directory)),
             own: Arc::default(),
             metrics: Arc::default(),
             refused: access::refused(config.limits.strangers_log_per_day),

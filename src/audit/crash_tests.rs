@@ -46,7 +46,7 @@ impl Site {
     }
 
     /// Another folder with the same key, and this as its log.
-    pub(super) fn with_log(&self, log: &Tree) -> Self {
+    pub(super) fn with_log(&self, log: &FileTree) -> Self {
         let site = Self(tempfile::tempdir_in(self.0.path().parent().unwrap()).unwrap());
         fs::copy(self.0.path().join("log.key"), site.0.path().join("log.key")).unwrap();
         fs::create_dir(site.anchor()).unwrap();
@@ -109,7 +109,7 @@ impl Site {
     }
 
     /// Everything below the log but the lock, which every start writes its process into, and the reserve.
-    pub(super) fn tree(&self) -> Tree {
+    pub(super) fn tree(&self) -> FileTree {
         let mut tree = tree(&self.log());
         tree.retain(|path, _| !path.ends_with("LOCK") && !path.ends_with("reserve"));
         tree
@@ -165,10 +165,10 @@ impl Running {
 }
 
 /// Files by their path below a folder.
-pub(super) type Tree = BTreeMap<PathBuf, Vec<u8>>;
+pub(super) type FileTree = BTreeMap<PathBuf, Vec<u8>>;
 
-pub(super) fn tree(folder: &Path) -> Tree {
-    fn walk(base: &Path, folder: &Path, tree: &mut Tree) {
+pub(super) fn tree(folder: &Path) -> FileTree {
+    fn walk(base: &Path, folder: &Path, tree: &mut FileTree) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
@@ -178,12 +178,12 @@ pub(super) fn tree(folder: &Path) -> Tree {
             }
         }
     }
-    let mut files = Tree::new();
+    let mut files = FileTree::new();
     walk(folder, folder, &mut files);
     files
 }
 
-pub(super) fn plant(folder: &Path, tree: &Tree) {
+pub(super) fn plant(folder: &Path, tree: &FileTree) {
     fs::create_dir_all(folder).unwrap();
     for (path, bytes) in tree {
         let path = folder.join(path);

@@ -255,7 +255,7 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
-    use crate::audit::crash_tests::trace_disk::{Fault, TraceDisk};
+    use crate::audit::crash_tests::trace_disk::{DiskFault, TraceDisk};
     use crate::audit::crash_tests::{Running, Site, wait};
     use crate::config::model::OnFailure;
     use relay_log::ledger::subject::{SubjectCase, SubjectForm};
@@ -297,7 +297,7 @@ mod tests {
             let calls = AtomicUsize::new(0);
             // From this call on nothing is done any more, as after a kill.
             disk.order(move |_, _| {
-                (calls.fetch_add(1, Ordering::Relaxed) >= step).then_some(Fault::Error(Errno::IO))
+                (calls.fetch_add(1, Ordering::Relaxed) >= step).then_some(DiskFault::Error(Errno::IO))
             });
             let done = wait(fork_on(disk, &audit(&site), "a test"));
             if done.is_ok() {

@@ -31,7 +31,7 @@ use relay_log::text::terminal::printable;
 /// What a relay works with after it has read everything again.
 #[derive(Debug, Deserialize)]
 pub(super) struct ReloadAnswer {
-    pub(super) configuration: Configuration,
+    pub(super) configuration: StatusConfiguration,
     pub(super) parts: Vec<PartInForce>,
     /// The names of the files that this reload has put into force.
     pub(super) changed: Vec<String>,
@@ -40,7 +40,7 @@ pub(super) struct ReloadAnswer {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Configuration {
+pub(super) struct StatusConfiguration {
     pub(super) file: PathBuf,
     pub(super) generation: u64,
     pub(super) since: Timestamp,

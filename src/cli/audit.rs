@@ -17,7 +17,7 @@ use relay_log::text::terminal::printable;
 
 /// The assignment log: ask it, check it, keep it.
 #[derive(Debug, clap::Args)]
-pub(super) struct Audit {
+pub(super) struct AuditCommand {
     #[command(subcommand)]
     action: AuditVerb,
 }
@@ -38,7 +38,7 @@ enum AuditVerb {
     },
     /// The keys that people's pseudonyms are made under
     #[command(after_help = "Example:\n  license-relay audit key list")]
-    Key(key::Key),
+    Key(key::KeyCommand),
     /// Remove what is older than a time, by whole segments; hashes and checkpoints stay, so that what is left is proven as
     /// before
     #[command(after_help = prune::HELP)]
@@ -46,10 +46,10 @@ enum AuditVerb {
 }
 
 /// Runs the verb.
-pub(super) async fn run(args: Audit, config: Option<PathBuf>) -> Result<Exit, Failure> {
+pub(super) async fn run(args: AuditCommand, config: Option<PathBuf>) -> Result<Exit, Failure> {
     match args.action {
         #[cfg(feature = "report")]
-        AuditVerb::Read(verb) => relay_report::verbs::run(*verb, &site::Configuration(config)),
+        AuditVerb::Read(verb) => relay_report::verbs::run(*verb, &site::ConfiguredSite(config)),
         AuditVerb::Prune(args) => prune::run(args, config).await,
         AuditVerb::Fork { reason } => {
             let config = load(&config::locate(config))?;

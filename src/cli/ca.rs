@@ -21,7 +21,7 @@ use crate::tls::generations::{self, AuthorityChange, AuthorityState};
 use crate::tls::identities::{self, Signer, fingerprint};
 use crate::tls::leaf::LeafError;
 use crate::tls::readiness::{self, HeldUp, Holdup};
-use crate::tls::trust::{AddressTrust, ShownTrust, Trust};
+use crate::tls::trust::{AddressTrust, ShownTrust, TrustTable};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{Out, out};
 use relay_log::files::regular;
@@ -30,11 +30,11 @@ use relay_log::files::regular;
 #[derive(Debug, clap::Args)]
 pub(super) struct Ca {
     #[command(subcommand)]
-    action: Action,
+    action: CaVerb,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum CaVerb {
     /// Make root and issuer now, instead of at the first start; the root's key is thrown away
     #[command(after_help = "Example:\n  license-relay ca init\n  \
         license-relay ca init --root-key /media/offline/root.key")]
@@ -93,10 +93,10 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
     };
     let files = Files { root, issuer, issuer_key };
     let said = match args.action {
-        Action::Init { root_key } => init(&config, files, root_key.as_deref())?,
-        Action::Show => show(&config, files)?,
-        Action::Status { json } => status(&config, files, json)?,
-        Action::Export { der } => {
+        CaVerb::Init { root_key } => init(&config, files, root_key.as_deref())?,
+        CaVerb::Show => show(&config, files)?,
+        CaVerb::Status { json } => status(&config, files, json)?,
+        CaVerb::Export { der } => {
             // The root alone: what lies beside it in the file is not for everybody.
             let root = read(&in_force(files, &standing(files)?).root)?;
             let bytes = if der { root.to_vec() } else { in_pem(&root) };
@@ -104,14 +104,14 @@ pub(super) fn run(args: Ca, path: &Path) -> Result<(), Failure> {
             let _ = Out.write_all(&bytes);
             return Ok(());
         }
-        Action::Rotate { finish: true, despite, .. } => {
+        CaVerb::Rotate { finish: true, despite, .. } => {
             return finish(&config, files, &despite)?.take_force(&config);
         }
-        Action::Rotate { abort: true, .. } => return abort(&config, files)?.take_force(&config),
-        Action::Rotate { networks, .. } if networks.is_empty() => {
+        CaVerb::Rotate { abort: true, .. } => return abort(&config, files)?.take_force(&config),
+        CaVerb::Rotate { networks, .. } if networks.is_empty() => {
             return rotate(&config, files)?.take_force(&config);
         }
-        Action::Rotate { networks, .. } => return try_on(files, networks)?.take_force(&config),
+        CaVerb::Rotate { networks, .. } => return try_on(files, networks)?.take_force(&config),
     };
     out!("{said}");
     Ok(())
@@ -424,8 +424,8 @@ fn in_force(files: Files<'_>, standing: &AuthorityState) -> FilePaths {
 }
 
 fn seen(config: &Config) -> Result<Vec<ShownTrust>, Failure> {
-    let path = Trust::path(&config.audit.directory);
-    Trust::read(&path).map_err(|e| Failure::unread(&path, &e))
+    let path = TrustTable::path(&config.audit.directory);
+    TrustTable::read(&path).map_err(|e| Failure::unread(&path, &e))
 }
 
 /// What is there and no good, or not there, is the configuration's; what the system refuses is not.

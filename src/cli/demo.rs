@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::config;
 use crate::observe::log;
 use crate::relay::{self, Ended, Relay};
-use deployment::{Deployment, RelayReply};
+use deployment::{DemoDeployment, RelayReply};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::outln;
 use relay_log::verify::log::{Verdict, verify};
@@ -67,7 +67,7 @@ async fn play(folder: &Path) -> Result<(), String> {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(relay.run(async move { drop(stopped.await) }));
 
-    let deployment = Deployment::new(address, HOST, &root)?;
+    let deployment = DemoDeployment::new(address, HOST, &root)?;
     let conversation = converse(&deployment, &stub, &file, admin).await;
 
     // The relay is stopped in any case; only then is the log whole.
@@ -109,7 +109,7 @@ async fn play(folder: &Path) -> Result<(), String> {
 }
 
 async fn converse(
-    deployment: &Deployment,
+    deployment: &DemoDeployment,
     stub: &Stub,
     file: &Path,
     admin: SocketAddr,

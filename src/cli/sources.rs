@@ -22,13 +22,13 @@ use relay_log::files::regular::is_missing;
 
 /// Who may ask.
 #[derive(Debug, clap::Args)]
-pub(super) struct Sources {
+pub(super) struct SourcesCommand {
     #[command(subcommand)]
-    action: Action,
+    action: SourcesVerb,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum SourcesVerb {
     /// Show the allow-list
     #[command(after_help = "Example:\n  license-relay sources list")]
     List {
@@ -81,20 +81,20 @@ enum UserAction {
 }
 
 /// Runs a `sources` verb.
-pub(super) fn run(args: Sources, path: &Path) -> Result<(), Failure> {
+pub(super) fn run(args: SourcesCommand, path: &Path) -> Result<(), Failure> {
     // Somebody must be taken out also while a certificate is missing.
     let config = load_alone(path)?;
     match args.action {
-        Action::List { json } => list(&config, json),
-        Action::Pending { json } => pending(&config, json),
-        Action::Allow(args) if args.is_shown_only() => {
+        SourcesVerb::List { json } => list(&config, json),
+        SourcesVerb::Pending { json } => pending(&config, json),
+        SourcesVerb::Allow(args) if args.is_shown_only() => {
             outln!("{}", allow::run(&config, args)?);
             Ok(())
         }
-        Action::Allow(args) => ask::take_force(&config, Part::AllowList, &allow::run(&config, args)?),
-        Action::Deny(args) => ask::take_force(&config, Part::AllowList, &deny::run(&config, &args)?),
-        Action::User { action: UserAction::Add { name } } => add_user(&config, &name),
-        Action::User { action: UserAction::Remove { name } } => remove_user(&config, &name),
+        SourcesVerb::Allow(args) => ask::take_force(&config, Part::AllowList, &allow::run(&config, args)?),
+        SourcesVerb::Deny(args) => ask::take_force(&config, Part::AllowList, &deny::run(&config, &args)?),
+        SourcesVerb::User { action: UserAction::Add { name } } => add_user(&config, &name),
+        SourcesVerb::User { action: UserAction::Remove { name } } => remove_user(&config, &name),
     }
 }
 

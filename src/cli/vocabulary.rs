@@ -18,13 +18,13 @@ use relay_log::ledger::segment::{self, Lines};
 
 /// What messages call things.
 #[derive(Debug, clap::Args)]
-pub(super) struct Words {
+pub(super) struct VocabularyCommand {
     #[command(subcommand)]
-    action: Action,
+    action: VocabularyVerb,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum VocabularyVerb {
     /// Print the vocabulary in force, as a file that stands alone
     #[command(after_help = "Example:\n  license-relay vocabulary show")]
     Show {
@@ -51,11 +51,11 @@ enum Action {
 }
 
 /// Runs a `vocabulary` verb.
-pub(super) fn run(args: Words, path: &Path) -> Result<(), Failure> {
+pub(super) fn run(args: VocabularyCommand, path: &Path) -> Result<(), Failure> {
     match args.action {
-        Action::Show { json } => show(&in_force(path)?, json),
-        Action::Capture(args) => capture::run(&args, path),
-        Action::Suggest { log, json } => {
+        VocabularyVerb::Show { json } => show(&in_force(path)?, json),
+        VocabularyVerb::Capture(args) => capture::run(&args, path),
+        VocabularyVerb::Suggest { log, json } => {
             // A copied log is read without the relay that wrote it.
             let words = match path.exists() || log.is_empty() {
                 true => in_force(path)?,

@@ -20,7 +20,7 @@ use super::model::{
     Unread, Upstream,
 };
 use super::names::{Host, HostName};
-use super::toml_table::{self, Named, PathKind, Table, Wrong};
+use super::toml_table::{self, NamedFiles, PathKind, Table, Wrong};
 use super::{MAX_LIST, Problem, Problems, Severity};
 use crate::body_cost;
 use crate::bounds;
@@ -34,7 +34,7 @@ pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
 /// As [`load`], without a look at the files that it names: for verbs that need few of them, and must do their work while
 /// another one is wrong.
 pub(crate) fn load_alone(path: &Path) -> Result<(Config, Problems), Problems> {
-    toml_table::read_with(Named::Ignored, &text(path)?, path, |top| config(top, path))
+    toml_table::read_with(NamedFiles::Ignored, &text(path)?, path, |top| config(top, path))
 }
 
 const WHERE: &str = "make it, or name another with --config or $LICENSE_RELAY_CONFIG";

@@ -62,19 +62,19 @@ pub(crate) fn read<T>(
     file: &Path,
     walk: impl FnOnce(&mut Table<'_, '_>) -> T,
 ) -> Result<(T, Problems), Problems> {
-    read_with(Named::Examined, text, file, walk)
+    read_with(NamedFiles::Examined, text, file, walk)
 }
 
 /// What becomes of the files that a file names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Named {
+pub(crate) enum NamedFiles {
     /// They are looked at, and what is wrong with them is wrong with the file.
     Examined,
     /// They are whoever's business opens them.
     Ignored,
 }
 
-impl Named {
+impl NamedFiles {
     fn check(self, kind: PathKind, path: PathBuf, must_exist: bool) -> Result<PathBuf, Wrong> {
         match self {
             Self::Examined => kind.check(path, must_exist),
@@ -85,12 +85,12 @@ impl Named {
 
 /// As [`read`], with a choice about the files that are named.
 pub(crate) fn read_with<T>(
-    named: Named,
+    named: NamedFiles,
     text: &str,
     file: &Path,
     walk: impl FnOnce(&mut Table<'_, '_>) -> T,
 ) -> Result<(T, Problems), Problems> {
-    let mut document = Document {
+    let mut document = TomlDocument {
         named,
         file: file.to_owned(),
         folder: absolute(file).parent().map_or_else(PathBuf::new, Path::to_owned),
@@ -137,8 +137,8 @@ pub(crate) fn absolute(file: &Path) -> PathBuf {
 }
 
 /// What is known of the whole file while its tables are read.
-struct Document {
-    named: Named,
+struct TomlDocument {
+    named: NamedFiles,
     file: PathBuf,
     /// What relative paths are relative to.
     folder: PathBuf,
@@ -153,7 +153,7 @@ struct Document {
     problems: Vec<Problem>,
 }
 
-impl Document {
+impl TomlDocument {
     /// Reads one table, and notes what is left in it.
     fn enter<'t, T>(
         &mut self,
@@ -206,7 +206,7 @@ impl Document {
 
 /// A table that is being read. What is not written is none; so is what is wrong, once it has been reported.
 pub(crate) struct Table<'d, 't> {
-    document: &'d mut Document,
+    document: &'d mut TomlDocument,
     name: String,
     line: usize,
     entries: DeTable<'t>,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::records::Named;
+use super::records::NamedRecord;
 use crate::bounds;
 use crate::config::state_file;
 use relay_log::ledger::action::{Action, Outcome};
@@ -48,14 +48,14 @@ pub struct Joined<'a, I> {
     people: HashSet<String>,
 }
 
-impl<'s, I: Iterator<Item = Named<'s>>> Iterator for Joined<'_, I> {
+impl<'s, I: Iterator<Item = NamedRecord<'s>>> Iterator for Joined<'_, I> {
     type Item = Record;
 
     fn next(&mut self) -> Option<Record> {
         if let Some(record) = self.ready.pop_front() {
             return Some(record);
         }
-        let Named { record, subject } = self.records.next()?;
+        let NamedRecord { record, subject } = self.records.next()?;
         if let (Some(keys), Some(subject), Some(newest)) = (self.keys, subject, &record.subject)
             && !self.aliases.knows(newest)
             && self.people.insert(newest.clone())
@@ -90,7 +90,7 @@ impl Aliases {
     /// exchanges that name a person at the same moment may both do it: what counts is that no record stands without.
     pub fn join<'a, 's, I>(&'a self, records: I, keys: Option<&'a Keys>) -> Joined<'a, I>
     where
-        I: Iterator<Item = Named<'s>>,
+        I: Iterator<Item = NamedRecord<'s>>,
     {
         let keys = keys.filter(|keys| !keys.retired().is_empty());
         Joined { aliases: self, keys, records, ready: VecDeque::new(), people: HashSet::new() }
@@ -173,13 +173,13 @@ mod tests {
     }
 
     /// What a sync of these people leaves in the log.
-    fn sync<'s>(people: &'s [Subject], keys: &Keys) -> Vec<Named<'s>> {
+    fn sync<'s>(people: &'s [Subject], keys: &Keys) -> Vec<NamedRecord<'s>> {
         let change = |subject| {
             let mut record = Record::new(Action::AssignmentAdd, Uuid::nil());
             record.subject = Some(keys.of(subject));
-            Named { record, subject: Some(subject) }
+            NamedRecord { record, subject: Some(subject) }
         };
-        let head = Named::from(Record::new(Action::SyncRequest, Uuid::nil()));
+        let head = NamedRecord::from(Record::new(Action::SyncRequest, Uuid::nil()));
         std::iter::once(head).chain(people.iter().map(change)).collect()
     }
 

@@ -76,8 +76,8 @@ impl<'a> Scene<'a> {
         known: Known,
         direction: Direction,
         names: &Pseudonyms,
-    ) -> Named<'p> {
-        let Named { mut record, subject } = self.patch_record(patch, direction, names);
+    ) -> NamedRecord<'p> {
+        let NamedRecord { mut record, subject } = self.patch_record(patch, direction, names);
         let mut reading = self.other_reading();
         if known != Known::Not {
             record.action = Action::AssignmentUnknown;
@@ -88,7 +88,7 @@ impl<'a> Scene<'a> {
             });
         }
         record.qlik.other_reading = Some(reading);
-        Named { record, subject }
+        NamedRecord { record, subject }
     }
 
     fn sync_record(&self, action: Action, direction: Direction, outcome: Outcome, sync: &Sync) -> Record {
@@ -109,7 +109,12 @@ impl<'a> Scene<'a> {
         record
     }
 
-    fn patch_record<'p>(&self, patch: &'p Patch, direction: Direction, names: &Pseudonyms) -> Named<'p> {
+    fn patch_record<'p>(
+        &self,
+        patch: &'p Patch,
+        direction: Direction,
+        names: &Pseudonyms,
+    ) -> NamedRecord<'p> {
         let action = match patch.change {
             Change::Add => Action::AssignmentAdd,
             Change::Delete => Action::AssignmentDelete,
@@ -132,7 +137,7 @@ impl<'a> Scene<'a> {
         let words = patch.rejection.as_ref();
         record.qlik.rejection = words.map(|words| clip(&without_subject(words, patch.subject.as_ref())));
         record.subject = patch.subject.as_ref().map(|subject| names.of(subject));
-        Named { record, subject: patch.subject.as_ref() }
+        NamedRecord { record, subject: patch.subject.as_ref() }
     }
 }
 
@@ -164,14 +169,14 @@ fn bases(
 
 /// A record, and the person that it names.
 #[derive(Debug)]
-pub struct Named<'s> {
+pub struct NamedRecord<'s> {
     /// The record.
     pub record: Record,
     /// The person, by name.
     pub subject: Option<&'s Subject>,
 }
 
-impl From<Record> for Named<'_> {
+impl From<Record> for NamedRecord<'_> {
     /// A record that names nobody.
     fn from(record: Record) -> Self {
         Self { record, subject: None }
@@ -179,7 +184,7 @@ impl From<Record> for Named<'_> {
 }
 
 /// Records that are made as they are taken: those of a long message never all at once.
-pub type Records<'s> = Box<dyn Iterator<Item = Named<'s>> + Send + 's>;
+pub type Records<'s> = Box<dyn Iterator<Item = NamedRecord<'s>> + Send + 's>;
 
 /// What is written before the request is sent: nothing for what changes nothing.
 pub fn intent<'s>(scene: &'s Scene<'_>, names: &'s Pseudonyms) -> Records<'s> {
@@ -266,7 +271,7 @@ fn asked<'s>(scene: &'s Scene<'_>, kind: &'s MessageKind, names: &'s Pseudonyms)
 }
 
 /// What a deployment reports as consumed.
-fn consumption(scene: &Scene<'_>, element: &Consumption) -> Named<'static> {
+fn consumption(scene: &Scene<'_>, element: &Consumption) -> NamedRecord<'static> {
     let mut record = scene.record(Action::ConsumptionReport, Direction::Out, Outcome::Unknown);
     record.qlik.allotment = Some(element.allotment.clone());
     record.qlik.month = Some(element.month.clone());
@@ -340,7 +345,7 @@ pub fn outcome<'s>(
         What::Entitlements(_) => Box::new(other.chain(changes)),
         _ => Box::new(changes.chain(other)),
     };
-    let all = with_first(Box::new(first.into_iter().map(Named::from).chain(all)), |record| {
+    let all = with_first(Box::new(first.into_iter().map(NamedRecord::from).chain(all)), |record| {
         record.qlik.shape = with_shape(record, told.unread.as_ref());
         for name in &told.doubled {
             if record.qlik.doubled.len() < bounds::DOUBLED && !record.qlik.doubled.contains(name) {
@@ -358,7 +363,7 @@ pub fn outcome<'s>(
 }
 
 /// What the back end says that a license entitles to.
-fn entitlement(scene: &Scene<'_>, unit: &Entitlement) -> Named<'static> {
+fn entitlement(scene: &Scene<'_>, unit: &Entitlement) -> NamedRecord<'static> {
     let mut record = scene.record(Action::Entitlement, Direction::In, Outcome::Success);
     let license = unit.license.as_ref().map(LicenseNumber::to_string);
     record.qlik.license = license.or(record.qlik.license);
@@ -373,7 +378,7 @@ fn entitlement(scene: &Scene<'_>, unit: &Entitlement) -> Named<'static> {
 }
 
 /// A change that a reply tells of. With a status that is no success, nobody here knows whether it holds.
-fn as_told(mut named: Named<'_>, success: bool) -> Named<'_> {
+fn as_told(mut named: NamedRecord<'_>, success: bool) -> NamedRecord<'_> {
     if !success {
         named.record.outcome = Outcome::Unknown;
         named.record.reason = "told in a reply whose status is no success".into();
@@ -387,13 +392,13 @@ pub fn failure(scene: &Scene<'_>, error: &UpstreamError, sent: bool) -> Records<
     let reason = if sent { "sent, and no whole reply came" } else { "not sent" };
     let mut upstream = scene.record(Action::UpstreamError, Direction::In, Outcome::Failure);
     upstream.reason = format!("{}: {error}", error.class());
-    Box::new(std::iter::once(upstream).chain(unanswered(scene, outcome, reason)).map(Named::from))
+    Box::new(std::iter::once(upstream).chain(unanswered(scene, outcome, reason)).map(NamedRecord::from))
 }
 
 /// What is written where an intent could not be written whole, and so was not sent.
 pub fn withheld(scene: &Scene<'_>) -> Records<'static> {
     let reason = "not sent: the audit log could not be written";
-    Box::new(unanswered(scene, Outcome::Failure, reason).into_iter().map(Named::from))
+    Box::new(unanswered(scene, Outcome::Failure, reason).into_iter().map(NamedRecord::from))
 }
 
 /// What stands in place of a reply; none for messages whose replies are not written either.

@@ -5,7 +5,7 @@ use http::{Extensions, HeaderMap, Method, Uri};
 use uuid::Uuid;
 
 use crate::config::model::Destination;
-use crate::policy::identity::Identity;
+use crate::policy::identity::ClientIdentity;
 
 /// One request, read whole, with what is known about who sent it.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct ReadRequest {
     /// Its id, in the log and in every refusal.
     pub id: Uuid,
     /// Who the client is, as far as it has proved it.
-    pub identity: Identity,
+    pub identity: ClientIdentity,
     /// Where it goes.
     pub to: Destination,
     /// Its method.

@@ -11,7 +11,7 @@ use super::{Exchange, Fault};
 use crate::config::model::{Destination, Mode};
 use crate::observe::facts::Access;
 use crate::policy::denial::Denial;
-use crate::policy::identity::Identity;
+use crate::policy::identity::ClientIdentity;
 use crate::policy::pending::DeploymentFacts;
 use crate::policy::sources::Entry;
 use crate::policy::{Admission, PolicyInput};
@@ -26,7 +26,7 @@ use relay_log::text::redact::clip;
 #[derive(Debug)]
 pub struct OpenTunnel {
     id: Uuid,
-    identity: Identity,
+    identity: ClientIdentity,
     to: Destination,
     admission: Admission,
     /// What people tell the entry by that let it in; none for a stranger.
@@ -80,7 +80,7 @@ impl Exchange {
         &self,
         setup: &Setup,
         to: &Destination,
-        identity: &Identity,
+        identity: &ClientIdentity,
         access: &mut Access,
     ) -> Result<(Opened, OpenTunnel), Fault> {
         let (id, client) = (access.id(), identity.address);

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::bounds;
-use crate::policy::places::Place;
+use crate::policy::places::ConnectionPlace;
 
 /// Counts the beginnings and ends of requests: odd while one is in hand; its own waits then hold, and the idle clock
 /// stands still. A count, because a short request may begin and end without a read in between.
@@ -38,7 +38,7 @@ impl Busy {
 pub struct Guard<S> {
     inner: S,
     busy: Busy,
-    place: Arc<Place>,
+    place: Arc<ConnectionPlace>,
     /// As many as there were at the last read.
     turns: usize,
     read: Pin<Box<Sleep>>,
@@ -66,7 +66,7 @@ struct Closing {
 
 impl<S> Guard<S> {
     /// Guards a stream whose first head has been read already.
-    pub fn new(inner: S, busy: Busy, place: Arc<Place>) -> Self {
+    pub fn new(inner: S, busy: Busy, place: Arc<ConnectionPlace>) -> Self {
         let read = Box::pin(sleep_until(Instant::now() + bounds::HEAD));
         Self { inner, busy, place, turns: 0, read, reading: ReadState::Head, write: None, closing: None }
     }

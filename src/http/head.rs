@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::bounds;
-use crate::policy::places::Place;
+use crate::policy::places::ConnectionPlace;
 use crate::stream::{First, Rewound};
 
 /// A head, and what came after it.
@@ -181,7 +181,7 @@ pub(super) fn check_framing(lengths: &[&[u8]], codings: &[&[u8]]) -> Result<(), 
 /// The stream ended, or nothing came in time.
 pub(crate) async fn begun<S>(
     stream: &mut Rewound<S>,
-    place: &Place,
+    place: &ConnectionPlace,
     deadline: Instant,
 ) -> Result<(), HeadError>
 where

@@ -105,7 +105,7 @@ pub enum Cause {
     Internal,
 }
 
-struct Row {
+struct ReplyRow {
     on_connect: u16,
     inside: u16,
     token: ErrorClass,
@@ -117,11 +117,16 @@ struct Row {
 
 impl Cause {
     /// The table: what a client sees for each cause.
-    fn row(self) -> Row {
-        let row =
-            |on_connect, inside, token| Row { on_connect, inside, token, retry_after: None, close: false };
-        let again = |seconds, row: Row| Row { retry_after: Some(seconds), ..row };
-        let close = |row: Row| Row { close: true, ..row };
+    fn row(self) -> ReplyRow {
+        let row = |on_connect, inside, token| ReplyRow {
+            on_connect,
+            inside,
+            token,
+            retry_after: None,
+            close: false,
+        };
+        let again = |seconds, row: ReplyRow| ReplyRow { retry_after: Some(seconds), ..row };
+        let close = |row: ReplyRow| ReplyRow { close: true, ..row };
         match self {
             Self::DestinationNotListed => row(403, 503, ErrorClass::HttpRequestDenied),
             Self::AddressForbidden => row(403, 503, ErrorClass::DestinationIpProhibited),

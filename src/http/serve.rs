@@ -30,8 +30,8 @@ use crate::config::model::Destination;
 use crate::exchange::request::ReadRequest;
 use crate::observe::facts::{Access, Arrival};
 use crate::observe::shown::shown_path;
-use crate::policy::identity::{Identity, WayIn};
-use crate::policy::places::Place;
+use crate::policy::identity::{ClientIdentity, WayIn};
+use crate::policy::places::ConnectionPlace;
 use crate::setup::Setup;
 use crate::stream::{Rewound, last_word};
 use crate::tls::left;
@@ -51,7 +51,7 @@ pub struct ConnectionServer {
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     /// Who the client is.
-    pub identity: Identity,
+    pub identity: ClientIdentity,
     /// What it said on its way in.
     pub arrival: Arrival,
     /// Where its requests go.
@@ -106,7 +106,7 @@ impl ConnectionServer {
     }
 
     /// Serves a stream until the client, a wait or the relay's stop ends it, or its place is needed while it idles.
-    pub async fn serve<S>(self, stream: S, place: Arc<Place>)
+    pub async fn serve<S>(self, stream: S, place: Arc<ConnectionPlace>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -260,10 +260,10 @@ impl ConnectionServer {
         let (credentials, users) = (setup.config.listen.credentials, &setup.users);
         let identity = match identity {
             // Each request in absolute form is one to the proxy, with credentials of its own.
-            Identity { way: way @ WayIn::Absolute, .. } => {
+            ClientIdentity { way: way @ WayIn::Absolute, .. } => {
                 let sent = request.headers().get_all(header::PROXY_AUTHORIZATION);
                 let sent: Vec<&[u8]> = sent.iter().map(HeaderValue::as_bytes).collect();
-                let read = Identity::read(way, client, &sent, credentials, users).await;
+                let read = ClientIdentity::read(way, client, &sent, credentials, users).await;
                 read.map_err(|unproven| self.app.refuse_credentials(&unproven, access))?
             }
             identity => identity.now(credentials, users),

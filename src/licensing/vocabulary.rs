@@ -27,7 +27,7 @@ pub struct Vocabulary {
     pub activation: Activation,
     pub definition: Definition,
     pub capacity: Capacity,
-    pub sync: Sync,
+    pub sync: SyncNames,
 }
 
 /// What requests and replies are read with.
@@ -107,7 +107,7 @@ pub struct Capacity {
 /// `[sync]`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[allow(missing_docs)]
-pub struct Sync {
+pub struct SyncNames {
     pub within: Vec<Place>,
     pub bases: Vec<Place>,
     pub bases_by_license: Vec<Place>,

@@ -11,8 +11,8 @@ use crate::bounds;
 use crate::http::reply::{Cause, Refusal};
 use crate::http::serve::{ConnectionInfo, ConnectionServer, Target};
 use crate::observe::facts::{Access, Arrival};
-use crate::policy::identity::{Identity, WayIn};
-use crate::policy::places::Place;
+use crate::policy::identity::{ClientIdentity, WayIn};
+use crate::policy::places::ConnectionPlace;
 use crate::stream::{AnyStream, First, Rewound, Stream, last_word};
 use crate::tls::handshake::{TLS, handshake};
 use crate::tunnel::connect::Proxy;
@@ -36,7 +36,7 @@ impl Dispatcher {
     }
 
     /// Serves a connection to its end.
-    pub async fn serve(&self, stream: impl Stream + 'static, client: IpAddr, place: Arc<Place>) {
+    pub async fn serve(&self, stream: impl Stream + 'static, client: IpAddr, place: Arc<ConnectionPlace>) {
         let mut stream = Rewound::new(bytes::Bytes::new(), AnyStream::new(stream));
         let deadline = Instant::now() + bounds::FIRST_BYTE;
         let first = tokio::select! {
@@ -63,7 +63,7 @@ impl Dispatcher {
         }
     }
 
-    async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr, place: Arc<Place>) {
+    async fn tls(&self, stream: Rewound<AnyStream>, client: IpAddr, place: Arc<ConnectionPlace>) {
         let setup = self.app.setup.load_full();
         // A handshake costs us more than the client; one that is not begun can't be explained.
         if let Err(wait) = setup.policy.handshakes.check(client) {
@@ -85,7 +85,7 @@ impl Dispatcher {
         match direct {
             Some(to) => {
                 let to = Target::Host(to);
-                let identity = Identity::direct(client);
+                let identity = ClientIdentity::direct(client);
                 let info = ConnectionInfo {
                     identity,
                     arrival: Arrival { sni, ..Arrival::default() },

@@ -44,7 +44,7 @@ pub trait StatusSource: Send + Sync {
 
 /// The admin address of a relay.
 #[derive(Clone)]
-pub struct Admin(pub Arc<dyn StatusSource>);
+pub struct AdminService(pub Arc<dyn StatusSource>);
 
 /// A request to read all files of the configuration again.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ enum AdminRoute {
     Socket { user: Option<u32>, reloads: mpsc::Sender<ReloadRequest> },
 }
 
-impl Admin {
+impl AdminService {
     /// Serves until it is dropped; it goes last and abruptly, so that no scraper holds the relay up. One request a
     /// connection, and all of it in time: connections that stay open here take descriptors from the clients.
     pub async fn serve(self, listener: TcpListener) {
@@ -239,8 +239,79 @@ fn text(kind: &'static str, body: String) -> Response<Full<Bytes>> {
     response
 }
 
-impl std::fmt::Debug for Admin {
+impl std::fmt::Debug for AdminService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Admin").finish_non_exhaustive()
+        f.debug_struct("AdminService").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    struct NoStatus;
+
+    impl StatusSource for NoStatus {
+        fn unready(&self) -> Option<String> {
+            None
+        }
+
+        fn differences(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn status(&self) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+
+        fn metrics(&self) -> String {
+            String::new()
+        }
+
+        fn token(&self) -> Option<Arc<Zeroizing<String>>> {
+            None
+        }
+    }
+
+    /// Serves these, one after the other; what comes after them is told by `accept`.
+    async fn serve(
+        mut streams: Vec<(DuplexStream, AdminRoute)>,
+        mut accept: impl FnMut() -> Poll<io::Result<(DuplexStream, AdminRoute)>> + Send,
+    ) {
+        let next = |_: &mut Context<'_>| streams.pop().map_or_else(&mut accept, |next| Poll::Ready(Ok(next)));
+        AdminService(Arc::new(NoStatus)).serve_all(next, bounds::SOCKET_HEAD, bounds::SOCKET).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_that_never_ends_keeps_its_connection_for_so_long_and_no_longer() {
+        let (reloads, _nobody_answers) = mpsc::channel(1);
+        let (mut client, ours) = duplex(1024);
+        let serving = serve(vec![(ours, AdminRoute::Socket { user: None, reloads })], || Poll::Pending);
+        let asking = async {
+            client.write_all(b"POST /reload HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let (begun, mut told) = (Instant::now(), Vec::new());
+            client.read_to_end(&mut told).await.unwrap();
+            (told, begun.elapsed().as_secs())
+        };
+        tokio::select! {
+            () = serving => {}
+            told = asking => assert_eq!(told, (Vec::new(), bounds::SOCKET.as_secs())),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_no_connection_can_be_accepted_that_is_tried_again_after_a_pause() {
+        let tried = Mutex::new(Vec::new());
+        let serving = serve(Vec::new(), || {
+            tried.lock().unwrap().push(Instant::now());
+            Poll::Ready(Err(io::Error::other("no descriptor is left")))
+        });
+        assert!(timeout(bounds::ACCEPT_PAUSE * 10, serving).await.is_err());
+        let tried = tried.into_inner().unwrap();
+        assert!((9..=11).contains(&tried.len()), "{tried:?}");
+        assert!(tried.windows(2).all(|pair| pair[1] - pair[0] >= bounds::ACCEPT_PAUSE), "{tried:?}");
     }
 }

@@ -17,7 +17,7 @@ static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 pub fn start(log: Log) {
     stderr::set_format(log.format);
     let (level, handle) = reload::Layer::new(filter(log.level));
-    let lines = fmt::layer().with_writer(|| stderr::Event).with_target(false);
+    let lines = fmt::layer().with_writer(|| stderr::EventWriter).with_target(false);
     let lines = match log.format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

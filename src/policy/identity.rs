@@ -1,6 +1,6 @@
 //! Who a client is, as far as it has proved it: the only reader of credentials, for every way in.
 //!
-//! An [`Identity`] is made where a client comes in and goes with each of its requests to [`Policy::judge`], which
+//! A [`ClientIdentity`] is made where a client comes in and goes with each of its requests to [`Policy::judge`], which
 //! decides who asks. What `listen.credentials = "required"` demands is checked here, and of every way in alike; and
 //! here it is told which entries of the allow-list can't let anybody in as they are written.
 
@@ -20,7 +20,7 @@ pub use crate::observe::labels::WayIn;
 
 /// Who a client is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Identity {
+pub struct ClientIdentity {
     /// How it came in.
     pub way: WayIn,
     /// The Basic user it has proved to be.
@@ -95,7 +95,7 @@ fn hint(encoded: bool) -> &'static str {
     if encoded { "; it looks percent-encoded, and is to be sent as it is" } else { "" }
 }
 
-impl Identity {
+impl ClientIdentity {
     /// Reads what a client has sent to the proxy (the values of `Proxy-Authorization`).
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl Identity {
     }
 }
 
-impl Identity {
+impl ClientIdentity {
     /// Why the user it has proved to be does not count any more; none where there is no user, or users don't count at all.
     pub(crate) fn lost_user(&self, credentials: Credentials, users: &Users) -> Option<String> {
         let user = self.user.as_ref().filter(|user| credentials != Credentials::Off && !users.still(user))?;
@@ -187,14 +187,18 @@ impl CredentialFault {
 
 impl Policy {
     /// Whether a user or a network of the allow-list proves who this is.
-    pub fn is_proven(&self, identity: &Identity) -> bool {
-        let Identity { user, address, .. } = identity;
+    pub fn is_proven(&self, identity: &ClientIdentity) -> bool {
+        let ClientIdentity { user, address, .. } = identity;
         matches!(self.registry.by_circumstance(&[], user.as_deref(), *address, true), Match::Listed { .. })
     }
 
     /// What `listen.credentials = "required"` demands: a user, on every way in; of direct TLS, which can't send one, a
     /// network of the entry that lets it in.
-    pub(super) fn check_credentials(&self, identity: &Identity, found: &Match<'_>) -> Result<(), Denial> {
+    pub(super) fn check_credentials(
+        &self,
+        identity: &ClientIdentity,
+        found: &Match<'_>,
+    ) -> Result<(), Denial> {
         match (self.credentials, &identity.user, identity.way, found) {
             (Credentials::Off | Credentials::Optional, ..) | (_, Some(_), ..) => Ok(()),
             (Credentials::Required, None, WayIn::Direct, Match::Listed { entry, .. })

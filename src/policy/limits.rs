@@ -192,7 +192,7 @@ impl AddressLimits {
 /// A limiter for each of at most so many keys. A further key takes a place that its holder has lost; where there is none,
 /// all further keys share one limiter.
 #[derive(Debug)]
-struct Limiters<K, L: Limits> {
+struct Limiters<K, L: CountsByRate> {
     rate: L::Rate,
     most: usize,
     keep: Keep,
@@ -200,7 +200,7 @@ struct Limiters<K, L: Limits> {
 }
 
 /// What counts by a rate.
-trait Limits {
+trait CountsByRate {
     type Rate: Copy + std::fmt::Debug;
 
     fn new(rate: Self::Rate) -> Self;
@@ -233,7 +233,7 @@ struct TableEntry<L> {
     last: Instant,
 }
 
-impl<L: Limits> TableEntry<L> {
+impl<L: CountsByRate> TableEntry<L> {
     fn new(rate: L::Rate) -> Self {
         let now = Instant::now();
         Self { limiter: L::new(rate), first: now, last: now }
@@ -249,7 +249,7 @@ impl<L: Limits> TableEntry<L> {
     }
 }
 
-impl<K: Eq + Hash, L: Limits> Limiters<K, L> {
+impl<K: Eq + Hash, L: CountsByRate> Limiters<K, L> {
     fn new(rate: L::Rate, most: usize, keep: Keep) -> Self {
         let table = LimiterTable { known: HashMap::new(), others: None, swept: None };
         Self { rate, most, keep, table: Mutex::new(table) }
@@ -278,7 +278,7 @@ impl<K: Eq + Hash, L: Limits> Limiters<K, L> {
 #[derive(Debug)]
 struct Limiter(DefaultDirectRateLimiter);
 
-impl Limits for Limiter {
+impl CountsByRate for Limiter {
     type Rate = Rate;
 
     fn new(rate: Rate) -> Self {
@@ -303,7 +303,7 @@ struct SourceLimiter {
     records: Debt,
 }
 
-impl Limits for SourceLimiter {
+impl CountsByRate for SourceLimiter {
     type Rate = SourceRate;
 
     fn new(rate: SourceRate) -> Self {
@@ -329,7 +329,7 @@ struct StrangerLimiter {
     log: Arc<Debt>,
 }
 
-impl Limits for StrangerLimiter {
+impl CountsByRate for StrangerLimiter {
     type Rate = StrangerRate;
 
     fn new(StrangerRate { source, log_per_day }: StrangerRate) -> Self {
@@ -343,7 +343,7 @@ impl Limits for StrangerLimiter {
 }
 
 /// A budget of so many bytes a day.
-impl Limits for Arc<Debt> {
+impl CountsByRate for Arc<Debt> {
     type Rate = u64;
 
     fn new(log_per_day: u64) -> Self {

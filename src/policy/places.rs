@@ -46,7 +46,7 @@ pub(crate) enum Full {
 
 /// The place of a connection; it is given back when it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPlace {
     places: Arc<Places>,
     id: u64,
     gone: CancellationToken,
@@ -103,7 +103,7 @@ impl Places {
         socket: &ClientSocket,
         client: Option<IpAddr>,
         most: Most,
-    ) -> Result<Place, Full> {
+    ) -> Result<ConnectionPlace, Full> {
         let gone = CancellationToken::new();
         let mut table = self.lock();
         let client = client.map(limits::client);
@@ -125,7 +125,7 @@ impl Places {
         if let Some(client) = client {
             table.belongs_to(id, client);
         }
-        Ok(Place { places: self.clone(), id, gone, ends_itself: AtomicBool::new(false) })
+        Ok(ConnectionPlace { places: self.clone(), id, gone, ends_itself: AtomicBool::new(false) })
     }
 
     /// Closes an idle connection, if there is one: what there is no room for is not a place, but a descriptor.
@@ -152,7 +152,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Makes it a place of this client, which a load balancer has named.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.places.lock().leave(self.id);
     }
@@ -365,7 +365,8 @@ mod tests {
             advance(Duration::from_secs(1)).await;
         }
         advance(bounds::PLACE_GRACE).await;
-        let gone = |taken: &[Place]| taken.iter().map(Place::gave_way).collect::<Vec<_>>();
+        let gone =
+            |taken: &[ConnectionPlace]| taken.iter().map(ConnectionPlace::gave_way).collect::<Vec<_>>();
         taken.push(places.enter(&socket, client(3), MOST).unwrap());
         assert_eq!(gone(&taken), [false, true, false, false]);
         taken.push(places.enter(&socket, client(4), MOST).unwrap());

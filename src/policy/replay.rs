@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::identity::{Identity, User, WayIn};
+use super::identity::{ClientIdentity, User, WayIn};
 use super::users::Users;
 use super::{ClaimedSource, Denial, Policy, PolicyInput, Understanding};
 use crate::bounds;
@@ -216,7 +216,7 @@ impl<'p> Replay<'p> {
         let mut verdict: Option<Judgement> = None;
         for way in self.ways {
             for user in &self.users {
-                let identity = Identity { way: *way, user: user.clone(), address };
+                let identity = ClientIdentity { way: *way, user: user.clone(), address };
                 let of_client = self.of_client(own, guess, other, &identity);
                 let joined = match verdict {
                     Some(before) => both(before, of_client, WHO),
@@ -236,7 +236,7 @@ impl<'p> Replay<'p> {
         own: &PassedReading,
         guess: &Guess<'_>,
         other: Option<&PassedReading>,
-        identity: &Identity,
+        identity: &ClientIdentity,
     ) -> Judgement {
         let tunnelled = self.tunnels == Tunnels::All || self.policy.wants_tunnel(identity);
         let tunnel = || verdict(self.policy.foresee(PolicyInput::of_tunnel(identity), None));
@@ -268,7 +268,7 @@ impl Guess<'_> {
         Self { licenses: &[], ..self }
     }
 
-    fn input<'a>(&'a self, source: &'a ClaimedSource, identity: &'a Identity) -> PolicyInput<'a> {
+    fn input<'a>(&'a self, source: &'a ClaimedSource, identity: &'a ClientIdentity) -> PolicyInput<'a> {
         let Self { understanding, activates, sourceless, licenses, .. } = *self;
         PolicyInput { understanding, source, licenses, identity, activates, sourceless, records: 1 }
     }

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ipnet::IpNet;
 
 use super::PolicyInput;
-use super::identity::Identity;
+use super::identity::ClientIdentity;
 use super::limits::{CountedFor, EntryLimits, Limited};
 use super::pending::Refused;
 use crate::budget::Room;
@@ -343,12 +343,12 @@ impl Entry {
     }
 
     /// Room in the log for one request of this entry that must not be turned away.
-    pub(super) fn owe(&self, identity: &Identity) -> Room {
+    pub(super) fn owe(&self, identity: &ClientIdentity) -> Room {
         self.limits.owe(self.unproven(identity))
     }
 
     /// The address of a client that nothing proves to be the deployment.
-    fn unproven(&self, Identity { user, address, .. }: &Identity) -> Option<IpAddr> {
+    fn unproven(&self, ClientIdentity { user, address, .. }: &ClientIdentity) -> Option<IpAddr> {
         (!self.proves(user.as_deref(), *address)).then_some(*address)
     }
 
@@ -599,7 +599,7 @@ mod tests {
             understanding: crate::licensing::asker::Understanding::Message,
             source: &crate::licensing::asker::ClaimedSource::Nobody,
             licenses: &[],
-            identity: &Identity {
+            identity: &ClientIdentity {
                 way: crate::policy::identity::WayIn::Connect,
                 user: None,
                 address: address("10.20.0.1"),

@@ -157,21 +157,21 @@ impl Users {
     /// # Errors
     /// It proves nobody.
     pub async fn check(&self, header: &[u8], address: IpAddr) -> Result<User, Unproven> {
-        let pair = Pair::read(header);
+        let pair = BasicCredentials::read(header);
         // Of another scheme nothing is looked at, so nothing is tried.
         if let Err(unproven @ Unproven { why: CredentialFault::Scheme(_), .. }) = pair {
             return Err(unproven);
         }
         let mut digest = [0; 32];
         digest.copy_from_slice(hmac::sign(&self.key, header).as_ref());
-        if let Ok(Pair { user, .. }) = &pair
+        if let Ok(BasicCredentials { user, .. }) = &pair
             && let Some(stored) = self.hashes.get(user)
             && self.right.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest)
         {
             return Ok(User::new(user.clone(), stored.clone()));
         }
         let tried = match &pair {
-            Ok(Pair { user, .. }) => Some(user.clone()),
+            Ok(BasicCredentials { user, .. }) => Some(user.clone()),
             Err(unproven) => unproven.tried.clone(),
         };
         let unproven = |why| Err(Unproven { why, tried });
@@ -180,7 +180,7 @@ impl Users {
         {
             return unproven(CredentialFault::TooMany(wait));
         }
-        let Pair { user, password } = match pair {
+        let BasicCredentials { user, password } = match pair {
             Ok(pair) => pair,
             Err(Unproven { why, .. }) => return unproven(why),
         };
@@ -258,12 +258,12 @@ impl fmt::Display for PasswordHash {
 }
 
 /// User and password of a Basic header.
-struct Pair {
+struct BasicCredentials {
     user: String,
     password: Zeroizing<String>,
 }
 
-impl Pair {
+impl BasicCredentials {
     /// Reads a header: the scheme in any case, the rest exact.
     fn read(header: &[u8]) -> Result<Self, Unproven> {
         let (scheme, pair) = match header.iter().position(|byte| *byte == b' ') {

@@ -35,7 +35,7 @@ use crate::listen::local::{self, Local, LocalError};
 use crate::listen::sniff::Dispatcher;
 use crate::listen::sockets::{BindError, Bound};
 use crate::memory::{Memory, Parts};
-use crate::observe::admin::Admin;
+use crate::observe::admin::AdminService;
 use crate::policy::pending::{Codes, Pending};
 use crate::setup::{InForce, Setup, SetupError, Shared};
 use relay_log::files::edit;
@@ -91,7 +91,7 @@ impl Relay {
         let (learned, learning) = mpsc::channel(bounds::LEARNED);
         let app = Arc::new(App::new(setup, make_exchange(config, journal, learned)?));
         let status = Arc::new(RelayStatus::new(app.clone(), shared.metrics.clone()));
-        let admin = Admin(status.clone());
+        let admin = AdminService(status.clone());
 
         // Bound first, served last: nobody is served before the start is in the log, and no start is in the log of a relay
         // that can't listen.
@@ -188,7 +188,7 @@ fn client_sockets(app: &Arc<App>, shared: &Shared, vital: &Vital, begun: &Cancel
     })
 }
 
-fn admin_sockets(admin: &Admin, vital: &Vital) -> Bound {
+fn admin_sockets(admin: &AdminService, vital: &Vital) -> Bound {
     let (admin, vital) = (admin.clone(), vital.clone());
     Bound::new(move |listener| {
         tokio::spawn(vital.service("serves the admin address", admin.clone().serve(listener)))

@@ -5,7 +5,7 @@ use crate::observe::access;
 
 fn lasting(folder: &Path) -> Shared {
     Shared {
-        trust: Arc::new(Trust::open(folder)),
+        trust: Arc::new(TrustTable::open(folder)),
         own: Arc::default(),
         metrics: Arc::default(),
         refused: access::refused(1 << 20),

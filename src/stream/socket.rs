@@ -17,10 +17,10 @@ use tokio::time::Instant;
 
 /// A handle to the socket; the connection is closed when the last one is dropped.
 #[derive(Clone, Debug)]
-pub struct ClientSocket(Arc<Inner>);
+pub struct ClientSocket(Arc<SocketState>);
 
 #[derive(Debug)]
-struct Inner {
+struct SocketState {
     stream: TcpStream,
     opened: Instant,
     /// When bytes last moved, in milliseconds since it was opened.
@@ -30,7 +30,7 @@ struct Inner {
 impl ClientSocket {
     /// A connection that was opened just now.
     pub fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(Inner { stream, opened: Instant::now(), moved: AtomicU64::new(0) }))
+        Self(Arc::new(SocketState { stream, opened: Instant::now(), moved: AtomicU64::new(0) }))
     }
 
     /// Since when no bytes have moved; `None` where bytes have arrived that are still unread.

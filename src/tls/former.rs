@@ -15,14 +15,14 @@ use super::authority::{FilePaths, Files};
 /// What `rotation.json` held.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Rotation {
+pub(super) struct FormerRotation {
     pub(super) under_way: bool,
     pub(super) networks: Vec<IpNet>,
     #[serde(rename = "step")]
     _step: u64,
 }
 
-impl Rotation {
+impl FormerRotation {
     /// Whether a finish was cut off.
     pub(super) fn is_finishing(files: Files<'_>) -> bool {
         !next_to(files).files().all().iter().all(|path| path.exists())

@@ -237,11 +237,11 @@ impl<'a> Generations<'a> {
 
     fn standing(&self) -> Result<AuthorityState, AuthorityError> {
         let written = rotation::read(self.files);
-        if let Ok(RotationFile::Former(former::Rotation { under_way: true, networks, .. })) = &written {
-            let is_finishing = former::Rotation::is_finishing(self.files);
+        if let Ok(RotationFile::Former(former::FormerRotation { under_way: true, networks, .. })) = &written {
+            let is_finishing = former::FormerRotation::is_finishing(self.files);
             let trial = Trial { files: former::next_to(self.files), networks: networks.clone() };
             return Ok(AuthorityState {
-                in_force: Some(former::Rotation::in_force(self.files)),
+                in_force: Some(former::FormerRotation::in_force(self.files)),
                 trial: Ok((!is_finishing).then_some(trial)),
                 is_settled: false,
             });
@@ -541,7 +541,7 @@ impl<'a> AuthorityChange<'a> {
         let mut rotation = match rotation::read(files).map_err(|e| io_error(&path, e))? {
             RotationFile::Now(rotation) => rotation,
             RotationFile::Former(former) if former.under_way => {
-                self.has_completed_finish = former::Rotation::is_finishing(files);
+                self.has_completed_finish = former::FormerRotation::is_finishing(files);
                 self.convert(former)?
             }
             RotationFile::Former(_) => Rotation::default(),
@@ -563,11 +563,11 @@ impl<'a> AuthorityChange<'a> {
     }
 
     /// Moves a rotation of the former layout.
-    fn convert(&self, former: former::Rotation) -> Result<Rotation, AuthorityError> {
+    fn convert(&self, former: former::FormerRotation) -> Result<Rotation, AuthorityError> {
         let files = self.generations.files;
         let next = former::next_to(files);
-        let is_finishing = former::Rotation::is_finishing(files);
-        self.adopt(&former::Rotation::in_force(files))?;
+        let is_finishing = former::FormerRotation::is_finishing(files);
+        self.adopt(&former::FormerRotation::in_force(files))?;
         let mut rotation = Rotation { next: None, networks: former.networks };
         if is_finishing {
             rotation.networks.clear();

@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use super::authority::{Authority, Files};
 use super::generations::{self, AuthorityState};
 use super::leaf::{self, Face, LeafError};
-use super::trust::Trust;
+use super::trust::TrustTable;
 use crate::config::model::{Config, Identity, Mode, TlsVersion};
 use crate::config::names::{Host, HostName};
 use relay_log::text::hex::hex;
@@ -24,7 +24,7 @@ pub struct Faces {
     current: Arc<Album>,
     /// The new leaves of a rotation, and the networks that are served them.
     next: Option<(Vec<IpNet>, Arc<Album>)>,
-    trust: Arc<Trust>,
+    trust: Arc<TrustTable>,
     /// The root, issuer and key were made just now.
     pub made: bool,
 }
@@ -39,7 +39,7 @@ pub struct Chosen {
     /// The same without ALPN, for clients that offer only what is never selected: they are told in HTTP, not in an
     /// alert that they can't explain.
     pub config_without_alpn: Arc<ServerConfig>,
-    /// The root above it, as in [`Trust`]; empty where the company's own PKI made the leaves.
+    /// The root above it, as in [`TrustTable`]; empty where the company's own PKI made the leaves.
     pub root: Arc<str>,
 }
 
@@ -150,7 +150,7 @@ impl Faces {
     ///
     /// # Errors
     /// The authority can't be opened, or doesn't permit a name.
-    pub fn first(config: &Config, trust: Arc<Trust>, made: bool) -> Result<Self, LeafError> {
+    pub fn first(config: &Config, trust: Arc<TrustTable>, made: bool) -> Result<Self, LeafError> {
         let open = |files: Files<'_>| {
             let mut standing = generations::standing(files)?;
             if let Some(fault) = standing.leave_out_broken_trial() {
@@ -166,7 +166,7 @@ impl Faces {
     ///
     /// # Errors
     /// As [`Self::first`].
-    pub fn again(config: &Config, trust: Arc<Trust>, known: Option<&Self>) -> Result<Self, LeafError> {
+    pub fn again(config: &Config, trust: Arc<TrustTable>, known: Option<&Self>) -> Result<Self, LeafError> {
         let open = |files: Files<'_>| match files.all().into_iter().find(|path| !path.exists()) {
             Some(lost) => Err(generations::lost_while_running(lost).into()),
             None => Signers::open(files, generations::standing(files)?, config),
@@ -176,7 +176,7 @@ impl Faces {
 
     fn of(
         config: &Config,
-        trust: Arc<Trust>,
+        trust: Arc<TrustTable>,
         open: impl FnOnce(Files<'_>) -> Result<Signers, LeafError>,
         known: Option<&Self>,
     ) -> Result<Self, LeafError> {
@@ -216,7 +216,7 @@ impl Faces {
     }
 
     /// Which clients trust which root.
-    pub(crate) fn trust(&self) -> &Arc<Trust> {
+    pub(crate) fn trust(&self) -> &Arc<TrustTable> {
         &self.trust
     }
 

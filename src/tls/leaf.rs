@@ -110,12 +110,12 @@ pub struct Face {
     names: Vec<Host>,
     /// `None` for the company's own leaves: only their owner can renew them.
     authority: Option<Arc<Authority>>,
-    current: ArcSwap<Pair>,
+    current: ArcSwap<LeafPair>,
     /// Held by the one who renews: when that failed last, if it did.
     renewing: Arc<Mutex<Option<Instant>>>,
 }
 
-struct Pair {
+struct LeafPair {
     ecdsa: Option<Arc<CertifiedKey>>,
     rsa: Option<Arc<CertifiedKey>>,
     /// When both of them, and what they are sent with, are valid.
@@ -132,7 +132,7 @@ impl Face {
         Ok(Arc::new(Self::new(names, Some(authority.clone()), pair)))
     }
 
-    fn new(names: Vec<Host>, authority: Option<Arc<Authority>>, pair: Pair) -> Self {
+    fn new(names: Vec<Host>, authority: Option<Arc<Authority>>, pair: LeafPair) -> Self {
         Self { names, authority, current: ArcSwap::from_pointee(pair), renewing: Arc::default() }
     }
 
@@ -199,7 +199,8 @@ impl Face {
     /// A file can't be read, a key is not its certificate's, the chain is out of order, the dates are past, or a name
     /// is not covered.
     pub fn load(pairs: &[(PathBuf, PathBuf)], names: &BTreeSet<Host>) -> Result<Arc<Self>, LeafError> {
-        let mut pair = Pair { ecdsa: None, rsa: None, window: Window { from: i64::MIN, until: i64::MAX } };
+        let mut pair =
+            LeafPair { ecdsa: None, rsa: None, window: Window { from: i64::MIN, until: i64::MAX } };
         for (chain, key) in pairs {
             let (certified, window) = load_pair(chain, key, names)?;
             pair.window = pair.window.and(window);
@@ -263,11 +264,11 @@ impl fmt::Display for Face {
     }
 }
 
-fn mint_pair(authority: &Authority, names: &[Host], now: i64) -> Result<Pair, LeafError> {
+fn mint_pair(authority: &Authority, names: &[Host], now: i64) -> Result<LeafPair, LeafError> {
     let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Mint)?;
     let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(AuthorityError::Mint)?;
     let window = Window::of_leaf(authority.window(), now);
-    Ok(Pair {
+    Ok(LeafPair {
         ecdsa: Some(Arc::new(mint_leaf(authority, names, &ecdsa, window, now)?)),
         rsa: Some(Arc::new(mint_leaf(authority, names, &rsa, window, now)?)),
         window,

@@ -28,7 +28,7 @@ pub(super) enum RotationFile {
     /// As it is written.
     Now(Rotation),
     /// As it was written before there were generations.
-    Former(former::Rotation),
+    Former(former::FormerRotation),
 }
 
 impl Default for RotationFile {

@@ -16,7 +16,7 @@ use crate::config::state_file;
 
 /// The table, in memory and in `trust.json`.
 #[derive(Debug)]
-pub struct Trust {
+pub struct TrustTable {
     path: PathBuf,
     table: Mutex<HashMap<(IpAddr, String), ShownTrust>>,
     changed: Notify,
@@ -68,7 +68,7 @@ impl ShownTrust {
     }
 }
 
-impl Trust {
+impl TrustTable {
     /// The file of a log's folder.
     pub fn path(log: &Path) -> PathBuf {
         log.join("trust.json")
@@ -149,20 +149,20 @@ mod tests {
     #[test]
     fn the_last_word_of_a_client_counts_for_each_root() {
         let folder = tempfile::tempdir().unwrap();
-        let trust = Trust::open(folder.path());
+        let trust = TrustTable::open(folder.path());
         let address = "10.0.0.1".parse().unwrap();
         trust.note(address, "old", true);
         trust.note(address, "new", false);
         trust.write().unwrap();
-        let seen = Trust::read(&Trust::path(folder.path())).unwrap();
+        let seen = TrustTable::read(&TrustTable::path(folder.path())).unwrap();
         assert_eq!(
             seen.iter().map(|s| (s.root.as_str(), s.refuses())).collect::<Vec<_>>(),
             [("new", true), ("old", false)]
         );
-        let again = Trust::open(folder.path());
+        let again = TrustTable::open(folder.path());
         again.note(address, "new", true);
         again.write().unwrap();
-        assert!(!Trust::read(&again.path).unwrap()[0].refuses());
+        assert!(!TrustTable::read(&again.path).unwrap()[0].refuses());
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         let address = "10.0.0.1".parse().unwrap();
         let ahead = Timestamp::now() + SignedDuration::from_hours(400 * 24);
         for good in [true, false] {
-            let trust = Trust::open(folder.path());
+            let trust = TrustTable::open(folder.path());
             trust.note(address, "root", !good);
             for seen in trust.table.lock().unwrap().values_mut() {
                 *(if good { &mut seen.refused } else { &mut seen.good }) = Some(ahead);
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
-        let trust = Trust::open(folder.path());
+        let trust = TrustTable::open(folder.path());
         for n in 0..bounds::TRUST + 10 {
             trust.note(IpAddr::from((n as u32).to_be_bytes()), "root", true);
         }

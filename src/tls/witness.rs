@@ -14,13 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::identities::Faces;
-use super::trust::Trust;
+use super::trust::TrustTable;
 use crate::bounds;
 
 /// A client that was shown a root, and has not said yet what it thinks of it.
 #[derive(Debug)]
 pub(super) struct Undecided {
-    trust: Arc<Trust>,
+    trust: Arc<TrustTable>,
     client: IpAddr,
     root: Arc<str>,
     since: Instant,
@@ -125,7 +125,7 @@ mod tests {
     /// What is known of a client that sends these bytes, and leaves after this time.
     async fn known(sent: &[u8], after: std::time::Duration) -> Option<bool> {
         let folder = tempfile::tempdir().unwrap();
-        let trust = Arc::new(Trust::open(folder.path()));
+        let trust = Arc::new(TrustTable::open(folder.path()));
         let undecided =
             Undecided { trust: trust.clone(), client: CLIENT, root: "root".into(), since: Instant::now() };
         let (mut client, ours) = duplex(64);

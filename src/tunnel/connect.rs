@@ -22,8 +22,8 @@ use crate::http::serve::{ConnectionInfo, ConnectionServer, Target};
 use crate::observe::facts::{Access, Arrival};
 use crate::observe::labels::ErrorClass;
 use crate::observe::shown::{is_authority, shown_authority, shown_target};
-use crate::policy::identity::{Identity, Unproven, WayIn};
-use crate::policy::places::Place;
+use crate::policy::identity::{ClientIdentity, Unproven, WayIn};
+use crate::policy::places::ConnectionPlace;
 use crate::setup::Setup;
 use crate::stream::{AnyStream, First, Rewound, last_word};
 use crate::tls::handshake::{TLS, handshake, read_hello};
@@ -78,7 +78,7 @@ impl Proxy {
         client: IpAddr,
         way: WayIn,
         sni: Option<String>,
-        place: Arc<Place>,
+        place: Arc<ConnectionPlace>,
     ) {
         let mut stream = Rewound::new(bytes::Bytes::new(), stream);
         for turn in 0..bounds::CHALLENGES {
@@ -160,7 +160,7 @@ impl Proxy {
         head: &Head,
         client: IpAddr,
         way: WayIn,
-    ) -> Result<(Route, Identity), Stopped> {
+    ) -> Result<(Route, ClientIdentity), Stopped> {
         if self.app.stop.is_cancelled() {
             return Err(Refusal::draining().into());
         }
@@ -171,7 +171,8 @@ impl Proxy {
         };
         let way = if matches!(route, Route::Absolute) { WayIn::Absolute } else { way };
         let sent: Vec<&[u8]> = head.values("proxy-authorization").collect();
-        let identity = Identity::read(way, client, &sent, setup.config.listen.credentials, &setup.users);
+        let identity =
+            ClientIdentity::read(way, client, &sent, setup.config.listen.credentials, &setup.users);
         let identity = identity.await.map_err(Stopped::Unproven)?;
         let route = match route {
             Route::Terminate(to) if setup.policy.wants_tunnel(&identity) => Route::Tunnel(to),
@@ -237,8 +238,8 @@ impl Proxy {
         mut stream: Rewound<AnyStream>,
         access: Access,
         to: Destination,
-        identity: Identity,
-        place: Arc<Place>,
+        identity: ClientIdentity,
+        place: Arc<ConnectionPlace>,
     ) {
         if !establish(&mut stream).await {
             return;
@@ -285,8 +286,8 @@ impl Proxy {
         mut stream: Rewound<AnyStream>,
         mut access: Access,
         to: Destination,
-        identity: Identity,
-        place: &Place,
+        identity: ClientIdentity,
+        place: &ConnectionPlace,
     ) {
         place.ends_itself();
         let exchange = &self.app.exchange;
@@ -373,7 +374,7 @@ impl Proxy {
 }
 
 /// Reads a head; from its first byte on the connection keeps its place.
-async fn read_head(stream: &mut Rewound<AnyStream>, place: &Place) -> Result<Head, HeadError> {
+async fn read_head(stream: &mut Rewound<AnyStream>, place: &ConnectionPlace) -> Result<Head, HeadError> {
     let deadline = Instant::now() + bounds::FIRST_BYTE;
     head::begun(stream, place, deadline).await?;
     Head::read(stream, deadline).await

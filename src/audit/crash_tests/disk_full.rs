@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use super::trace_disk::{Call, Fault, Op, TraceDisk};
+use super::trace_disk::{Call, DiskFault, Op, TraceDisk};
 use super::*;
 use crate::audit::journal::{CommitError, State};
 use relay_log::verify::log::Verdict;
@@ -42,9 +42,9 @@ fn a_disk_that_is_full_blocks_the_log_and_it_goes_on_by_itself() {
         disk.order(move |call, path| match (call, short) {
             (Call::Write(_), Some(short)) if is_segment(path) => {
                 let first = writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
-                Some(if first { Fault::Short(short) } else { Fault::Error(Errno::NOSPC) })
+                Some(if first { DiskFault::Short(short) } else { DiskFault::Error(Errno::NOSPC) })
             }
-            (Call::Write(_), None) if is_segment(path) => Some(Fault::Error(Errno::DQUOT)),
+            (Call::Write(_), None) if is_segment(path) => Some(DiskFault::Error(Errno::DQUOT)),
             _ => None,
         });
         for number in 2..5 {
@@ -75,7 +75,7 @@ fn a_sync_that_fails_once_is_final_though_the_next_would_succeed() {
     let failed = AtomicUsize::new(0);
     disk.order(move |call, path| {
         let first = call == Call::Sync && is_segment(path) && failed.fetch_add(1, Ordering::Relaxed) == 0;
-        first.then_some(Fault::Error(Errno::IO))
+        first.then_some(DiskFault::Error(Errno::IO))
     });
     assert!(matches!(commit(&running, 2), Err(CommitError::Poisoned(_))));
     let from = disk.ops().len();
@@ -111,7 +111,7 @@ fn what_is_neither_full_nor_short_of_memory_is_no_reason_to_wait() {
         let running = site.open_on(disk.clone());
         running.commit([1]);
         disk.order(move |call, path| {
-            (matches!(call, Call::Write(_)) && is_segment(path)).then_some(Fault::Error(errno))
+            (matches!(call, Call::Write(_)) && is_segment(path)).then_some(DiskFault::Error(errno))
         });
         assert!(matches!(commit(&running, 2), Err(CommitError::Poisoned(_))), "{errno}");
         disk.heal();
@@ -131,10 +131,10 @@ fn a_write_that_can_not_be_taken_back_is_final() {
         let writes = AtomicUsize::new(0);
         disk.order(move |call, path| match call {
             Call::Write(_) if is_segment(path) => Some(match writes.fetch_add(1, Ordering::Relaxed) {
-                0 => Fault::Short(250),
-                _ => Fault::Error(Errno::NOSPC),
+                0 => DiskFault::Short(250),
+                _ => DiskFault::Error(Errno::NOSPC),
             }),
-            call if call == failing && is_segment(path) => Some(Fault::Error(Errno::IO)),
+            call if call == failing && is_segment(path) => Some(DiskFault::Error(Errno::IO)),
             _ => None,
         });
         assert!(matches!(commit(&running, 2), Err(CommitError::Poisoned(_))), "{failing:?}");
@@ -162,7 +162,7 @@ fn a_seal_that_gets_no_new_file_goes_on_in_the_old_one_and_says_so_once() {
         if refused {
             tried.fetch_add(1, Ordering::Relaxed);
         }
-        refused.then_some(Fault::Error(Errno::NOSPC))
+        refused.then_some(DiskFault::Error(Errno::NOSPC))
     });
     for number in 0..20 {
         running.commit([number]);
@@ -190,7 +190,7 @@ fn a_seal_of_which_the_folder_can_not_be_synced_is_final_and_heals_at_the_next_s
         running.commit(0..4);
         disk.order(move |call, path| {
             let new = path.ends_with("00000000000000000004.jsonl") || path == Path::new("segments");
-            (call == failing && new).then_some(Fault::Error(Errno::IO))
+            (call == failing && new).then_some(DiskFault::Error(Errno::IO))
         });
         assert!(matches!(commit(&running, 4), Err(CommitError::Poisoned(_))), "{failing:?}");
         disk.heal();
@@ -214,7 +214,7 @@ fn checkpoints_that_can_not_be_written_stop_no_commit_and_come_later() {
     wait(running.journal.sign());
     disk.order(|call, path| {
         let checkpoint = path.starts_with("checkpoint.new") || path.starts_with("checkpoints");
-        (call == Call::Create && checkpoint).then_some(Fault::Error(Errno::NOSPC))
+        (call == Call::Create && checkpoint).then_some(DiskFault::Error(Errno::NOSPC))
     });
     running.commit(1..10);
     wait(running.journal.sign());
@@ -231,7 +231,7 @@ fn exchanges_that_went_through_a_log_that_is_given_up_are_told_at_the_next_start
     let disk = TraceDisk::new(&site.log());
     let running = site.open_on(disk.clone());
     running.commit([1]);
-    disk.order(|call, path| (call == Call::Sync && is_segment(path)).then_some(Fault::Error(Errno::IO)));
+    disk.order(|call, path| (call == Call::Sync && is_segment(path)).then_some(DiskFault::Error(Errno::IO)));
     // As a relay under load: never a second of quiet, and then the stop.
     for number in 2..40 {
         assert!(commit(&running, number).is_err());
@@ -261,7 +261,7 @@ fn exchanges_that_went_through_a_full_disk_are_filed_under_load_as_well() {
     let running = site.open_on(disk.clone());
     running.commit([1]);
     disk.order(|call, path| {
-        (matches!(call, Call::Write(_)) && is_segment(path)).then_some(Fault::Error(Errno::NOSPC))
+        (matches!(call, Call::Write(_)) && is_segment(path)).then_some(DiskFault::Error(Errno::NOSPC))
     });
     let begun = SystemTime::now();
     let mut lost = 0;
@@ -295,7 +295,7 @@ fn the_last_of_the_space_is_for_outcomes_until_there_is_a_reserve_again() {
     let there = reserve.clone();
     disk.order(move |call, path| {
         let first = matches!(call, Call::Write(_)) && is_segment(path) && there.is_file();
-        first.then_some(Fault::Error(Errno::NOSPC))
+        first.then_some(DiskFault::Error(Errno::NOSPC))
     });
     assert!(matches!(commit(&running, 2), Err(CommitError::Blocked(_))));
     assert!(reserve.is_file(), "an intent is not worth the reserve");
@@ -304,7 +304,7 @@ fn the_last_of_the_space_is_for_outcomes_until_there_is_a_reserve_again() {
     disk.order(move |call, path| {
         let write = matches!(call, Call::Write(_)) && is_segment(path);
         if write && place.is_file() {
-            return Some(Fault::Error(Errno::NOSPC));
+            return Some(DiskFault::Error(Errno::NOSPC));
         }
         if write && !place.exists() {
             fs::create_dir(&place).unwrap();

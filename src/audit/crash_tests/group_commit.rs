@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use rustix::io::Errno;
 
-use super::trace_disk::{Call, Fault, Op, TraceDisk};
+use super::trace_disk::{Call, DiskFault, Op, TraceDisk};
 use super::*;
 use crate::audit::journal::{BatchKind, CommitError, Lane, Turn};
 
@@ -244,7 +244,7 @@ fn of_a_message_that_is_written_in_turns_what_follows_a_failure_is_not_written()
     disk.order(move |call, path| {
         let is_second =
             matches!(call, Call::Write(_)) && is_segment(path) && writes.fetch_add(1, Ordering::Relaxed) > 0;
-        is_second.then_some(Fault::Error(Errno::NOSPC))
+        is_second.then_some(DiskFault::Error(Errno::NOSPC))
     });
     let refused = wait(in_turns(&running.journal, 0..3 * turn));
     assert!(matches!(refused, Err(CommitError::Blocked(_))), "{refused:?}");

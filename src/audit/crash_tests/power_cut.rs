@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use super::trace_disk::{Call, Fault, Op, TraceDisk};
+use super::trace_disk::{Call, DiskFault, Op, TraceDisk};
 use super::*;
 use crate::audit::journal::State;
 use relay_log::verify::log::Verdict;
@@ -66,11 +66,11 @@ pub(super) struct Model {
 struct File {
     lasting: Vec<u8>,
     length: usize,
-    pending: Vec<Change>,
+    pending: Vec<DiskChange>,
 }
 
 #[derive(Clone)]
-enum Change {
+enum DiskChange {
     Write(usize, Vec<u8>),
     Cut(usize),
 }
@@ -102,7 +102,7 @@ impl Naming {
 
 impl Model {
     /// As the folder was before the trace, all of it on disk.
-    fn of(before: &Tree, disk: &TraceDisk) -> Self {
+    fn of(before: &FileTree, disk: &TraceDisk) -> Self {
         let mut model = Self::default();
         for (path, bytes) in before {
             let file = disk.file(path);
@@ -135,13 +135,13 @@ impl Model {
             }
             Op::Write(file, bytes) => {
                 let file = self.file(*file);
-                file.pending.push(Change::Write(file.length, bytes.clone()));
+                file.pending.push(DiskChange::Write(file.length, bytes.clone()));
                 file.length += bytes.len();
             }
             Op::Cut(file, length) => {
                 let file = self.file(*file);
                 file.length = usize::try_from(*length).unwrap();
-                file.pending.push(Change::Cut(file.length));
+                file.pending.push(DiskChange::Cut(file.length));
             }
             Op::Sync(file) => {
                 let file = self.file(*file);
@@ -163,7 +163,7 @@ impl Model {
         }
     }
 
-    pub(super) fn left(&self, fate: Fate) -> Tree {
+    pub(super) fn left(&self, fate: Fate) -> FileTree {
         let mut random = match fate {
             Fate::Chance(seed) => seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             _ => 1,
@@ -198,12 +198,12 @@ impl File {
             };
             match change {
                 _ if !whole => {}
-                Change::Cut(length) => {
+                DiskChange::Cut(length) => {
                     if !matches!(fate, Fate::Chance(_)) || chance(random) {
                         left.truncate(*length);
                     }
                 }
-                Change::Write(at, bytes) => {
+                DiskChange::Write(at, bytes) => {
                     let end = at + bytes.len();
                     let sectors = (at / SECTOR)..end.div_ceil(SECTOR);
                     let half = sectors.start + sectors.len() / 2;
@@ -242,14 +242,14 @@ fn chance(random: &mut u64) -> bool {
 pub(super) struct Life {
     pub(super) site: Site,
     pub(super) disk: Arc<TraceDisk>,
-    before: Tree,
+    before: FileTree,
     pub(super) begin: Model,
 }
 
 impl Life {
     pub(super) fn on(site: Site) -> Self {
         let disk = TraceDisk::new(&site.log());
-        let before = if site.log().exists() { site.tree() } else { Tree::new() };
+        let before = if site.log().exists() { site.tree() } else { FileTree::new() };
         let begin = Model::of(&before, &disk);
         Self { site, disk, before, begin }
     }
@@ -303,7 +303,7 @@ impl Life {
         assert!(seen.len() > 20, "only {} different folders", seen.len());
     }
 
-    fn starts_on(&self, left: &Tree, handed: &BTreeSet<u64>, acked: &BTreeSet<u64>, what: &str) {
+    fn starts_on(&self, left: &FileTree, handed: &BTreeSet<u64>, acked: &BTreeSet<u64>, what: &str) {
         const NEW: u64 = 1_000_000;
         let site = self.site.with_log(left);
         let running = Running::open(site.opening()).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -385,8 +385,8 @@ fn a_power_cut_around_a_write_that_was_rolled_back_loses_nothing_that_was_acknow
     life.disk.order(move |call, path| match call {
         Call::Write(_) if path.starts_with("segments") => {
             Some(match writes.fetch_add(1, Ordering::Relaxed) {
-                0 => Fault::Short(700),
-                _ => Fault::Error(Errno::NOSPC),
+                0 => DiskFault::Short(700),
+                _ => DiskFault::Error(Errno::NOSPC),
             })
         }
         _ => None,

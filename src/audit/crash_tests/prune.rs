@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::power_cut::{Fate, Life};
 use super::seal::sealed;
-use super::trace_disk::{Call, Fault, Op, TraceDisk};
+use super::trace_disk::{Call, DiskFault, Op, TraceDisk};
 use super::*;
 use crate::audit::prune::{Plan, PruneError, prune_on};
 use relay_log::verify::log::Verdict;
@@ -46,7 +46,7 @@ fn goes_on(site: &Site, numbers: &[u64], stays: &[u64], what: &str) {
 }
 
 /// A log of several segments whose hashes are not there, and the numbers in it: all, and those in the active segment.
-fn log() -> (Site, Tree, Vec<u64>, Vec<u64>) {
+fn log() -> (Site, FileTree, Vec<u64>, Vec<u64>) {
     let site = sealed(6);
     let mut tree = site.tree();
     tree.retain(|path, _| !path.starts_with("hashes"));
@@ -85,7 +85,7 @@ fn a_disk_that_fails_at_any_call_of_a_pruning_leaves_a_log_that_is_whole() {
         let calls = AtomicUsize::new(0);
         // From this call on nothing is done any more, as after a kill.
         disk.order(move |_, _| {
-            (calls.fetch_add(1, Ordering::Relaxed) >= step).then_some(Fault::Error(Errno::IO))
+            (calls.fetch_add(1, Ordering::Relaxed) >= step).then_some(DiskFault::Error(Errno::IO))
         });
         let done = prune(&site, disk.clone());
         let verified = site.verify();
@@ -163,7 +163,7 @@ fn a_checkpoint_that_can_not_be_written_lets_nothing_go() {
     let site = site.with_log(&tree);
     let disk = TraceDisk::new(&site.log());
     disk.order(|call, path| {
-        (call == Call::Create && path.starts_with("checkpoint.new")).then_some(Fault::Error(Errno::NOSPC))
+        (call == Call::Create && path.starts_with("checkpoint.new")).then_some(DiskFault::Error(Errno::NOSPC))
     });
     assert!(matches!(prune(&site, disk).map(drop), Err(PruneError::Unsigned(_))));
     assert_eq!(site.numbers(), all);

@@ -38,19 +38,19 @@ pub(in crate::audit) enum Call {
 
 /// What shall go wrong with it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::audit) enum Fault {
+pub(in crate::audit) enum DiskFault {
     /// The system says this, and does nothing.
     Error(rustix::io::Errno),
     /// Only so many bytes are written.
     Short(usize),
 }
 
-type Order = dyn Fn(Call, &Path) -> Option<Fault> + Send + Sync;
+type Order = dyn Fn(Call, &Path) -> Option<DiskFault> + Send + Sync;
 
 /// The traced disk; paths are told relative to its root.
-pub(in crate::audit) struct TraceDisk(Arc<Inner>);
+pub(in crate::audit) struct TraceDisk(Arc<TracedState>);
 
-struct Inner {
+struct TracedState {
     root: PathBuf,
     ops: Mutex<Vec<Op>>,
     files: Mutex<HashMap<PathBuf, usize>>,
@@ -59,7 +59,7 @@ struct Inner {
 
 impl TraceDisk {
     pub(in crate::audit) fn new(root: &Path) -> Arc<Self> {
-        Arc::new(Self(Arc::new(Inner {
+        Arc::new(Self(Arc::new(TracedState {
             root: root.to_owned(),
             ops: Mutex::default(),
             files: Mutex::default(),
@@ -70,7 +70,7 @@ impl TraceDisk {
     /// From now on each call does as this says.
     pub(in crate::audit) fn order(
         &self,
-        order: impl Fn(Call, &Path) -> Option<Fault> + Send + Sync + 'static,
+        order: impl Fn(Call, &Path) -> Option<DiskFault> + Send + Sync + 'static,
     ) {
         *self.0.order.lock().unwrap() = Arc::new(order);
     }
@@ -102,7 +102,7 @@ impl TraceDisk {
     }
 }
 
-impl Inner {
+impl TracedState {
     fn tell(&self, op: Op) {
         self.ops.lock().unwrap().push(op);
     }
@@ -120,8 +120,8 @@ impl Inner {
     fn ask(&self, call: Call, path: &Path) -> io::Result<Option<usize>> {
         let order = self.order.lock().unwrap().clone();
         match order(call, path) {
-            Some(Fault::Error(errno)) => Err(errno.into()),
-            Some(Fault::Short(bytes)) => Ok(Some(bytes)),
+            Some(DiskFault::Error(errno)) => Err(errno.into()),
+            Some(DiskFault::Short(bytes)) => Ok(Some(bytes)),
             None => Ok(None),
         }
     }
@@ -196,7 +196,7 @@ impl Disk for TraceDisk {
 }
 
 struct TraceFile {
-    inner: Arc<Inner>,
+    inner: Arc<TracedState>,
     name: PathBuf,
     file: usize,
     append_file: Box<dyn AppendFile>,

@@ -25,7 +25,7 @@ use relay_log::text::terminal::printable;
 
 /// The keys that people's pseudonyms are made under.
 #[derive(Debug, clap::Args)]
-pub(super) struct Key {
+pub(super) struct KeyCommand {
     #[command(subcommand)]
     verb: KeyVerb,
 }
@@ -64,7 +64,7 @@ enum KeyVerb {
 }
 
 /// Runs an `audit key` verb.
-pub(super) async fn run(args: Key, config: Option<PathBuf>) -> Result<(), Failure> {
+pub(super) async fn run(args: KeyCommand, config: Option<PathBuf>) -> Result<(), Failure> {
     let audit = load(&config::locate(config))?.audit;
     let raw = audit.subject == SubjectForm::Raw;
     match args.verb {

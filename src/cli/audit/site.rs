@@ -13,9 +13,9 @@ use crate::config;
 use crate::config::model::{Audit, Config};
 
 /// The configuration that the command line names, if it names one.
-pub(super) struct Configuration(pub(super) Option<PathBuf>);
+pub(super) struct ConfiguredSite(pub(super) Option<PathBuf>);
 
-impl Site for Configuration {
+impl Site for ConfiguredSite {
     fn named(&self) -> Result<Option<Configured>, Failure> {
         self.0.as_deref().map(|file| load(file).map(|config| configured(config, Vec::new()))).transpose()
     }

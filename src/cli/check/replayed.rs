@@ -23,7 +23,7 @@ pub(super) struct Replayed<'p> {
     /// For each log the exchange whose answer is being read.
     answering: Vec<Option<Answering>>,
     found: ReplayResult,
-    by_key: HashMap<Key, usize>,
+    by_key: HashMap<KnownBy, usize>,
 }
 
 /// All that was found.
@@ -55,7 +55,7 @@ pub(super) struct ReplayedDeployment {
 
 /// What a deployment is known by: its id, else its license and its network, else that network.
 #[derive(Debug, Eq, Hash, PartialEq)]
-enum Key {
+enum KnownBy {
     Source(String),
     License(String, Option<IpAddr>),
     Network(Option<IpAddr>),
@@ -160,9 +160,9 @@ impl<'p> Replayed<'p> {
         let license = licenses.first().map(ToString::to_string);
         let network = || passed.client.map(client);
         let key = match (source, &license) {
-            (Some(source), _) => Key::Source(source.clone()),
-            (None, Some(license)) => Key::License(license.clone(), network()),
-            (None, None) => Key::Network(network()),
+            (Some(source), _) => KnownBy::Source(source.clone()),
+            (None, Some(license)) => KnownBy::License(license.clone(), network()),
+            (None, None) => KnownBy::Network(network()),
         };
         let ReplayResult { deployments, others, .. } = &mut self.found;
         let at = match self.by_key.get(&key) {

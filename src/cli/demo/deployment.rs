@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use crate::tls::provider;
 
 /// A deployment.
-pub(super) struct Deployment {
+pub(super) struct DemoDeployment {
     proxy: SocketAddr,
     host: String,
     tls: Arc<ClientConfig>,
@@ -50,7 +50,7 @@ impl RelayReply {
     }
 }
 
-impl Deployment {
+impl DemoDeployment {
     /// A deployment that trusts one root and nothing else.
     pub(super) fn new(proxy: SocketAddr, host: &str, root: &Path) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();

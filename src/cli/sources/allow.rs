@@ -74,7 +74,7 @@ pub(super) fn run(config: &Config, args: Allow) -> Result<String, Failure> {
         Some(Who::Id(id)) => new.id = Some(id),
         Some(Who::Number(number)) => {
             let all = read_pending(config)?;
-            let deployment = Deployment::of(number, &all)?;
+            let deployment = PendingDeployment::of(number, &all)?;
             let list = current(config)?;
             // Nothing but who it is: what else is said belongs into an entry of its own.
             let plain = new.licenses.is_empty() && new.users.is_empty() && new.networks.is_empty();
@@ -169,14 +169,14 @@ impl Who {
 }
 
 /// The one deployment that has a number.
-struct Deployment<'a> {
+struct PendingDeployment<'a> {
     claim: Claim<'a>,
     /// Its rows: an id may have come from several networks.
     rows: Vec<&'a Refused>,
     newest: &'a Refused,
 }
 
-impl<'a> Deployment<'a> {
+impl<'a> PendingDeployment<'a> {
     fn of(number: Code, all: &'a [Refused]) -> Result<Self, Failure> {
         let rows: Vec<&Refused> = all.iter().filter(|row| row.number == Some(number)).collect();
         let Some(newest) = rows.iter().copied().max_by_key(|row| row.last) else {

@@ -51,13 +51,13 @@ pub(super) fn run(args: &Capture, config: &Path) -> Result<(), Failure> {
         );
         return Err(Failure::new(Exit::Usage, words));
     };
-    let document = Document {
+    let document = CaptureFile {
         about: WHAT,
         before_sharing: FIRST,
         version: env!("CARGO_PKG_VERSION"),
         made: second(Timestamp::now()),
         left_out: *left_out,
-        exchanges: exchanges.iter().map(Row::of).collect(),
+        exchanges: exchanges.iter().map(CaptureEntry::of).collect(),
     };
     let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::new(Exit::Internal, e))?;
     hand_over(out, |mut file| writeln!(file, "{text}"))
@@ -74,17 +74,17 @@ pub(super) fn run(args: &Capture, config: &Path) -> Result<(), Failure> {
 
 /// The file, in the order that people read it.
 #[derive(Serialize)]
-struct Document<'a> {
+struct CaptureFile<'a> {
     about: &'static str,
     before_sharing: &'static str,
     version: &'static str,
     made: String,
     left_out: u64,
-    exchanges: Vec<Row<'a>>,
+    exchanges: Vec<CaptureEntry<'a>>,
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct CaptureEntry<'a> {
     #[serde(flatten)]
     outline: &'a Outline,
     count: u64,
@@ -92,7 +92,7 @@ struct Row<'a> {
     last: String,
 }
 
-impl<'a> Row<'a> {
+impl<'a> CaptureEntry<'a> {
     fn of(seen: &'a CapturedShape) -> Self {
         let CapturedShape { outline, count, first, last, .. } = seen;
         Self { outline, count: *count, first: second(*first), last: second(*last) }

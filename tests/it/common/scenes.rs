@@ -13,7 +13,7 @@ use license_relay::licensing::asker::ClaimedSource;
 use license_relay::licensing::message::{Change, Consumption, Message, MessageKind, Patch, Sync};
 use license_relay::licensing::reply::{Entitlement, Total, What};
 use license_relay::policy::Admission;
-use license_relay::policy::identity::Identity;
+use license_relay::policy::identity::ClientIdentity;
 use license_relay::upstream::error::UpstreamError;
 use relay_log::ledger::action::{Action, IdentifiedBy, Outcome};
 use relay_log::ledger::qlik::Repeat;
@@ -121,7 +121,7 @@ impl Exchange {
         };
         let asked = ReadRequest {
             id: Uuid::from_u128(number),
-            identity: Identity::direct(by.address),
+            identity: ClientIdentity::direct(by.address),
             to,
             method: Method::POST,
             target: Uri::from_static(path),
