@@ -219,7 +219,7 @@ impl Tally {
 }
 
 /// In a short run, of all faults every so many.
-const SOME: usize = 6;
+const SOME: usize = 12;
 
 /// How often calls of one name fail on files of one folder: verbs that read a log read it in many pieces.
 const SAME: usize = 1;

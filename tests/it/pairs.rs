@@ -6,12 +6,15 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use crate::common::length::by_length;
 use crate::common::traced::{End, Fault, Traced};
 use crate::common::worlds::{base, copied, done, json, serves, verb};
 use crate::common::*;
 
 /// How often two edits run at once. Which one is faster changes.
-const EDITS: usize = 20;
+fn edits() -> usize {
+    by_length(6, 20, 20)
+}
 /// The same for pairs with a verb that makes keys or writes the log, which takes longer.
 const ROUNDS: usize = 4;
 /// The same beside a start, which takes longest.
@@ -118,7 +121,7 @@ fn of_every_pair_of_writing_verbs_at_once_each_exit_code_is_true() {
         for other in &VERBS[at + 1..] {
             let mut last = None;
             let are_edits = [one, other].iter().all(|verb| verb.arguments[0] == "sources");
-            for _ in 0..if are_edits { EDITS } else { ROUNDS } {
+            for _ in 0..if are_edits { edits() } else { ROUNDS } {
                 let world = copied(&base());
                 let path = world.path();
                 let (first, second) = (begin(path, one.arguments), begin(path, other.arguments));
@@ -175,7 +178,7 @@ fn of_two_steps_of_a_rotation_at_once_each_leaves_the_root_that_it_says() {
     // The one client of this world has never seen the new root.
     const FINISH: &[&str] = &["ca", "rotate", "--finish", "--despite", "127.0.0.1"];
     for pair in [[TRY, ABORT], [TRY, FINISH], [ABORT, FINISH], [FINISH, FINISH]] {
-        for _ in 0..EDITS / 2 {
+        for _ in 0..edits() / 2 {
             let world = copied(tried.path());
             let path = world.path();
             let outputs =
