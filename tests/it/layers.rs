@@ -1,7 +1,7 @@
 //! The sources themselves. Imports point down: what a module may use stands below it in this list. The sources are read for the
 //! paths that they name; what only tests name does not count. And nothing refers to a document that a clone does not have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -173,4 +173,30 @@ fn every_document_that_is_referred_to_is_in_the_tree() {
         }
     }
     assert!(lacking.is_empty(), "not in the tree: {lacking:#?}");
+}
+
+#[test]
+fn no_type_has_the_name_of_another_one_of_its_crate() {
+    let mut seen: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut twice = Vec::new();
+    for (path, text) in all() {
+        let of = path.split_once("src/").map_or("", |(of, _)| of).to_owned();
+        for line in text.lines() {
+            let words = line
+                .strip_prefix("pub(")
+                .and_then(|rest| rest.split_once(") "))
+                .map_or(line, |(_, rest)| rest);
+            let words = words.strip_prefix("pub ").unwrap_or(words);
+            let Some((kind, rest)) = words.split_once(' ') else { continue };
+            if !["struct", "enum", "trait", "type", "union"].contains(&kind) {
+                continue;
+            }
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
+            if let Some(other) = seen.insert((of.clone(), name.clone()), path.clone()) {
+                twice.push(format!("{name}: {other} and {path}"));
+            }
+        }
+    }
+    assert!(seen.len() > 400, "only {} types were found", seen.len());
+    assert!(twice.is_empty(), "{twice:#?}");
 }
