@@ -17,7 +17,9 @@ const RUNS: usize = 10_000;
 /// What is known of all licenses.
 #[derive(Debug, Default)]
 pub struct Coverage {
-    licenses: BTreeMap<String, Versions>,
+    /// Where each license stands among the versions: looked up for every record.
+    places: HashMap<Box<str>, usize>,
+    versions: Vec<Versions>,
     /// The reply that is being read, of each log.
     open: HashMap<usize, Vec<Reply>>,
 }
@@ -106,7 +108,7 @@ impl Coverage {
 
     /// Whether an earlier reply has told this change: one that is not the reply it stands in.
     pub(crate) fn is_repeat(&self, log: usize, license: &str, version: u64) -> bool {
-        let known = self.licenses.get(license).is_some_and(|versions| versions.has_told(version));
+        let known = self.places.get(license).is_some_and(|place| self.versions[*place].has_told(version));
         let elsewhere = || {
             let others =
                 self.open.iter().filter(|(other, _)| **other != log).flat_map(|(_, replies)| replies);
@@ -121,7 +123,8 @@ impl Coverage {
         for log in logs {
             self.close(log);
         }
-        self.licenses.iter().map(|(license, versions)| versions.covered(license)).collect()
+        let places: BTreeMap<_, _> = self.places.iter().collect();
+        places.into_iter().map(|(license, place)| self.versions[*place].covered(license)).collect()
     }
 
     fn note_request(&mut self, entry: &Entry<'_>) {
@@ -224,11 +227,15 @@ impl Coverage {
     }
 
     fn of(&mut self, license: &str, time: Timestamp) -> &mut Versions {
-        if !self.licenses.contains_key(license) {
-            let new = Versions { first_seen: Some(time), ..Versions::default() };
-            self.licenses.insert(license.to_owned(), new);
-        }
-        self.licenses.entry(license.to_owned()).or_default()
+        let place = match self.places.get(license) {
+            Some(place) => *place,
+            None => {
+                self.places.insert(license.into(), self.versions.len());
+                self.versions.push(Versions { first_seen: Some(time), ..Versions::default() });
+                self.versions.len() - 1
+            }
+        };
+        &mut self.versions[place]
     }
 }
 
@@ -250,6 +257,10 @@ impl Versions {
 
     /// The states from one to another are known without a break.
     fn add(&mut self, first: u64, last: u64, noticed: Timestamp, source: Option<&str>) {
+        // Nearly always: a deployment that is at the state it was told.
+        if self.runs.range(..=first).next_back().is_some_and(|(_, run)| last <= run.last) {
+            return;
+        }
         let touched = self.runs.range(..=last).rev().take_while(|(_, run)| run.last >= first);
         let touched: Vec<u64> = touched.map(|(first, _)| *first).collect();
         let mut run = VersionRun { last, noticed, source: source.map(str::to_owned) };

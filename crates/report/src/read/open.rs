@@ -1,6 +1,6 @@
 //! Reads logs to their end for one question, and what that was made of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -49,7 +49,7 @@ pub fn read(
     let mut span: Option<(Timestamp, Timestamp)> = None;
     let mut unknown = BTreeMap::new();
     let mut not_understood = NotUnderstood::default();
-    let mut licenses = BTreeSet::new();
+    let mut licenses = HashSet::new();
     let verified = merge::read_up_to(logs, anchors, sizes, progress, |log, entry| {
         let (first, last) = span.unwrap_or((entry.time, entry.time));
         span = Some((first.min(entry.time), last.max(entry.time)));
@@ -68,6 +68,7 @@ pub fn read(
         not_understood.take(log, entry);
         each(log, entry)
     })?;
+    let licenses = licenses.into_iter().collect();
     Ok(Read { verified, coverage: Vec::new(), span, licenses, not_understood, unknown })
 }
 
