@@ -3,7 +3,7 @@
 //! that clock.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -154,4 +154,28 @@ async fn a_conversation_waits_for_its_first_request_for_a_head_and_for_a_body() 
         assert!(told.contains(words) && words.is_empty() == told.is_empty(), "{words}: {told}");
         lasted(begun.elapsed(), wait);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_waits_so_long_for_the_memory_to_be_read_in_and_no_longer() {
+    let (folder, relay, address) = relay("").await;
+    // Others have it all.
+    let messages = &relay.app.exchange.memory.messages;
+    let (mut held, mut bytes) = (Vec::new(), 1_u64 << 40);
+    for client in 0x0a00_0000_u32.. {
+        match messages.take(Ipv4Addr::from(client).into(), bytes, Instant::now()).await {
+            Some(memory) => held.push(memory),
+            None if bytes == 1 => break,
+            None => bytes /= 2,
+        }
+    }
+    let mut stream = inside(&folder, address).await;
+    let begun = Instant::now();
+    let post = b"POST /v1/sync HTTP/1.1\r\nHost: license.qlikcloud.com\r\nContent-Length: 2\r\n\r\n{}";
+    stream.write_all(post).await.unwrap();
+    let mut told = vec![0; 8192];
+    let read = stream.read(&mut told).await.unwrap();
+    let told = String::from_utf8_lossy(&told[..read]);
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("limits.all_bodies"), "{told}");
+    lasted(begun.elapsed(), bounds::READING_WAIT);
 }
