@@ -14,7 +14,7 @@ pub const CHANGES: usize = 50_000;
 // --- files ------------------------------------------------------------------------------------------------------
 
 /// The largest file that the configuration names, in bytes.
-pub(crate) const CONFIGURED: u64 = 8 << 20;
+pub const CONFIGURED: u64 = 8 << 20;
 /// Links that lead from one to the next on the way to a file, as many as Linux follows.
 pub(crate) const LINKS: usize = 40;
 /// How long a file is waited for before that is told.
@@ -48,7 +48,7 @@ pub(crate) const FAULTS_LISTED: usize = 20;
 // --- keys -------------------------------------------------------------------------------------------------------
 
 /// Retired keys of pseudonyms beside the newest one: one a year, and some more.
-pub(crate) const RETIRED_KEYS: usize = 16;
+pub const RETIRED_KEYS: usize = 16;
 
 // --- threads and standard error ----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 //! Reading the log, and nothing else: on a copy, on read-only media, without a relay and without a configuration.
 //!
-//! A [verb](verbs) becomes a question ([`ask`]), the [page] or a [kit]; logs are [read] as one stream, and what is kept of
+//! A [verb](verbs) becomes a question ([`ask`]), the [page] or a kit; logs are [read] as one stream, and what is kept of
 //! their records is a [`fold`]. Imports point down the list of modules below, never up.
 
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // Tests may; what reads a log that somebody bent may not.

@@ -1,7 +1,7 @@
 //! What of a value from outside may be shown or recorded: so much, and no characters that it should not have.
 
 /// The longest value taken from a message, in characters; longer ones are cut, with an ellipsis.
-pub(crate) const MAX_VALUE: usize = 200;
+pub const MAX_VALUE: usize = 200;
 /// The longest word, date or number taken from a message.
 const MAX_WORD: usize = 64;
 /// What stands for a value that may be a name or a key.

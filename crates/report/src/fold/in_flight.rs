@@ -82,7 +82,7 @@ impl<T: Default> Open<T> {
         self.ending[log] = Some((*entry.exchange).into());
     }
 
-    /// To be told each record, before it is looked at, where [`ends_after`](Self::ends_after) is used.
+    /// To be told each record, before it is looked at, where `ends_after` is used.
     pub fn pass(&mut self, log: usize, entry: &Entry<'_>) {
         if let Some(ending) = self.ending.get_mut(log)
             && ending.as_deref().is_some_and(|ending| *ending != *entry.exchange)
