@@ -41,7 +41,12 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// The record of a line, without its line feed; `None` where it is none.
     pub fn at(line: &'a [u8]) -> Option<Self> {
-        scan::scan(line).or_else(|| serde_json::from_slice(line).ok())
+        Self::as_written(line).or_else(|| serde_json::from_slice(line).ok())
+    }
+
+    /// The same of a line exactly as the relay usually writes one; `None` where that must be asked of a JSON parser.
+    pub(crate) fn as_written(line: &'a [u8]) -> Option<Self> {
+        scan::scan(line)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::text::hex::hex;
 
 const SUM_HEX: usize = 16;
 
-/// What recovery and readers look at first in a line.
+/// What recovery looks at in a line, and verification in one that is not as the relay usually writes it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(from = "Outline")]
 pub struct Glance {

@@ -1,7 +1,8 @@
 //! Is this log whole, and is it what was signed: every line, every checkpoint, every anchor. Streams, and works while a
 //! relay writes: what it finds is about the records that were there when it began.
 //!
-//! The calling thread judges the lines in their order and parses each once; all hashes are made ahead of it (`hashed`).
+//! The calling thread judges the lines in their order and parses each once; the hashes of lines and files are made ahead of it
+//! (`hashed`).
 
 mod checkpoints;
 mod hashed;
@@ -135,12 +136,12 @@ impl<'a> Whole<'a> {
     }
 
     fn of(line: &'a [u8]) -> Option<Self> {
-        let entry = Entry::at(line);
-        let shown = match &entry {
-            Some(entry) => Shown::from(entry),
-            None => Shown::at(line)?,
-        };
-        Some(Self { line, entry, shown })
+        if let Some(entry) = Entry::as_written(line) {
+            return Some(Self { line, shown: Shown::from(&entry), entry: Some(entry) });
+        }
+        // What is no outline of a record is none, however much of one can be read in it.
+        let shown = Shown::at(line)?;
+        Some(Self { line, entry: Entry::at(line), shown })
     }
 }
 

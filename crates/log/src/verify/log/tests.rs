@@ -414,3 +414,27 @@ fn a_log_that_grows_verifies_at_any_time() {
     drop(has_read);
     assert!(reader.join().unwrap() > 9);
 }
+
+/// Where a list stands in the place of an object, a parser reads its elements by their places.
+#[test]
+fn a_line_that_is_no_outline_of_a_record_is_damage_and_is_not_handed_on() {
+    let mut log = Log::new();
+    let mut lines = log.lines(3);
+    log.sign();
+    let forged = r#"{"@timestamp":"2026-01-01T00:00:00Z","event":[3,"x","license.assignment.add"]"#;
+    let sum = hex(&digest(&SHA256, format!("{forged}}}").as_bytes()).as_ref()[..8]);
+    lines.extend(format!("{forged},\"sum\":\"{sum}\"}}\n").into_bytes());
+    fs::write(segment::path(log.path(), 0), lines).unwrap();
+    let mut given = 0;
+    let verified = verify_and_read(
+        log.path(),
+        &[],
+        |_| {},
+        1,
+        |_, _| {
+            given += 1;
+            true
+        },
+    );
+    assert_eq!((verified.unwrap().verdict(), given), (Verdict::Damaged, 3));
+}
