@@ -36,6 +36,8 @@ pub(crate) const LOCKS_LISTED: u64 = 1 << 20;
 pub(crate) const HASHERS: usize = 4;
 /// Bytes of a batch of lines that is hashed together, and those of one more line at most.
 pub(crate) const HASH_BATCH: usize = 256 * 1024;
+/// Lines of one: many lines that are short would take more than their bytes.
+pub(crate) const HASH_LINES: usize = HASH_BATCH / 64;
 /// Batches that wait before each thread that hashes lines, and as many behind it.
 pub(crate) const HASH_WAITING: usize = 2;
 /// Bytes of a segment that are read at one time.

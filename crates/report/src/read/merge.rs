@@ -22,7 +22,7 @@ use relay_log::verify::log::{Foreign, Verified, VerifyError, Whole, skim, verify
 const BATCH: usize = 256 * 1024;
 /// Batches of one log that wait.
 const WAITING: usize = 8;
-/// Logs that are read together, each with a thread and its batches.
+/// Logs that are read together, each with a thread that judges, those that read and hash for it, and its batches.
 const LOGS: usize = 64;
 
 /// Why logs can't be read.

@@ -6,7 +6,7 @@
 //! one after the other.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::mem;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,7 +14,7 @@ use std::thread::{Builder, JoinHandle};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::bounds::{HASH_BATCH, HASH_WAITING, READ_PIECE, UNPACKED_PIECE};
+use crate::bounds::{HASH_BATCH, HASH_LINES, HASH_WAITING, READ_PIECE, UNPACKED_PIECE};
 use crate::ledger::glance::sum_holds;
 use crate::ledger::merkle::{Hash, leaf_of};
 use crate::ledger::record::MAX_LINE;
@@ -40,7 +40,7 @@ pub(super) struct End {
     pub(super) plain: Hash,
     /// SHA-256 of the compressed file.
     pub(super) packed: Option<Hash>,
-    /// Bytes behind the last line feed.
+    /// Bytes of a last line that has no line feed and is not too long.
     pub(super) torn: usize,
 }
 
@@ -98,7 +98,8 @@ pub(super) struct Hashed {
 }
 
 impl Hashed {
-    /// Begins to read a segment that was opened, with so many threads that hash its lines. With none, nothing is hashed.
+    /// Begins to read a segment that was opened, with so many threads that hash its lines. With none, neither
+    /// lines nor what was decompressed is hashed.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -179,7 +180,7 @@ fn hash_lane(take: &Receiver<Step>, hand_on: &SyncSender<Step>) {
 pub(super) struct Reader {
     from: SegmentSource,
     hash: Context,
-    /// Whether the file is hashed at all.
+    /// Whether what is read of the file, decompressed, is hashed.
     hashes: bool,
     /// What was read behind the last line feed.
     rest: Vec<u8>,
@@ -230,9 +231,19 @@ impl Reader {
         let mut turns = lanes.iter().cycle();
         let mut send = |step| turns.next().is_some_and(|lane| lane.send(step).is_ok());
         loop {
-            let (batch, ended) = self.batch();
-            if !batch.lines.is_empty() && !send(Step::Lines(batch)) {
-                return;
+            let (mut bytes, ended) = self.bytes();
+            loop {
+                let lines = self.cut(&mut bytes);
+                let is_full = lines.len() == HASH_LINES;
+                // Inside a line that is too long, this tells whether somebody still wants to know.
+                let is_due = !lines.is_empty() || self.skipping;
+                if is_due && !send(Step::Lines(Batch { bytes, lines })) {
+                    return;
+                }
+                if !is_full {
+                    break;
+                }
+                bytes = self.begun();
             }
             match ended {
                 Ok(false) => {}
@@ -240,6 +251,10 @@ impl Reader {
                     // A relay may have written more by the time that the judge comes here, and a checkpoint over it, which the
                     // judge may have read.
                     if !send(Step::CaughtUp) || wait.recv().is_err() {
+                        return;
+                    }
+                    if self.is_shorter() {
+                        send(Step::End(self.end()));
                         return;
                     }
                 }
@@ -255,17 +270,29 @@ impl Reader {
         }
     }
 
-    /// The next lines, and whether the file ends there.
-    fn batch(&mut self) -> (Batch, io::Result<bool>) {
-        let mut bytes = Vec::with_capacity(1 + HASH_BATCH + READ_PIECE);
-        bytes.push(0);
-        bytes.append(&mut self.rest);
+    /// The bytes of the next lines, and whether the file ends there.
+    fn bytes(&mut self) -> (Vec<u8>, io::Result<bool>) {
+        let mut bytes = self.begun();
         let mut ended = Ok(false);
         while bytes.len() < HASH_BATCH && matches!(ended, Ok(false)) {
             ended = self.read(&mut bytes);
         }
-        let lines = self.cut(&mut bytes);
-        (Batch { bytes, lines }, ended)
+        (bytes, ended)
+    }
+
+    /// What is left of the bytes before, as a batch begins.
+    fn begun(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(1 + HASH_BATCH + READ_PIECE);
+        bytes.push(0);
+        bytes.append(&mut self.rest);
+        bytes
+    }
+
+    /// Whether a relay has taken back the line of which a part was read: it does where a disk was full.
+    fn is_shorter(&mut self) -> bool {
+        let SegmentSource::Plain(file) = &mut self.from else { return false };
+        let ends = file.metadata().map(|about| about.len()).ok();
+        !self.rest.is_empty() && file.stream_position().ok() > ends
     }
 
     fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
@@ -282,11 +309,14 @@ impl Reader {
         Ok(read? == 0)
     }
 
-    /// The places of the lines that are there; what comes behind them is kept for the next ones.
+    /// The places of the lines that are there, up to so many; what comes behind them is kept for the next ones.
     fn cut(&mut self, bytes: &mut Vec<u8>) -> Vec<Place> {
         let mut lines = Vec::with_capacity(HASH_BATCH / 512);
         let mut begin = 1;
         loop {
+            if lines.len() == HASH_LINES {
+                break;
+            }
             let longest = if self.skipping { usize::MAX } else { MAX_LINE + 1 };
             let rest = &bytes[begin..];
             let mut rest = &rest[..rest.len().min(longest)];
@@ -481,6 +511,25 @@ mod tests {
             }
         }
         assert_eq!(told, ["one", "and a half", "lf"]);
+    }
+
+    #[test]
+    fn a_batch_of_short_lines_takes_no_more_than_one_of_long_lines() {
+        const LINES: usize = 1_000_000;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "\n".repeat(LINES)).unwrap();
+        let mut steps = Hashed::start(Reader::open(&at(file.path(), false)).unwrap(), 2).unwrap();
+        let mut all = 0;
+        loop {
+            match steps.next() {
+                Step::Lines(batch) => {
+                    assert!(batch.lines.len() <= HASH_LINES);
+                    all += batch.lines.len();
+                }
+                Step::End(end) => break assert_eq!((all, end.torn), (LINES, 0)),
+                Step::CaughtUp | Step::Failed(_) => unreachable!(),
+            }
+        }
     }
 
     #[test]
