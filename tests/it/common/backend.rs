@@ -26,7 +26,10 @@ impl Backend {
         Self::serving(folder, move |mut stream| {
             let Ok((head, body)) = request(&mut stream) else { return };
             let request = [head, body].concat();
-            let _ = stream.write_all(&answer(&String::from_utf8_lossy(&request)));
+            // The end leaves together with the reply: otherwise the relay may send its next request in between, which then has
+            // no answer.
+            stream.conn.set_buffer_limit(None);
+            let _ = stream.conn.writer().write_all(&answer(&String::from_utf8_lossy(&request)));
             stream.conn.send_close_notify();
             let _ = stream.flush();
         })
