@@ -4,7 +4,9 @@ pub mod log;
 pub mod proof;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::ledger::log::LogFile;
 
 /// Why a log can't be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -20,4 +22,13 @@ pub enum LogError {
         /// Why.
         cause: io::Error,
     },
+}
+
+/// What a log says of itself, in `log.json`.
+///
+/// # Errors
+/// It is not there, or can't be read.
+pub fn log_file(log: &Path) -> Result<LogFile, LogError> {
+    let about = LogFile::read(log).map_err(|cause| LogError::Io { path: LogFile::path(log), cause })?;
+    about.ok_or_else(|| LogError::NotALog(log.to_owned()))
 }

@@ -41,12 +41,17 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// The record of a line, without its line feed; `None` where it is none.
     pub fn at(line: &'a [u8]) -> Option<Self> {
-        Self::as_written(line).or_else(|| serde_json::from_slice(line).ok())
+        Self::as_written(line).or_else(|| Self::parsed(line))
     }
 
     /// The same of a line exactly as the relay usually writes one; `None` where that must be asked of a JSON parser.
     pub(crate) fn as_written(line: &'a [u8]) -> Option<Self> {
         scan::scan(line)
+    }
+
+    /// The same of any line, by a JSON parser.
+    pub(crate) fn parsed(line: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
     }
 }
 

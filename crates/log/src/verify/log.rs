@@ -23,7 +23,7 @@ use self::checkpoints::Wanted;
 use self::hashed::{Hashed, HashedLine, Reader, Step};
 use self::holes::Hole;
 pub use self::verdict::{Covered, Foreign, Verdict, Verified, VerifyError};
-use super::LogError;
+use super::{LogError, log_file};
 use crate::bounds;
 use crate::ledger::entry::Entry;
 use crate::ledger::glance::{Glance, sum_holds};
@@ -102,14 +102,10 @@ pub fn skim(
 
 /// What a log says of itself, and the key to verify it with.
 fn open(log: &Path) -> Result<(LogFile, Verifier), VerifyError> {
-    let file = LogFile::path(log);
-    let about = match LogFile::read(log) {
-        Ok(about) => about.ok_or_else(|| LogError::NotALog(log.to_owned()))?,
-        Err(cause) => return Err(LogError::Io { path: file, cause }.into()),
-    };
+    let about = log_file(log)?;
     match about.vkey.parse() {
         Ok(key) => Ok((about, key)),
-        Err(e) => Err(VerifyError::Key { path: file, what: format!("it {e}") }),
+        Err(e) => Err(VerifyError::Key { path: LogFile::path(log), what: format!("it {e}") }),
     }
 }
 
@@ -141,7 +137,7 @@ impl<'a> Whole<'a> {
         }
         // What is no outline of a record is none, however much of one can be read in it.
         let shown = Shown::at(line)?;
-        Some(Self { line, entry: Entry::at(line), shown })
+        Some(Self { line, entry: Entry::parsed(line), shown })
     }
 }
 

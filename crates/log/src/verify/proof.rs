@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-use super::LogError;
+use super::{LogError, log_file};
 use crate::ledger::log::LogFile;
 use crate::ledger::merkle::{Frontier, Hash, includes, leaf};
 use crate::ledger::note::{CHECKPOINT, Checkpoint, KEPT, MAX_NOTE, NoteError, Verifier, anchor_name};
@@ -242,10 +242,8 @@ pub fn prove(
 /// # Errors
 /// There is no log, or no key.
 pub fn key_of(log: &Path) -> Result<Verifier, ProveError> {
-    let file = LogFile::path(log);
-    let about = LogFile::read(log).map_err(|cause| LogError::Io { path: file.clone(), cause })?;
-    let about = about.ok_or_else(|| LogError::NotALog(log.to_owned()))?;
-    about.vkey.parse().map_err(|_| ProveError::Key(file))
+    let about = log_file(log)?;
+    about.vkey.parse().map_err(|_| ProveError::Key(LogFile::path(log)))
 }
 
 /// The largest checkpoint of a log that its key has signed; of one size, the newest.

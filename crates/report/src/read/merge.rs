@@ -13,10 +13,9 @@ use std::thread;
 use jiff::Timestamp;
 
 use relay_log::ledger::entry::Entry;
-use relay_log::ledger::log::LogFile;
 use relay_log::threads::NoThread;
-use relay_log::verify::LogError;
 use relay_log::verify::log::{Foreign, Verified, VerifyError, Whole, skim, verify_and_read};
+use relay_log::verify::log_file;
 
 /// Lines are handed over in batches of so many bytes.
 const BATCH: usize = 256 * 1024;
@@ -153,9 +152,7 @@ fn may_be_read_together(logs: &[PathBuf]) -> Result<(), ReadError> {
     }
     let mut known: Vec<(String, &PathBuf)> = Vec::new();
     for log in logs {
-        let path = LogFile::path(log);
-        let about = LogFile::read(log).map_err(|cause| VerifyError::from(LogError::Io { path, cause }))?;
-        let about = about.ok_or_else(|| VerifyError::from(LogError::NotALog(log.clone())))?;
+        let about = log_file(log).map_err(VerifyError::from)?;
         if let Some((_, other)) = known.iter().find(|(vkey, _)| *vkey == about.vkey) {
             return Err(ReadError::Twice((*other).clone(), log.clone(), about.origin));
         }
