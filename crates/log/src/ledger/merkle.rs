@@ -3,7 +3,7 @@
 //! A leaf is a line as it lies on disk, without its line feed. The maths is small and frozen by its RFCs, so it is our
 //! own, and tests hold it against `tlog_tiles` and Go's `sumdb`.
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 
 /// A node of the tree.
 pub type Hash = [u8; 32];
@@ -47,9 +47,7 @@ pub fn leaf(line: &[u8]) -> Hash {
     let mut context = Context::new(&SHA256);
     context.update(&[0]);
     context.update(line);
-    let mut hash = Hash::default();
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
+    finished(context)
 }
 
 /// The hash of a record whose line has the zero byte before it already: in one piece, a line is hashed faster.
@@ -191,8 +189,17 @@ fn split(leaves: usize) -> usize {
 }
 
 fn hash_of(bytes: &[u8]) -> Hash {
+    of_digest(&digest(&SHA256, bytes))
+}
+
+/// SHA-256 of all that it was given.
+pub(crate) fn finished(context: Context) -> Hash {
+    of_digest(&context.finish())
+}
+
+fn of_digest(digest: &Digest) -> Hash {
     let mut hash = Hash::default();
-    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash.copy_from_slice(digest.as_ref());
     hash
 }
 

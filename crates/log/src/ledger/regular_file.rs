@@ -9,15 +9,14 @@ use std::path::Path;
 use aws_lc_rs::digest::{Context, SHA256};
 use rustix::fs::OFlags;
 
-use super::merkle::Hash;
+use super::merkle::{Hash, finished};
+use crate::bounds::READ_PIECE;
 use crate::files::regular;
 
 /// The largest `log.json`, in bytes; one of ours has about 300.
 pub const MAX_ABOUT: u64 = 64 * 1024;
 /// The largest list of sums, in bytes: two lines for each of 80,000 segments.
 pub const MAX_SUMS: u64 = 16 * 1024 * 1024;
-/// Bytes that are hashed at one time.
-const PIECE: usize = 128 * 1024;
 
 /// Opens a regular file to be read, also where a link leads to it.
 ///
@@ -57,7 +56,7 @@ pub fn read_opened(file: File, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// It can't be read.
 pub fn hash_of(from: &mut impl Read) -> io::Result<Hash> {
-    let (mut context, mut buffer) = (Context::new(&SHA256), vec![0; PIECE]);
+    let (mut context, mut buffer) = (Context::new(&SHA256), vec![0; READ_PIECE]);
     loop {
         match from.read(&mut buffer) {
             Ok(0) => break,
@@ -66,9 +65,7 @@ pub fn hash_of(from: &mut impl Read) -> io::Result<Hash> {
             Err(e) => return Err(e),
         }
     }
-    let mut hash = Hash::default();
-    hash.copy_from_slice(context.finish().as_ref());
-    Ok(hash)
+    Ok(finished(context))
 }
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
@@ -111,7 +108,7 @@ mod tests {
 
     #[test]
     fn pieces_hash_to_what_the_whole_does() {
-        let bytes: Vec<u8> = (0..3 * PIECE + 7).map(|n| (n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * READ_PIECE + 7).map(|n| (n % 251) as u8).collect();
         let whole = aws_lc_rs::digest::digest(&SHA256, &bytes);
         assert_eq!(hash_of(&mut bytes.as_slice()).unwrap(), whole.as_ref());
     }

@@ -9,6 +9,7 @@ use super::glance::sequence_of;
 use super::log::LogFile;
 use super::record::MAX_LINE;
 use super::regular_file;
+use crate::bounds::READ_PIECE;
 use crate::files::regular;
 
 /// The folder of segments below the log's own.
@@ -95,7 +96,7 @@ impl Lines {
         let file = regular_file::open(&segment.path)?;
         let from: Box<dyn BufRead + Send> = match segment.compressed {
             true => Box::new(BufReader::new(zstd::Decoder::new(file)?)),
-            false => Box::new(BufReader::with_capacity(128 * 1024, file)),
+            false => Box::new(BufReader::with_capacity(READ_PIECE, file)),
         };
         Ok(Self { from, line: Vec::new() })
     }

@@ -10,17 +10,17 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::mem;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::bounds::{HASH_BATCH, HASH_LINES, HASH_WAITING, READ_PIECE, UNPACKED_PIECE};
 use crate::ledger::glance::sum_holds;
-use crate::ledger::merkle::{Hash, leaf_of};
+use crate::ledger::merkle::{Hash, finished, leaf_of};
 use crate::ledger::record::MAX_LINE;
 use crate::ledger::regular_file;
 use crate::ledger::segment::Segment;
-use crate::threads::NoThread;
+use crate::threads::{self, NoThread};
 
 /// What comes next of a segment.
 pub(super) enum Step {
@@ -125,7 +125,7 @@ impl Hashed {
     }
 
     fn thread(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), NoThread> {
-        self.threads.push(Builder::new().name(name.into()).spawn(work).map_err(NoThread)?);
+        self.threads.push(threads::start(name, work)?);
         Ok(())
     }
 
@@ -350,9 +350,9 @@ impl Reader {
     fn end(self) -> End {
         let packed = match self.from {
             SegmentSource::Plain(_) => None,
-            SegmentSource::Packed(packed) => Some(finish(packed.finish().into_inner().hash)),
+            SegmentSource::Packed(packed) => Some(finished(packed.finish().into_inner().hash)),
         };
-        End { plain: finish(self.hash), packed, torn: self.rest.len() }
+        End { plain: finished(self.hash), packed, torn: self.rest.len() }
     }
 }
 
@@ -366,12 +366,6 @@ fn read_piece(from: &mut impl Read, bytes: &mut Vec<u8>, length: usize) -> io::R
             read => return read,
         }
     }
-}
-
-fn finish(hash: Context) -> Hash {
-    let mut finished = Hash::default();
-    finished.copy_from_slice(hash.finish().as_ref());
-    finished
 }
 
 #[cfg(test)]
@@ -440,7 +434,7 @@ mod tests {
             let mut packed = File::open(&segment.path).unwrap();
             regular_file::hash_of(&mut packed).unwrap()
         });
-        (lines, Ok((finish(whole), packed, torn)))
+        (lines, Ok((finished(whole), packed, torn)))
     }
 
     /// A line of a record, one that is empty, junk of any length around those that matter, and the end of no line.
