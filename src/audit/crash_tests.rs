@@ -4,6 +4,9 @@
 mod corruption;
 mod disk_full;
 mod group_commit;
+#[path = "../../tests/it/common/length.rs"]
+#[allow(unreachable_pub, reason = "shared with the integration tests")]
+mod length;
 mod power_cut;
 mod prune;
 mod seal;

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::common::sources::{all, is_test, program};
+use crate::common::sources::{all, is_test, program, texts};
 
 /// The modules of each crate, from the top to the ground. What a crate may use of another one, the compiler knows.
 const LAYERS: [(&str, &[&str]); 4] = [
@@ -128,27 +128,11 @@ fn paths_are_found_wherever_they_stand() {
     assert_eq!(program("a\n#[cfg(test)]\nmod tests {\n b"), "a\n");
 }
 
-/// All text files below a folder of the workspace.
-fn texts(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => texts(&entry.path(), found),
-            kind if kind.is_file() => {
-                found.extend(fs::read_to_string(entry.path()).ok().map(|text| (entry.path(), text)));
-            }
-            _ => {}
-        }
-    }
-}
-
 #[test]
 fn every_document_that_is_referred_to_is_in_the_tree() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut all = Vec::new();
-    for folder in ["src", "crates", "tests", "benches", "docs", "config", "fuzz/fuzz_targets"] {
-        texts(&root.join(folder), &mut all);
-    }
+    let folders = ["src", "crates", "tests", "benches", "docs", "config", "fuzz/fuzz_targets"];
+    let mut all: Vec<_> = folders.iter().flat_map(|folder| texts(&root.join(folder))).collect();
     let documents = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
     all.extend(documents.map(|name| (root.join(name), fs::read_to_string(root.join(name)).unwrap())));
     let names: BTreeSet<_> = all.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();

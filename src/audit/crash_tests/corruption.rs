@@ -1,5 +1,6 @@
 //! Every cut and every flipped bit of a small log.
 
+use super::length::by_length;
 use super::*;
 use crate::audit::recover::OpenError;
 use relay_log::ledger::glance::sequence_of;
@@ -113,13 +114,9 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
     bytes
 }
 
-/// Every bit is flipped under the profiles of `tests/run --ci` and `--all`, and every seventh, which is each of a byte in turn,
-/// in the short form.
+/// In a short run every seventh bit is flipped, which is each of a byte in turn.
 fn step() -> usize {
-    match std::env::var("NEXTEST_PROFILE").as_deref() {
-        Ok("ci" | "all") => 1,
-        _ => 7,
-    }
+    by_length(7, 1, 1)
 }
 
 /// Yeti 2022: one flipped bit between the tree and the store.
@@ -165,7 +162,7 @@ fn every_flipped_bit_of_a_checkpoint_or_a_kept_one_is_found() {
             let verified = site.verify();
             assert_eq!(verified.verdict(), Verdict::Damaged, "{} bit {bit}", note.display());
             assert!(verified.damage[0].contains(&*note.to_string_lossy()), "{:?}", verified.damage);
-            if bit % 35 == 0 {
+            if bit % 31 == 0 {
                 assert!(
                     matches!(site.recover(), Err(OpenError::WentBack { .. })),
                     "{} bit {bit}",

@@ -7,23 +7,22 @@ use std::path::{Path, PathBuf};
 pub(crate) fn all() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let crates = fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
-    let files = crates.chain([root.join("src")]).flat_map(|folder| all_in(&folder));
-    files
-        .map(|path| {
-            let name = path.strip_prefix(root).unwrap().display().to_string();
-            (name, fs::read_to_string(path).unwrap())
-        })
-        .collect()
+    let files = crates.chain([root.join("src")]).flat_map(|folder| texts(&folder));
+    let sources = files.filter(|(path, _)| path.extension().is_some_and(|extension| extension == "rs"));
+    sources.map(|(path, text)| (path.strip_prefix(root).unwrap().display().to_string(), text)).collect()
 }
 
-fn all_in(folder: &Path) -> Vec<PathBuf> {
+/// All text files below a folder.
+pub(crate) fn texts(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.extension() {
-            None => found.extend(all_in(&path)),
-            Some(extension) if extension == "rs" => found.push(path),
-            Some(_) => {}
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => found.extend(texts(&entry.path())),
+            kind if kind.is_file() => {
+                found.extend(fs::read_to_string(entry.path()).ok().map(|text| (entry.path(), text)));
+            }
+            _ => {}
         }
     }
     found
