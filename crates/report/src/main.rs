@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use relay_log::console::exit::{Exit, Failure};
 use relay_log::console::out::{self, note, out};
 use relay_log::file_size;
@@ -38,12 +38,7 @@ fn main() -> ExitCode {
             "license-audit: warning: a file that reaches the limit of file sizes will end this process ({e})"
         );
     }
-    // The examples are those of the relay's own program.
-    let command =
-        Cli::command().mut_subcommands(|verb| match verb.get_after_help().map(ToString::to_string) {
-            Some(help) => verb.after_help(help.replace("license-relay audit", stderr::reader())),
-            None => verb,
-        });
+    let command = Cli::command().mut_subcommands(without_relay);
     let parsed = command.try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
     let done = match parsed {
         Ok(cli) => verbs::run(cli.verb, &Alone),
@@ -58,6 +53,33 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(out::finish(done) as u8)
+}
+
+/// The help of a verb is that of the relay's own program, which finds its log by its configuration.
+fn without_relay(verb: Command) -> Command {
+    let verb = verb.mut_args(|arg| match arg.get_help().map(ToString::to_string) {
+        Some(help) => arg.help(help.replace(". Without it: the configured one", "")),
+        None => arg,
+    });
+    match verb.get_after_help().map(ToString::to_string) {
+        Some(help) => verb.after_help(help.lines().map(example).collect::<Vec<_>>().join("\n")),
+        None => verb,
+    }
+}
+
+/// A line of it; where that is an example, with the log that it reads.
+fn example(line: &str) -> String {
+    let line = line.replace("license-relay audit", stderr::reader());
+    if !line.trim_start().starts_with(stderr::reader())
+        || line.contains("--log ")
+        || line.contains("--check ")
+    {
+        return line;
+    }
+    match line.split_once(" > ") {
+        Some((command, file)) => format!("{command} --log COPY > {file}"),
+        None => format!("{line} --log COPY"),
+    }
 }
 
 /// A program without a configuration: all that it reads is named on its command line.

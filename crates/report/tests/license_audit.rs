@@ -72,6 +72,23 @@ fn it_reads_a_log_that_is_named_and_says_what_is_missing_otherwise() {
 
     let help = text(&run(&["state", "--help"]));
     assert!(help.contains("license-audit state --at") && !help.contains("license-relay"), "{help}");
+    let verbs: Vec<String> = {
+        let all = text(&run(&["--help"]));
+        let listed =
+            all.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().map(str::to_owned)).collect()
+    };
+    let is_verb = |verb: &&String| !verb.is_empty() && *verb != "help";
+    assert!(verbs.iter().filter(is_verb).count() >= 14, "{verbs:?}");
+    for verb in verbs.iter().filter(is_verb) {
+        let help = text(&run(&[verb, "--help"]));
+        assert!(!help.contains("configured one"), "there is no configuration: {help}");
+        // Each begins behind two spaces; what is long goes on in the next line.
+        for example in help.split("\n  license-audit ").skip(1) {
+            let reads = example.contains("--log ") || example.contains("--check ");
+            assert!(reads, "that reads no log: {example}");
+        }
+    }
     assert_eq!(run(&["serve"]).status.code(), Some(64), "it has no verb of a relay");
 
     let segment = Path::new(&log).join("segments/00000000000000000000.jsonl");
